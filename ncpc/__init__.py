@@ -1,0 +1,1 @@
+"""ncpc: compile a trained Neural Circuit Policy for the edge, and prove that what runs there is what was trained."""

@@ -1,0 +1,38 @@
+"""The errors a user meets: one clear line each, with the exit code of the command line."""
+
+from __future__ import annotations
+
+EXIT_HOLDS = 0
+EXIT_DOES_NOT_HOLD = 1
+EXIT_BAD_INPUT = 2
+EXIT_MISSING_TOOL = 3
+EXIT_INTERRUPTED = 130
+
+
+class NcpcError(Exception):
+    """Base of every error ncpc raises on purpose.
+
+    The message is one line: where, what, why, what to do. ``exit_code`` is what the command line returns.
+    """
+
+    exit_code = EXIT_BAD_INPUT
+
+
+class BadInput(NcpcError):
+    """A file, an option or a network that cannot be used as given (exit code 2)."""
+
+
+class Unsupported(BadInput):
+    """A layer, format or option that a target cannot run; the message names the nearest alternative (exit code 2)."""
+
+
+class ProofFailed(NcpcError):
+    """A guarantee that does not close, or a policy that does not fit the core (exit code 1)."""
+
+    exit_code = EXIT_DOES_NOT_HOLD
+
+
+class MissingTool(NcpcError):
+    """A compiler, emulator or runtime that is not installed (exit code 3)."""
+
+    exit_code = EXIT_MISSING_TOOL

@@ -1,0 +1,1 @@
+"""Readers of trained models; the only modules that know other libraries' formats."""

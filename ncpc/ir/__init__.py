@@ -1,0 +1,1 @@
+"""The network as data (policy), one step of it as ops (program), their types, checks and text form."""

@@ -1,0 +1,170 @@
+"""The network as data: a pipeline of layers, each a frozen record of float64 arrays with exact semantics.
+
+A ``Policy`` says what was trained, sparse where the network is sparse, and nothing of how it will run.
+What a layer computes is defined by its lowering (``ncpc.passes``) and the meaning of ops (``ncpc.semantics``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncpc.ir.sequences import Sequences
+
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+
+ROLES = ("sensory", "inter", "command", "motor")
+
+
+@runtime_checkable
+class Layer(Protocol):
+    """What every layer offers: its kind (the key of its lowering) and its widths."""
+
+    kind: ClassVar[str]
+
+    @property
+    def inputs(self) -> int: ...
+
+    @property
+    def outputs(self) -> int: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Synapses:
+    """Synapses as parallel vectors of length S, sorted by ``post`` (then ``pre``).
+
+    ``pre`` indexes inputs (sensory) or neurons (recurrent), ``post`` neurons. ``w >= 0`` is the maximum
+    conductance, ``sigma`` and ``mu`` slope and centre of the sigmoid, ``erev`` the reversal potential.
+    """
+
+    pre: I64
+    post: I64
+    w: F64
+    sigma: F64
+    mu: F64
+    erev: F64
+
+    def __len__(self) -> int:
+        return int(self.pre.shape[0])
+
+
+@dataclass(frozen=True, eq=False)
+class Ltc:
+    """A liquid time-constant layer (Hasani et al. 2021; Lechner et al. 2020), softplus constraints folded in.
+
+    One step: ``u = x*input_w + input_b``; ``unfolds`` times, all neurons at once,
+    ``v <- (cm_t*v + gleak*vleak + num + num_s) / (cm_t + gleak + den + den_s + epsilon)`` with
+    ``cm_t = cm*unfolds/dt``; ``y = v[:outputs]*output_w + output_b``. ``cm``, ``gleak``, ``vleak`` have shape
+    (neurons,); ``input_w``, ``input_b`` (inputs,); ``output_w``, ``output_b`` (outputs,). Motor neurons come first.
+    ``solver`` is ``fused`` (the semi-implicit step above), ``euler`` or ``rk4``.
+    """
+
+    kind: ClassVar[str] = "ltc"
+
+    sensory: Synapses
+    recurrent: Synapses
+    cm: F64
+    gleak: F64
+    vleak: F64
+    input_w: F64
+    input_b: F64
+    output_w: F64
+    output_b: F64
+    roles: tuple[str, ...]
+    names: tuple[str, ...]
+    unfolds: int = 6
+    epsilon: float = 1e-8
+    solver: str = "fused"
+
+    @property
+    def inputs(self) -> int:
+        return int(self.input_w.shape[0])
+
+    @property
+    def outputs(self) -> int:
+        return int(self.output_w.shape[0])
+
+    @property
+    def neurons(self) -> int:
+        return int(self.cm.shape[0])
+
+
+@dataclass(frozen=True, eq=False)
+class Dense:
+    """``y = weight @ x + bias``; ``weight`` (outputs, inputs), ``bias`` (outputs,)."""
+
+    kind: ClassVar[str] = "dense"
+
+    weight: F64
+    bias: F64
+
+    @property
+    def inputs(self) -> int:
+        return int(self.weight.shape[1])
+
+    @property
+    def outputs(self) -> int:
+        return int(self.weight.shape[0])
+
+
+@dataclass(frozen=True, eq=False)
+class Activation:
+    """An elementwise function over ``width`` values: ``relu``, ``tanh`` or ``sigmoid``."""
+
+    kind: ClassVar[str] = "activation"
+
+    function: str
+    width: int
+
+    @property
+    def inputs(self) -> int:
+        return self.width
+
+    @property
+    def outputs(self) -> int:
+        return self.width
+
+
+@dataclass(frozen=True)
+class DtRange:
+    """The timespans a policy may meet, in the unit it was trained with (ncps: 1.0 unless timespans are given)."""
+
+    lo: float = 1.0
+    hi: float = 1.0
+    nominal: float = 1.0
+
+    @property
+    def fixed(self) -> bool:
+        return self.lo == self.hi
+
+
+@dataclass(frozen=True, eq=False)
+class Policy:
+    """A trained network: layers in order, the ranges it was declared for, and where it came from.
+
+    ``input_range`` is (inputs, 2) float64, lower and upper bound per channel in physical units. ``calibration``
+    holds the sequences given at save time, or None. ``provenance`` is free JSON (library versions, source).
+    """
+
+    name: str
+    layers: tuple[Layer, ...]
+    input_range: F64
+    dt: DtRange = DtRange()
+    input_names: tuple[str, ...] = ()
+    output_names: tuple[str, ...] = ()
+    calibration: Sequences | None = None
+    sample_hz: float | None = None
+    provenance: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def inputs(self) -> int:
+        return self.layers[0].inputs
+
+    @property
+    def outputs(self) -> int:
+        return self.layers[-1].outputs

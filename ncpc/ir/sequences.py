@@ -1,0 +1,42 @@
+"""Input sequences and recorded traces: what every runtime takes and gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Sequences:
+    """A batch of input sequences in physical units.
+
+    ``x`` (B, T, inputs) float64; ``dt`` (B, T) float64 or None (the policy's nominal dt); ``reset`` (B, T) bool or
+    None: True where the state is reset *before* that step. Every sequence starts from the reset state.
+    """
+
+    x: NDArray[np.float64]
+    dt: NDArray[np.float64] | None = None
+    reset: NDArray[np.bool_] | None = None
+
+    @property
+    def steps(self) -> int:
+        return int(self.x.shape[0] * self.x.shape[1])
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """What a run produced.
+
+    ``y`` (B, T, outputs) and ``state`` (B, T, S), the state *after* each step, states in program order, concatenated.
+    For integer programs ``raw_y`` and ``raw_state`` hold the integers (int64) behind the physical values; for float32
+    programs they hold the bit patterns as int64, so that "bit for bit" is one comparison of integers.
+    ``flags`` (B, T) int64: the status bits of each step.
+    """
+
+    y: NDArray[np.float64]
+    state: NDArray[np.float64]
+    raw_y: NDArray[np.int64]
+    raw_state: NDArray[np.int64]
+    flags: NDArray[np.int64]

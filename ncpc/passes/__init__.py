@@ -1,0 +1,1 @@
+"""Passes over policies and programs, one per file."""

@@ -1,0 +1,1 @@
+"""Guarantees: invariant ranges, overflow freedom, and their independent checks."""

@@ -1,0 +1,1 @@
+"""The report as JSON, on the terminal and as one HTML file."""

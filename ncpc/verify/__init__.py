@@ -1,0 +1,1 @@
+"""Verification: links between artifacts, test sequences, the search for the worst input, the verdict."""

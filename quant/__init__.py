@@ -1,0 +1,1 @@
+"""Number formats, calibration with brevitas, and quantization of policies."""

@@ -1,0 +1,1 @@
+"""Targets: one folder each, listed in the registry."""
