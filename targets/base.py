@@ -1,0 +1,253 @@
+"""What a target is: the records it takes and gives, and the protocol it implements.
+
+A target turns a lowered policy into files (``emit``, pure), lets the outside tools turn those into what runs
+(``build``), and executes *what was emitted* in its real runtimes (``run``). It says in data what it can hold
+(``capabilities``), what must be installed (``requirements``) and which equalities are to be checked (``links``).
+To add one: a folder under ``targets/`` whose package has ``target(name) -> Target``, a line in ``registry.py``, tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncpc.ir.policy import Policy
+from ncpc.ir.program import Program
+from ncpc.ir.sequences import Sequences, Trace
+
+Scheme = Literal["float32", "int16", "int8"]
+DtMode = Literal["fixed", "runtime"]
+TimingClass = Literal["rtl-checked", "manual", "bounds", "count"]
+
+PROGRAM = "program"
+"""Link source: the typed Program as ``ncpc.semantics`` runs it."""
+MODEL = "model"
+"""Link source: the target's own arithmetic in NumPy (``Target.model``), where it is not that of the Program."""
+POLICY = "policy"
+"""Link source: the Policy in float64, the reference of every error."""
+
+
+@dataclass(frozen=True)
+class CompileOptions:
+    """The options every target shares. ``extra`` holds the target's own, as declared in ``Target.options``.
+
+    ``cc`` is ``zig`` or the path of a C compiler. ``dt`` ``fixed`` compiles the nominal timespan in, ``runtime`` makes
+    it an input of every step.
+    """
+
+    quant: Scheme = "int16"
+    dt: DtMode = "fixed"
+    cc: str = "zig"
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TargetOption:
+    """An option of one target, offered by the command line as ``--name``; an empty ``choices`` admits any text."""
+
+    name: str
+    default: str
+    help: str
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """Something that must be installed: ``module`` to look for, pip ``extra`` that brings it, what it is for."""
+
+    module: str
+    extra: str
+    purpose: str
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a target can hold, as data. ``None`` means no limit.
+
+    ``layers`` are layer kinds (``Layer.kind``); ``ops`` names of Program ops; ``flash_bytes`` and ``ram_bytes`` what
+    the core has.
+    """
+
+    schemes: tuple[Scheme, ...]
+    dt: tuple[DtMode, ...] = ("fixed", "runtime")
+    layers: frozenset[str] | None = None
+    ops: frozenset[str] | None = None
+    flash_bytes: int | None = None
+    ram_bytes: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Lowered:
+    """One policy at every level a target may start from.
+
+    ``real`` is the step in real numbers, ``program`` the typed one (Float32, or Fixed with tables), equal to
+    ``real`` up to its types. ``formats`` maps a value's name to its format as text (``Q4.11``), empty for float32.
+    ``box`` is the proved invariant range of every state in program order, (S, 2) int64 in raw units, or None where
+    nothing was proved.
+    """
+
+    policy: Policy
+    real: Program
+    program: Program
+    scheme: Scheme
+    formats: Mapping[str, str] = field(default_factory=dict)
+    box: NDArray[np.int64] | None = None
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of program memory (code and constants), of static state, and of stack at its deepest (None: not run)."""
+
+    flash_bytes: int
+    ram_bytes: int
+    stack_bytes: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class CycleCounts:
+    """Cycles per step, (steps,) int64 each: ``lower`` <= true <= ``upper``; equal where the model is exact.
+
+    ``per_function`` and ``per_neuron`` are mean cycles per step by upper bound; they add up to the mean total.
+    """
+
+    lower: NDArray[np.int64]
+    upper: NDArray[np.int64]
+    per_function: Mapping[str, float] = field(default_factory=dict)
+    per_neuron: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Built:
+    """What the outside tools made of the emitted files.
+
+    ``files`` are the names added to the folder; ``tools`` name -> version; ``trace`` is what trace.json records
+    (neuron or synapse -> symbol, address, bits); ``extra`` goes to the report under the target's name.
+    ``missing`` says in one line each which tool was not there and what was left out for it.
+    """
+
+    files: tuple[str, ...] = ()
+    memory: Memory | None = None
+    tools: Mapping[str, str] = field(default_factory=dict)
+    trace: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class RunResult:
+    """One run of the emitted artifact. ``instructions`` is (steps,) int64, per step in order of the sequences."""
+
+    trace: Trace
+    runtime: str
+    runtime_version: str
+    options: str = ""
+    instructions: NDArray[np.int64] | None = None
+    cycles: CycleCounts | None = None
+    memory: Memory | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LinkSpec:
+    """One equality to check: ``source`` (PROGRAM, MODEL, POLICY or another runtime) against ``runtime``.
+
+    ``bitwise`` compares outputs, states and flags as integers, ``tolerance`` outputs within ``tolerance`` as a
+    fraction of the output range. ``steps`` is how many steps are asked for. A runtime that is missing is an error
+    (exit code 3) when ``required``, otherwise it is listed under ``not_run``.
+    """
+
+    source: str
+    runtime: str
+    kind: Literal["bitwise", "tolerance"]
+    steps: int
+    tolerance: float = 0.0
+    required: bool = True
+
+
+class Session(Protocol):
+    """An artifact held open for closed loops: one instance of the policy with carried state."""
+
+    @property
+    def status(self) -> int:
+        """The status bits of the last step."""
+        ...
+
+    def reset(self) -> None: ...
+
+    def step(self, x: NDArray[np.float64], dt: float | None = None) -> NDArray[np.float64]:
+        """One step: ``x`` (inputs,) in physical units -> (outputs,); ``dt`` None is the nominal timespan."""
+        ...
+
+    def close(self) -> None: ...
+
+
+@runtime_checkable
+class Target(Protocol):
+    """What ``ncpc compile --target NAME`` calls, in this order: emit, build, then run for each link."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def summary(self) -> str:
+        """One line for ``ncpc targets``."""
+        ...
+
+    @property
+    def core(self) -> str | None:
+        """The processor core, None where the target is no core."""
+        ...
+
+    @property
+    def timing_class(self) -> TimingClass | None:
+        """How far cycle counts can be believed, None where cycles are not counted."""
+        ...
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    @property
+    def requirements(self) -> tuple[Requirement, ...]: ...
+
+    @property
+    def options(self) -> tuple[TargetOption, ...]: ...
+
+    def emit(self, lowered: Lowered, options: CompileOptions) -> dict[str, bytes]:
+        """File name -> content; pure and deterministic. Raises Unsupported for what the target cannot hold."""
+        ...
+
+    def build(self, folder: Path, lowered: Lowered, options: CompileOptions) -> Built:
+        """Compile the emitted files in ``folder`` (adding files to it); deterministic. Graph targets return Built()."""
+        ...
+
+    def links(self, lowered: Lowered, options: CompileOptions) -> tuple[LinkSpec, ...]:
+        """What to check, in order; the last runtime that ran is the deployed one, whose error is the verdict's."""
+        ...
+
+    def model(self, lowered: Lowered, options: CompileOptions, inputs: Sequences) -> Trace:
+        """The target's own arithmetic in NumPy; called only for links whose source is MODEL."""
+        ...
+
+    def run(
+        self,
+        folder: Path,
+        lowered: Lowered,
+        options: CompileOptions,
+        inputs: Sequences,
+        runtime: str,
+        initial: NDArray[np.int64] | None = None,
+    ) -> RunResult:
+        """Execute what stands in ``folder`` in ``runtime``; ``initial`` (B, S) raw start states instead of reset.
+
+        Raises MissingTool when that runtime is not installed.
+        """
+        ...
+
+    def open(self, folder: Path, lowered: Lowered, options: CompileOptions, runtime: str) -> Session:
+        """A session on ``runtime`` (one named in ``links``)."""
+        ...

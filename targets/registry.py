@@ -1,0 +1,54 @@
+"""Which targets there are. Names map to packages that are imported only when asked for.
+
+Each package has ``target(name) -> Target``. Third parties add theirs by the entry-point group ``ncpc.targets``,
+entry-point name = target name, value = ``package:factory`` with the same signature.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+
+from ncpc.errors import Unsupported
+from ncpc.targets.base import Requirement, Target
+
+BUILTIN: dict[str, str] = {
+    "host": "ncpc.targets.c",
+    "c": "ncpc.targets.c",
+    "cortex-m4": "ncpc.targets.c",
+    "rv32imc-ibex": "ncpc.targets.c",
+}
+
+GROUP = "ncpc.targets"
+
+
+def names() -> tuple[str, ...]:
+    """Every target's name, built-in ones first, in the order they are listed."""
+    return (*BUILTIN, *sorted(name for name in _plugins() if name not in BUILTIN))
+
+
+def load(name: str) -> Target:
+    """The target called ``name``; raises Unsupported for an unknown one, naming those there are."""
+    return _factory(name)(name)
+
+
+def missing(target: Target) -> tuple[Requirement, ...]:
+    """What the target wants and this Python does not have."""
+    return tuple(need for need in target.requirements if find_spec(need.module) is None)
+
+
+def _factory(name: str) -> Callable[[str], Target]:
+    if name in BUILTIN:
+        factory: Callable[[str], Target] = import_module(BUILTIN[name]).target
+        return factory
+    plugins = _plugins()
+    if name not in plugins:
+        raise Unsupported(f"target '{name}': unknown; choose from {', '.join(names())}")
+    loaded: Callable[[str], Target] = plugins[name].load()
+    return loaded
+
+
+def _plugins() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=GROUP)}
