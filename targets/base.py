@@ -86,9 +86,8 @@ class Lowered:
     """One policy at every level a target may start from.
 
     ``real`` is the step in real numbers, ``program`` the typed one (Float32, or Fixed with tables), equal to
-    ``real`` up to its types. ``formats`` maps a value's name to its format as text (``Q4.11``), empty for float32.
-    ``box`` is the proved invariant range of every state in program order, (S, 2) int64 in raw units, or None where
-    nothing was proved.
+    ``real`` up to its types; its states carry their box. ``formats`` maps a value's name to its format as text
+    (``Q4.11``), empty for float32. ``proved`` says that the boxes are proved for all time, not assumed.
     """
 
     policy: Policy
@@ -96,7 +95,7 @@ class Lowered:
     program: Program
     scheme: Scheme
     formats: Mapping[str, str] = field(default_factory=dict)
-    box: NDArray[np.int64] | None = None
+    proved: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,81 @@
+"""The tree keeps its shape: imports point one way, heavy libraries load late, files stay readable."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MIDDLE = {"frontend", "quant", "passes", "targets", "sim", "verify", "proofs", "report"}
+LEVEL = {"errors": 0, "ir": 1, "semantics": 2, **dict.fromkeys(MIDDLE, 3), "pipeline": 4, "cli": 5}
+HEAVY = ("torch", "brevitas", "ncps", "onnx", "onnxruntime", "ai_edge_litert", "tflite_micro", "nir", "unicorn")
+MAX_LINES, MAX_FUNCTION = 400, 60
+
+
+def sources() -> list[Path]:
+    """Every Python file of the package, each once (ncpc/targets and ncpc/quant are links)."""
+    return [path for top in ("ncpc", "targets", "quant") for path in sorted((ROOT / top).rglob("*.py"))
+            if top != "ncpc" or path.relative_to(ROOT).parts[1] not in ("targets", "quant")]
+
+
+def part(path: Path) -> str:
+    parts = path.relative_to(ROOT).parts
+    return (parts[1] if parts[0] == "ncpc" else parts[0]).removesuffix(".py")
+
+
+def imports(path: Path) -> Iterator[str]:
+    """The absolute names a file imports, those inside functions and under TYPE_CHECKING included."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield from ([f"ncpc.{a.name}" for a in node.names] if node.module == "ncpc" else [str(node.module)])
+
+
+def edges() -> Iterator[tuple[Path, str, str]]:
+    for path in sources():
+        for name in imports(path):
+            if name.startswith("ncpc.") and part(path) != "__init__" and (to := name.split(".")[1]) in LEVEL:
+                yield path, part(path), to
+
+
+def test_imports_point_one_way() -> None:
+    wrong = [f"{path.relative_to(ROOT)} imports ncpc.{to}" for path, here, to in edges() if LEVEL[to] > LEVEL[here]]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_packages_of_one_level_form_no_cycle() -> None:
+    graph: dict[str, set[str]] = {name: set() for name in MIDDLE}
+    for _, here, to in edges():
+        if here in MIDDLE and to in MIDDLE and here != to:
+            graph[here].add(to)
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"packages import each other in a circle: {' -> '.join(error.args[1])}")
+
+
+def test_every_module_has_a_level() -> None:
+    assert {part(path) for path in sources()} - set(LEVEL) <= {"__init__", "cells", "__main__"}
+
+
+def test_the_command_line_starts_without_heavy_libraries() -> None:
+    code = f"import sys, ncpc, ncpc.cli; print([m for m in {HEAVY!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_files_and_functions_stay_short(path: Path) -> None:
+    text = path.read_text()
+    assert text.count("\n") <= MAX_LINES
+    long = [node.name for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+            and (node.end_lineno or 0) - node.lineno + 1 > MAX_FUNCTION]
+    assert not long
