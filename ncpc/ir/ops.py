@@ -1,0 +1,57 @@
+"""The ops of a program, one row each: how many arguments, which attributes, what it means.
+
+``shape`` says how the result's axes follow from the arguments': ``each`` (elementwise; a value without axes is the
+same for every element), ``gather``, ``reduce``, ``matmul``, ``free`` (the op states its axes itself).
+The exact meaning on each type stands in ``ncpc.semantics``; a fixed-point result must fit its type.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class OpSpec:
+    """One row of the table. ``arity`` is (fewest, most) arguments; ``domain`` is ``any``, ``float`` or ``fixed``."""
+
+    arity: tuple[int, int]
+    attrs: tuple[str, ...]
+    shape: str
+    domain: str
+    meaning: str
+
+
+OPS: dict[str, OpSpec] = {
+    "add": OpSpec((2, 2), (), "each", "any", "a + b; fixed: equal fractions"),
+    "sub": OpSpec((2, 2), (), "each", "any", "a - b; fixed: equal fractions"),
+    "mul": OpSpec((2, 2), (), "each", "any", "a * b; fixed: exact product, fractions add"),
+    "div": OpSpec((2, 2), (), "each", "float", "a / b"),
+    "neg": OpSpec((1, 1), (), "each", "any", "-a"),
+    "min": OpSpec((2, 2), (), "each", "any", "the smaller; fixed: equal fractions"),
+    "max": OpSpec((2, 2), (), "each", "any", "the larger; fixed: equal fractions"),
+    "exp": OpSpec((1, 1), (), "each", "float", "e**a"),
+    "sigmoid": OpSpec((1, 1), (), "each", "float", "1 / (1 + e**-a)"),
+    "tanh": OpSpec((1, 1), (), "each", "float", "hyperbolic tangent"),
+    "relu": OpSpec((1, 1), (), "each", "any", "max(a, 0)"),
+    "guard": OpSpec((1, 1), ("flag",), "each", "float", "a, or 0 where a is NaN or infinite, setting status bit flag"),
+    "clamp": OpSpec((1, 1), ("lo", "hi", "flag"), "each", "any", "a limited to [lo, hi] (in the type's own units: raw "
+                    "integers for fixed); lo/hi are numbers or constant names; sets status bit flag (or None)"),
+    "gather": OpSpec((2, 2), (), "gather", "any", "a[index] along a's last axis"),
+    "segment_sum": OpSpec((2, 3), (), "reduce", "any", "sum of a over the elements whose index (2nd argument, sorted) "
+                          "names the result's element, in order, starting from the 3rd argument or 0"),
+    "matmul": OpSpec((2, 3), (), "matmul", "any", "W (out, in) times x (in), summed in order of in, starting from the "
+                     "3rd argument (out) or 0; fixed: exact products"),
+    "concat": OpSpec((1, 64), (), "free", "any", "arguments one after another on the result's axis"),
+    "slice": OpSpec((1, 1), ("start",), "free", "any", "a[start : start + size of the result's axis]"),
+    "cast": OpSpec((1, 1), (), "each", "any", "the same number in another type that holds it (fixed: equal fractions)"),
+    "shr": OpSpec((1, 1), ("k",), "each", "fixed", "floor(a / 2**k + 1/2), k >= 0; the fraction drops by k"),
+    "shl": OpSpec((1, 1), ("k",), "each", "fixed", "a * 2**k; the fraction grows by k"),
+    "mulshr": OpSpec((2, 2), ("k",), "each", "fixed", "floor(a*b / 2**k + 1/2) with an exact 64-bit product"),
+    "lut": OpSpec((2, 2), ("k",), "each", "fixed", "a limited to [0, (n << k) - 1] indexes the n+1-entry table T (2nd "
+                  "argument): i = a >> k, f = a mod 2**k, T[i] + floor((T[i+1]-T[i])*f / 2**k + 1/2)"),
+    "norm": OpSpec((1, 1), (), "each", "fixed", "e with 2**30 <= a * 2**e < 2**31, for 1 <= a < 2**31"),
+    "recip": OpSpec((2, 2), (), "each", "fixed", "r close to 2**31 / ((a << e) >> 15), 2**15 <= r <= 2**16, by table "
+                    "and one Newton step"),
+    "scale": OpSpec((3, 3), ("k",), "each", "fixed", "floor(a*r / 2**(46 - e - k) + 1/2), with r, e of recip and norm "
+                    "of d: close to a/d * 2**k; 46 - e - k >= 1 is required"),
+}

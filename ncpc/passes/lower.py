@@ -1,0 +1,94 @@
+"""Policy -> program over the reals: each layer's equation as ops, in the order its source computes it.
+
+Adding a layer kind is one lowering function and one row of ``LOWERINGS``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ncpc.errors import Unsupported
+from ncpc.ir.build import Builder
+from ncpc.ir.check import check
+from ncpc.ir.policy import Activation, Dense, Policy
+from ncpc.ir.program import Port, Program, State, Value
+from ncpc.ir.types import Axis, Real
+from ncpc.passes.lower_ltc import lower_ltc
+
+
+@dataclass
+class Lowering:
+    """What a layer's lowering reads and adds to while a program is built."""
+
+    builder: Builder
+    x: Value
+    dt: Value
+    states: list[State] = field(default_factory=list)
+    labels: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def lower(policy: Policy) -> Program:
+    """One step of ``policy`` over the reals, with ``dt`` as an input even where its range is one number."""
+    b = Builder(Real())
+    x = b.value("x", [Axis("inputs", policy.inputs)])
+    dt = b.value("dt", ())
+    state = Lowering(b, x, dt)
+    out = x
+    for layer in policy.layers:
+        state.x = out
+        out = lowering_of(layer)(layer, state)
+    program = Program(
+        name=policy.name, x=input_port(policy, x, None), y=output_port(policy, out, None), dt=dt_port(policy, dt, None),
+        states=tuple(state.states), constants=b.constants, body=b.body, labels=state.labels,
+    )
+    check(program)
+    return program
+
+
+def lower_dense(layer: Dense, ctx: Lowering) -> Value:
+    """``y = W x + b``."""
+    b = ctx.builder
+    out = Axis(b.unique("dense_outputs"), layer.outputs)
+    weight = b.const("dense_w", layer.weight, [out, *ctx.x.axes])
+    return b.op("matmul", "dense_y", weight, ctx.x, b.const("dense_b", layer.bias, [out]))
+
+
+def lower_activation(layer: Activation, ctx: Lowering) -> Value:
+    """An elementwise function."""
+    return ctx.builder.op(layer.function, layer.function, ctx.x)
+
+
+LOWERINGS: dict[str, Callable[[Any, Any], Value]] = {
+    "ltc": lower_ltc,
+    "dense": lower_dense,
+    "activation": lower_activation,
+}
+
+
+def lowering_of(layer: object) -> Callable[[Any, Any], Value]:
+    """The lowering of a layer's kind."""
+    kind = getattr(layer, "kind", type(layer).__name__)
+    if kind not in LOWERINGS:
+        raise Unsupported(f"layer kind '{kind}' cannot be lowered; supported: {', '.join(sorted(LOWERINGS))}")
+    return LOWERINGS[kind]
+
+
+def input_port(policy: Policy, value: Value, fracs: tuple[int, ...] | None) -> Port:
+    """The port of the policy's inputs, with their names and ranges."""
+    names = policy.input_names or tuple(f"x{i}" for i in range(policy.inputs))
+    return Port(value, names, fracs, np.asarray(policy.input_range, np.float64))
+
+
+def output_port(policy: Policy, value: Value, fracs: tuple[int, ...] | None) -> Port:
+    """The port of the policy's outputs; their range is not declared but follows."""
+    names = policy.output_names or tuple(f"y{i}" for i in range(policy.outputs))
+    return Port(value, names, fracs, np.tile([-np.inf, np.inf], (policy.outputs, 1)))
+
+
+def dt_port(policy: Policy, value: Value, fracs: tuple[int, ...] | None) -> Port:
+    """The port of the timespan."""
+    return Port(value, ("dt",), fracs, np.array([[policy.dt.lo, policy.dt.hi]]))

@@ -1,0 +1,169 @@
+"""Executes a program: float64 for reals, binary32 bit for bit, integers exactly.
+
+A program is first turned into a list of closures over one dictionary of arrays, so a step costs the NumPy calls and
+little more. Every array has a leading batch axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncpc.ir.program import Op, Program, Repeat, State, Stmt, Value, values
+from ncpc.ir.sequences import Sequences, Trace
+from ncpc.ir.types import Fixed
+from ncpc.semantics import ports
+from ncpc.semantics.ops import implementation
+
+Env = dict[str, NDArray[Any]]
+Action = Callable[[Env], None]
+Step = tuple[NDArray[Any], list[NDArray[Any]], NDArray[np.int64]]
+"""Outputs (B, outputs), the states after the step, each (B, n), and flags (B,)."""
+
+
+class Executor:
+    """A program ready to step: ``reset(batch)``, ``step(x_raw, dt_raw)``; state is held here, outputs are raw."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self._env: Env = _constants(program)
+        self._actions = _compile_body(program.body, values(program), self._env)
+
+    def reset(self, batch: int, rows: NDArray[np.bool_] | None = None) -> None:
+        """Put the reset state into all rows of the batch, or into the rows where ``rows`` is True."""
+        for state in self.program.states:
+            start = _initial(state, batch)
+            if rows is None:
+                self._env[state.inp.name] = start
+            else:
+                self._env[state.inp.name] = np.where(rows[:, None], start, self._env[state.inp.name])
+
+    def load(self, states: Mapping[str, NDArray[Any]]) -> None:
+        """Set states by the name of their input value, (B, n) in the program's own numbers."""
+        self._env.update(states)
+
+    def step(self, x: NDArray[Any], dt: NDArray[Any] | None = None) -> Step:
+        """``x`` (B, inputs), ``dt`` (B,) raw -> outputs (B, outputs), states, flags (B,)."""
+        env = self._env
+        env[self.program.x.value.name] = x
+        env["flags"] = np.zeros(x.shape[0], np.int64)
+        if self.program.dt is not None and dt is not None:
+            env[self.program.dt.value.name] = dt
+        for action in self._actions:
+            action(env)
+        after = [env[state.out] for state in self.program.states]
+        for state, value in zip(self.program.states, after, strict=True):
+            env[state.inp.name] = value
+        return env[self.program.y.value.name], after, env["flags"]
+
+    def value(self, name: str) -> NDArray[Any]:
+        """Any value of the last step, by name."""
+        return self._env[name]
+
+
+def run(program: Program, data: Sequences) -> Trace:
+    """Run ``data`` through ``program``, sequence by sequence from the reset state; physical numbers in and out."""
+    executor = Executor(program)
+    x, dt = ports.encode(program.x, data.x), _encoded_dt(program, data)
+    batch, steps = data.x.shape[:2]
+    executor.reset(batch)
+    ys, states, flags = [], [], []
+    with np.errstate(over="ignore", under="ignore"):
+        for t in range(steps):
+            if data.reset is not None and data.reset[:, t].any():
+                executor.reset(batch, data.reset[:, t])
+            y, after, flag = executor.step(x[:, t], None if dt is None else dt[:, t])
+            ys.append(y)
+            states.append(np.concatenate([np.zeros((batch, 0), y.dtype), *after], axis=1))
+            flags.append(flag)
+    return _trace(program, np.stack(ys, 1), np.stack(states, 1), np.stack(flags, 1))
+
+
+def _encoded_dt(program: Program, data: Sequences) -> NDArray[Any] | None:
+    if program.dt is None:
+        return None
+    nominal = float(program.dt.range[0].mean()) if data.dt is None else 0.0
+    dt = np.full(data.x.shape[:2], nominal) if data.dt is None else data.dt
+    return ports.encode(program.dt, dt[..., None])[..., 0]
+
+
+def _trace(program: Program, y: NDArray[Any], state: NDArray[Any], flags: NDArray[np.int64]) -> Trace:
+    parts = zip(_split(program, state), program.states, strict=True)
+    physical = [np.zeros((*state.shape[:2], 0)), *(ports.physical(part, s.inp) for part, s in parts)]
+    return Trace(
+        y=ports.decode(program.y, y),
+        state=np.concatenate(physical, axis=2),
+        raw_y=ports.bits(y),
+        raw_state=ports.bits(state),
+        flags=flags,
+    )
+
+
+def _split(program: Program, state: NDArray[Any]) -> list[NDArray[Any]]:
+    sizes = [int(np.prod(s.inp.shape)) for s in program.states]
+    return np.split(state, np.cumsum(sizes)[:-1], axis=2) if sizes else []
+
+
+def _initial(state: State, batch: int) -> NDArray[Any]:
+    start = np.asarray(state.init).astype(ports.dtype(state.inp.type))
+    return np.broadcast_to(start, (batch, *start.shape)).copy()
+
+
+def _constants(program: Program) -> Env:
+    return {name: data.astype(ports.dtype(value.type)) for name, (value, data) in program.constants.items()}
+
+
+def _compile_body(body: tuple[Stmt, ...], table: Mapping[str, Value], constants: Env) -> list[Action]:
+    return [_compile(stmt, table, constants) for stmt in body]
+
+
+def _compile(stmt: Stmt, table: Mapping[str, Value], constants: Env) -> Action:
+    if isinstance(stmt, Repeat):
+        return _compile_repeat(stmt, table, constants)
+    return _compile_op(stmt, table, constants)
+
+
+def _compile_repeat(stmt: Repeat, table: Mapping[str, Value], constants: Env) -> Action:
+    actions = _compile_body(stmt.body, table, constants)
+
+    def act(env: Env) -> None:
+        env.update({c.inner.name: env[c.init] for c in stmt.carried})
+        for _ in range(stmt.count):
+            for action in actions:
+                action(env)
+            env.update({c.inner.name: env[c.result] for c in stmt.carried})
+        env.update({c.out.name: env[c.inner.name] for c in stmt.carried})
+
+    return act
+
+
+def _compile_op(op: Op, table: Mapping[str, Value], constants: Env) -> Action:
+    compute = implementation(op, [table[a] for a in op.args], constants)
+    lifts = [_lift(table[a], op.out, a in constants) for a in op.args]
+    checked = isinstance(op.out.type, Fixed)
+
+    def act(env: Env) -> None:
+        args = [env[a] if lift is None else lift(env[a]) for a, lift in zip(op.args, lifts, strict=True)]
+        result = compute(args, env)
+        if checked:
+            _require_fit(op, result)
+        env[op.out.name] = result
+
+    return act
+
+
+def _lift(arg: Value, out: Value, constant: bool) -> Callable[[NDArray[Any]], NDArray[Any]] | None:
+    """A batch of single numbers (B,) meets arrays (B, n) as (B, 1)."""
+    if constant or arg.axes or not out.axes:
+        return None
+    return lambda a: a.reshape(a.shape[0], *([1] * len(out.axes)))
+
+
+def _require_fit(op: Op, result: NDArray[Any]) -> None:
+    assert isinstance(op.out.type, Fixed)
+    if result.size and (result.min() < op.out.type.lo or result.max() > op.out.type.hi):
+        raise OverflowError(f"{op.out.name} = {op.kind} leaves {op.out.type}: {result.min()}..{result.max()}")
+
