@@ -1,0 +1,91 @@
+"""Input sequences from whatever a user has at hand: npz files, NumPy arrays, torch tensors."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncpc.errors import BadInput
+from ncpc.frontend.validate import check_sequences
+from ncpc.ir.policy import DtRange
+from ncpc.ir.sequences import Sequences
+
+# ``y`` may be in a log (recorded outputs); it is no input and is left alone here.
+_KEYS = ("x", "dt", "reset", "y")
+
+
+def read_sequences(source: object, inputs: int, dt: DtRange, where: str | None = None) -> Sequences:
+    """Sequences of a policy with ``inputs`` inputs, from any of the forms in which users have data.
+
+    ``source``: the path of an npz file or a mapping (``x``, optional ``dt``, ``reset``), an array or torch tensor
+    (T, inputs) or (B, T, inputs), or ``Sequences``. ``dt`` and ``reset`` are (T,) or (B, T). ``where`` names the
+    source in messages. Raises ``BadInput`` for a wrong width (naming both), shape, NaN, or dt outside the range.
+    """
+    where = where or (str(source) if isinstance(source, (str, Path)) else "data")
+    sequences = source if isinstance(source, Sequences) else _from_arrays(_arrays(source, where), where)
+    check_sequences(sequences, inputs, dt, where)
+    return sequences
+
+
+def _arrays(source: object, where: str) -> Mapping[str, object]:
+    if isinstance(source, (str, Path)):
+        return _read_npz(Path(source))
+    if isinstance(source, Mapping):
+        return _known(source, where)
+    return {"x": source}
+
+
+def _read_npz(path: Path) -> Mapping[str, object]:
+    if not path.is_file():
+        raise BadInput(f"{path}: no such file; give an npz file with an array x (steps, inputs)")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return _known({key: file[key] for key in file.files}, str(path))
+    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile):
+        raise BadInput(f"{path}: not a readable npz file; write it with numpy.savez(path, x=...)") from None
+
+
+def _known(arrays: Mapping[Any, object], where: str) -> Mapping[str, object]:
+    for key in arrays:
+        if key not in _KEYS:
+            raise BadInput(f"{where}: unknown array {key!r}; known are {', '.join(_KEYS)}")
+    if "x" not in arrays:
+        raise BadInput(f"{where}: no array x; it must hold the inputs, (steps, inputs) or (sequences, steps, inputs)")
+    return arrays
+
+
+def _from_arrays(arrays: Mapping[str, object], where: str) -> Sequences:
+    x = _numbers(arrays["x"], "x", where)
+    if x.ndim not in (2, 3):
+        raise BadInput(f"{where}: x has shape {x.shape}, expected (steps, inputs) or (sequences, steps, inputs)")
+    x = x[None] if x.ndim == 2 else x
+    dt = _per_step(arrays.get("dt"), "dt", x, where)
+    reset = _per_step(arrays.get("reset"), "reset", x, where)
+    return Sequences(x, dt, None if reset is None else reset != 0)
+
+
+def _per_step(value: object, name: str, x: NDArray[np.float64], where: str) -> NDArray[np.float64] | None:
+    """(T,) or (B, T) to (B, T)."""
+    if value is None:
+        return None
+    array = _numbers(value, name, where)
+    if array.shape not in (x.shape[:2], x.shape[1:2]):
+        raise BadInput(f"{where}: {name} has shape {array.shape}, expected {x.shape[1:2]} or {x.shape[:2]} as x")
+    return np.broadcast_to(array, x.shape[:2]).copy()
+
+
+def _numbers(value: Any, name: str, where: str) -> NDArray[np.float64]:
+    if hasattr(value, "detach"):  # a torch tensor, recognised without importing torch
+        value = value.detach().cpu().numpy()
+    try:
+        array = np.asarray(value)
+        if array.dtype.kind not in "fiub":
+            raise ValueError
+        return array.astype(np.float64)
+    except (TypeError, ValueError):
+        raise BadInput(f"{where}: {name} is not an array of real numbers") from None
