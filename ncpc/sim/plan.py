@@ -1,0 +1,130 @@
+"""What a simulation is asked and what it answers: plain records of bytes and counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Bytes = NDArray[np.uint8]
+Counts = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Interface:
+    """How to call a linked policy: its C symbols and the sizes, in bytes, of what they exchange.
+
+    ``init(s)`` and ``reset(s)`` take the instance; ``step(s, x, y)``, or ``step(s, x, dt, y)`` if ``takes_dt``, returns
+    the status word. ``state`` are (offset, size) ranges of the instance to read back after each step.
+    ``struct_symbol`` names a static instance in the ELF; without it the simulator places one in RAM behind the image.
+    ``neuron_label`` is a symbol kept at the entry of the neuron loop's body (copies named ``label_<digits>`` count as
+    the same label), passed ``neuron_count`` times per unfold; ``neuron_end`` one that closes the last neuron.
+    """
+
+    init: str
+    step: str
+    reset: str
+    struct_bytes: int
+    x_bytes: int
+    y_bytes: int
+    takes_dt: bool = False
+    state: tuple[tuple[int, int], ...] = ()
+    struct_symbol: str | None = None
+    neuron_label: str | None = None
+    neuron_count: int = 0
+    neuron_end: str | None = None
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes read back from the instance after each step."""
+        return sum(size for _, size in self.state)
+
+
+@dataclass(frozen=True, eq=False)
+class CallPlan:
+    """B sequences of T steps. The first starts from init on a poisoned instance, the others from reset.
+
+    ``x`` (B, T, x_bytes) uint8; ``dt`` (B, T) uint32, the argument's bits (an unsigned fixed-point number, or a
+    float32), present exactly if the interface takes one; ``reset`` (B, T) bool: call reset before that step.
+    """
+
+    interface: Interface
+    x: Bytes
+    dt: NDArray[np.uint32] | None = None
+    reset: NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why a run stopped: in which call, at which instruction, touching which address.
+
+    ``kind``: ``read``, ``write`` or ``fetch`` outside the memories the core declares, ``protected`` (write to flash,
+    fetch from RAM), ``misaligned``, ``invalid`` (undefined instruction), ``exception`` (software trap), ``stack``
+    (the stack met the data below it), ``timeout`` (instruction limit). ``step`` is -1 inside init.
+    """
+
+    sequence: int
+    step: int
+    function: str
+    kind: str
+    pc: int
+    address: int
+    size: int
+
+    def __str__(self) -> str:
+        place = f"sequence {self.sequence} step {self.step}" if self.step >= 0 else "init"
+        return f"{place}: {self.kind} of {self.size} bytes at 0x{self.address:08x} by {self.function} (0x{self.pc:08x})"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Totals over a run: executed instructions, cycles (lower and upper bound), entries."""
+
+    instructions: int
+    lower: int
+    upper: int
+    entries: int
+
+
+@dataclass(frozen=True, eq=False)
+class SimResult:
+    """What the deployed binary did. Arrays are (B, T, ...) in the order of the plan.
+
+    ``y`` and ``state`` uint8 bytes, ``status`` uint32, ``instructions``, ``lower``, ``upper`` int64 per step (from the
+    step function's first instruction to its return, inclusive). ``functions`` are exclusive totals by function and add
+    up to the sum over all steps; so do ``neurons`` plus ``neurons_other`` (empty without a label). ``stack_bytes`` is
+    the deepest stack of the run. After a fault the arrays hold zeros from step ``completed`` on.
+    With timing class ``count``, lower and upper equal the instruction count and are no cycle figures.
+    """
+
+    y: Bytes
+    state: Bytes
+    status: NDArray[np.uint32]
+    instructions: Counts
+    lower: Counts
+    upper: Counts
+    functions: Mapping[str, Cost]
+    neurons: tuple[Cost, ...]
+    neurons_other: Cost | None
+    stack_bytes: int
+    completed: int
+    faults: tuple[Fault, ...]
+    timing_class: str
+    emulator: str
+    hook: Literal["c", "python"]
+
+
+@dataclass(frozen=True, eq=False)
+class StepResult:
+    """One step of a session: ``y`` and ``state`` uint8 bytes, status word, instructions, cycle bounds."""
+
+    y: Bytes
+    state: Bytes
+    status: int
+    instructions: int
+    lower: int
+    upper: int
+    faults: tuple[Fault, ...] = field(default=())

@@ -1,0 +1,1 @@
+"""Portable C99 for hosts and microcontrollers."""

@@ -1,0 +1,201 @@
+"""From C sources to object files, a linked ELF for a core, or a shared library for the host.
+
+The compiler is ``zig cc`` from pip (``cc`` None or ``"zig"``), or the gcc or clang at the path ``cc``. Same sources and
+same compiler give the same ELF bytes: sources are compiled in a folder of their own under relative names, and debug
+sections, which alone hold paths, are dropped by the linker script.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+
+from ncpc.errors import BadInput, MissingTool, NcpcError
+from ncpc.targets.c.cores import Core
+
+FREESTANDING = (
+    "-std=c99",
+    "-ffreestanding",
+    "-ffp-contract=off",
+    "-ffunction-sections",
+    "-fdata-sections",
+    "-fno-unwind-tables",
+    "-fno-asynchronous-unwind-tables",
+    "-fno-common",
+)
+"""Flags of every build for a core. Contraction is off so that float arithmetic is the same on every target."""
+
+WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror")
+"""Flags under which generated C is clean, with gcc and with clang."""
+
+
+class BuildFailed(NcpcError):
+    """The compiler or linker refused; the message holds its first error line (exit code 1)."""
+
+    exit_code = 1
+
+
+@dataclass(frozen=True)
+class BuiltElf:
+    """A linked ELF for a core.
+
+    ``elf`` the file; ``objects`` name -> object file of each source given (not of the start-up); ``map`` a text of
+    sections and symbols by address; ``compiler`` its version in one line; ``flags`` what was passed to it.
+    """
+
+    elf: bytes
+    objects: Mapping[str, bytes]
+    map: str
+    compiler: str
+    flags: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """A C compiler as a command prefix, its version in one line, and whether it is zig."""
+
+    command: tuple[str, ...]
+    version: str
+    is_zig: bool
+
+
+def find_compiler(cc: str | None) -> Compiler:
+    """The compiler for ``cc``: None or ``"zig"`` the one from pip, else a command or path. Raises MissingTool."""
+    return _zig() if cc in (None, "zig") else _named(str(cc))
+
+
+@cache
+def _zig() -> Compiler:
+    if find_spec("ziglang") is None:
+        raise MissingTool("the C compiler 'zig cc' is not installed: pip install 'ncpc[c]', or pass --cc PATH")
+    command = (sys.executable, "-m", "ziglang")
+    version = _run([*command, "version"], Path.cwd()).strip()
+    return Compiler((*command, "cc"), f"zig cc {version}", is_zig=True)
+
+
+@cache
+def _named(cc: str) -> Compiler:
+    path = shutil.which(cc)
+    if path is None:
+        raise MissingTool(f"C compiler '{cc}' was not found: install it, or leave --cc out to use zig cc")
+    lines = _run([path, "--version"], Path.cwd()).splitlines()
+    return Compiler((path,), lines[0] if lines else Path(path).name, is_zig=False)
+
+
+def core_flags(core: Core, compiler: Compiler, opt: str = "-O2") -> tuple[str, ...]:
+    """Compile flags for ``core`` under ``compiler``; without ``-g`` zig would drop the symbol table at the link."""
+    if compiler.is_zig:
+        machine = ("-target", core.zig_target, f"-mcpu={core.zig_mcpu}", *core.zig_flags, "-fno-sanitize=undefined")
+    else:
+        machine = core.gcc_flags
+    return (*machine, opt, "-g", *FREESTANDING)
+
+
+def build_elf(
+    sources: Mapping[str, bytes],
+    core: Core,
+    cc: str | None,
+    symbol_roots: Sequence[str],
+    opt: str = "-O2",
+    extra_flags: Sequence[str] = (),
+) -> BuiltElf:
+    """Compile and link ``sources`` (file name -> text; ``.c`` and ``.S`` are compiled, others lie beside them).
+
+    ``symbol_roots`` are the functions and objects kept by the linker. Start-up code and memcpy, memmove, memset (if
+    called) come from ``runtime/``. Raises MissingTool without the compiler, BuildFailed with its first error.
+    """
+    compiler = find_compiler(cc)
+    flags = (*core_flags(core, compiler, opt), *extra_flags)
+    with tempfile.TemporaryDirectory(prefix="ncpc-build-") as name:
+        folder = Path(name)
+        objects = _compile_all(sources, compiler, flags, folder)
+        own = _compile_all(_runtime_sources(core), compiler, flags, folder)
+        (folder / "link.ld").write_text(linker_script(core, symbol_roots), encoding="utf-8")
+        link = ["-Wl,--gc-sections", "-Wl,-T,link.ld", *(() if compiler.is_zig else ("-nostdlib",))]
+        libraries = () if compiler.is_zig else ("-lgcc",)
+        _run([*compiler.command, *flags, *link, *objects, *own, *libraries, "-o", "out.elf"], folder)
+        elf = (folder / "out.elf").read_bytes()
+        product = {source: (folder / obj).read_bytes() for source, obj in zip(_compiled(sources), objects, strict=True)}
+    return BuiltElf(elf, product, _map_text(elf), compiler.version, flags)
+
+
+def build_host_library(
+    sources: Mapping[str, bytes],
+    cc: str | None = None,
+    opt: str = "-O2",
+    extra_flags: Sequence[str] = (),
+) -> bytes:
+    """A shared library for this machine, for ctypes. Raises MissingTool, or BuildFailed with the first error."""
+    compiler = find_compiler(cc)
+    flags = ["-std=c99", opt, "-ffp-contract=off", "-fPIC", *extra_flags]
+    if compiler.is_zig:
+        flags.append("-fno-sanitize=undefined")
+    with tempfile.TemporaryDirectory(prefix="ncpc-build-") as name:
+        folder = Path(name)
+        objects = _compile_all(sources, compiler, flags, folder)
+        _run([*compiler.command, *flags, "-shared", "-s", *objects, "-o", "out.so"], folder)
+        return (folder / "out.so").read_bytes()
+
+
+def linker_script(core: Core, symbol_roots: Sequence[str]) -> str:
+    """The linker script for ``core``: text and constants in flash, data in RAM, stack from the end of RAM down."""
+    text = (files(__package__) / "runtime" / "link.ld").read_text(encoding="utf-8")
+    values = {
+        "ROOTS": " ".join(symbol_roots) or "Reset",
+        "FLASH_ORIGIN": f"0x{core.flash.origin:08x}",
+        "FLASH_BYTES": f"0x{core.flash.size:x}",
+        "RAM_ORIGIN": f"0x{core.ram.origin:08x}",
+        "RAM_BYTES": f"0x{core.ram.size:x}",
+    }
+    for key, value in values.items():
+        text = text.replace(f"@{key}@", value)
+    return text
+
+
+def _runtime_sources(core: Core) -> dict[str, bytes]:
+    folder = files(__package__) / "runtime"
+    names = (f"startup_{core.arch}.c", "memory.c")
+    return {f"ncpc_{name}": (folder / name).read_bytes() for name in names}
+
+
+def _compiled(sources: Mapping[str, bytes]) -> list[str]:
+    return sorted(name for name in sources if name.endswith((".c", ".S")))
+
+
+def _compile_all(sources: Mapping[str, bytes], compiler: Compiler, flags: Sequence[str], folder: Path) -> list[str]:
+    """Write and compile; returns the object names in order of the sources' names."""
+    for name, text in sources.items():
+        if Path(name).name != name:
+            raise BadInput(f"source file name '{name}' holds a folder: give plain names")
+        (folder / name).write_bytes(text)
+    objects = []
+    for name in _compiled(sources):
+        objects.append(f"{name}.o")
+        _run([*compiler.command, *flags, "-c", name, "-o", objects[-1]], folder)
+    return objects
+
+
+def _run(command: Sequence[str], folder: Path) -> str:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise BuildFailed(f"{Path(command[0]).name} failed: {_first_error(done.stderr + done.stdout)}")
+    return done.stdout
+
+
+def _first_error(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return next((line for line in lines if "error" in line), lines[0] if lines else "no message")
+
+
+def _map_text(elf: bytes) -> str:
+    from ncpc.sim.elf import map_text, read_elf
+
+    return map_text(read_elf(elf))
