@@ -1,0 +1,58 @@
+"""The phases of a long command: named, timed, shown by whoever watches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+class View(Protocol):
+    """Someone who watches phases: the terminal, or nobody."""
+
+    def begin(self, name: str) -> None: ...
+
+    def advance(self, fraction: float) -> None: ...
+
+    def end(self, name: str, seconds: float, note: str) -> None: ...
+
+
+class Silent:
+    """Watches nothing."""
+
+    def begin(self, name: str) -> None: ...
+
+    def advance(self, fraction: float) -> None: ...
+
+    def end(self, name: str, seconds: float, note: str) -> None: ...
+
+
+@dataclass
+class Phase:
+    """A running phase: ``advance(0.4)`` when that share is done; ``note`` is shown beside its time at the end."""
+
+    view: View
+    note: str = ""
+
+    def advance(self, fraction: float) -> None:
+        self.view.advance(fraction)
+
+
+@dataclass
+class Phases:
+    """Runs phases one after the other and remembers how long each took, in seconds."""
+
+    view: View = field(default_factory=Silent)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[Phase]:
+        """A phase for the length of a ``with`` block; one that is left by an exception is not reported as done."""
+        begin = time.perf_counter()
+        self.view.begin(name)
+        running = Phase(self.view)
+        yield running
+        self.seconds[name] = time.perf_counter() - begin
+        self.view.end(name, self.seconds[name], running.note)

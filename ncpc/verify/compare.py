@@ -1,0 +1,131 @@
+"""Two traces side by side: equal bit for bit, or how far apart, and where first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncpc.ir.program import Program
+from ncpc.ir.sequences import Sequences, Trace
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """The first place where two traces differ.
+
+    ``step`` counts the steps of all sequences in order, from 0; ``sequence`` and ``time`` locate it among them.
+    ``neuron`` is the state or output that differs most there, ``others`` how many more do, ``context`` says in words
+    what happened just before (start, reset).
+    """
+
+    step: int
+    sequence: int
+    time: int
+    neuron: str
+    others: int
+    expected: float
+    found: float
+    context: str
+
+    def __str__(self) -> str:
+        more = f" and {self.others} more" if self.others else ""
+        return (f"step {self.time} of sequence {self.sequence} ({self.context}), {self.neuron}{more}: "
+                f"expected {self.expected:.6g}, found {self.found:.6g}")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """``mismatches`` steps that are not equal as integers, the largest difference of outputs, the first divergence."""
+
+    steps: int
+    mismatches: int
+    max_abs: float
+    first: Divergence | None
+
+
+def bitwise(expected: Trace, found: Trace, program: Program, data: Sequences) -> Difference:
+    """Compare outputs, states (where ``found`` has them) and flags as integers, step by step."""
+    names = (*output_names(program), *state_names(program), "status flags")
+    with_state = found.raw_state.shape == expected.raw_state.shape
+    pairs = [(expected.raw_y, found.raw_y, expected.y, found.y)]
+    if with_state:
+        pairs.append((expected.raw_state, found.raw_state, expected.state, found.state))
+    else:
+        names = (*output_names(program), "status flags")
+    flags = expected.flags[..., None], found.flags[..., None]
+    pairs.append((*flags, flags[0].astype(np.float64), flags[1].astype(np.float64)))
+    wrong = np.concatenate([a != b for a, b, _, _ in pairs], axis=2)
+    values = [np.concatenate([p[k] for p in pairs], axis=2) for k in (2, 3)]
+    # A state is the cause of a wrong output: name it first.
+    order = np.arange(wrong.shape[2]) if not with_state else _states_first(len(output_names(program)), wrong.shape[2])
+    first = _first(wrong[..., order], values[0][..., order], values[1][..., order], [names[i] for i in order], data)
+    return Difference(data.steps, int(wrong.any(axis=2).sum()), largest(expected.y, found.y), first)
+
+
+def tolerance(expected: Trace, found: Trace, limit: float, program: Program, data: Sequences) -> Difference:
+    """Compare outputs in physical units; a step mismatches where any output differs by more than ``limit``."""
+    wrong = ~(np.abs(expected.y - found.y) <= limit)
+    first = _first(wrong, expected.y, found.y, list(output_names(program)), data)
+    return Difference(data.steps, int(wrong.any(axis=2).sum()), largest(expected.y, found.y), first)
+
+
+def largest(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """The largest absolute difference, infinite where one of the two is not a number."""
+    difference = np.abs(a - b)
+    return float(np.where(np.isnan(difference), np.inf, difference).max(initial=0.0))
+
+
+def state_names(program: Program) -> tuple[str, ...]:
+    """A name for every element of the state, in the order traces hold them."""
+    return tuple(name for state in program.states for name in element_names(program, state.inp.name))
+
+
+def element_names(program: Program, state: str) -> tuple[str, ...]:
+    """Names of one state's elements: the labels of its axis, else ``state[3]``."""
+    value = next(s.inp for s in program.states if s.inp.name == state)
+    size = int(np.prod(value.shape, dtype=np.int64))
+    labels = program.labels.get(value.axes[0].name, ()) if len(value.axes) == 1 else ()
+    return labels if len(labels) == size else tuple(f"{state}[{i}]" for i in range(size))
+
+
+def output_names(program: Program) -> tuple[str, ...]:
+    """The outputs' names, told apart from neurons of the same name."""
+    return tuple(f"output {name}" for name in program.y.names)
+
+
+def _states_first(outputs: int, total: int) -> NDArray[np.int64]:
+    return np.concatenate([np.arange(outputs, total - 1), np.arange(outputs), [total - 1]])
+
+
+def _first(
+    wrong: NDArray[np.bool_],
+    expected: NDArray[np.float64],
+    found: NDArray[np.float64],
+    names: list[str],
+    data: Sequences,
+) -> Divergence | None:
+    """The earliest time at which any sequence differs: an early divergence says more than a late one."""
+    if not wrong.any():
+        return None
+    rows, times = np.nonzero(wrong.any(axis=2))
+    pick = int(np.lexsort((rows, times))[0])
+    row, time = int(rows[pick]), int(times[pick])
+    here = np.nonzero(wrong[row, time])[0]
+    named = [i for i in here if not names[i].startswith(("output ", "status"))] or list(here)
+    worst = int(max(named, key=lambda i: float(np.nan_to_num(abs(expected[row, time, i] - found[row, time, i]),
+                                                             nan=np.inf))))
+    return Divergence(
+        step=row * wrong.shape[1] + time, sequence=row, time=time, neuron=names[worst], others=len(here) - 1,
+        expected=float(expected[row, time, worst]), found=float(found[row, time, worst]),
+        context=_context(data, row, time),
+    )
+
+
+def _context(data: Sequences, row: int, time: int) -> str:
+    """Where the step stands: after the start, or how long after a reset."""
+    before = np.nonzero(data.reset[row, : time + 1])[0] if data.reset is not None else np.zeros(0, np.int64)
+    if before.size:
+        return f"{time - int(before[-1])} steps after a reset"
+    return "from the start"
