@@ -1,0 +1,75 @@
+"""Does the policy compute what the trained module computes? Asked before anything is saved."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncpc.errors import BadInput
+from ncpc.ir.policy import Policy
+from ncpc.ir.sequences import Sequences
+from ncpc.passes.lower import lower
+from ncpc.semantics.run import run
+from ncpc.torch_library import torch_module
+
+TOLERANCE = 1e-5
+MAX_SEQUENCES, MAX_STEPS = 64, 2000
+"""How much of the calibration is run: its first sequences, each from its start."""
+
+
+def check_agreement(policy: Policy, modules: list[Any], where: str) -> None:
+    """Run ``modules`` (in order) and ``policy`` side by side; raise ``BadInput`` if their outputs differ.
+
+    They run on the calibration and on random inputs and timespans over the declared ranges. The module is run in
+    double precision, so that only a difference of meaning counts: more than 1e-5 (of the largest output, where that
+    exceeds 1). In its own precision it may stray further if the network amplifies rounding; that is warned about.
+    """
+    for data in probes(policy):
+        expected = run(lower(policy), data).y
+        tolerance = TOLERANCE * max(1.0, float(np.abs(expected).max()))
+        exact = _largest(run_modules(modules, data, double=True), expected)
+        if not exact <= tolerance:
+            raise BadInput(f"{where}: policy and module differ by {exact:.3g} (more than {tolerance:.3g}); a hook or "
+                           "an override changes what the module computes, remove it before saving")
+        single = _largest(run_modules(modules, data, double=False), expected)
+        if not single <= tolerance:
+            warnings.warn(f"{where}: in its own precision the module strays {single:.3g} from exact arithmetic: this "
+                          "network amplifies rounding, and so will any deployment of it", stacklevel=4)
+
+
+def probes(policy: Policy) -> list[Sequences]:
+    """Random inputs over the declared ranges, and the first of the calibration's sequences if there are any."""
+    rng = np.random.default_rng(0)
+    lo, hi = policy.input_range[:, 0], policy.input_range[:, 1]
+    shape = (4, 50)
+    dt = np.exp(rng.uniform(np.log(policy.dt.lo), np.log(policy.dt.hi), shape)).clip(policy.dt.lo, policy.dt.hi)
+    found = [Sequences(rng.uniform(lo, hi, (*shape, policy.inputs)), dt)]
+    if policy.calibration is not None:
+        x = policy.calibration.x[:MAX_SEQUENCES, :MAX_STEPS]
+        timespans = policy.calibration.dt
+        nominal = np.full(x.shape[:2], policy.dt.nominal)
+        found.append(Sequences(x, nominal if timespans is None else timespans[:MAX_SEQUENCES, :MAX_STEPS]))
+    return found
+
+
+def run_modules(modules: list[Any], data: Sequences, *, double: bool) -> NDArray[np.float64]:
+    """Outputs (B, T, outputs) of a copy of ``modules`` run in order, in double or in their own precision."""
+    from ncpc.cells import Sequential  # needs torch
+
+    torch = torch_module()
+    copied = Sequential(copy.deepcopy(modules)).eval().cpu()
+    copied = copied.double() if double else copied
+    dtype = next(copied.parameters()).dtype
+    timespans = None if data.dt is None else torch.as_tensor(data.dt, dtype=dtype)
+    with torch.no_grad():
+        y, _ = copied(torch.as_tensor(data.x, dtype=dtype), None, timespans)
+    result: NDArray[np.float64] = y.double().numpy()
+    return result
+
+
+def _largest(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    return float(np.abs(a - b).max()) if a.shape == b.shape else np.inf

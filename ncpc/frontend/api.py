@@ -1,0 +1,143 @@
+"""``ncpc.save`` and ``ncpc.load``: from a trained model to a policy container and back."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ncpc.errors import BadInput
+from ncpc.frontend.container import read_policy, write_policy
+from ncpc.frontend.data import read_sequences
+from ncpc.frontend.validate import check_dt_range, check_input_range, check_policy
+from ncpc.ir.policy import DtRange, Layer, Policy
+from ncpc.ir.sequences import Sequences
+
+
+@dataclass(frozen=True)
+class _Model:
+    """A model as read: its layers, where they came from, and the modules to compare with (empty if it is no module)."""
+
+    layers: tuple[Layer, ...]
+    provenance: Mapping[str, object]
+    modules: list[Any]
+
+
+def save(
+    model: Any,
+    path: str | Path,
+    *,
+    calibration: object | None = None,
+    input_range: ArrayLike | None = None,
+    dt: float | tuple[float, float] = 1.0,
+    name: str | None = None,
+    input_names: Sequence[str] | None = None,
+    output_names: Sequence[str] | None = None,
+    sample_hz: float | None = None,
+    margin: float = 0.1,
+    clip_negative: bool = False,
+) -> Policy:
+    """Read a trained model, check that the policy computes what it computes, and write the container to ``path``.
+
+    ``model``: an ncps.torch ``LTC`` or ``LTCCell``, an ordered list of modules around one, or layers of
+    ``ncpc.ir.policy``. ``calibration``: typical inputs, (T, inputs) or (B, T, inputs), as array, torch tensor, npz path
+    (``x``, optional ``dt``, ``reset``) or mapping of those. ``input_range``: (inputs, 2) or one (lo, hi) for all; left
+    out, it is the calibration's widened at either end by ``margin`` of its width. ``dt``: the timespan in the unit of
+    training (1.0 where none were given), or the range (lo, hi) of timespans the policy may meet. ``sample_hz``
+    documents how often steps happen. ``clip_negative`` clips negative w, cm, gleak to 0, as
+    ``apply_weight_constraints()`` does, without touching ``model``.
+
+    Returns the policy as written. Raises ``BadInput`` or ``Unsupported``; nothing is written then.
+    """
+    read = _read_model(model, clip_negative)
+    where, dt_range = str(path), _dt_range(dt)
+    check_dt_range(dt_range, where)
+    inputs, outputs = read.layers[0].inputs, read.layers[-1].outputs
+    data = None if calibration is None else read_sequences(calibration, inputs, dt_range, _source(calibration))
+    policy = Policy(
+        name=_identifier(Path(path).stem) if name is None else name,
+        layers=read.layers,
+        input_range=_range(input_range, data, inputs, margin, where),
+        dt=dt_range,
+        input_names=tuple(input_names or (f"x{i}" for i in range(inputs))),
+        output_names=tuple(output_names or (f"y{i}" for i in range(outputs))),
+        calibration=data,
+        sample_hz=None if sample_hz is None else float(sample_hz),
+        provenance=read.provenance,
+    )
+    check_policy(policy, where)
+    if read.modules:
+        from ncpc.frontend.agreement import check_agreement  # needs torch
+
+        check_agreement(policy, read.modules, where)
+    write_policy(policy, path)
+    return policy
+
+
+def load(path: str | Path) -> Policy:
+    """The policy in the container at ``path``. Raises ``BadInput`` for any file that is not a valid one."""
+    return read_policy(path)
+
+
+def _read_model(model: Any, clip_negative: bool) -> _Model:
+    parts = list(model) if isinstance(model, (list, tuple)) else [model]
+    if parts and all(isinstance(part, Layer) for part in parts):
+        return _Model(tuple(parts), {"source": "layers"}, [])
+    from ncpc.frontend import ncps_torch  # needs torch
+
+    modules = ncps_torch.flatten(model)
+    if clip_negative:
+        modules = copy.deepcopy(modules)
+        ncps_torch.clip_negative(modules)
+    imported = ncps_torch.import_model(modules)
+    return _Model(imported.layers, imported.provenance, modules)
+
+
+def _source(calibration: object) -> str:
+    return str(calibration) if isinstance(calibration, (str, Path)) else "calibration"
+
+
+def _dt_range(dt: float | tuple[float, float]) -> DtRange:
+    """The nominal timespan is 1 where the range holds it, else the range's geometric mean."""
+    lo, hi = (dt, dt) if isinstance(dt, (int, float)) else dt
+    lo, hi = float(lo), float(hi)
+    middle = 1.0 if lo <= 1.0 <= hi else float(np.sqrt(lo * hi)) if 0 < lo < hi else lo
+    return DtRange(lo, hi, float(np.clip(middle, lo, hi)) if lo <= hi else middle)
+
+
+def _range(
+    given: ArrayLike | None, data: Sequences | None, inputs: int, margin: float, where: str
+) -> NDArray[np.float64]:
+    if given is None and data is None:
+        raise BadInput(f"{where}: neither calibration nor input_range given; pass typical inputs or their bounds")
+    if given is None:
+        assert data is not None
+        return widened(data, margin)
+    bounds = np.asarray(given, np.float64)
+    bounds = np.tile(bounds, (inputs, 1)) if bounds.shape == (2,) else bounds
+    check_input_range(bounds, inputs, where)
+    return bounds
+
+
+def widened(data: Sequences, margin: float) -> NDArray[np.float64]:
+    """Each channel's range in ``data``, (inputs, 2), wider by ``margin`` of its width at either end.
+
+    A channel that never changes says nothing of its width: it gets its value plus and minus max(|value|, 1).
+    """
+    if not 0 <= margin < np.inf:
+        raise BadInput(f"margin is {margin:g}; give a fraction of each channel's width, 0 or more")
+    lo, hi = data.x.min(axis=(0, 1)), data.x.max(axis=(0, 1))
+    extra = np.where(hi > lo, margin * (hi - lo), np.maximum(np.abs(lo), 1.0))
+    return np.stack([lo - extra, hi + extra], axis=1)
+
+
+def _identifier(text: str) -> str:
+    """A file's stem as a policy name: letters, digits and _, no digit first."""
+    name = re.sub(r"\W", "_", text, flags=re.ASCII)
+    return name if name[:1].isalpha() or name.startswith("_") else f"policy_{name}"
