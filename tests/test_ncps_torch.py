@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import copy
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
-from ncpc.errors import BadInput, Unsupported
 from ncpc.frontend import ncps_torch
-from ncpc.frontend.state_dict import import_state_dict
-from ncpc.ir.policy import DtRange, Ltc, Policy
+from ncpc.ir.policy import DtRange, Policy
 from ncpc.ir.sequences import Sequences
 from ncpc.passes.lower import lower
 from ncpc.semantics.run import run

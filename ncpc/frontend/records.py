@@ -140,7 +140,7 @@ def _lookup(prefix: str, record: Mapping[str, object], kinds: Kinds) -> Any:
 
 def _decode_object(prefix: str, value: object) -> Mapping[str, object]:
     if not isinstance(value, dict):
-        raise BadInput(f"'{prefix}' is {_name(value)}, expected an object; save the policy again")
+        raise BadInput(f"'{prefix or 'policy'}' is {_name(value)}, expected an object; save the policy again")
     return value
 
 

@@ -153,7 +153,7 @@ def _synapses(name: str, synapses: Synapses, sources: int, layer: Ltc) -> Proble
     if np.any(np.diff(order) < 0):
         yield f"{name} synapses are not sorted by post, then pre"
     for s in np.flatnonzero(synapses.w < 0):
-        yield f"w of {synapse_name(name, layer, int(s))} is {synapses.w[s]:g}, but conductances are never negative"
+        yield f"w of {synapse_name(name, layer, int(s))} is {synapses.w[s]:g}, but conductances are never negative; clip it to 0"
 
 
 def synapse_name(name: str, layer: Ltc, index: int) -> str:
@@ -170,7 +170,7 @@ def _within(name: str, index: Any, size: int) -> Problems:
 
 def _not_negative(name: str, values: Any, names: tuple[str, ...]) -> Problems:
     for i in np.flatnonzero(values < 0):
-        yield f"{name} of {names[i]} is {values[i]:g}, but it is never negative"
+        yield f"{name} of {names[i]} is {values[i]:g}, but it is never negative; clip it to 0"
 
 
 def _denominator(layer: Ltc) -> Problems:
