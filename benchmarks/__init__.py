@@ -1,0 +1,1 @@
+"""What the compiler is measured on, and the measurements."""

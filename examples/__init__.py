@@ -1,0 +1,1 @@
+"""Worked examples: a network is trained, saved, compiled and compared in its closed loop."""

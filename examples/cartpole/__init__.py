@@ -1,0 +1,1 @@
+"""A liquid time-constant network that balances a pole on a cart."""
