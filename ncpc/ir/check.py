@@ -97,8 +97,8 @@ def _fraction(op: Op, types: list[Fixed]) -> int | None:
     fracs, k = [t.frac for t in types], int(op.attrs.get("k") or 0)
     if op.kind in ("mul", "mulshr", "matmul"):
         return fracs[0] + fracs[1] - k
-    if op.kind in ("shr", "shl"):
-        return fracs[0] - k if op.kind == "shr" else fracs[0] + k
+    if op.kind in ("shr", "asr", "shl"):
+        return fracs[0] + k if op.kind == "shl" else fracs[0] - k
     if op.kind in ("lut", "norm", "recip"):
         return None if op.kind != "lut" else fracs[1]
     if op.kind == "scale":

@@ -45,6 +45,7 @@ OPS: dict[str, OpSpec] = {
     "slice": OpSpec((1, 1), ("start",), "free", "any", "a[start : start + size of the result's axis]"),
     "cast": OpSpec((1, 1), (), "each", "any", "the same number in another type that holds it (fixed: equal fractions)"),
     "shr": OpSpec((1, 1), ("k",), "each", "fixed", "floor(a / 2**k + 1/2), k >= 0; the fraction drops by k"),
+    "asr": OpSpec((1, 1), ("k",), "each", "fixed", "floor(a / 2**k): a shr whose half was added before"),
     "shl": OpSpec((1, 1), ("k",), "each", "fixed", "a * 2**k; the fraction grows by k"),
     "mulshr": OpSpec((2, 2), ("k",), "each", "fixed", "floor(a*b / 2**k + 1/2) with an exact 64-bit product"),
     "lut": OpSpec((2, 2), ("k",), "each", "fixed", "a limited to [0, (n << k) - 1] indexes the n+1-entry table T (2nd "

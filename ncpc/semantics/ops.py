@@ -182,6 +182,7 @@ _MAKERS: dict[str, Callable[[Op, Sequence[Value], Mapping[str, Arr]], Compute]] 
     "slice": _slice,
     "cast": _cast,
     "shr": _with_k(fixed.shr),
+    "asr": _with_k(lambda a, k: a >> k),
     "shl": _with_k(lambda a, k: a << k),
     "mulshr": _with_k(fixed.mulshr),
     "lut": _with_k(fixed.lut),

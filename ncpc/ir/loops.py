@@ -1,0 +1,191 @@
+"""One step as a loop nest: what a scalar language executes, made from a program by ``ncpc.passes.fuse``.
+
+Every statement computes one element. Names are storage: a scalar, a buffer, a constant, or one of the two faces of a
+double-buffered value. Ops keep the meaning of ``ncpc.semantics``; four kinds are added: ``copy`` (out = a), ``start``
+(a sum's first value), ``accumulate`` (out = out + a) and ``clamp``, whose bounds are arguments here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ncpc.ir.program import Attr, Origin, Program
+from ncpc.ir.types import Axis, Type
+
+Place = Literal["x", "dt", "y", "state", "local"]
+
+
+@dataclass(frozen=True)
+class At:
+    """The position of one element: ``var + offset``, or ``via[var]`` through an index map."""
+
+    var: str
+    offset: int = 0
+    via: str | None = None
+
+
+@dataclass(frozen=True)
+class Ref:
+    """One element of a named storage, or (``whole``) all of it: a table."""
+
+    name: str
+    at: tuple[At, ...] = ()
+    whole: bool = False
+
+
+@dataclass(frozen=True)
+class Lit:
+    """A number, in the units of the statement's type."""
+
+    value: int | float
+
+
+Operand = Ref | Lit
+
+
+@dataclass(frozen=True)
+class Assign:
+    """``out = kind(args)`` for one element. ``declares`` is True where ``out`` is a scalar that begins here."""
+
+    kind: str
+    out: Ref
+    type: Type
+    args: tuple[Operand, ...]
+    attrs: Mapping[str, Attr] = field(default_factory=dict)
+    origin: Origin | None = None
+    declares: bool = False
+
+
+@dataclass(frozen=True)
+class For:
+    """All elements of ``axis``; with ``segment`` only those whose index map ``segment`` names the element ``of``.
+
+    The map is sorted, so the elements of successive ``of`` are contiguous.
+    """
+
+    var: str
+    axis: Axis
+    body: tuple[Node, ...]
+    segment: str | None = None
+    of: str | None = None
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A value read as ``now`` and written as ``next`` within a pass, exchanged after it.
+
+    ``now`` begins as buffer ``first`` and ``next`` as ``second``; the last pass leaves the value in ``home``, one of
+    the two.
+    """
+
+    now: str
+    next: str
+    first: str
+    second: str
+    home: str
+
+
+@dataclass(frozen=True)
+class Times:
+    """``count`` passes of the body, after each of which every pair is exchanged."""
+
+    count: int
+    pairs: tuple[Pair, ...]
+    body: tuple[Node, ...]
+    origin: Origin | None = None
+
+
+Node = Assign | For | Times
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """An array (or, without axes, a scalar that outlives one loop) and where it lies."""
+
+    name: str
+    axes: tuple[Axis, ...]
+    type: Type
+    place: Place
+
+
+@dataclass(frozen=True, eq=False)
+class Nest:
+    """A whole step. Constants are those of ``program``; ``types`` gives every name's type."""
+
+    program: Program
+    buffers: tuple[Buffer, ...]
+    body: tuple[Node, ...]
+    types: Mapping[str, Type]
+
+
+def assigns(body: tuple[Node, ...]) -> Iterator[Assign]:
+    """All statements, those inside loops included, in order."""
+    for node in body:
+        if isinstance(node, Assign):
+            yield node
+        else:
+            yield from assigns(node.body)
+
+
+def loops(body: tuple[Node, ...]) -> Iterator[For]:
+    """All loops over an axis, outer before inner."""
+    for node in body:
+        if isinstance(node, For):
+            yield node
+        if not isinstance(node, Assign):
+            yield from loops(node.body)
+
+
+def to_text(nest: Nest) -> str:
+    """The loop nest as readable text, for people and for golden tests."""
+    lines = [f"nest {nest.program.name}"]
+    lines += [f"  {b.place} {b.name}{_sizes(b.axes)}: {b.type}" for b in nest.buffers]
+    lines += _lines(nest.body, "  ")
+    return "\n".join([*lines, ""])
+
+
+def _sizes(axes: tuple[Axis, ...]) -> str:
+    return f"[{', '.join(str(a.size) for a in axes)}]" if axes else ""
+
+
+def _lines(body: tuple[Node, ...], indent: str) -> Iterator[str]:
+    for node in body:
+        if isinstance(node, Assign):
+            yield f"{indent}{_assign(node)}"
+            continue
+        yield f"{indent}{_head(node)} {{"
+        yield from _lines(node.body, indent + "  ")
+        if isinstance(node, Times):
+            yield from (f"{indent}  exchange {p.now}, {p.next}" for p in node.pairs)
+        yield f"{indent}}}"
+
+
+def _head(node: For | Times) -> str:
+    if isinstance(node, Times):
+        pairs = "".join(f", {p.now} = {p.first}, {p.next} = {p.second}" for p in node.pairs)
+        return f"times {node.count}{pairs}"
+    segment = f" where {node.segment}[{node.var}] == {node.of}" if node.segment else ""
+    return f"for {node.var} in {node.axis.name}={node.axis.size}{segment}"
+
+
+def _assign(node: Assign) -> str:
+    args = ", ".join(_operand(a) for a in node.args)
+    attrs = "".join(f", {k}={v}" for k, v in node.attrs.items() if v is not None)
+    out = _operand(node.out)
+    if node.kind in ("copy", "start"):
+        return f"{out} = {args}"
+    return f"{out} += {args}" if node.kind == "accumulate" else f"{out} = {node.kind}({args}{attrs})"
+
+
+def _operand(operand: Operand) -> str:
+    if isinstance(operand, Lit):
+        return str(operand.value)
+    return operand.name + "".join(f"[{_at(at)}]" for at in operand.at)
+
+
+def _at(at: At) -> str:
+    if at.via:
+        return f"{at.via}[{at.var}]"
+    return f"{at.var} + {at.offset}" if at.offset else at.var

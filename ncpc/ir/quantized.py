@@ -1,0 +1,147 @@
+"""A policy's layers as integers: what quantization decides and lowering writes down.
+
+Fractions are numbers of fractional bits: a raw integer stands for ``raw * 2**-fraction``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncpc.ir.types import Fixed
+
+I64 = NDArray[np.int64]
+F64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SynapseFormat:
+    """Fractions of one synapse set. ``bits`` is the width of each weight."""
+
+    bits: int
+    sigma: int
+    w: int
+    we: int
+
+
+@dataclass(frozen=True, eq=False)
+class QuantizedSynapses:
+    """Synapses as raw integers, one element each; ``pre`` and ``post`` as in ``ncpc.ir.policy.Synapses``.
+
+    The sigmoid's argument is ``asr(sigma*u_pre + offset, k_z)`` (for k_z < 0: ``shl(sigma*u_pre, -k_z) + offset``), in
+    units of 2**-Z_FRAC and 0 at the table's left end: ``offset`` holds ``-sigma*mu``, the table's half width and the
+    rounding half. With ``s`` of fraction ``S_FRAC`` the conductance is ``shr(w*s, k_den)`` and the current
+    ``shr(we*s, k_num)``, ``we`` standing for ``w*erev``.
+    """
+
+    format: SynapseFormat
+    pre: I64
+    post: I64
+    sigma: I64
+    offset: I64
+    w: I64
+    we: I64
+    k_z: int
+    k_den: int
+    k_num: int
+
+
+@dataclass(frozen=True, eq=False)
+class QuantizedLtc:
+    """An LTC layer as integers; vectors over neurons unless said otherwise.
+
+    ``g``, ``n``, ``d`` are the fractions of conductances, currents and of the divisor; ``v`` the state's type and ``u``
+    its 16-bit view's. ``leak`` is ``gleak*vleak``; ``gleak`` includes epsilon and, where it is nearly 0, the few units
+    in the last place that keep rounding from pushing a leakless neuron (see ``ncpc.quant.ltc``).
+    ``cm_t`` (fraction ``d``) is ``cm*unfolds/dt`` for a fixed dt; for a run-time dt ``cm`` (fraction ``cm_frac``) is
+    ``cm*unfolds``. The output is ``mulshr(v, output_w, k_y) + output_b`` with ``y_fracs`` per output.
+    ``box`` (neurons, 2) is the range of the state, raw, that the proof must confirm.
+    """
+
+    sensory: QuantizedSynapses
+    recurrent: QuantizedSynapses
+    g: int
+    n: int
+    d: int
+    v: Fixed
+    u: Fixed
+    leak: I64
+    gleak: I64
+    cm_t: I64 | None
+    cm: I64
+    cm_frac: int
+    box: I64
+    output_w: I64
+    output_b: I64
+    output_w_frac: int
+    k_y: int
+    y: Fixed
+    y_fracs: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class QuantizedDense:
+    """``y = shr(W x + b, k)``, ``weight`` (outputs, inputs) and ``bias`` (outputs,) raw; ``y`` the result's type."""
+
+    weight: I64
+    bias: I64
+    weight_type: Fixed
+    k: int
+    y: Fixed
+    y_fracs: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class QuantizedActivation:
+    """An elementwise function by table, argument ``asr(x + offset, k_z)`` (k_z < 0: ``shl(x, -k_z) + offset``).
+
+    relu has no table.
+    """
+
+    function: str
+    table: I64 | None
+    offset: int
+    k_z: int
+    y: Fixed
+    y_fracs: tuple[int, ...]
+
+
+QuantizedLayer = QuantizedLtc | QuantizedDense | QuantizedActivation
+
+
+@dataclass(frozen=True, eq=False)
+class QuantizedPolicy:
+    """All layers, and the formats at the boundary. ``dt`` is the run-time dt's type, None when dt is fixed.
+
+    ``x_range`` (inputs, 2) raw: inputs are limited to it. ``table`` is the sigmoid's (``TABLE_SIZE`` + 1 entries).
+    """
+
+    scheme: str
+    x: Fixed
+    x_fracs: tuple[int, ...]
+    x_range: I64
+    dt: Fixed | None
+    dt_range: tuple[int, int] | None
+    table: I64
+    layers: tuple[QuantizedLayer, ...]
+
+
+Z_FRAC = 11
+"""Fraction of the sigmoid's argument."""
+Z_HALF = 16
+"""The table spans arguments from -Z_HALF to +Z_HALF."""
+TABLE_SHIFT = 7
+"""Bits of the argument that interpolate between two entries."""
+TABLE_SIZE = (2 * Z_HALF << Z_FRAC) >> TABLE_SHIFT
+"""Intervals of the table: 512."""
+S_FRAC = 15
+"""Fraction of a sigmoid's value: 0 .. 2**15 stands for 0 .. 1."""
+
+
+def sigmoid_table() -> I64:
+    """``TABLE_SIZE + 1`` entries floor(sigmoid(-Z_HALF + i*2*Z_HALF/TABLE_SIZE) * 2**S_FRAC + 1/2)."""
+    z = np.linspace(-Z_HALF, Z_HALF, TABLE_SIZE + 1)
+    table: I64 = np.floor(2.0**S_FRAC / (1.0 + np.exp(-z)) + 0.5).astype(np.int64)
+    return table

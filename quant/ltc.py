@@ -1,0 +1,232 @@
+"""An LTC layer as integers: fractions that hold on the box of states no input can leave.
+
+The order of choice: weights to integers (which fixes the reversal potentials the device really has), the hull of those
+potentials as a first box, the state's fraction on it, sums and divisor on that, then the exact box of the integer step
+with its roundings (``ncpc.quant.box``). If the box does not fit the fraction, one bit less and again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from ncpc.errors import ProofFailed
+from ncpc.ir.policy import F64, I64, Ltc, Synapses
+from ncpc.ir.quantized import S_FRAC, Z_FRAC, Z_HALF, QuantizedLtc, QuantizedSynapses, SynapseFormat
+from ncpc.ir.types import Fixed
+from ncpc.quant.box import Step, invariant_box
+from ncpc.quant.rounding import fits, fraction_for, to_raw
+
+Fractions = Callable[[Mapping[str, F64], int], Mapping[str, int]]
+"""Chooses a power-of-two scale for each named vector: (vectors, bits) -> fractions. Brevitas, or a stored choice."""
+
+INDEX_BITS = 26
+"""sigma*u may have at most this fraction: the biased argument spans 2*Z_HALF = 2**5 and must fit 31 bits."""
+SUM_FRAC = 26
+"""More fraction than this in the sums buys nothing measurable."""
+
+
+@dataclass(frozen=True, eq=False)
+class Incoming:
+    """The values a layer receives: type, fractions per channel, raw range (n, 2)."""
+
+    type: Fixed
+    fracs: tuple[int, ...]
+    range: I64
+
+
+@dataclass(frozen=True)
+class Timespans:
+    """The dt the program must serve; ``frac`` is the run-time dt's fraction, None when dt is fixed at ``lo == hi``."""
+
+    lo: float
+    hi: float
+    frac: int | None
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What a quantized layer is to have: widths of weights and outputs, and the state's largest dead band, physical."""
+
+    bits: int
+    out_bits: int
+    dead_band: float
+
+
+def synapse_vectors(layer: Ltc, incoming: Incoming) -> dict[str, F64]:
+    """The weight vectors that get a scale each, as the integer step uses them: ``we`` is ``w*erev``.
+
+    The input mapping and the channels' fractions are folded into the sensory sigma.
+    """
+    s, r = layer.sensory, layer.recurrent
+    channel = np.exp2(incoming.type.frac - np.array(incoming.fracs, np.float64))
+    return {
+        "sigma_s": s.sigma * (layer.input_w * channel)[s.pre], "w_s": s.w, "we_s": s.w * s.erev,
+        "sigma": r.sigma, "w": r.w, "we": r.w * r.erev,
+    }
+
+
+def quantize_ltc(layer: Ltc, incoming: Incoming, dt: Timespans, demand: Demand, fractions: Fractions) -> QuantizedLtc:
+    """Integers and formats of the layer; raises ``ProofFailed`` naming the neuron when no format closes."""
+    vectors = synapse_vectors(layer, incoming)
+    fracs = fractions(vectors, demand.bits)
+    hull = _hull(layer, vectors, fracs, demand.bits)
+    reason = ""
+    for spare in range(6):
+        u = Fixed(16, fraction_for(hull * 1.001 + 2.0**-10, 16) - spare)
+        attempt = _attempt(layer, incoming, dt, demand, vectors, fracs, u, hull)
+        box, reason = invariant_box(step_of(attempt))
+        if not reason and _holds(box, attempt):
+            return _finish(layer, attempt, box, demand.out_bits)
+    raise ProofFailed(f"LTC layer: no fixed-point format holds the state's range: {reason or 'the box keeps growing'}")
+
+
+def _hull(layer: Ltc, vectors: Mapping[str, F64], fracs: Mapping[str, int], bits: int) -> float:
+    """The largest magnitude among vleak and the reversal potentials as the integers have them."""
+    most = float(np.abs(layer.vleak).max(initial=0.0))
+    for tag in ("_s", ""):
+        w, we = _weights(vectors, fracs, tag, bits)
+        ratio = np.abs(we) * 2.0 ** (fracs[f"w{tag}"] - fracs[f"we{tag}"]) / np.maximum(w, 1)
+        most = max(most, float(ratio.max(initial=0.0)))
+    return most
+
+
+def _weights(vectors: Mapping[str, F64], fracs: Mapping[str, int], tag: str, bits: int) -> tuple[I64, I64]:
+    """``w`` and ``we`` as integers; a synapse whose w rounds to 0 has no current either."""
+    top = (1 << (bits - 1)) - 1
+    w = np.clip(to_raw(vectors[f"w{tag}"], fracs[f"w{tag}"]), 0, top)
+    we = np.clip(to_raw(vectors[f"we{tag}"], fracs[f"we{tag}"]), -top, top)
+    return w, np.where(w == 0, 0, we)
+
+
+def _attempt(layer: Ltc, incoming: Incoming, dt: Timespans, demand: Demand, vectors: Mapping[str, F64],
+             fracs: Mapping[str, int], u: Fixed, hull: float) -> QuantizedLtc:
+    """The layer in integers with ``u`` as the state's 16-bit view; its box is filled in later."""
+    g, n = _sum_fractions(layer, fracs, vectors, hull)
+    cm = layer.cm * layer.unfolds
+    d = min(g, fraction_for(float((cm / dt.lo * 1.001 + _conductance(layer)).max()), 32))
+    affine = (layer.input_b, incoming.type, int(np.abs(incoming.range).max(initial=1)))
+    state = (np.zeros(layer.neurons), u, 1 << 15)
+    sensory = _synapses(layer.sensory, "_s", vectors, fracs, demand.bits, affine, (g, n))
+    recurrent = _synapses(layer.recurrent, "", vectors, fracs, demand.bits, state, (g, n))
+    gleak, leak = _leak(layer, g, n, hull)
+    cm_frac = fraction_for(float(cm.max(initial=0.0)), 32)
+    cm_t = None if dt.frac is not None else to_raw(cm / dt.lo, d)
+    v = _state_type(layer, dt, demand, u, d, n, gleak)
+    empty = np.zeros(0, np.int64)
+    return QuantizedLtc(
+        sensory, recurrent, g, n, d, v, u, leak, gleak, cm_t, to_raw(cm, cm_frac), cm_frac,
+        box=np.zeros((layer.neurons, 2), np.int64), output_w=empty, output_b=empty, output_w_frac=0, k_y=1,
+        y=Fixed(demand.out_bits, demand.out_bits - 1), y_fracs=(),
+    )
+
+
+def _conductance(layer: Ltc) -> F64:
+    """The largest conductance of each neuron."""
+    return layer.gleak + layer.epsilon + _incoming(layer, layer.sensory.w, layer.recurrent.w)
+
+
+def _incoming(layer: Ltc, sensory: F64, recurrent: F64) -> F64:
+    total = np.zeros(layer.neurons)
+    np.add.at(total, layer.sensory.post, sensory)
+    np.add.at(total, layer.recurrent.post, recurrent)
+    return total
+
+
+def _sum_fractions(layer: Ltc, fracs: Mapping[str, int], vectors: Mapping[str, F64], hull: float) -> tuple[int, int]:
+    """Fractions of G and N, so that |N| + G*|v| fits 31 bits on the whole box, with room for the roundings."""
+    room = 1.001
+    conductance = _conductance(layer) * room
+    current = np.abs(layer.gleak * layer.vleak) + _incoming(layer, np.abs(vectors["we_s"]), np.abs(vectors["we"]))
+    most = float((current * room + conductance * (hull * room + 2.0**-8)).max())
+    g = min(fracs["w"] + S_FRAC, fracs["w_s"] + S_FRAC, fraction_for(float(conductance.max()), 32), SUM_FRAC)
+    n = min(fracs["we"] + S_FRAC, fracs["we_s"] + S_FRAC, fraction_for(most, 32), SUM_FRAC)
+    return g, n
+
+
+def _synapses(s: Synapses, tag: str, vectors: Mapping[str, F64], fracs: Mapping[str, int], bits: int,
+              source: tuple[F64, Fixed, int], sums: tuple[int, int]) -> QuantizedSynapses:
+    """One synapse set. ``source`` is the presynaptic offset, type and largest magnitude (raw)."""
+    shift, kind, reach = source
+    centre = s.sigma * (shift[s.pre] - s.mu)
+    w, we = _weights(vectors, fracs, tag, bits)
+    sigma_frac, sigma, offset = _argument(vectors[f"sigma{tag}"], centre, fracs[f"sigma{tag}"], bits, kind.frac, reach)
+    form = SynapseFormat(bits, sigma_frac, fracs[f"w{tag}"], fracs[f"we{tag}"])
+    return QuantizedSynapses(
+        form, s.pre, s.post, sigma, offset, w, we, k_z=sigma_frac + kind.frac - Z_FRAC,
+        k_den=form.w + S_FRAC - sums[0], k_num=form.we + S_FRAC - sums[1],
+    )
+
+
+def _argument(slope: F64, centre: F64, frac: int, bits: int, u_frac: int, reach: int) -> tuple[int, I64, I64]:
+    """Fraction, sigma and offset such that ``sigma*u + offset`` fits int32 for every u up to ``reach``.
+
+    A product coarser than the table's argument (8-bit weights and inputs) is shifted up to it, exactly.
+    An offset so large that the sigmoid is saturated for every u is limited to a smaller one that saturates as well.
+    """
+    top, last = (1 << (bits - 1)) - 1, 2 * Z_HALF
+    for f in range(min(frac, INDEX_BITS - u_frac), -32, -1):
+        product = max(f + u_frac, Z_FRAC)
+        sigma = np.clip(to_raw(slope, f), -top, top)
+        exact = np.floor((centre + Z_HALF) * 2.0**product + 0.5) + (1 << (product - Z_FRAC) >> 1)
+        swing = np.abs(sigma) * reach << (product - f - u_frac)
+        limit = (1 << 31) - 1 - swing
+        saturated = limit - swing >= last << product
+        if np.all((exact <= limit) | saturated) and np.all(swing <= limit):
+            return f, sigma, np.clip(exact, -limit, limit).astype(np.int64)
+    raise ProofFailed("LTC layer: sigma*(v - mu) exceeds 32 bits at every fraction; sigma is too large for this range")
+
+
+def _leak(layer: Ltc, g: int, n: int, hull: float) -> tuple[I64, I64]:
+    """``gleak + epsilon`` and ``gleak*vleak``.
+
+    Each rounded synapse can be off by half a unit in N and in G. A neuron whose leak is smaller than their sum could be
+    pushed outwards without end, so its conductance to 0 (epsilon) is raised to that many units of 2**-g.
+    """
+    leaky = to_raw(layer.gleak, g)
+    degree = _incoming(layer, np.ones(len(layer.sensory)), np.ones(len(layer.recurrent)))
+    guard = np.ceil(degree * (2.0 ** (g - n) + hull) / (2.0 * max(hull, 2.0**-8))).astype(np.int64)
+    epsilon = to_raw(layer.epsilon, g)
+    conductance = np.where(leaky + epsilon < guard, guard, leaky + epsilon)
+    return conductance, np.where(leaky == 0, 0, to_raw(layer.gleak * layer.vleak, n))
+
+
+def _state_type(layer: Ltc, dt: Timespans, demand: Demand, u: Fixed, d: int, n: int, gleak: I64) -> Fixed:
+    """16 bits where the dead band allows it, else 32 bits with as much fraction as the division can deliver."""
+    cm_t = layer.cm * layer.unfolds / dt.lo
+    least = np.maximum(layer.gleak + layer.epsilon, 2.0**-n)
+    dead = 2.0 ** -(u.frac + 1) * float((cm_t / least + 1.0).max(initial=1.0))
+    lowest = (layer.cm * layer.unfolds / dt.hi + layer.gleak + layer.epsilon) * 2.0**d
+    exponent = 31 - int(np.floor(np.log2(max(float(lowest.min()), 1.0))))
+    most = 45 - exponent - d + n
+    if dead <= demand.dead_band and u.frac <= most:
+        return u
+    return Fixed(32, min(u.frac + 16, most))
+
+
+def step_of(q: QuantizedLtc) -> Step:
+    """The quantities of the integer update that the box depends on."""
+    cm_t = np.zeros(len(q.gleak), np.int64) if q.cm_t is None else q.cm_t
+    return Step(sets=(q.sensory, q.recurrent), leak=q.leak, gleak=q.gleak, cm_t=cm_t, g=q.g, n=q.n, d=q.d, v=q.v.frac)
+
+
+def _holds(box: I64, q: QuantizedLtc) -> bool:
+    half = 1 << (q.v.frac - q.u.frac) >> 1
+    return fits(box, q.v) and fits((box + half) >> (q.v.frac - q.u.frac), q.u)
+
+
+def _finish(layer: Ltc, q: QuantizedLtc, box: I64, bits: int) -> QuantizedLtc:
+    """Output formats on the proved box."""
+    motor = box[: layer.outputs] * 2.0**-q.v.frac
+    ends = motor * layer.output_w[:, None] + layer.output_b[:, None]
+    y_fracs = [fraction_for(float(np.abs(e).max()) * (1 + 2.0**-12) + 2.0**-20, bits, most=bits + 8) for e in ends]
+    gain = layer.output_w * np.exp2(np.array(y_fracs) - q.v.frac)
+    k_y = max(1, fraction_for(float(np.abs(gain).max(initial=0.0)), 31, most=60))
+    return dataclasses.replace(
+        q, box=box, k_y=k_y, output_w=to_raw(gain, k_y), output_w_frac=bits - 1 - q.v.frac + k_y,
+        output_b=np.array([int(to_raw(b, f)) for b, f in zip(layer.output_b, y_fracs, strict=True)], np.int64),
+        y_fracs=tuple(y_fracs),
+    )
