@@ -223,7 +223,10 @@ def test_every_truncation_is_refused(tmp_path: Path) -> None:
     assert "not a readable safetensors file" in refused(tmp_path, blob + b"x")
 
 
-@pytest.mark.parametrize("blob", [b"PK\x03\x04 a zip", b"\x89HDF\r\n", b"{}", np.random.default_rng(0).bytes(4000), b"\xff" * 64])
+FOREIGN = [b"PK\x03\x04 a zip", b"\x89HDF\r\n", b"{}", np.random.default_rng(0).bytes(4000), b"\xff" * 64]
+
+
+@pytest.mark.parametrize("blob", FOREIGN, ids=range(len(FOREIGN)))
 def test_foreign_files_are_refused(tmp_path: Path, blob: bytes) -> None:
     assert "not a readable safetensors file" in refused(tmp_path, blob)
 

@@ -105,8 +105,10 @@ def _source(calibration: object) -> str:
 
 def _dt_range(dt: float | tuple[float, float]) -> DtRange:
     """The nominal timespan is 1 where the range holds it, else the range's geometric mean."""
-    lo, hi = (dt, dt) if isinstance(dt, (int, float)) else dt
-    lo, hi = float(lo), float(hi)
+    try:
+        lo, hi = (float(value) for value in (dt if isinstance(dt, (tuple, list)) else (dt, dt)))
+    except (TypeError, ValueError):
+        raise BadInput(f"dt is {dt!r}; give one timespan or a pair (lo, hi)") from None
     middle = 1.0 if lo <= 1.0 <= hi else float(np.sqrt(lo * hi)) if 0 < lo < hi else lo
     return DtRange(lo, hi, float(np.clip(middle, lo, hi)) if lo <= hi else middle)
 
@@ -119,7 +121,10 @@ def _range(
     if given is None:
         assert data is not None
         return widened(data, margin)
-    bounds = np.asarray(given, np.float64)
+    try:
+        bounds = np.asarray(given, np.float64)
+    except (TypeError, ValueError):
+        raise BadInput(f"{where}: input_range is not bounds (lo, hi) or an array ({inputs}, 2)") from None
     bounds = np.tile(bounds, (inputs, 1)) if bounds.shape == (2,) else bounds
     check_input_range(bounds, inputs, where)
     return bounds

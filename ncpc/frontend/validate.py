@@ -153,7 +153,8 @@ def _synapses(name: str, synapses: Synapses, sources: int, layer: Ltc) -> Proble
     if np.any(np.diff(order) < 0):
         yield f"{name} synapses are not sorted by post, then pre"
     for s in np.flatnonzero(synapses.w < 0):
-        yield f"w of {synapse_name(name, layer, int(s))} is {synapses.w[s]:g}, but conductances are never negative; clip it to 0"
+        which = synapse_name(name, layer, int(s))
+        yield f"w of {which} is {synapses.w[s]:g}, but conductances are never negative; clip it to 0"
 
 
 def synapse_name(name: str, layer: Ltc, index: int) -> str:
