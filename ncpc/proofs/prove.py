@@ -1,0 +1,48 @@
+"""The guarantee that goes into a report: what was proved of an integer program, and under which assumptions."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncpc.ir.program import Program, Repeat
+from ncpc.ir.types import Fixed
+from ncpc.proofs.invariance import lemmas
+from ncpc.proofs.ranges import Interval, analyse
+
+
+@dataclass(frozen=True, eq=False)
+class Proof:
+    """``box`` maps a state to its (n, 2) physical range, ``intervals`` every value to its raw one.
+
+    It holds for every input the storage type can carry (those outside ``input_range`` are saturated and flagged), every
+    dt word (limited to ``dt_range`` and flagged), every state in the box, and for all time.
+    """
+
+    box: Mapping[str, NDArray[np.float64]]
+    input_range: NDArray[np.float64]
+    dt_range: tuple[float, float] | None
+    intervals: Mapping[str, Interval]
+
+
+def prove(program: Program) -> Proof:
+    """Check that no op of an integer program can overflow or divide by zero; raises ``ProofFailed`` naming where."""
+    intervals = analyse(program, lemmas(program, _before_updates(program)))
+    box = {s.inp.name: np.asarray(s.box, np.float64) * _lsb(s.inp.type) for s in program.states if s.box is not None}
+    dt = None if program.dt is None else (float(program.dt.range[0, 0]), float(program.dt.range[0, 1]))
+    return Proof(box, program.x.range, dt, intervals)
+
+
+def _before_updates(program: Program) -> dict[str, Interval]:
+    """Intervals of what is computed before the first repeat, and of the constants: where cm_t comes from."""
+    first = next((i for i, s in enumerate(program.body) if isinstance(s, Repeat)), len(program.body))
+    head = dataclasses.replace(program, body=program.body[:first], states=())
+    return analyse(head, {})
+
+
+def _lsb(kind: object) -> float:
+    return kind.lsb if isinstance(kind, Fixed) else 1.0
