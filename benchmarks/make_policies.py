@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -164,7 +164,8 @@ def autoncp_trained(seed: int = 0, dt: tuple[float, float, float] = (1.0, 1.0, 1
     """AutoNCP(19, 4) with 32 inputs, trained to low-pass filter the four sources behind them over the dt range."""
     case = autoncp_random(seed, dt)
     fit_lags(case.model, dt, seed)
-    return case
+    x, _ = arrays(np.random.default_rng(seed + 1), (4, 64, case.model.input_size), case.model.output_size)
+    return replace(case, x=x)
 
 
 IRREGULAR = (0.1, 10.0, 1.0)

@@ -25,6 +25,10 @@ MAX_POSITION = 2.4  # m
 MAX_ANGLE = 12 * 2 * np.pi / 360  # rad
 EPISODE_STEPS = 500
 
+# What the expert's regulator charges per step for the state's squares and for the force's.
+STATE_COST: F64 = np.diag([1.0, 1.0, 10.0, 1.0])
+FORCE_COST: F64 = np.array([[0.1]])
+
 LENGTH_SCALE = (0.7, 1.5)
 FORCE_SCALE = (0.8, 1.25)
 
@@ -88,15 +92,17 @@ def expert_gain(plants: Plants, iterations: int = 3000) -> F64:
     The expert's force is ``gain @ state``; the plant only takes full force to either side, so it gets the sign.
     """
     a, b = linearise(plants)
-    force_cost = np.array([[0.1]])
-    state_cost: F64 = np.diag([1.0, 1.0, 10.0, 1.0])
-    cost = state_cost
-    feedback = np.zeros((1, 4))
+    cost, feedback = STATE_COST, np.zeros((1, 4))
     for _ in range(iterations):
-        feedback = np.linalg.solve(force_cost + b.T @ cost @ b, b.T @ cost @ a)
-        cost = state_cost + a.T @ cost @ (a - b @ feedback)
+        cost, feedback = _riccati(cost, a, b)
     gain: F64 = -feedback[0]
     return gain
+
+
+def _riccati(cost: F64, a: F64, b: F64) -> tuple[F64, F64]:
+    """The cost to go one step earlier, and the feedback (1, 4) that attains it."""
+    feedback: F64 = np.linalg.solve(FORCE_COST + b.T @ cost @ b, b.T @ cost @ a).astype(np.float64)
+    return STATE_COST + a.T @ cost @ (a - b @ feedback), feedback
 
 
 def environment(plants: Plants, index: int) -> Any:
