@@ -21,7 +21,7 @@ from ncpc.quant.box import Step, invariant_box
 from ncpc.quant.rounding import fits, fraction_for, to_raw
 
 Fractions = Callable[[Mapping[str, F64], int], Mapping[str, int]]
-"""Chooses a power-of-two scale for each named vector: (vectors, bits) -> fractions. Brevitas, or a stored choice."""
+"""Chooses a power-of-two scale for each of a layer's vectors: (vectors, bits) -> fractions."""
 
 INDEX_BITS = 26
 """sigma*u may have at most this fraction: the biased argument spans 2*Z_HALF = 2**5 and must fit 31 bits."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,11 @@ HIDDEN_BITS = 16
 """Width of what one layer hands to the next, in every scheme."""
 
 
-def quantize(policy: Policy, scheme: str, dt_mode: str, dead_band: float, fractions: Fractions) -> QuantizedPolicy:
+Scales = Callable[[str, Mapping[str, F64], int], Mapping[str, int]]
+"""Fractions of a layer's vectors: (layer's position, vectors, bits) -> fractions. Brevitas, or a stored choice."""
+
+
+def quantize(policy: Policy, scheme: str, dt_mode: str, dead_band: float, scales: Scales) -> QuantizedPolicy:
     """The policy in integers. ``dead_band`` is the largest stall of a state that is acceptable, physical units.
 
     Raises ``ProofFailed`` when no format closes and ``Unsupported`` for a layer without integer form.
@@ -39,9 +44,10 @@ def quantize(policy: Policy, scheme: str, dt_mode: str, dead_band: float, fracti
     x = _boundary(policy, bits)
     timespans = _timespans(policy, dt_mode)
     incoming, layers = x, []
-    for layer in policy.layers:
+    for position, layer in enumerate(policy.layers):
         out_bits = bits if layer is policy.layers[-1] else HIDDEN_BITS
-        quantized = _quantizer(layer)(layer, incoming, timespans, Demand(bits, out_bits, dead_band), fractions)
+        demand = Demand(bits, out_bits, dead_band)
+        quantized = _quantizer(layer)(layer, incoming, timespans, demand, partial(scales, str(position)))
         layers.append(quantized)
         incoming = _outgoing(layer, quantized, incoming)
     dt = None if timespans.frac is None else Fixed(32, timespans.frac, signed=False)
@@ -49,8 +55,8 @@ def quantize(policy: Policy, scheme: str, dt_mode: str, dead_band: float, fracti
     return QuantizedPolicy(scheme, x.type, x.fracs, x.range, dt, limits, sigmoid_table(), tuple(layers))
 
 
-def numpy_fractions(vectors: Any, bits: int) -> dict[str, int]:
-    """The largest fraction at which each vector's largest magnitude fits: what calibrated weight scales come to."""
+def largest_fractions(position: str, vectors: Mapping[str, F64], bits: int) -> dict[str, int]:
+    """The largest fraction at which each vector's largest magnitude fits; needs no calibration."""
     return {name: fraction_for(float(np.abs(v).max(initial=0.0)), bits) for name, v in vectors.items()}
 
 

@@ -1,0 +1,66 @@
+"""Calibration: the choices that data and weights decide, as plain JSON that can be stored with the policy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ncpc.errors import BadInput
+from ncpc.ir.policy import F64, Policy
+from ncpc.ir.program import Program
+from ncpc.quant.observe import observe
+from ncpc.quant.policy import Scales
+
+STALL = 0.25
+"""A state may stall within this share of the tolerance."""
+
+
+@dataclass(frozen=True)
+class Formats:
+    """One scheme's choices: the state's dead band (physical units), fractions per layer position and vector name."""
+
+    dead_band: float
+    scales: Mapping[str, Mapping[str, int]]
+
+    def as_json(self) -> dict[str, Any]:
+        """What a container stores under the scheme's name."""
+        return {"dead_band": self.dead_band, "scales": {k: dict(v) for k, v in self.scales.items()}}
+
+
+def formats_from_json(stored: Mapping[str, Any]) -> Formats:
+    """Formats as a container holds them; raises ``BadInput`` when they are not of that form."""
+    try:
+        scales = {str(k): {str(n): int(f) for n, f in v.items()} for k, v in stored["scales"].items()}
+        return Formats(float(stored["dead_band"]), scales)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BadInput(f"stored formats: not readable ({error!r}); save the policy again") from None
+
+
+def dead_band(policy: Policy, real: Program, tolerance: float) -> float:
+    """The stall that ``tolerance`` (a fraction of the output range) allows, in physical units."""
+    return STALL * tolerance * observe(policy, real).output_range
+
+
+def stored(formats: Formats) -> Scales:
+    """The scales as ``quantize`` asks for them; raises ``BadInput`` when one is missing."""
+
+    def scales(position: str, vectors: Mapping[str, F64], bits: int) -> Mapping[str, int]:
+        found = formats.scales.get(position, {})
+        absent = [name for name in vectors if name not in found]
+        if absent:
+            raise BadInput(f"stored formats: layer {position} has no scale for {', '.join(absent)}; save the policy again")
+        return found
+
+    return scales
+
+
+def recorded(scales: Scales, into: dict[str, dict[str, int]]) -> Scales:
+    """``scales``, writing down every choice."""
+
+    def record(position: str, vectors: Mapping[str, F64], bits: int) -> Mapping[str, int]:
+        chosen = dict(scales(position, vectors, bits))
+        into.setdefault(position, {}).update(chosen)
+        return chosen
+
+    return record
