@@ -1,0 +1,104 @@
+"""Machine code to instructions: the only module that imports capstone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from ncpc.errors import MissingTool
+from ncpc.sim.timing import ALWAYS, Instruction
+
+COMPRESSED = {
+    "c.beqz": "beq",
+    "c.bnez": "bne",
+    "c.j": "jal",
+    "c.jal": "jal",
+    "c.jr": "jalr",
+    "c.jalr": "jalr",
+    "c.lwsp": "lw",
+    "c.swsp": "sw",
+}
+RISCV_JUMPS = frozenset(("jal", "jalr", "beq", "bne", "blt", "bge", "bltu", "bgeu"))
+ARM_JUMPS = frozenset(("b", "bl", "bx", "blx", "cbz", "cbnz", "tbb", "tbh"))
+LISTS = frozenset(("ldm", "ldmdb", "stm", "stmdb", "push", "pop"))
+PC = 15
+
+
+def decode(code: bytes, address: int, arch: str) -> tuple[Instruction, ...]:
+    """The instructions in ``code``, which starts at ``address``; stops before bytes that are none.
+
+    ``arch`` is ``arm`` (Thumb, M profile) or ``riscv32``. Raises MissingTool without capstone.
+    """
+    convert = _arm if arch == "arm" else _riscv
+    return tuple(convert(i) for i in _disassembler(arch).disasm(code, address))
+
+
+@cache
+def _disassembler(arch: str) -> Any:
+    try:
+        import capstone as cs
+    except ImportError:
+        raise MissingTool("the simulator needs capstone: pip install 'ncpc[sim]'") from None
+    if arch == "arm":
+        engine = cs.Cs(cs.CS_ARCH_ARM, cs.CS_MODE_THUMB | cs.CS_MODE_MCLASS)
+    else:
+        engine = cs.Cs(cs.CS_ARCH_RISCV, cs.CS_MODE_RISCV32 | cs.CS_MODE_RISCVC)
+    engine.detail = True
+    return engine
+
+
+def _arm(i: Any) -> Instruction:
+    from capstone import arm
+
+    name = i.insn_name()
+    reads, writes = (tuple(_arm_number(r) for r in registers) for registers in i.regs_access())
+    memory = [o.mem for o in i.operands if o.type == arm.ARM_OP_MEM]
+    pointers = tuple(_arm_number(r) for m in memory for r in (m.base, m.index) if r)
+    return Instruction(
+        address=i.address,
+        size=i.size,
+        name=name,
+        condition=i.cc - 1 if arm.ARM_CC_EQ <= i.cc <= arm.ARM_CC_LE else ALWAYS,
+        reads=reads,
+        writes=writes,
+        address_registers=pointers or ((reads[0],) if name in LISTS else ()),
+        listed=_listed(name, i.operands),
+        jumps=name in ARM_JUMPS or PC in writes,
+        form=_form(memory),
+    )
+
+
+def _arm_number(register: int) -> int:
+    """0 to 15 for the core registers, 100 and more for any other (flags, floating point)."""
+    from capstone import arm
+
+    special = {arm.ARM_REG_SP: 13, arm.ARM_REG_LR: 14, arm.ARM_REG_PC: PC}
+    if arm.ARM_REG_R0 <= register <= arm.ARM_REG_R12:
+        return int(register - arm.ARM_REG_R0)
+    return int(special.get(register, 100 + register))
+
+
+def _listed(name: str, operands: Sequence[Any]) -> int:
+    if name in ("ldrd", "strd"):
+        return 2
+    if name in ("push", "pop"):
+        return len(operands)
+    return len(operands) - 1 if name in LISTS else 0
+
+
+def _form(memory: Sequence[Any]) -> str:
+    if not memory:
+        return ""
+    if memory[0].index:
+        return "reg"
+    return "literal" if _arm_number(memory[0].base) == PC else "imm"
+
+
+def _riscv(i: Any) -> Instruction:
+    from capstone import riscv
+
+    full = i.insn_name()
+    name = COMPRESSED.get(full, full.removeprefix("c."))
+    registers = tuple(o.reg - riscv.RISCV_REG_X0 for o in i.operands if o.type == riscv.RISCV_OP_REG)
+    return Instruction(i.address, i.size, name, reads=registers[1:], writes=registers[:1], jumps=name in RISCV_JUMPS)

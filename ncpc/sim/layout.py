@@ -1,0 +1,112 @@
+"""The records that the simulator shares with ``hook.c``, field by field in the same order."""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import c_int32, c_int64, c_uint32, c_uint64, c_void_p
+
+FIX_ZERO_DIVISOR, FIX_SIGNS_DIFFER, FIX_SKIPPED = 1, 2, 3
+
+
+class BlockRecord(ctypes.Structure):
+    """A basic block: costs by the edge that leaves it, cost of arriving by a jump, counts of each."""
+
+    _fields_ = (
+        ("start", c_uint32),
+        ("size", c_uint32),
+        ("instructions", c_int32),
+        ("fall_lower", c_int32),
+        ("fall_upper", c_int32),
+        ("taken_lower", c_int32),
+        ("taken_upper", c_int32),
+        ("entry_lower", c_int32),
+        ("entry_upper", c_int32),
+        ("labels", c_int32),
+        ("falls", c_int64),
+        ("takens", c_int64),
+        ("entries", c_int64),
+    )
+
+
+class FixRecord(ctypes.Structure):
+    """An instruction whose cost depends on its operands; ``armed`` once its block has been decoded."""
+
+    _fields_ = (
+        ("address", c_uint32),
+        ("kind", c_uint32),
+        ("condition", c_uint32),
+        ("armed", c_uint32),
+        ("register_a", c_int32),
+        ("register_b", c_int32),
+        ("lower", c_int32),
+        ("upper", c_int32),
+        ("hits", c_int64),
+    )
+
+
+class LabelCostRecord(ctypes.Structure):
+    """A label inside a block: cost from the block's start to it; ``next`` chains the labels of a block, -1 ends."""
+
+    _fields_ = (
+        ("label", c_int32),
+        ("instructions", c_int32),
+        ("lower", c_int32),
+        ("upper", c_int32),
+        ("next", c_int32),
+    )
+
+
+class CostRecord(ctypes.Structure):
+    """Running totals."""
+
+    _fields_ = (("instructions", c_int64), ("lower", c_int64), ("upper", c_int64), ("entries", c_int64))
+
+
+READ_REGISTER = ctypes.CFUNCTYPE(ctypes.c_int, c_void_p, ctypes.c_int, c_void_p)
+STOP = ctypes.CFUNCTYPE(ctypes.c_int, c_void_p)
+DECODE = ctypes.CFUNCTYPE(ctypes.c_int, c_uint64, c_uint32)
+ON_ADDRESS = ctypes.CFUNCTYPE(None, c_void_p, c_uint64, c_uint32, c_void_p)
+
+
+class MachineRecord(ctypes.Structure):
+    """The state of the accounting. ``previous`` is the block being executed, ``slot`` the neuron being charged.
+
+    With ``paired`` labels a neuron opens only after the last one was closed.
+    """
+
+    _fields_ = (
+        ("engine", c_void_p),
+        ("read_register", READ_REGISTER),
+        ("stop", STOP),
+        ("decode", DECODE),
+        ("index", ctypes.POINTER(c_int32)),
+        ("blocks", ctypes.POINTER(BlockRecord)),
+        ("neurons", ctypes.POINTER(CostRecord)),
+        ("label_costs", ctypes.POINTER(LabelCostRecord)),
+        ("code_start", c_uint32),
+        ("code_halfwords", c_uint32),
+        ("exit_address", c_uint32),
+        ("neuron_count", c_uint32),
+        ("previous", c_int32),
+        ("slot", c_int32),
+        ("paired", c_int32),
+        ("flags_register", c_int32),
+        ("timed_out", c_int32),
+        ("spare", c_int32),
+        ("next_neuron", c_int64),
+        ("limit", c_int64),
+        ("now", CostRecord),
+        ("mark", CostRecord),
+    )
+
+
+class FixHook(ctypes.Structure):
+    """What a correction's hook is given."""
+
+    _fields_ = (("machine", ctypes.POINTER(MachineRecord)), ("fix", ctypes.POINTER(FixRecord)))
+
+
+class LabelHook(ctypes.Structure):
+    """What a label's hook is given: the label's number, and whether it opens the next neuron or closes the last."""
+
+    _fields_ = (("machine", ctypes.POINTER(MachineRecord)), ("label", c_int32), ("opens", c_int32))

@@ -1,0 +1,155 @@
+"""Running a linked policy on the simulated core: whole sequences, or step by step in a closed loop."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import ncpc
+from ncpc.errors import BadInput, MissingTool, NcpcError
+from ncpc.sim.plan import CallPlan, Cost, Fault, Interface, SimResult, StepResult
+from ncpc.sim.wire import Message, pack, read_message, write_message
+from ncpc.targets.c.cores import Core
+
+
+def simulate(elf: bytes, core: Core, plan: CallPlan, hook: str = "auto") -> SimResult:
+    """Run all sequences of ``plan`` on ``elf``.
+
+    ``hook`` is ``auto``, ``c`` or ``python``; the counts are the same. Faults of the program are in the result.
+    Raises BadInput (shapes, missing symbols, ELF of another core), MissingTool without emulator or disassembler.
+    """
+    with SimSession(elf, core, plan.interface, hook) as session:
+        return session.run(plan)
+
+
+class SimSession:
+    """A program loaded on a simulated core in a process of its own; use it as a context manager.
+
+    ``reset()`` then ``step(x)`` for closed loops; ``run(plan)`` for whole sequences. The same exceptions as
+    ``simulate``.
+    """
+
+    def __init__(self, elf: bytes, core: Core, interface: Interface, hook: str = "auto") -> None:
+        """Start the process and load ``elf``."""
+        self.core = core
+        self.interface = interface
+        self._steps = 0
+        self._started = False
+        self._process = _start_worker()
+        head = {"core": pack(core), "interface": pack(interface), "hook": hook}
+        self._ask(Message(head, {"elf": np.frombuffer(elf, np.uint8)}))
+
+    def run(self, plan: CallPlan) -> SimResult:
+        """All sequences of ``plan``, from init; see ``simulate``."""
+        _check(plan, self.interface)
+        optional = {"dt": plan.dt, "reset": plan.reset}
+        arrays = {"x": plan.x, **{name: a for name, a in optional.items() if a is not None}}
+        self._started = True
+        return _result(self._ask(Message({"command": "run"}, arrays)))
+
+    def reset(self) -> None:
+        """Init on a fresh instance the first time, reset from then on. Raises NcpcError if the program faults."""
+        answer = self._ask(Message({"command": "reset", "first": not self._started}))
+        self._started, self._steps = True, 0
+        _raise_faults(answer)
+
+    def step(self, x: NDArray[np.uint8], dt: int | None = None) -> StepResult:
+        """One step on ``x`` (x_bytes,) uint8; ``dt`` the argument's bits. Raises NcpcError if the program faults."""
+        if not self._started:
+            self.reset()
+        if x.shape != (self.interface.x_bytes,) or x.dtype != np.uint8:
+            raise BadInput(f"x is {x.dtype}{x.shape}: a step takes uint8({self.interface.x_bytes},)")
+        if (dt is not None) != self.interface.takes_dt:
+            raise BadInput(f"dt: this program {'needs' if self.interface.takes_dt else 'takes no'} dt")
+        answer = self._ask(Message({"command": "step", "dt": int(dt or 0), "at": self._steps}, {"x": x}))
+        self._steps += 1
+        _raise_faults(answer)
+        status, *counts = (int(answer.head[name]) for name in ("status", "instructions", "lower", "upper"))
+        return StepResult(answer.arrays["y"], answer.arrays["state"], status, *counts)
+
+    def close(self) -> None:
+        """End the process."""
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                stream.close()
+        self._process.wait()
+
+    def __enter__(self) -> SimSession:
+        """Itself."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
+        """Close."""
+        self.close()
+
+    def _ask(self, message: Message) -> Message:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            write_message(self._process.stdin, message)
+            answer = read_message(self._process.stdout)
+        except BrokenPipeError:
+            answer = None
+        if answer is None:
+            raise NcpcError("the simulator's process ended unexpectedly: see its message above")
+        if "error" in answer.head:
+            raise _error(answer.head)
+        return answer
+
+
+def _start_worker() -> subprocess.Popen[bytes]:
+    missing = [name for name in ("unicorn", "capstone", "elftools") if find_spec(name) is None]
+    if missing:
+        raise MissingTool(f"the simulator needs {', '.join(missing)}: pip install 'ncpc[sim,c]'")
+    root = str(Path(ncpc.__file__).parent.parent)
+    path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    command = [sys.executable, "-m", "ncpc.sim.worker"]
+    environment = {**os.environ, "PYTHONPATH": path}
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+
+
+def _error(head: Mapping[str, Any]) -> NcpcError:
+    kinds = {"BadInput": BadInput, "MissingTool": MissingTool}
+    return kinds.get(head["error"], NcpcError)(head["message"])
+
+
+def _raise_faults(answer: Message) -> None:
+    for fault in answer.head["faults"]:
+        raise NcpcError(f"the program faulted: {Fault(**fault)}")
+
+
+def _check(plan: CallPlan, interface: Interface) -> None:
+    """Refuse arrays that do not fit the interface."""
+    if plan.x.ndim != 3 or plan.x.shape[2] != interface.x_bytes or plan.x.dtype != np.uint8:
+        raise BadInput(f"x is {plan.x.dtype}{plan.x.shape}: the plan needs uint8(B, T, {interface.x_bytes})")
+    if (plan.dt is not None) != interface.takes_dt:
+        raise BadInput(f"dt: this program {'needs' if interface.takes_dt else 'takes no'} dt")
+    for name, array, dtype in (("dt", plan.dt, np.uint32), ("reset", plan.reset, np.bool_)):
+        if array is not None and (array.shape != plan.x.shape[:2] or array.dtype != dtype):
+            raise BadInput(f"{name} is {array.dtype}{array.shape}: the plan needs {dtype.__name__}{plan.x.shape[:2]}")
+
+
+def _result(answer: Message) -> SimResult:
+    head, arrays = answer.head, answer.arrays
+    other = head["neurons_other"]
+    return SimResult(
+        **{name: arrays[name] for name in ("y", "state", "status", "instructions", "lower", "upper")},
+        functions={name: Cost(**cost) for name, cost in head["functions"].items()},
+        neurons=tuple(Cost(**cost) for cost in head["neurons"]),
+        neurons_other=None if other is None else Cost(**other),
+        stack_bytes=head["stack_bytes"],
+        completed=head["completed"],
+        faults=tuple(Fault(**fault) for fault in head["faults"]),
+        timing_class=head["timing_class"],
+        emulator=head["emulator"],
+        hook=head["hook"],
+    )

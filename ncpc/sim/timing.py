@@ -1,0 +1,131 @@
+"""What a timing model is: the cost of a straight run of instructions, and of the ways to leave it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ncpc.errors import BadInput
+
+ALWAYS = 14
+"""Condition of an unconditional instruction (Arm numbers conditions from 0, EQ, to 13, LE)."""
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """A decoded instruction.
+
+    ``name`` is the mnemonic without condition and width (``ldr``, ``c.lw`` becomes ``lw``); ``reads`` and ``writes``
+    are register numbers, ``address_registers`` those that form a memory address; ``listed`` how many registers a
+    multiple load or store moves; ``jumps`` whether it can continue elsewhere than at the next instruction;
+    ``form`` refines memory accesses: ``imm``, ``reg`` or ``literal``.
+    """
+
+    address: int
+    size: int
+    name: str
+    condition: int = ALWAYS
+    reads: tuple[int, ...] = ()
+    writes: tuple[int, ...] = ()
+    address_registers: tuple[int, ...] = ()
+    listed: int = 0
+    jumps: bool = False
+    form: str = ""
+
+
+@dataclass(frozen=True)
+class Cycles:
+    """Cycles, at least and at most; equal where the model is exact."""
+
+    lower: int
+    upper: int
+
+    def __add__(self, other: Cycles) -> Cycles:
+        return Cycles(self.lower + other.lower, self.upper + other.upper)
+
+    def __sub__(self, other: Cycles) -> Cycles:
+        return Cycles(self.lower - other.lower, self.upper - other.upper)
+
+
+NONE = Cycles(0, 0)
+ONE = Cycles(1, 1)
+
+
+def total(costs: Sequence[Cycles]) -> Cycles:
+    """The sum of ``costs``."""
+    return Cycles(sum(c.lower for c in costs), sum(c.upper for c in costs))
+
+
+@dataclass(frozen=True)
+class Correction:
+    """Cycles to add to the instruction at ``address`` by its operands.
+
+    ``kind``: ``zero-divisor`` (register_b holds 0), ``signs-differ`` (bit 31 of the two registers), ``skipped`` (the
+    condition does not hold). The first two apply only if the condition holds.
+    """
+
+    address: int
+    kind: str
+    cycles: Cycles
+    condition: int = ALWAYS
+    register_a: int = 0
+    register_b: int = 0
+
+
+@dataclass(frozen=True)
+class BlockCost:
+    """The cost of a block of instructions.
+
+    ``body`` holds each instruction's cost if the block is left by falling through; ``taken`` replaces the last one if
+    it is left by a jump; ``entry`` is added if the block was reached by a jump.
+    """
+
+    body: tuple[Cycles, ...]
+    taken: Cycles
+    entry: Cycles = NONE
+    corrections: tuple[Correction, ...] = ()
+
+
+class TimingModel(Protocol):
+    """A core's cycle counts."""
+
+    def cost(self, block: Sequence[Instruction], following: Instruction | None) -> BlockCost:
+        """The cost of ``block``. ``following`` is the next instruction in memory if the block may run into it."""
+        ...
+
+
+@dataclass(frozen=True)
+class CountOnly:
+    """Every instruction counts one: no cycle figures."""
+
+    def cost(self, block: Sequence[Instruction], following: Instruction | None) -> BlockCost:
+        """One per instruction."""
+        return BlockCost(tuple(ONE for _ in block), ONE)
+
+
+def _cortex_m4() -> TimingModel:
+    from ncpc.sim.timing_cortex_m import CORTEX_M4
+
+    return CORTEX_M4
+
+
+def _ibex_small() -> TimingModel:
+    from ncpc.sim.timing_ibex import IBEX_SMALL
+
+    return IBEX_SMALL
+
+
+TABLES: Mapping[str, Callable[[], TimingModel]] = {
+    "count": CountOnly,
+    "cortex_m4": _cortex_m4,
+    "ibex_small": _ibex_small,
+}
+"""Timing tables by the name a core description gives."""
+
+
+def timing_model(name: str) -> TimingModel:
+    """The timing table called ``name``. Raises BadInput, listing the known ones."""
+    if name not in TABLES:
+        raise BadInput(f"unknown timing table '{name}': known are {', '.join(sorted(TABLES))}")
+    return TABLES[name]()

@@ -1,0 +1,121 @@
+"""Cycle bounds for the Arm Cortex-M4.
+
+Source: Arm Cortex-M4 Technical Reference Manual (DDI 0439; in revision r0p1 100166_0001_00), section 3.3: table 3-1,
+"instruction set summary", table 3-2 of DSP instructions (one cycle each), and section "Load/store timings". P, the
+refill after a jump, is 1 to 3 cycles; a divide takes 2 to 12 by its operands; all for memories without wait states and
+aligned accesses (generated code is compiled with -mno-unaligned-access).
+
+Where the manual says that a cycle may be saved or added, the lower bound saves and the upper bound adds it:
+
+- a load or store right behind a load or store overlaps with it (lower bound: one cycle less);
+- an address formed from the result of the data-processing instruction just before costs a cycle (upper bound);
+- a load from the literal pool may collide with the fetch (upper bound: one cycle more);
+- IT may be folded into the instruction before it (lower bound 0).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ncpc.sim.timing import ALWAYS, NONE, ONE, BlockCost, Correction, Cycles, Instruction
+
+SINGLE_LOADS = frozenset(("ldr", "ldrb", "ldrh", "ldrsb", "ldrsh", "ldrex", "ldrexb", "ldrexh"))
+SINGLE_STORES = frozenset(("str", "strb", "strh", "strex", "strexb", "strexh"))
+PAIRS = frozenset(("ldrd", "strd"))
+MULTIPLES = frozenset(("ldm", "ldmdb", "stm", "stmdb", "push", "pop", "ldmia", "stmia"))
+DIVIDES = frozenset(("sdiv", "udiv"))
+
+VARIABLE: Mapping[str, Cycles] = {
+    "it": Cycles(0, 1),
+    "tbb": Cycles(2, 2),
+    "tbh": Cycles(2, 2),
+    "cps": Cycles(1, 2),
+    "mrs": Cycles(1, 2),
+    "msr": Cycles(1, 2),
+    "dmb": Cycles(1, 4),
+    "dsb": Cycles(1, 4),
+    "isb": Cycles(2, 4),
+}
+"""Instructions of table 3-1 that take neither one cycle nor one of the rules below; refill not included."""
+
+
+@dataclass(frozen=True)
+class CortexM:
+    """The rules of table 3-1 with their figures. ``table`` holds plain instructions that do not take one cycle."""
+
+    refill: Cycles
+    divide: Cycles
+    load: Cycles
+    store: Cycles
+    store_register_offset: Cycles
+    address_stall: Cycles
+    literal_stall: Cycles
+    table: Mapping[str, Cycles]
+
+    def cost(self, block: Sequence[Instruction], following: Instruction | None) -> BlockCost:
+        """Bounds for a straight run, by the rules above."""
+        body = [self._cycles(i, before) for i, before in zip(block, [None, *block], strict=False)]
+        last = block[-1]
+        taken = body[-1]
+        if last.jumps:
+            taken = body[-1] + self.refill
+            body[-1] = ONE
+        elif following is not None:
+            body[-1] += self._cycles(following, last) - self._cycles(following, None)
+        return BlockCost(tuple(body), taken, corrections=tuple(self._skips(block[: -1 if last.jumps else None], body)))
+
+    def _cycles(self, i: Instruction, before: Instruction | None) -> Cycles:
+        """Cycles of ``i``, executed, without refill. ``before`` is None behind a jump."""
+        if i.name in SINGLE_LOADS or i.name in SINGLE_STORES:
+            return self._single(i, before)
+        if i.name in PAIRS or i.name in MULTIPLES:
+            return Cycles(1 + i.listed, 1 + i.listed) + self._stall(i, before)
+        return self.divide if i.name in DIVIDES else self.table.get(i.name, ONE)
+
+    def _single(self, i: Instruction, before: Instruction | None) -> Cycles:
+        stored = self.store_register_offset if i.form == "reg" else self.store
+        cycles = (stored if i.name in SINGLE_STORES else self.load) + self._stall(i, before)
+        if i.form == "literal":
+            cycles += self.literal_stall
+        if before is not None and _is_single(before) and not _depends(i, before):
+            return Cycles(1, cycles.upper)
+        return cycles
+
+    def _stall(self, i: Instruction, before: Instruction | None) -> Cycles:
+        computed = before is not None and not _is_memory(before) and _depends(i, before)
+        return self.address_stall if computed else NONE
+
+    def _skips(self, block: Sequence[Instruction], body: Sequence[Cycles]) -> list[Correction]:
+        """An instruction whose condition fails takes one cycle whatever it is."""
+        return [
+            Correction(i.address, "skipped", ONE - cycles, condition=i.condition)
+            for i, cycles in zip(block, body, strict=False)
+            if i.condition != ALWAYS and i.name != "it" and cycles != ONE
+        ]
+
+
+def _is_single(i: Instruction) -> bool:
+    return i.name in SINGLE_LOADS or i.name in SINGLE_STORES
+
+
+def _is_memory(i: Instruction) -> bool:
+    return _is_single(i) or i.name in PAIRS or i.name in MULTIPLES
+
+
+def _depends(i: Instruction, before: Instruction) -> bool:
+    """Whether the address of ``i`` needs what ``before`` writes."""
+    return any(register in before.writes for register in i.address_registers)
+
+
+CORTEX_M4 = CortexM(
+    refill=Cycles(1, 3),
+    divide=Cycles(2, 12),
+    load=Cycles(2, 2),
+    store=Cycles(1, 1),
+    store_register_offset=Cycles(1, 2),
+    address_stall=Cycles(0, 1),
+    literal_stall=Cycles(0, 1),
+    table=VARIABLE,
+)
+"""The Cortex-M4 without FPU."""
