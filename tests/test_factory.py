@@ -11,7 +11,7 @@ import pytest
 
 import ncpc
 from ncpc.errors import BadInput
-from ncpc.frontend.factory import import_from_factory, read_checkpoint, read_weights
+from ncpc.frontend.factory import import_from_factory, read_checkpoint, read_model, read_weights
 from ncpc.ir.policy import Ltc
 
 torch = pytest.importorskip("torch")
@@ -199,3 +199,42 @@ def test_files_without_a_state_dict_are_refused(tmp_path: Path, content: Any) ->
         read_weights(tmp_path / "w.pt")
     with pytest.raises(BadInput, match="no such file"):
         read_weights(tmp_path / "none.pt")
+
+
+# --- what a command line names ----------------------------------------------------------------------------------------
+
+
+OPTIONS = {"implicit_param_constraints": True, "unfolds": 6, "epsilon": 1e-8}
+
+
+def test_a_command_lines_source_is_a_factory_a_state_dict_or_a_trusted_pickle(here: Path) -> None:
+    model, state = trained("training:cell")
+    save_file(state, here / "w.safetensors")
+    torch.save(model, here / "whole.pt")
+    found = [
+        read_model("training:cell", weights="w.safetensors", unfolds=None),
+        read_model("w.safetensors", **OPTIONS),
+        read_model("whole.pt", trust_pickle=True),
+    ]
+    policies = [ncpc.save(model, here / "p.safetensors", input_range=(-1, 1)) for model in found]
+    vleak = [policy.layers[0].vleak for policy in policies]  # type: ignore[attr-defined]
+    assert all(np.array_equal(v, state["rnn_cell.vleak"].double().numpy()) for v in vleak)
+
+
+def test_a_command_lines_options_without_effect_are_refused(here: Path) -> None:
+    torch.save(LTC(2, 3), here / "whole.pt")
+    for source, options, words in [
+        ("training:cell", {"unfolds": 6}, "leave out unfolds"),
+        ("whole.pt", {"trust_pickle": True, "epsilon": 0.0}, "leave out epsilon"),
+        ("whole.pt", {"weights": "w.pt"}, "takes no further weights"),
+        ("whole.pt", {}, "holds pickled Python objects"),
+        ("no_such_file.pt", {}, "no such file"),
+    ]:
+        with pytest.raises(BadInput, match=words):
+            read_model(source, **options)  # type: ignore[arg-type]
+
+
+def test_a_state_dict_without_its_options_is_refused(here: Path) -> None:
+    torch.save(LTC(2, 3).state_dict(), here / "w.pt")
+    with pytest.raises(BadInput, match="does not say implicit_param_constraints, unfolds, epsilon"):
+        read_model("w.pt", unfolds=None)

@@ -287,24 +287,6 @@ def test_a_deep_copy_keeps_what_forward_reads(ltc: Any) -> None:
 # --- negative parameters ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "words"), [
-    ("w", "w of the recurrent synapse 0 -> motor_0 is -0.5"),
-    ("sensory_w", "w of the sensory synapse 0 -> motor_0 is -0.5"),
-    ("cm", "cm of motor_0 is -0.5"),
-    ("gleak", "gleak of motor_0 is -0.5"),
-])
-def test_negative_parameters_are_refused_with_both_remedies(name: str, words: str) -> None:
-    cell = LTCCell(wirings.FullyConnected(3, 1), 2)
-    cell._params[name].data.flatten()[0] = -0.5
-    with pytest.raises(BadInput) as caught:
-        import_ltc(cell)
-    assert words in str(caught.value)
-    assert "apply_weight_constraints()" in str(caught.value)
-    assert "clip_negative=True" in str(caught.value)
-    ncps_torch.clip_negative([cell])
-    assert import_ltc(cell).cm.min() >= 0
-
-
 def test_negative_weights_off_the_mask_do_not_matter() -> None:
     cell = LTCCell(wirings.AutoNCP(8, 2), 2)
     cell.w.data[cell.sparsity_mask == 0] = -1.0
@@ -323,6 +305,12 @@ def test_parameters_clipped_to_exactly_zero_are_kept() -> None:
 # --- state dicts ------------------------------------------------------------------------------------------------------
 
 
+def from_state(state: Any, **options: Any) -> Ltc:
+    (layer,) = import_state_dict(state, **options).layers
+    assert isinstance(layer, Ltc)
+    return layer
+
+
 def assert_same_layer(a: Ltc, b: Ltc) -> None:
     x = np.random.default_rng(0).uniform(-1, 1, (2, 30, a.inputs))
     assert np.array_equal(outputs((a,), x), outputs((b,), x))
@@ -333,7 +321,7 @@ def assert_same_layer(a: Ltc, b: Ltc) -> None:
 def test_state_dict_with_its_options_equals_the_module(mapping: str | None, implicit: bool) -> None:
     model = LTC(3, wirings.AutoNCP(8, 2), input_mapping=mapping, output_mapping=mapping, ode_unfolds=4, epsilon=1e-5,
                 implicit_param_constraints=implicit)
-    layer = import_state_dict(model.state_dict(), implicit_param_constraints=implicit, unfolds=4, epsilon=1e-5,
+    layer = from_state(model.state_dict(), implicit_param_constraints=implicit, unfolds=4, epsilon=1e-5,
                               outputs=2 if mapping is None else None)
     assert_same_layer(layer, import_ltc(model))
 
@@ -341,44 +329,51 @@ def test_state_dict_with_its_options_equals_the_module(mapping: str | None, impl
 def test_state_dict_without_options_names_all_that_is_missing() -> None:
     state = LTC(3, 4, output_mapping=None).state_dict()
     with pytest.raises(BadInput, match="does not say implicit_param_constraints, unfolds, epsilon, outputs; give them"):
-        import_state_dict(state)
+        from_state(state)
     with pytest.raises(BadInput, match="does not say unfolds; give"):
-        import_state_dict(LTC(3, 4).state_dict(), implicit_param_constraints=True, epsilon=1e-8)
+        from_state(LTC(3, 4).state_dict(), implicit_param_constraints=True, epsilon=1e-8)
 
 
 def test_state_dict_roles_are_taken_when_given() -> None:
     state = LTC(3, wirings.AutoNCP(6, 1)).state_dict()
     roles = ["motor", "command", "command", "inter", "inter", "inter"]
-    assert import_state_dict(state, roles=roles, **OPTIONS).roles == tuple(roles)
-    assert import_state_dict(state, **OPTIONS).roles == ("motor",) + ("inter",) * 5
+    assert from_state(state, roles=roles, **OPTIONS).roles == tuple(roles)
+    assert from_state(state, **OPTIONS).roles == ("motor",) + ("inter",) * 5
+
+
+def test_state_dict_provenance_names_the_constraint_mode(ltc: Any) -> None:
+    for implicit, mode in ((True, "implicit"), (False, "explicit")):
+        state = {k: v.abs() for k, v in ltc.state_dict().items()}
+        found = import_state_dict(state, **(OPTIONS | {"implicit_param_constraints": implicit})).provenance
+        assert found == {"source": "ncps.torch state_dict", "constraints": mode}
 
 
 def test_state_dict_arrays_of_numpy_are_read(ltc: Any) -> None:
     state = {k: v.numpy() for k, v in ltc.state_dict().items()}
-    assert_same_layer(import_state_dict(state, **OPTIONS), import_ltc(ltc))
+    assert_same_layer(from_state(state, **OPTIONS), import_ltc(ltc))
 
 
 def test_state_dict_of_a_list_needs_a_prefix(ltc: Any) -> None:
     state = nn.ModuleList([nn.Linear(3, 3), ltc]).state_dict()
     with pytest.raises(BadInput, match=r"'0.bias' is outside the LTC cell; give prefix='1.rnn_cell.'"):
-        import_state_dict(state, **OPTIONS)
-    assert_same_layer(import_state_dict(state, prefix="1.rnn_cell.", **OPTIONS), import_ltc(ltc))
+        from_state(state, **OPTIONS)
+    assert_same_layer(from_state(state, prefix="1.rnn_cell.", **OPTIONS), import_ltc(ltc))
 
 
 def test_state_dict_of_two_cells_or_none_is_refused() -> None:
     with pytest.raises(BadInput, match="holds 2 LTC cells; give the prefix"):
-        import_state_dict(nn.ModuleList([LTC(2, 3), LTC(2, 3)]).state_dict(), **OPTIONS)
+        from_state(nn.ModuleList([LTC(2, 3), LTC(2, 3)]).state_dict(), **OPTIONS)
     with pytest.raises(BadInput, match="holds 0 LTC cells"):
-        import_state_dict(nn.Linear(2, 2).state_dict(), **OPTIONS)
+        from_state(nn.Linear(2, 2).state_dict(), **OPTIONS)
     with pytest.raises(BadInput, match="belongs to no LTC"):
-        import_state_dict(CfC(2, 3).state_dict() | LTCCell(wirings.FullyConnected(3), 2).state_dict(), **OPTIONS)
+        from_state(CfC(2, 3).state_dict() | LTCCell(wirings.FullyConnected(3), 2).state_dict(), **OPTIONS)
 
 
 def test_state_dict_with_a_missing_or_misshapen_tensor_is_refused(ltc: Any) -> None:
     state = dict(ltc.state_dict())
     short = state | {"rnn_cell.vleak": torch.zeros(7)}
     with pytest.raises(BadInput, match=r"'rnn_cell.vleak' has shape \(7,\), expected \(8,\)"):
-        import_state_dict(short, **OPTIONS)
+        from_state(short, **OPTIONS)
     del state["rnn_cell.sparsity_mask"]
     with pytest.raises(BadInput, match=r"'rnn_cell.sparsity_mask' is missing"):
-        import_state_dict(state, **OPTIONS)
+        from_state(state, **OPTIONS)

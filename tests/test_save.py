@@ -18,6 +18,7 @@ import ncpc
 from ncpc.errors import BadInput, Unsupported
 from ncpc.frontend.api import widened
 from ncpc.frontend.data import read_sequences
+from ncpc.frontend.state_dict import import_state_dict
 from ncpc.ir.policy import DtRange, Ltc
 from ncpc.ir.sequences import Sequences
 
@@ -198,14 +199,32 @@ def test_an_unsupported_module_is_refused(model: Any, path: Path) -> None:
         ncpc.save([nn.GELU(), model], path, input_range=(-1, 1))
 
 
-def test_negative_parameters_are_refused_or_clipped_without_touching_the_model(path: Path) -> None:
+@pytest.mark.parametrize(("name", "words"), [
+    ("w", "w of recurrent synapse motor_0 -> motor_0 is -0.5"),
+    ("sensory_w", "w of sensory synapse input 0 -> motor_0 is -0.5"),
+    ("cm", "cm of motor_0 is -0.5"),
+    ("gleak", "gleak of motor_0 is -0.5"),
+])
+def test_negative_parameters_are_refused_or_clipped_without_touching_the_model(
+    path: Path, name: str, words: str
+) -> None:
     cell = LTCCell(wirings.FullyConnected(3, 1), 2)
-    cell.w.data[0, 0] = -0.5
-    assert "pass clip_negative=True" in refused(cell, path, input_range=(-1, 1))
-    layer = ncpc.save(cell, path, input_range=(-1, 1), clip_negative=True).layers[0]
-    assert isinstance(layer, Ltc)
-    assert layer.recurrent.w[0] == 0
-    assert cell.w.data[0, 0] == -0.5
+    cell._params[name].data.flatten()[0] = -0.5
+    state = import_state_dict(cell.state_dict(), implicit_param_constraints=False, unfolds=6, epsilon=1e-8)
+    clipped = []
+    for model in (cell, state, list(state.layers)):
+        message = refused(model, path, input_range=(-1, 1))
+        assert words in message
+        assert "apply_weight_constraints()" in message
+        assert "clip_negative=True" in message
+        clipped.append(ncpc.save(model, path, input_range=(-1, 1), clip_negative=True).layers[0])
+        path.unlink()
+    assert cell._params[name].data.min() == -0.5
+    cell.apply_weight_constraints()
+    clipped.append(ncpc.save(cell, path, input_range=(-1, 1)).layers[0])
+    values = [(x.sensory.w, x.recurrent.w, x.cm, x.gleak) for x in clipped if isinstance(x, Ltc)]
+    assert len(values) == 4
+    assert all(np.array_equal(a, b) for one in values for a, b in zip(one, values[-1], strict=True))
 
 
 def test_a_module_that_computes_something_else_is_refused(model: Any, path: Path) -> None:

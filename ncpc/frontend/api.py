@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +15,10 @@ from numpy.typing import ArrayLike, NDArray
 from ncpc.errors import BadInput
 from ncpc.frontend.container import read_policy, write_policy
 from ncpc.frontend.data import read_sequences
+from ncpc.frontend.imported import Imported
 from ncpc.frontend.validate import check_dt_range, check_input_range, check_policy
-from ncpc.ir.policy import DtRange, Layer, Policy
+from ncpc.ir.policy import DtRange, Layer, Ltc, Policy
 from ncpc.ir.sequences import Sequences
-
-
-@dataclass(frozen=True)
-class _Model:
-    """A model as read: its layers, where they came from, and the modules to compare with (empty if it is no module)."""
-
-    layers: tuple[Layer, ...]
-    provenance: Mapping[str, object]
-    modules: list[Any]
 
 
 def save(
@@ -45,17 +37,17 @@ def save(
 ) -> Policy:
     """Read a trained model, check that the policy computes what it computes, and write the container to ``path``.
 
-    ``model``: an ncps.torch ``LTC`` or ``LTCCell``, an ordered list of modules around one, or layers of
-    ``ncpc.ir.policy``. ``calibration``: typical inputs, (T, inputs) or (B, T, inputs), as array, torch tensor, npz path
-    (``x``, optional ``dt``, ``reset``) or mapping of those. ``input_range``: (inputs, 2) or one (lo, hi) for all; left
-    out, it is the calibration's widened at either end by ``margin`` of its width. ``dt``: the timespan in the unit of
-    training (1.0 where none were given), or the range (lo, hi) of timespans the policy may meet. ``sample_hz``
-    documents how often steps happen. ``clip_negative`` clips negative w, cm, gleak to 0, as
-    ``apply_weight_constraints()`` does, without touching ``model``.
+    ``model``: an ncps.torch ``LTC`` or ``LTCCell``, an ordered list of modules around one, or what a frontend has read
+    already (``Imported``, or layers of ``ncpc.ir.policy``), which is taken as it is. ``calibration``: typical inputs,
+    (T, inputs) or (B, T, inputs), as array, torch tensor, npz path (``x``, optional ``dt``, ``reset``) or mapping of
+    those. ``input_range``: (inputs, 2) or one (lo, hi) for all; left out, it is the calibration's widened at either end
+    by ``margin`` of its width. ``dt``: the timespan in the unit of training (1.0 where none were given), or the range
+    (lo, hi) of timespans the policy may meet. ``sample_hz`` documents how often steps happen. ``clip_negative`` sets
+    negative w, cm, gleak to 0, as ``apply_weight_constraints()`` does, without touching ``model``.
 
     Returns the policy as written. Raises ``BadInput`` or ``Unsupported``; nothing is written then.
     """
-    read = _read_model(model, clip_negative)
+    read, modules = _read_model(model, clip_negative)
     where, dt_range = str(path), _dt_range(dt)
     check_dt_range(dt_range, where)
     inputs, outputs = read.layers[0].inputs, read.layers[-1].outputs
@@ -72,10 +64,10 @@ def save(
         provenance=read.provenance,
     )
     check_policy(policy, where)
-    if read.modules:
+    if modules:
         from ncpc.frontend.agreement import check_agreement  # needs torch
 
-        check_agreement(policy, read.modules, where)
+        check_agreement(policy, modules, where)
     write_policy(policy, path)
     return policy
 
@@ -85,18 +77,31 @@ def load(path: str | Path) -> Policy:
     return read_policy(path)
 
 
-def _read_model(model: Any, clip_negative: bool) -> _Model:
+def _read_model(model: Any, clip_negative: bool) -> tuple[Imported, list[Any]]:
+    """What ``model`` says, and the modules to compare it with (none where there is no module)."""
+    if isinstance(model, Imported):
+        return (_clipped(model) if clip_negative else model), []
     parts = list(model) if isinstance(model, (list, tuple)) else [model]
     if parts and all(isinstance(part, Layer) for part in parts):
-        return _Model(tuple(parts), {"source": "layers"}, [])
+        return _read_model(Imported(tuple(parts), {"source": "layers"}), clip_negative)
     from ncpc.frontend import ncps_torch  # needs torch
 
     modules = ncps_torch.flatten(model)
     if clip_negative:
         modules = copy.deepcopy(modules)
         ncps_torch.clip_negative(modules)
-    imported = ncps_torch.import_model(modules)
-    return _Model(imported.layers, imported.provenance, modules)
+    return ncps_torch.import_model(modules), modules
+
+
+def _clipped(read: Imported) -> Imported:
+    """Every negative w, cm, gleak of an LTC at 0, as the cell's ``apply_weight_constraints()`` does."""
+    return replace(read, layers=tuple(_clip_ltc(x) if isinstance(x, Ltc) else x for x in read.layers))
+
+
+def _clip_ltc(layer: Ltc) -> Ltc:
+    sensory, recurrent = (replace(s, w=np.maximum(s.w, 0.0)) for s in (layer.sensory, layer.recurrent))
+    cm, gleak = np.maximum(layer.cm, 0.0), np.maximum(layer.gleak, 0.0)
+    return replace(layer, sensory=sensory, recurrent=recurrent, cm=cm, gleak=gleak)
 
 
 def _source(calibration: object) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ncpc.errors import BadInput
+from ncpc.frontend.state_dict import import_state_dict
 from ncpc.torch_library import torch_module
 
 # Where training scripts commonly keep the state_dict inside a larger checkpoint.
@@ -30,6 +31,33 @@ def import_from_factory(spec: str, *, weights: str | Path | None = None, trust_p
     if weights is not None:
         _load(owner, read_weights(weights, trust_pickle=trust_pickle), str(weights))
     return model
+
+
+def read_model(
+    source: str | Path, *, weights: str | Path | None = None, trust_pickle: bool = False, **options: Any
+) -> Any:
+    """What ``ncpc.save`` takes, from the words of a command line.
+
+    ``source``: a factory ``package.module:function``, with ``weights`` to load into its model; or the file of a bare
+    ncps state_dict, with the ``options`` of ``import_state_dict``; or that of a pickled module, if it is trusted.
+    Raises ``BadInput``, also for an option that would have no effect on this kind of source.
+    """
+    given = sorted(name for name, value in options.items() if value is not None)
+    if not Path(source).is_file() and ":" in str(source):
+        _refuse_options(given, source, "a factory says by itself how its model is run")
+        return import_from_factory(str(source), weights=weights, trust_pickle=trust_pickle)
+    if weights is not None:
+        raise BadInput(f"{source}: a file of weights takes no further weights; give one of the two")
+    content = read_checkpoint(source, trust_pickle=trust_pickle)
+    if isinstance(content, torch_module().nn.Module):
+        _refuse_options(given, source, "a pickled module says by itself how it is run")
+        return content
+    return import_state_dict(content, **options)
+
+
+def _refuse_options(given: list[str], source: str | Path, why: str) -> None:
+    if given:
+        raise BadInput(f"{source}: {why}; leave out {', '.join(given)}")
 
 
 def _is_pair(made: object) -> bool:

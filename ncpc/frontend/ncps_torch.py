@@ -7,28 +7,19 @@ in its own precision, topology from the trained sparsity masks (a wiring redraws
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ncpc.errors import BadInput, Unsupported
+from ncpc.frontend.imported import Imported
 from ncpc.ir.policy import Activation, Dense, Layer, Ltc, Synapses
 from ncpc.torch_library import ncps_torch_module, torch_module, versions
 
 SUPPORTED = "ncps.torch LTC and LTCCell, torch.nn Linear, ReLU, Tanh, Sigmoid, Identity"
-CLIPPED = ("w", "sensory_w", "cm", "gleak")
 
 F64 = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Imported:
-    """What was read from a model: its layers in order, and where they came from as plain JSON."""
-
-    layers: tuple[Layer, ...]
-    provenance: Mapping[str, object]
 
 
 def import_model(model: Any) -> Imported:
@@ -118,7 +109,7 @@ def _ltc(module: Any) -> Ltc:
     outputs = min(wiring.output_dim, wiring.units)
     roles = known_roles([str(wiring.get_type_of_neuron(i)) for i in range(wiring.units)], outputs)
     unfolds, epsilon = cell._ode_unfolds, cell._epsilon
-    return build_ltc(cell._params, cell.make_positive_fn, roles, outputs, unfolds, epsilon, _type(module))
+    return build_ltc(cell._params, cell.make_positive_fn, roles, outputs, unfolds, epsilon)
 
 
 def _refuse_ignored_parameters(cell: Any) -> None:
@@ -134,15 +125,12 @@ def _refuse_ignored_parameters(cell: Any) -> None:
 
 def build_ltc(
     params: Mapping[str, Any], positive: Callable[[Any], Any], roles: tuple[str, ...], outputs: int, unfolds: int,
-    epsilon: float, where: str,
+    epsilon: float,
 ) -> Ltc:
-    """The layer from an ncps cell's tensors by their ncps names; ``positive`` is the cell's own constraint function.
-
-    Raises ``BadInput``, starting with ``where``, for a negative w, cm or gleak.
-    """
+    """The layer from an ncps cell's tensors by their ncps names; ``positive`` is the cell's own constraint function."""
     sensory = _synapses(params, positive, "sensory_")
     inputs = int(params["sensory_w"].shape[0])
-    layer = Ltc(
+    return Ltc(
         sensory=sensory,
         recurrent=_synapses(params, positive, ""),
         cm=_numpy(positive(params["cm"])),
@@ -157,8 +145,6 @@ def build_ltc(
         unfolds=int(unfolds),
         epsilon=float(epsilon),
     )
-    _refuse_negative(layer, where)
-    return layer
 
 
 def _synapses(params: Mapping[str, Any], positive: Callable[[Any], Any], prefix: str) -> Synapses:
@@ -168,19 +154,6 @@ def _synapses(params: Mapping[str, Any], positive: Callable[[Any], Any], prefix:
     w = _numpy(positive(params[f"{prefix}w"])) * mask
     sigma, mu, erev = (_numpy(params[prefix + name])[pre, post] for name in ("sigma", "mu", "erev"))
     return Synapses(pre.astype(np.int64), post.astype(np.int64), w[pre, post], sigma, mu, erev)
-
-
-def _refuse_negative(layer: Ltc, where: str) -> None:
-    advice = "call apply_weight_constraints() on the LTC's cell before saving, or pass clip_negative=True"
-    for name in ("sensory", "recurrent"):
-        synapses = getattr(layer, name)
-        for s in np.flatnonzero(synapses.w < 0)[:1]:
-            raise BadInput(f"{where}: w of the {name} synapse {synapses.pre[s]} -> {layer.names[synapses.post[s]]} is "
-                           f"{synapses.w[s]:g}, but conductances are never negative; {advice}")
-    for name in ("cm", "gleak"):
-        values = getattr(layer, name)
-        for i in np.flatnonzero(values < 0)[:1]:
-            raise BadInput(f"{where}: {name} of {layer.names[i]} is {values[i]:g}, but it is never negative; {advice}")
 
 
 def clip_negative(modules: Iterable[Any]) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ncpc.errors import BadInput
+from ncpc.frontend.imported import Imported
 from ncpc.frontend.ncps_torch import build_ltc, known_roles
-from ncpc.ir.policy import Ltc
 from ncpc.torch_library import torch_module
 
 _REQUIRED = ("gleak", "vleak", "cm", "sigma", "mu", "w", "erev", "sparsity_mask", "sensory_sigma", "sensory_mu",
@@ -24,7 +24,7 @@ def import_state_dict(
     outputs: int | None = None,
     roles: Sequence[str] | None = None,
     prefix: str | None = None,
-) -> Ltc:
+) -> Imported:
     """The LTC behind a bare ncps ``state_dict`` (torch tensors or arrays), which does not say how it is to be run.
 
     ``implicit_param_constraints`` (ncps: True for ``LTC``, False for ``LTCCell``), ``unfolds`` and ``epsilon`` must be
@@ -48,7 +48,9 @@ def import_state_dict(
     positive = torch.nn.Softplus() if implicit_param_constraints else torch.nn.Identity()
     assert unfolds is not None
     assert epsilon is not None
-    return build_ltc(params, positive, named, count, unfolds, epsilon, "state_dict")
+    layer = build_ltc(params, positive, named, count, unfolds, epsilon)
+    mode = "implicit" if implicit_param_constraints else "explicit"
+    return Imported((layer,), {"source": "ncps.torch state_dict", "constraints": mode})
 
 
 def _select(state: Mapping[str, Any], prefix: str | None) -> dict[str, Any]:

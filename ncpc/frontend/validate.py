@@ -20,6 +20,7 @@ from ncpc.ir.sequences import Sequences
 
 SOLVERS = ("fused", "euler", "rk4")
 FUNCTIONS = ("relu", "tanh", "sigmoid")
+_CLIP = "call apply_weight_constraints() on the cell before saving, or save with clip_negative=True (--clip-negative)"
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 Problems = Iterator[str]
@@ -154,7 +155,7 @@ def _synapses(name: str, synapses: Synapses, sources: int, layer: Ltc) -> Proble
         yield f"{name} synapses are not sorted by post, then pre"
     for s in np.flatnonzero(synapses.w < 0):
         which = synapse_name(name, layer, int(s))
-        yield f"w of {which} is {synapses.w[s]:g}, but conductances are never negative; clip it to 0"
+        yield f"w of {which} is {synapses.w[s]:g}, but conductances are never negative; {_CLIP}"
 
 
 def synapse_name(name: str, layer: Ltc, index: int) -> str:
@@ -171,7 +172,7 @@ def _within(name: str, index: Any, size: int) -> Problems:
 
 def _not_negative(name: str, values: Any, names: tuple[str, ...]) -> Problems:
     for i in np.flatnonzero(values < 0):
-        yield f"{name} of {names[i]} is {values[i]:g}, but it is never negative; clip it to 0"
+        yield f"{name} of {names[i]} is {values[i]:g}, but it is never negative; {_CLIP}"
 
 
 def _denominator(layer: Ltc) -> Problems:
