@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from safetensors.numpy import load as tensors_of
@@ -81,6 +81,7 @@ def assert_same(a: Any, b: Any, path: str = "policy") -> None:
 # --- round trips ------------------------------------------------------------------------------------------------------
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.integers(0, 2**32), st.integers(1, 4), st.integers(1, 6), st.booleans(), st.data())
 def test_what_is_written_is_read_back_exactly(seed: int, inputs: int, neurons: int, lists: bool, data: Any) -> None:
     policy = random_policy(seed, inputs, neurons, data.draw(st.integers(1, neurons)), lists)
@@ -182,6 +183,20 @@ def test_a_new_kind_of_layer_needs_only_its_fields() -> None:
     assert not tensors
 
 
+def test_the_format_is_what_it_was(golden: Callable[[str, str], None]) -> None:
+    """Header and tensor list of a small policy: a change here is a change of the schema."""
+    one, index = np.array([0.5]), np.zeros(1, np.int64)
+    cell = Ltc(Synapses(index, index, one, one, one, one), Synapses(index, index, one, one, one, -one), one, one, one,
+               np.ones(2), np.zeros(2), one, one, ("motor",), ("motor_0",))
+    head = (Dense(np.full((2, 3), 0.25), np.zeros(2)), Activation("tanh", 2))
+    x = Sequences(np.full((1, 2, 3), 0.1), np.ones((1, 2)))
+    policy = Policy("small", (*head, cell), np.tile([-1.0, 1.0], (3, 1)), calibration=x)
+    blob = policy_bytes(policy, {"scheme": "int16"})
+    tensors = [f"{name} {array.dtype} {list(array.shape)}" for name, array in sorted(tensors_of(blob).items())]
+    header = json.dumps(json.loads(metadata(blob)["ncpc"]), indent=1, sort_keys=True)
+    golden("container.txt", "\n".join([header, *tensors, ""]))
+
+
 # --- files that are no container --------------------------------------------------------------------------------------
 
 
@@ -259,6 +274,11 @@ FILE_EDITS: list[tuple[Callable[[dict[str, Any], dict[str, Array]], Any], str]] 
     (lambda h, t: t.update({"layers.2.sensory.pre": np.ones(9)}), "'layers.2.sensory.pre' is float64, expected int64"),
     (lambda h, t: t.update({"layers.2.cm": np.ones(4)}), "gleak has shape (5,), expected (4,)"),
     (lambda h, t: t.update({"layers.2.cm": np.array(1.0)}), "cm has shape ()"),
+    (lambda h, t: t.update({"layers.2.sensory.pre": np.array(1)}), "sensory.pre has shape (), expected (synapses,)"),
+    (lambda h, t: t.update({"layers.0.weight": np.ones(4)}), "weight has shape (4,), expected (outputs, inputs)"),
+    (lambda h, t: layer(h).update(epsilon=10**400), "'layers.2.epsilon' is int, expected float"),
+    (lambda h, t: h["policy"].update(input_range=[[-10**400, 1]] * 4), "'input_range' is not a matrix of numbers"),
+    (lambda h, t: h["policy"].update(input_range=None), "input range has shape ()"),
     (lambda h, t: layer(h).update(unfolds="6"), "'layers.2.unfolds' is str, expected int"),
     (lambda h, t: layer(h).update(unfolds=True), "'layers.2.unfolds' is bool, expected int"),
     (lambda h, t: layer(h).update(roles="motor"), "'layers.2.roles' is str, expected a list"),
@@ -280,6 +300,7 @@ def test_edited_files_are_refused(tmp_path: Path, edit: Any, words: str) -> None
     assert words in refused(tmp_path, edited(random_policy(6), edit))
 
 
+@settings(deadline=None)
 @given(st.integers(0, 5000), st.integers(0, 255))
 def test_no_flipped_byte_gives_anything_but_a_policy_or_one_line(position: int, value: int) -> None:
     blob = bytearray(policy_bytes(random_policy(7)))

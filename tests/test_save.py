@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -67,6 +67,17 @@ def test_loading_a_policy_imports_no_torch(model: Any, path: Path) -> None:
     assert output_of(code) == "cart_pole False"
 
 
+def test_saving_without_torch_says_what_to_install() -> None:
+    code = """import sys; sys.modules["torch"] = None
+import ncpc
+from ncpc.errors import MissingTool
+try:
+    ncpc.save(object(), "p.safetensors", input_range=(-1, 1))
+except MissingTool as error:
+    print(error, error.exit_code)"""
+    assert output_of(code) == "torch is not installed; run: pip install 'ncpc[torch]' 3"
+
+
 def test_save_returns_what_load_reads(model: Any, path: Path) -> None:
     saved = ncpc.save(model, path, calibration=X, input_names=["a", "b", "c"], output_names=["u", "v"], sample_hz=50,
                       dt=(0.5, 2.0), name="pole")
@@ -118,6 +129,7 @@ def test_a_given_range_wins_and_one_pair_serves_all_channels(model: Any, path: P
     assert np.array_equal(ncpc.save(model, path, input_range=bounds).input_range, bounds)
 
 
+@settings(deadline=None)
 @given(arrays(np.float64, (2, 4, 3), elements=st.floats(-1e6, 1e6)), st.floats(0, 2))
 def test_widened_ranges_hold_the_data_and_are_never_empty(x: np.ndarray, margin: float) -> None:
     bounds = widened(Sequences(x), margin)

@@ -135,5 +135,5 @@ def _refuse_constant(text: str) -> float:
 def _matrix(name: str, value: object) -> Array:
     try:
         return np.array(value, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise BadInput(f"'{name}' is not a matrix of numbers; save the policy again") from None

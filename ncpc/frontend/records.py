@@ -7,6 +7,7 @@ needs no code here. Arrays are stored narrow (float32, int32) where that is exac
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from types import NoneType, UnionType
@@ -103,7 +104,8 @@ def _decode_tuple(hint: Any, prefix: str, value: object, tensors: dict[str, Arra
 
 def _decode_scalar(hint: type, prefix: str, value: object) -> object:
     wrong_bool = isinstance(value, bool) and hint is not bool
-    if wrong_bool or not isinstance(value, _SCALARS[hint]):
+    too_large = hint is float and isinstance(value, int) and abs(value) > sys.float_info.max
+    if wrong_bool or too_large or not isinstance(value, _SCALARS[hint]):
         raise BadInput(f"'{prefix}' is {_name(value)}, expected {hint.__name__}; save the policy again")
     return hint(value)
 

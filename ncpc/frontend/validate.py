@@ -146,6 +146,8 @@ def _ltc_scalars(layer: Ltc) -> Problems:
 
 
 def _synapses(name: str, synapses: Synapses, sources: int, layer: Ltc) -> Problems:
+    if synapses.pre.ndim != 1:
+        yield f"{name}.pre has shape {synapses.pre.shape}, expected (synapses,)"
     for field in fields(synapses):
         yield from _shape(f"{name}.{field.name}", getattr(synapses, field.name), len(synapses))
     yield from _within(f"{name}.pre", synapses.pre, sources)
