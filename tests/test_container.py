@@ -313,6 +313,32 @@ def test_no_flipped_byte_gives_anything_but_a_policy_or_one_line(position: int, 
     assert "\n" not in message
 
 
+def paths_of(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(found for key, item in items for found in paths_of(item, (*path, key)))]
+
+
+HEADER = json.loads(metadata(policy_bytes(random_policy(7)))["ncpc"])
+ODD = [None, True, -1, 0, 10**400, 1e308, "x", "1", [], {}, [None], [[]], -0.5]
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.sampled_from(paths_of(HEADER)[1:]), st.sampled_from(ODD))
+def test_no_odd_value_in_the_header_gives_anything_but_a_policy_or_one_line(path: tuple[Any, ...], odd: Any) -> None:
+    def replace_one(header: dict[str, Any], _: Any) -> None:
+        place: Any = header
+        for key in path[:-1]:
+            place = place[key]
+        place[path[-1]] = odd
+
+    message = ""
+    try:
+        read_bytes(edited(random_policy(7), replace_one))
+    except BadInput as error:
+        message = str(error)
+    assert "\n" not in message
+
+
 # --- policies that are not valid --------------------------------------------------------------------------------------
 
 
