@@ -17,7 +17,7 @@ from ncpc.semantics.run import run
 from ncpc.torch_library import torch_module
 
 TOLERANCE = 1e-5
-MAX_SEQUENCES, MAX_STEPS = 64, 2000
+MAX_SEQUENCES, MAX_STEPS = 64, 500
 """How much of the calibration is run: its first sequences, each from its start."""
 
 
