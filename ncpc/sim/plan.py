@@ -21,9 +21,9 @@ class Interface:
     the status word. ``state`` are (offset, size) ranges of the instance to read back after each step.
     ``struct_symbol`` names a static instance in the ELF; without it the simulator places one in RAM behind the image.
     ``neuron_label`` is a symbol kept at the entry of the neuron loop's body (copies named ``label_<digits>`` count as
-    the same label), passed ``neuron_count`` times per unfold. ``neuron_end`` is one behind the neuron's last write: give
-    it wherever the entry may share its address with the head of an inner loop, since an entry counts only once until
-    the neuron has ended.
+    the same label), passed ``neuron_count`` times per unfold. ``neuron_end`` is one behind the neuron's last write:
+    give it wherever the entry may share its address with the head of an inner loop, since an entry then counts only
+    once until the neuron has ended.
     """
 
     init: str

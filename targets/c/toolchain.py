@@ -99,6 +99,15 @@ def core_flags(core: Core, compiler: Compiler, opt: str = "-O2") -> tuple[str, .
     return (*machine, opt, "-g", *FREESTANDING)
 
 
+def compile_objects(
+    sources: Mapping[str, bytes], core: Core, cc: str | None, opt: str = "-O2", extra_flags: Sequence[str] = ()
+) -> dict[str, bytes]:
+    """Object files for ``core`` by source name, not linked: what ``check_symbols`` reads. Raises as ``build_elf``."""
+    compiler = find_compiler(cc)
+    with tempfile.TemporaryDirectory(prefix="ncpc-build-") as name:
+        return _compile_all(sources, compiler, (*core_flags(core, compiler, opt), *extra_flags), Path(name))
+
+
 def build_elf(
     sources: Mapping[str, bytes],
     core: Core,
@@ -119,12 +128,12 @@ def build_elf(
         objects = _compile_all(sources, compiler, flags, folder)
         own = _compile_all(_runtime_sources(core), compiler, flags, folder)
         (folder / "link.ld").write_text(linker_script(core, symbol_roots), encoding="utf-8")
-        link = ["-Wl,--gc-sections", "-Wl,-T,link.ld", *(() if compiler.is_zig else ("-nostdlib",))]
+        script = ["-Wl,--gc-sections", "-Wl,-T,link.ld", *(() if compiler.is_zig else ("-nostdlib",))]
+        names = [f"{source}.o" for source in (*objects, *own)]
         libraries = () if compiler.is_zig else ("-lgcc",)
-        _run([*compiler.command, *flags, *link, *objects, *own, *libraries, "-o", "out.elf"], folder)
+        _run([*compiler.command, *flags, *script, *names, *libraries, "-o", "out.elf"], folder)
         elf = (folder / "out.elf").read_bytes()
-        product = {source: (folder / obj).read_bytes() for source, obj in zip(_compiled(sources), objects, strict=True)}
-    return BuiltElf(elf, product, _map_text(elf), compiler.version, flags)
+    return BuiltElf(elf, objects, _map_text(elf), compiler.version, flags)
 
 
 def build_host_library(
@@ -141,7 +150,8 @@ def build_host_library(
     with tempfile.TemporaryDirectory(prefix="ncpc-build-") as name:
         folder = Path(name)
         objects = _compile_all(sources, compiler, flags, folder)
-        _run([*compiler.command, *flags, "-shared", "-s", *objects, "-o", "out.so"], folder)
+        names = [f"{source}.o" for source in objects]
+        _run([*compiler.command, *flags, "-shared", "-s", *names, "-o", "out.so"], folder)
         return (folder / "out.so").read_bytes()
 
 
@@ -166,21 +176,18 @@ def _runtime_sources(core: Core) -> dict[str, bytes]:
     return {f"ncpc_{name}": (folder / name).read_bytes() for name in names}
 
 
-def _compiled(sources: Mapping[str, bytes]) -> list[str]:
-    return sorted(name for name in sources if name.endswith((".c", ".S")))
-
-
-def _compile_all(sources: Mapping[str, bytes], compiler: Compiler, flags: Sequence[str], folder: Path) -> list[str]:
-    """Write and compile; returns the object names in order of the sources' names."""
+def _compile_all(
+    sources: Mapping[str, bytes], compiler: Compiler, flags: Sequence[str], folder: Path
+) -> dict[str, bytes]:
+    """Write the sources, compile them to ``NAME.o`` beside; returns the objects by source name, in order of names."""
     for name, text in sources.items():
         if Path(name).name != name:
             raise BadInput(f"source file name '{name}' holds a folder: give plain names")
         (folder / name).write_bytes(text)
-    objects = []
-    for name in _compiled(sources):
-        objects.append(f"{name}.o")
-        _run([*compiler.command, *flags, "-c", name, "-o", objects[-1]], folder)
-    return objects
+    compiled = sorted(name for name in sources if name.endswith((".c", ".S")))
+    for name in compiled:
+        _run([*compiler.command, *flags, "-c", name, "-o", f"{name}.o"], folder)
+    return {name: (folder / f"{name}.o").read_bytes() for name in compiled}
 
 
 def _run(command: Sequence[str], folder: Path) -> str:
