@@ -4,23 +4,26 @@ For a neuron at v the update adds floor(X*(1+e)/D*2**k + 1/2) with X = N - round
 every presynaptic activity, then X <= 0 above H too (G >= 0), so no state above H grows; and a state below H moves at
 most by (1+e)*G/D of its distance to H plus rounding, which bounds the overshoot. N - G*H is a sum over synapses, each
 linear in its own sigmoid up to rounding, so its maximum is taken synapse by synapse.
+
+The search runs in float64 for all neurons at once, with a margin for its own rounding; ``ncpc.proofs`` repeats the
+inequalities in exact integers on the emitted program.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fractions import Fraction
-from math import ceil
 
 import numpy as np
 
-from ncpc.ir.quantized import I64, S_FRAC, QuantizedSynapses
+from ncpc.ir.quantized import F64, I64, S_FRAC, QuantizedSynapses
 
-DIVISION_ERROR = Fraction(1, 1 << 13)
-"""A safe bound of the relative error of norm/recip/scale; the proof measures the exact one."""
-FULL = 1 << S_FRAC
+DIVISION_ERROR = 2.0**-13
+"""More than the relative error of norm/recip/scale; the proof measures the exact one."""
+FULL = 2.0**S_FRAC
 """The largest value of the sigmoid's table."""
-LIMIT = 1 << 31
+LIMIT = 2.0**31
+MARGIN = 2.0**-46
+"""Share of the magnitudes added up that covers float64 rounding of the search."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,73 +42,57 @@ class Step:
 
 def invariant_box(step: Step) -> tuple[I64, str]:
     """(neurons, 2) raw bounds containing 0, and why there are none ('' when there are)."""
-    box = np.zeros((len(step.gleak), 2), np.int64)
-    for neuron in range(len(step.gleak)):
-        terms = _terms(step, neuron)
-        upper, lower = _rest(step, neuron, terms, 1), _rest(step, neuron, terms, -1)
-        if upper is None or lower is None:
-            return box, f"neuron {neuron}: leak and epsilon are too small to hold it against rounding"
-        extra = _overshoot(step, neuron, terms, upper + lower)
-        if extra is None:
-            return box, f"neuron {neuron}: its divisor can be 0 (cm, gleak and epsilon are 0)"
-        box[neuron] = -(lower + extra), upper + extra
-    return box, ""
+    upper, lower = _rest(step, 1), _rest(step, -1)
+    extra, divisor = _overshoot(step, upper + lower)
+    loose = np.flatnonzero((upper >= LIMIT) | (lower >= LIMIT))
+    if divisor.size and divisor.min() < 1.0:
+        return _nothing(step), f"neuron {int(divisor.argmin())}: its divisor can be 0 (cm, gleak and epsilon are 0)"
+    if loose.size:
+        return _nothing(step), f"neuron {int(loose[0])}: leak and epsilon are too small to hold it against rounding"
+    return np.stack([-(lower + extra), upper + extra], axis=1).astype(np.int64), ""
 
 
-@dataclass(frozen=True)
-class _Term:
-    """One synapse: raw w and we, and the shifts of its conductance and current."""
-
-    w: int
-    we: int
-    k_den: int
-    k_num: int
+def _nothing(step: Step) -> I64:
+    return np.zeros((len(step.gleak), 2), np.int64)
 
 
-def _terms(step: Step, neuron: int) -> list[_Term]:
-    found = []
-    for s in step.sets:
-        where = np.flatnonzero(s.post == neuron)
-        found += [_Term(int(s.w[j]), int(s.we[j]), s.k_den, s.k_num) for j in where]
-    return found
+def _rest(step: Step, sign: int) -> F64:
+    """The smallest H >= 0 such that, mirrored by ``sign``, no state at or above H is pushed further; LIMIT: none."""
+    low, high = np.full(len(step.gleak), -1.0), np.full(len(step.gleak), LIMIT)
+    while (high - low).max(initial=0.0) > 1:
+        middle = np.floor((low + high) / 2)
+        rests = _push(step, sign, middle) <= 0
+        low, high = np.where(rests, low, middle), np.where(rests, middle, high)
+    return np.where(_push(step, sign, high) <= 0, high, LIMIT)
 
 
-def _rest(step: Step, neuron: int, terms: list[_Term], sign: int) -> int | None:
-    """The smallest H >= 0 such that, mirrored by ``sign``, no state at or above H is pushed further."""
-    if _push(step, neuron, terms, sign, LIMIT) > 0:
-        return None
-    low, high = -1, LIMIT
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if _push(step, neuron, terms, sign, middle) <= 0 else (middle, high)
-    return high
-
-
-def _push(step: Step, neuron: int, terms: list[_Term], sign: int, level: int) -> Fraction:
+def _push(step: Step, sign: int, level: F64) -> F64:
     """An upper bound of sign*N*2**m - G*level over all presynaptic activities (<= 0: nothing pushes beyond)."""
-    m = step.g + step.v - step.n
-    total = Fraction((sign * int(step.leak[neuron]) << m) - int(step.gleak[neuron]) * level)
-    for t in terms:
-        rounding = (Fraction(1 << m, 2) if t.k_num else 0) + (Fraction(level, 2) if t.k_den else 0)
-        slope = Fraction(sign * t.we << m, 1 << t.k_num) - Fraction(t.w * level, 1 << t.k_den)
-        # A synapse that no scale reaches (w = we = 0) contributes exactly nothing.
-        total += max(slope * FULL, Fraction(0)) + (rounding if t.w or t.we else 0)
-    return total
+    m = 2.0 ** (step.g + step.v - step.n)
+    total = sign * step.leak * m - step.gleak * level
+    size = np.abs(step.leak * m) + step.gleak * np.abs(level)
+    for s in step.sets:
+        at = level[s.post]
+        current, pull = sign * s.we * m * 2.0**-s.k_num * FULL, s.w * at * 2.0**-s.k_den * FULL
+        rounding = (m / 2 if s.k_num else 0.0) + (np.abs(at) / 2 if s.k_den else 0.0)
+        # A synapse whose weights are 0 contributes exactly nothing.
+        np.add.at(total, s.post, np.maximum(current - pull, 0.0) + np.where((s.w != 0) | (s.we != 0), rounding, 0.0))
+        np.add.at(size, s.post, np.abs(current) + np.abs(pull))
+    bound: F64 = total + MARGIN * size
+    return bound
 
 
-def _overshoot(step: Step, neuron: int, terms: list[_Term], width: int) -> int | None:
-    """How far beyond the resting level one update can land, in raw state units."""
-    shift = Fraction(1 << step.g, 1 << step.d)
-    cm_t = int(step.cm_t[neuron])
-    least = Fraction(int(step.gleak[neuron])) / shift
-    most = least + sum(Fraction(t.w * FULL, 1 << t.k_den) + 1 for t in terms) / shift
-    half = Fraction(1, 2) if step.g != step.d else Fraction(0)
-    divisor = cm_t + least - half
-    if divisor < 1:
-        return None
-    share = max(least / divisor, most / (cm_t + most - half))
-    grow = max((1 + DIVISION_ERROR) * share - 1, Fraction(0))
-    k = step.v + step.d - step.n
-    unit = (1 + DIVISION_ERROR) * (Fraction(1 << k) if k >= 0 else Fraction(1, 1 << -k)) / divisor
-    extra = unit + Fraction(1, 2)
-    return ceil((grow * width + extra) / (1 - 2 * grow))
+def _overshoot(step: Step, width: F64) -> tuple[F64, F64]:
+    """How far beyond the resting level one update can land (raw state units), and the smallest divisor."""
+    shift = 2.0 ** (step.g - step.d)
+    least = step.gleak / shift
+    most = least.copy()
+    for s in step.sets:
+        np.add.at(most, s.post, (s.w * FULL * 2.0**-s.k_den + 1) / shift)
+    half = 0.5 if step.g != step.d else 0.0
+    divisor = step.cm_t + least - half
+    safe = np.maximum(divisor, 1.0)
+    share = np.maximum(least / safe, most / np.maximum(step.cm_t + most - half, 1.0))
+    grow = np.maximum((1 + DIVISION_ERROR) * share - 1, 0.0)
+    unit = (1 + DIVISION_ERROR) * 2.0 ** (step.v + step.d - step.n) / safe
+    return np.ceil((grow * width + unit + 0.5) / (1 - 2 * grow)), divisor

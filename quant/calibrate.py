@@ -49,7 +49,8 @@ def stored(formats: Formats) -> Scales:
         found = formats.scales.get(position, {})
         absent = [name for name in vectors if name not in found]
         if absent:
-            raise BadInput(f"stored formats: layer {position} has no scale for {', '.join(absent)}; save the policy again")
+            names = ", ".join(absent)
+            raise BadInput(f"stored formats: layer {position} has no scale for {names}; save the policy again")
         return found
 
     return scales

@@ -2,7 +2,7 @@
 
 The order of choice: weights to integers (which fixes the reversal potentials the device really has), the hull of those
 potentials as a first box, the state's fraction on it, sums and divisor on that, then the exact box of the integer step
-with its roundings (``ncpc.quant.box``). If the box does not fit the fraction, one bit less and again.
+with its roundings (``ncpc.quant.box``). The finest fraction whose box fits it is taken.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ Fractions = Callable[[Mapping[str, F64], int], Mapping[str, int]]
 
 INDEX_BITS = 26
 """sigma*u may have at most this fraction: the biased argument spans 2*Z_HALF = 2**5 and must fit 31 bits."""
+FINER, COARSER = 2, 6
+"""Fractions tried: the leak can hold the box to a quarter of the hull, roundings can push it past."""
 SUM_FRAC = 26
 """More fraction than this in the sums buys nothing measurable."""
 
@@ -49,11 +51,15 @@ class Timespans:
 
 @dataclass(frozen=True)
 class Demand:
-    """What a quantized layer is to have: widths of weights and outputs, and the state's largest dead band, physical."""
+    """What a quantized layer is to have: widths of weights and outputs, and the state's largest dead band, physical.
+
+    ``state_bits`` is the width of the state where its dead band is small enough, and of the view the synapses read.
+    """
 
     bits: int
     out_bits: int
     dead_band: float
+    state_bits: int = 16
 
 
 def synapse_vectors(layer: Ltc, incoming: Incoming) -> dict[str, F64]:
@@ -75,8 +81,8 @@ def quantize_ltc(layer: Ltc, incoming: Incoming, dt: Timespans, demand: Demand, 
     fracs = fractions(vectors, demand.bits)
     hull = _hull(layer, vectors, fracs, demand.bits)
     reason = ""
-    for spare in range(6):
-        u = Fixed(16, fraction_for(hull * 1.001 + 2.0**-10, 16) - spare)
+    for spare in range(-FINER, COARSER):
+        u = Fixed(demand.state_bits, fraction_for(hull * 1.001 + 2.0**-10, demand.state_bits) - spare)
         attempt = _attempt(layer, incoming, dt, demand, vectors, fracs, u, hull)
         box, reason = invariant_box(step_of(attempt))
         if not reason and _holds(box, attempt):
@@ -109,7 +115,7 @@ def _attempt(layer: Ltc, incoming: Incoming, dt: Timespans, demand: Demand, vect
     cm = layer.cm * layer.unfolds
     d = min(g, fraction_for(float((cm / dt.lo * 1.001 + _conductance(layer)).max()), 32))
     affine = (layer.input_b, incoming.type, int(np.abs(incoming.range).max(initial=1)))
-    state = (np.zeros(layer.neurons), u, 1 << 15)
+    state = (np.zeros(layer.neurons), u, 1 << (u.bits - 1))
     sensory = _synapses(layer.sensory, "_s", vectors, fracs, demand.bits, affine, (g, n))
     recurrent = _synapses(layer.recurrent, "", vectors, fracs, demand.bits, state, (g, n))
     gleak, leak = _leak(layer, g, n, hull)
@@ -195,7 +201,7 @@ def _leak(layer: Ltc, g: int, n: int, hull: float) -> tuple[I64, I64]:
 
 
 def _state_type(layer: Ltc, dt: Timespans, demand: Demand, u: Fixed, d: int, n: int, gleak: I64) -> Fixed:
-    """16 bits where the dead band allows it, else 32 bits with as much fraction as the division can deliver."""
+    """The view's width where the dead band allows it, else 32 bits and as much fraction as the division delivers."""
     cm_t = layer.cm * layer.unfolds / dt.lo
     least = np.maximum(layer.gleak + layer.epsilon, 2.0**-n)
     dead = 2.0 ** -(u.frac + 1) * float((cm_t / least + 1.0).max(initial=1.0))
@@ -204,7 +210,8 @@ def _state_type(layer: Ltc, dt: Timespans, demand: Demand, u: Fixed, d: int, n: 
     most = 45 - exponent - d + n
     if dead <= demand.dead_band and u.frac <= most:
         return u
-    return Fixed(32, min(u.frac + 16, most))
+    # One bit less than the view allows: a difference of two states must fit 32 bits as well.
+    return Fixed(32, min(u.frac + 31 - u.bits, most))
 
 
 def step_of(q: QuantizedLtc) -> Step:
