@@ -66,9 +66,9 @@ def nominal(count: int = 1) -> Plants:
 
 
 def perturbed(rng: np.random.Generator, count: int) -> Plants:
-    """``count`` plants with pole length and force drawn uniformly from the stated scales."""
-    length = HALF_LENGTH * rng.uniform(*LENGTH_SCALE, count)
-    return Plants(length, FORCE * rng.uniform(*FORCE_SCALE, count))
+    """``count`` plants, pole length and force uniform over their scales; the first n do not depend on ``count``."""
+    scales = rng.uniform((LENGTH_SCALE[0], FORCE_SCALE[0]), (LENGTH_SCALE[1], FORCE_SCALE[1]), (count, 2))
+    return Plants(HALF_LENGTH * scales[:, 0], FORCE * scales[:, 1])
 
 
 def upright(state: F64) -> NDArray[np.bool_]:
