@@ -19,6 +19,7 @@ BUILTIN: dict[str, str] = {
     "c": "ncpc.targets.c",
     "cortex-m4": "ncpc.targets.c",
     "rv32imc-ibex": "ncpc.targets.c",
+    "onnx": "ncpc.targets.onnx",
 }
 
 GROUP = "ncpc.targets"

@@ -1,0 +1,91 @@
+"""The graph's operators in NumPy, binary32: what constants are folded with, and the target's own model of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncpc.targets.onnx.graph import Graph, NodeAttr
+
+Arr = NDArray[Any]
+Attrs = Mapping[str, NodeAttr]
+Kernel = Callable[[Sequence[Arr], Attrs], Sequence[Arr]]
+
+
+def evaluate(graph: Graph, feeds: Mapping[str, Arr]) -> dict[str, Arr]:
+    """Every tensor of one step; ``feeds`` holds the inputs, (B, width) each."""
+    env: dict[str, Arr] = {**graph.constants, **feeds}
+    with np.errstate(all="ignore"):
+        for node in graph.nodes:
+            env.update(zip(node.outputs, KERNELS[node.kind]([env[i] for i in node.inputs], node.attrs), strict=True))
+    return env
+
+
+def _plain(function: Callable[..., Arr]) -> Kernel:
+    return lambda a, attrs: [function(*a)]
+
+
+def _gemm(a: Arr, b: Arr, c: Arr | None = None) -> Arr:
+    return a @ b if c is None else a @ b + c
+
+
+def _sigmoid(a: Arr) -> Arr:
+    value: Arr = (1.0 / (1.0 + np.exp(-a))).astype(a.dtype)
+    return value
+
+
+def _split(a: Sequence[Arr], attrs: Attrs) -> Sequence[Arr]:
+    return np.split(a[0], np.cumsum(a[1])[:-1], axis=-1)
+
+
+def _gather(a: Sequence[Arr], attrs: Attrs) -> Sequence[Arr]:
+    return [np.take(a[0], a[1], axis=1)]
+
+
+def _reduce_sum(a: Arr, axes: Arr) -> Arr:
+    total: Arr = a.sum(axis=int(axes[0]), dtype=a.dtype)
+    return total
+
+
+def _quantize(a: Arr, scale: Arr, zero: Arr) -> Arr:
+    info = np.iinfo(zero.dtype)
+    number: Arr = np.clip(np.rint(a / scale) + zero, info.min, info.max).astype(zero.dtype)
+    return number
+
+
+def _dequantize(q: Arr, scale: Arr, zero: Arr | None = None) -> Arr:
+    whole = q.astype(np.int64) if zero is None else q.astype(np.int64) - zero
+    number: Arr = (whole * scale).astype(scale.dtype)
+    return number
+
+
+KERNELS: dict[str, Kernel] = {
+    "Abs": _plain(np.abs),
+    "Add": _plain(np.add),
+    "Clip": _plain(lambda a, lo, hi: np.minimum(np.maximum(a, lo), hi)),
+    "Concat": lambda a, attrs: [np.concatenate(a, axis=-1)],
+    "DequantizeLinear": _plain(_dequantize),
+    "Div": _plain(np.divide),
+    "Exp": _plain(np.exp),
+    "Gather": _gather,
+    "Gemm": _plain(_gemm),
+    "Identity": _plain(lambda a: a),
+    "Less": _plain(np.less),
+    "Max": _plain(np.maximum),
+    "Min": _plain(np.minimum),
+    "Mul": _plain(np.multiply),
+    "Neg": _plain(np.negative),
+    "QuantizeLinear": _plain(_quantize),
+    "Reciprocal": _plain(lambda a: (1.0 / a).astype(a.dtype)),
+    "ReduceSum": _plain(_reduce_sum),
+    "Relu": _plain(lambda a: np.maximum(a, a.dtype.type(0))),
+    "Sigmoid": _plain(_sigmoid),
+    "Split": _split,
+    "Sub": _plain(np.subtract),
+    "Tanh": _plain(np.tanh),
+    "Unsqueeze": _plain(lambda a, axes: np.expand_dims(a, tuple(axes))),
+    "Where": _plain(np.where),
+}
