@@ -94,7 +94,6 @@ class Times:
     count: int
     pairs: tuple[Pair, ...]
     body: tuple[Node, ...]
-    origin: Origin | None = None
 
 
 Node = Assign | For | Times

@@ -33,7 +33,7 @@ def fold_constants(program: Program) -> Program:
 
 
 def prune(program: Program) -> Program:
-    """Without ops and constants that reach no output or state."""
+    """Without ops and constants that reach no output, state or status bit."""
     used = {program.y.value.name, *(s.out for s in program.states)}
     body = _used_body(program.body, used)
     named = used | {str(a) for op in statements(body) for a in op.attrs.values() if isinstance(a, str)}
@@ -75,7 +75,7 @@ def _used_body(body: tuple[Stmt, ...], used: set[str]) -> tuple[Stmt, ...]:
             if any(c.out.name in used for c in stmt.carried):
                 used.update(name for c in stmt.carried for name in (c.init, c.result))
                 kept.append(dataclasses.replace(stmt, body=_used_body(stmt.body, used)))
-        elif stmt.out.name in used:
+        elif stmt.out.name in used or stmt.attrs.get("flag"):
             used.update(stmt.args)
             kept.append(stmt)
     return tuple(reversed(kept))

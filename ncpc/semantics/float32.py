@@ -27,8 +27,8 @@ EXP_POLY = tuple(np.float32(c) for c in (1 / 720, 1 / 120, 1 / 24, 1 / 6, 0.5, 1
 
 
 def exp(x: F32) -> F32:
-    """e**x, for x limited to [-87, 88]."""
-    x = np.minimum(np.maximum(x, EXP_LO), EXP_HI)
+    """e**x, for x limited to [-87, 88]; NaN counts as -87, so that no NaN enters a state through a sigmoid."""
+    x = np.fmin(np.fmax(x, EXP_LO), EXP_HI)
     n = np.floor(x * LOG2E + HALF)
     r = (x - n * LN2_HI) - n * LN2_LO
     p = np.full_like(r, EXP_POLY[0])

@@ -47,7 +47,7 @@ def _clamp(op: Op, args: Sequence[Value], constants: Mapping[str, Arr]) -> Compu
     lo, hi, flag = _limit(op.attrs["lo"], constants), _limit(op.attrs["hi"], constants), op.attrs["flag"]
 
     def compute(a: Sequence[Arr], env: dict[str, Arr]) -> Arr:
-        result = np.minimum(np.maximum(a[0], lo), hi).astype(a[0].dtype)
+        result = np.where(a[0] < lo, lo, np.where(hi < a[0], hi, a[0])).astype(a[0].dtype)
         if flag is not None:
             _raise_flag(env, str(flag), result != a[0])
         return result
@@ -157,6 +157,15 @@ def _cast(op: Op, args: Sequence[Value], constants: Mapping[str, Arr]) -> Comput
     return lambda a, env: a[0].astype(target)
 
 
+def _smaller(a: Arr, b: Arr) -> Arr:
+    """Spelled out, so that -0 and NaN are the same on every machine."""
+    return np.where(b < a, b, a)
+
+
+def _larger(a: Arr, b: Arr) -> Arr:
+    return np.where(a < b, b, a)
+
+
 def _real_sigmoid(a: Arr) -> Arr:
     return 1.0 / (1.0 + np.exp(-a))
 
@@ -167,12 +176,12 @@ _MAKERS: dict[str, Callable[[Op, Sequence[Value], Mapping[str, Arr]], Compute]] 
     "mul": _plain(np.multiply),
     "div": _plain(np.divide),
     "neg": _plain(np.negative),
-    "min": _plain(np.minimum),
-    "max": _plain(np.maximum),
+    "min": _plain(_smaller),
+    "max": _plain(_larger),
     "exp": _by_type(np.exp, float32.exp),
     "sigmoid": _by_type(_real_sigmoid, float32.sigmoid),
     "tanh": _by_type(np.tanh, float32.tanh),
-    "relu": _plain(lambda a: np.maximum(a, a.dtype.type(0))),
+    "relu": _plain(lambda a: np.where(a > 0, a, a.dtype.type(0))),
     "guard": _guard,
     "clamp": _clamp,
     "gather": _gather,

@@ -67,7 +67,7 @@ class Executor:
 def run(program: Program, data: Sequences) -> Trace:
     """Run ``data`` through ``program``, sequence by sequence from the reset state; physical numbers in and out."""
     executor = Executor(program)
-    x, dt = ports.encode(program.x, data.x), _encoded_dt(program, data)
+    x, dt = ports.encode(program.x, data.x), encoded_dt(program, data)
     batch, steps = data.x.shape[:2]
     executor.reset(batch)
     ys, states, flags = [], [], []
@@ -79,10 +79,11 @@ def run(program: Program, data: Sequences) -> Trace:
             ys.append(y)
             states.append(np.concatenate([np.zeros((batch, 0), y.dtype), *after], axis=1))
             flags.append(flag)
-    return _trace(program, np.stack(ys, 1), np.stack(states, 1), np.stack(flags, 1))
+    return trace_of(program, np.stack(ys, 1), np.stack(states, 1), np.stack(flags, 1))
 
 
-def _encoded_dt(program: Program, data: Sequences) -> NDArray[Any] | None:
+def encoded_dt(program: Program, data: Sequences) -> NDArray[Any] | None:
+    """The timespans as the program takes them, (B, T): the middle of the range where none are given."""
     if program.dt is None:
         return None
     nominal = float(program.dt.range[0].mean()) if data.dt is None else 0.0
@@ -90,7 +91,8 @@ def _encoded_dt(program: Program, data: Sequences) -> NDArray[Any] | None:
     return ports.encode(program.dt, dt[..., None])[..., 0]
 
 
-def _trace(program: Program, y: NDArray[Any], state: NDArray[Any], flags: NDArray[np.int64]) -> Trace:
+def trace_of(program: Program, y: NDArray[Any], state: NDArray[Any], flags: NDArray[np.int64]) -> Trace:
+    """The trace of raw outputs (B, T, outputs), states (B, T, S) and flags (B, T)."""
     parts = zip(_split(program, state), program.states, strict=True)
     physical = [np.zeros((*state.shape[:2], 0)), *(ports.physical(part, s.inp) for part, s in parts)]
     return Trace(

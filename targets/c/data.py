@@ -1,0 +1,101 @@
+"""Constants as C text: one struct per neuron or synapse, each named in a comment."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+from numpy.typing import NDArray
+
+from ncpc.ir.program import Program
+from ncpc.ir.types import Float32, Index
+from ncpc.passes.elements import singular
+from ncpc.targets.c.numbers import CType, literal
+from ncpc.targets.c.statements import INDENT, Writer
+from ncpc.targets.c.tables import Column, Table
+
+WIDTH = 118
+
+
+def constants(writer: Writer) -> Iterator[str]:
+    """The text of each table and array; gives them their C names."""
+    for table in writer.tables.tables:
+        yield _table(writer, table)
+    for column in writer.tables.arrays:
+        yield _array(writer, column)
+
+
+def _table(writer: Writer, table: Table) -> str:
+    names = writer.names
+    names.fix(f"struct:{table.axis}", names.fresh(f"{singular(table.axis)}_t"))
+    names.fix(f"table:{table.axis}", names.fresh(table.axis))
+    for column in table.columns:
+        if column.key.startswith("count:"):
+            names.fix(column.key, names.fresh(_count_name(column.key, writer.nest.program)))
+    fields = [f"{INDENT}{c.ctype.name} {names[c.key]};{_meaning(writer, c)}" for c in table.columns]
+    rows = [[literal(_item(c, i), c.ctype) for c in table.columns] for i in range(table.size)]
+    widths = [max(len(row[j]) for row in rows) for j in range(len(table.columns))]
+    labels = _labels(writer.nest.program, table.axis, table.size)
+    lines = [
+        f"{INDENT}{{{', '.join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))}}},{label}"
+        for row, label in zip(rows, labels, strict=True)
+    ]
+    struct = "\n".join(["typedef struct {", *fields, f"}} {names[f'struct:{table.axis}']};"])
+    head = f"static const {names[f'struct:{table.axis}']} {names[f'table:{table.axis}']}[{table.size}] = {{"
+    return "\n".join([struct, "", head, *lines, "};"])
+
+
+def _count_name(key: str, program: Program) -> str:
+    value, _ = program.constants[key.removeprefix("count:")]
+    axis = value.axes[0].name
+    return f"{axis}_here"
+
+
+def _meaning(writer: Writer, column: Column) -> str:
+    if column.key.startswith("count:"):
+        return " /* how many end here */"
+    type_ = writer.nest.program.constants[column.key][0].type
+    if isinstance(type_, Float32):
+        return ""
+    return f" /* position in {type_.axis} */" if isinstance(type_, Index) else f" /* {type_} */"
+
+
+def _item(column: Column, i: int) -> Any:
+    return column.data[i]
+
+
+def _labels(program: Program, axis: str, size: int) -> list[str]:
+    """A comment per element: a neuron's name, a synapse's two ends."""
+    if axis in program.labels:
+        return [f" /* {name} */" for name in program.labels[axis]]
+    maps = [(v, d) for v, d in program.constants.values() if isinstance(v.type, Index) and v.axes[0].name == axis]
+    if len(maps) != 2:
+        return [""] * size
+    ends = [[_end_name(program, v.type.axis, int(k)) for k in d] for v, d in maps if isinstance(v.type, Index)]
+    return [f" /* {pre} -> {post} */" for pre, post in zip(*ends, strict=True)]
+
+
+def _end_name(program: Program, axis: str, k: int) -> str:
+    names = program.labels.get(axis, program.x.names if axis == program.x.value.axes[0].name else ())
+    return names[k] if k < len(names) else f"{axis} {k}"
+
+
+def _array(writer: Writer, column: Column) -> str:
+    names = writer.names
+    if column.key.startswith("count:"):
+        names.fix(column.key, names.fresh(_count_name(column.key, writer.nest.program)))
+    sizes = "".join(f"[{n}]" for n in column.data.shape)
+    body = _braces(column.data, column.ctype)
+    meaning = _meaning(writer, column).strip()
+    return "\n".join([*([meaning] if meaning else []),
+                      f"static const {column.ctype.name} {names[column.key]}{sizes} = {body};"])
+
+
+def _braces(data: NDArray[Any], ctype: CType, indent: str = INDENT) -> str:
+    if data.ndim > 1:
+        rows = [f"{indent}{_braces(row, ctype, indent + INDENT)}," for row in data]
+        return "\n".join(["{", *rows, f"{indent[:-4]}}}"])
+    text = ", ".join(literal(v, ctype) for v in data)
+    filled = textwrap.fill(text, WIDTH - len(indent), initial_indent=indent, subsequent_indent=indent)
+    return f"{{\n{filled},\n{indent[:-4]}}}"

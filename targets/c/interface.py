@@ -1,0 +1,115 @@
+"""What the generated C offers: names, types and signatures, the same for the text, the tests and the simulator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncpc.ir.program import Array, Program, statements
+from ncpc.semantics.ops import FLAGS
+from ncpc.targets.c.names import Names, identifier
+from ncpc.targets.c.numbers import CType, stored
+
+
+@dataclass(frozen=True, eq=False)
+class StateField:
+    """One member of the state struct: ``size`` numbers (1 without axes), reset values, bounds or None."""
+
+    name: str
+    ctype: CType
+    size: int
+    scalar: bool
+    init: Array
+    box: Array | None
+
+    def element(self, base: str, index: str) -> str:
+        """The C text of one number."""
+        return f"{base}.{self.name}" if self.scalar else f"{base}.{self.name}[{index}]"
+
+
+@dataclass(frozen=True, eq=False)
+class Interface:
+    """Names and types of one policy's C functions."""
+
+    program: Program
+    name: str
+    x: CType
+    y: CType
+    dt: CType | None
+    states: tuple[StateField, ...]
+    flags: tuple[str, ...]
+
+    @property
+    def macro(self) -> str:
+        return self.name.upper()
+
+    @property
+    def inputs(self) -> int:
+        return self.program.x.value.shape[0]
+
+    @property
+    def outputs(self) -> int:
+        return self.program.y.value.shape[0]
+
+    def step_signature(self) -> str:
+        """``NAME_step(...)`` without its return type."""
+        dt = f", {self.name}_dt_t dt" if self.dt else ""
+        x, y = f"const {self.x.name} x[{self.inputs}]", f"{self.y.name} y[{self.outputs}]"
+        return f"{self.name}_step({self.name}_t *s, {x}{dt}, {y})"
+
+    def offsets(self) -> tuple[tuple[int, int], ...]:
+        """(offset, bytes) of each state in the instance struct, as every C compiler for these cores lays it out."""
+        found, at = [], 0
+        for state in self.states:
+            at += -at % state.ctype.bytes
+            found.append((at, state.ctype.bytes * state.size))
+            at += found[-1][1]
+        return tuple(found)
+
+    def struct_bytes(self) -> int:
+        """sizeof(NAME_t)."""
+        end = max((offset + size for offset, size in self.offsets()), default=1)
+        return end + -end % max((s.ctype.bytes for s in self.states), default=1)
+
+
+def interface_of(program: Program) -> Interface:
+    """The C interface of a program."""
+    names = Names()
+    states = tuple(
+        StateField(
+            names.fresh(s.inp.name), stored(s.inp.type), int(np.prod(s.inp.shape, dtype=int)), not s.inp.axes,
+            s.init.reshape(-1), None if s.box is None else s.box.reshape(-1, 2),
+        )
+        for s in program.states
+    )
+    raised = {str(op.attrs["flag"]) for op in statements(program.body) if op.attrs.get("flag")}
+    return Interface(
+        program, identifier(program.name), stored(program.x.value.type), stored(program.y.value.type),
+        stored(program.dt.value.type) if program.dt else None, states, tuple(f for f in FLAGS if f in raised),
+    )
+
+
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "float": np.dtype("<f4"), "int8_t": np.dtype("i1"), "uint8_t": np.dtype("u1"), "int16_t": np.dtype("<i2"),
+    "uint16_t": np.dtype("<u2"), "int32_t": np.dtype("<i4"), "uint32_t": np.dtype("<u4"),
+}
+
+
+def numpy_type(ctype: CType) -> np.dtype[Any]:
+    """The NumPy type with the same bytes (little-endian)."""
+    return _DTYPES[ctype.name]
+
+
+def to_bytes(numbers: NDArray[Any], ctype: CType) -> NDArray[np.uint8]:
+    """Numbers (..., n) as the bytes a C array of them has, (..., n * size)."""
+    exact = np.ascontiguousarray(numbers.astype(_DTYPES[ctype.name]))
+    return exact.view(np.uint8)
+
+
+def from_bytes(data: NDArray[np.uint8], ctype: CType) -> NDArray[Any]:
+    """The numbers in the bytes of C arrays: the inverse of ``to_bytes``; integers as int64, floats as float32."""
+    numbers = np.ascontiguousarray(data).view(_DTYPES[ctype.name])
+    return numbers if ctype.name == "float" else numbers.astype(np.int64)

@@ -1,0 +1,116 @@
+"""C identifiers: the names of a program's values, kept as they are where C allows it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+KEYWORDS = frozenset(
+    [
+        "auto",
+        "break",
+        "case",
+        "char",
+        "const",
+        "continue",
+        "default",
+        "do",
+        "double",
+        "else",
+        "enum",
+        "extern",
+        "float",
+        "for",
+        "goto",
+        "if",
+        "inline",
+        "int",
+        "long",
+        "register",
+        "restrict",
+        "return",
+        "short",
+        "signed",
+        "sizeof",
+        "static",
+        "struct",
+        "switch",
+        "typedef",
+        "union",
+        "unsigned",
+        "void",
+        "volatile",
+        "while",
+        "asm",
+        "bool",
+        "true",
+        "false",
+        "class",
+        "new",
+        "delete",
+        "this",
+        "template",
+        "typename",
+        "operator",
+        "private",
+        "public",
+        "protected",
+    ]
+)
+TAKEN = frozenset(
+    [
+        "s",
+        "x",
+        "y",
+        "dt",
+        "status",
+        "abs",
+        "div",
+        "exp",
+        "tanh",
+        "sin",
+        "cos",
+        "log",
+        "pow",
+        "sqrt",
+        "floor",
+        "index",
+        "remainder",
+        "signbit",
+        "main",
+    ]
+)
+"""The step function's parameters, and functions that compilers know."""
+
+
+def identifier(text: str) -> str:
+    """``text`` as a C identifier: other characters become ``_``."""
+    name = re.sub(r"\W", "_", text, flags=re.ASCII) or "_"
+    return f"_{name}" if name[0].isdigit() else name
+
+
+class Names:
+    """Unique identifiers of one C file: the first to ask for a name gets it, the others a longer one."""
+
+    def __init__(self, reserved: Iterable[str] = ()) -> None:
+        self._taken: set[str] = set(KEYWORDS | TAKEN) | set(reserved)
+        self._given: dict[str, str] = {}
+
+    def fix(self, key: str, name: str) -> None:
+        """``key`` is called ``name``, a name that is taken already: a parameter."""
+        self._given[key] = name
+
+    def __getitem__(self, key: str) -> str:
+        if key not in self._given:
+            self._given[key] = self.fresh(key)
+        return self._given[key]
+
+    def fresh(self, wanted: str) -> str:
+        """A name nobody has, close to ``wanted``."""
+        base = identifier(wanted)
+        name, n = base, 1
+        while name in self._taken:
+            n += 1
+            name = f"{base}_value" if n == 2 else f"{base}_value{n}"
+        self._taken.add(name)
+        return name

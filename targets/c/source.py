@@ -1,0 +1,95 @@
+"""NAME.c: constants, the support functions it needs, and the functions of the header."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from ncpc.ir.loops import Nest, loops
+from ncpc.ir.program import Program
+from ncpc.ir.types import Float32
+from ncpc.targets.c.api import functions, self_test
+from ncpc.targets.c.data import constants
+from ncpc.targets.c.interface import Interface
+from ncpc.targets.c.names import Names
+from ncpc.targets.c.numbers import scalar, stored
+from ncpc.targets.c.statements import INDENT, Writer, statements
+from ncpc.targets.c.support import support
+from ncpc.targets.c.tables import tables_of
+from ncpc.targets.c.vectors import Vectors
+
+FUNCTIONS = ("step", "init", "reset", "save", "restore", "self_test")
+
+
+def source(nest: Nest, face: Interface, vectors: Vectors) -> str:
+    """The text of NAME.c."""
+    names = _names(nest, face)
+    writer = Writer(nest, tables_of(nest), names, face.macro)
+    data = list(constants(writer))
+    step = "\n".join(_step(writer, face))
+    test = self_test(face, vectors.x, vectors.dt, vectors.y, vectors.states)
+    body = "\n\n".join([*data, step, *functions(face), test])
+    helpers = support(re.findall(r"\b\w+(?=\()", body))
+    return "\n\n".join([_head(nest.program, face), _sizes(nest, names), *helpers, body]) + "\n"
+
+
+def _names(nest: Nest, face: Interface) -> Names:
+    """Parameters keep their names; sizes are enumerators; everything else is named after its value."""
+    names = Names([face.name, *(f"{face.name}_{function}" for function in FUNCTIONS)])
+    for buffer in nest.buffers:
+        if buffer.place in ("x", "dt", "y"):
+            names.fix(buffer.name, buffer.place)
+    for state, field in zip(nest.program.states, face.states, strict=True):
+        names.fix(state.inp.name, field.name)
+    for loop in loops(nest.body):
+        names.fix(f"size:{loop.axis.name}", loop.axis.name.upper())
+    return names
+
+
+def _head(program: Program, face: Interface) -> str:
+    rules = _FLOAT_RULES if isinstance(program.y.value.type, Float32) else _INTEGER_RULES
+    return f'/* SPDX-License-Identifier: 0BSD */\n#include "{face.name}.h"\n{rules.rstrip()}'
+
+
+_FLOAT_RULES = """
+#include <float.h>
+
+/* Every operation is rounded to binary32 by itself: no wider intermediate results, no fused multiply-add. (gcc: compile
+ * with -std=c99 or -ffp-contract=off.) */
+#if defined(__clang__)
+#pragma STDC FP_CONTRACT OFF
+#endif
+typedef char binary32_arithmetic[FLT_EVAL_METHOD == 0 && FLT_MANT_DIG == 24 ? 1 : -1];
+"""
+
+_INTEGER_RULES = """
+#include <limits.h>
+
+/* Negative numbers are shifted right as floor(a / 2^k), as every compiler for a two's complement machine does. */
+typedef char arithmetic_shift[(-5 >> 1) == -3 ? 1 : -1];
+"""
+
+
+def _sizes(nest: Nest, names: Names) -> str:
+    sizes = {loop.axis.name: loop.axis.size for loop in loops(nest.body)}
+    entries = "\n".join(f"{INDENT}{names[f'size:{axis}']} = {size}," for axis, size in sizes.items())
+    return f"enum {{\n{entries}\n}};"
+
+
+def _step(writer: Writer, face: Interface) -> Iterator[str]:
+    yield f"uint32_t {face.step_signature()}"
+    yield "{"
+    lines = list(statements(writer, writer.nest.body, INDENT))
+    if face.flags:
+        yield f"{INDENT}uint32_t status = 0;"
+    for buffer in writer.nest.buffers:
+        if buffer.place == "local":
+            sizes = "".join(f"[{axis.size}]" for axis in buffer.axes)
+            ctype = stored(buffer.type) if buffer.axes else scalar(buffer.type)
+            yield f"{INDENT}{ctype.name} {writer.names[buffer.name]}{sizes};"
+    for parameter in ("s", "x", *(["dt"] if face.dt else [])):
+        if not any(re.search(rf"\b{parameter}\b", line) for line in lines):
+            yield f"{INDENT}(void){parameter};"
+    yield from lines
+    yield f"{INDENT}return {'status' if face.flags else '0'};"
+    yield "}"

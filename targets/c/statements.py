@@ -1,0 +1,273 @@
+"""A loop nest as the body of a C function.
+
+A scalar that is used once, soon and unchanged becomes part of the expression that uses it, so that the text reads like
+the equation; the others are named constants.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from ncpc.ir.loops import Assign, At, For, Lit, Nest, Node, Operand, Pair, Ref, Times, assigns
+from ncpc.targets.c.expressions import SHIFT, Expr, apply, cast
+from ncpc.targets.c.names import Names
+from ncpc.targets.c.numbers import CType, literal, scalar, stored
+from ncpc.targets.c.tables import Tables, count_key
+
+INDENT = "    "
+INLINE = 64
+"""Longest expression that is put into another."""
+
+
+@dataclass
+class Writer:
+    """What rendering needs to know: names, tables, where buffers lie; ``inlined`` is filled as text is written."""
+
+    nest: Nest
+    tables: Tables
+    names: Names
+    macro: str
+    inlined: dict[str, Expr] = field(default_factory=dict)
+    pointers: set[str] = field(default_factory=set)
+
+    def place(self, name: str) -> str | None:
+        return next((b.place for b in self.nest.buffers if b.name == name), None)
+
+    def storage(self, name: str) -> str:
+        """The C name of an array, a scalar or a face of a pair."""
+        return f"s->state.{self.names[name]}" if self.place(name) == "state" else self.names[name]
+
+    def element_type(self, name: str) -> CType:
+        """The type of what ``ref`` reads."""
+        for column in (*self.tables.arrays, *(c for t in self.tables.tables for c in t.columns)):
+            if column.key == name:
+                return column.ctype
+        type_ = self.nest.types[name]
+        is_array = self.place(name) is not None or name in self.faces()
+        return stored(type_) if is_array else scalar(type_)
+
+    def faces(self) -> set[str]:
+        return {face for node in _times(self.nest.body) for p in node.pairs for face in (p.now, p.next)}
+
+    def field_of(self, key: str, var: str) -> str | None:
+        """``synapse->mu`` or ``neurons[neuron].leak`` for a constant in an axis' struct."""
+        table = self.tables.table_of(key)
+        if table is None:
+            return None
+        member = self.names[key]
+        return f"{var}->{member}" if var in self.pointers else f"{self.names[f'table:{table.axis}']}[{var}].{member}"
+
+    def constant_at(self, key: str, var: str) -> str:
+        return self.field_of(key, self.names[var]) or f"{self.names[key]}[{self.names[var]}]"
+
+    def operand(self, operand: Operand, ctype: CType) -> Expr:
+        if isinstance(operand, Lit):
+            return Expr(literal(operand.value, ctype), ctype)
+        return self.read(operand, ctype)
+
+    def read(self, ref: Ref, ctype: CType) -> Expr:
+        if ref.name in self.inlined:
+            return self.inlined[ref.name]
+        if ref.name in self.tables.numbers:
+            return Expr(literal(self.tables.numbers[ref.name], ctype), ctype)
+        return Expr(self.element(ref), self.element_type(ref.name), reads=frozenset({ref.name}))
+
+    def element(self, ref: Ref) -> str:
+        """The C text of an element, as a value or as the target of an assignment."""
+        if len(ref.at) == 1 and not ref.at[0].via and not ref.at[0].offset:
+            constant = self.field_of(ref.name, self.names[ref.at[0].var])
+            if constant is not None:
+                return constant
+        return self.storage(ref.name) + "".join(f"[{self._index(at)}]" for at in ref.at)
+
+    def _index(self, at: At) -> str:
+        if at.via:
+            return self.constant_at(at.via, at.var)
+        return f"{self.names[at.var]} + {at.offset}" if at.offset else self.names[at.var]
+
+
+def statements(writer: Writer, body: Sequence[Node], indent: str, said: str | None = None) -> Iterator[str]:
+    """The lines of a body. ``said`` is the comment that already stands above it."""
+    inline, read = _inlinable(body), {ref.name for node in body for ref in _reads(node)}
+    for node in body:
+        comment = _comment(node)
+        if comment and comment != said:
+            said = comment
+            yield f"{indent}/* {comment} */"
+        if isinstance(node, Assign):
+            dead = node.declares and node.out.name not in read
+            yield from _assign(writer, node, indent, node.out.name in inline, dead)
+            continue
+        for written in dict.fromkeys(a.out.name for a in assigns(node.body)):
+            yield from _settle(writer, written, indent)
+        if isinstance(node, For):
+            yield from _for(writer, node, indent, said)
+        else:
+            yield from _times_lines(writer, node, indent)
+
+
+def _comment(node: Node) -> str | None:
+    """The equation a node comes from: for a loop, that of its first statement that has one."""
+    if isinstance(node, Assign):
+        return node.origin.equation if node.origin else None
+    if isinstance(node, Times):
+        return None
+    return next((c for c in map(_comment, node.body) if c), None)
+
+
+def _inlinable(body: Sequence[Node]) -> set[str]:
+    """Scalars declared here and used once, in a statement of this body, nothing they read being written between."""
+    uses = Counter(ref.name for node in body for ref in _reads(node))
+    direct = Counter(ref.name for node in body if isinstance(node, Assign) for ref in _reads(node))
+    return {
+        node.out.name
+        for node in body
+        if isinstance(node, Assign) and node.declares and node.kind != "start" and not node.attrs.get("flag")
+        and uses[node.out.name] == direct[node.out.name] == 1
+    }
+
+
+def _reads(node: Node) -> Iterator[Ref]:
+    for assign in [node] if isinstance(node, Assign) else assigns(node.body):
+        yield from (a for a in assign.args if isinstance(a, Ref))
+
+
+def _assign(writer: Writer, node: Assign, indent: str, inline: bool, dead: bool) -> Iterator[str]:
+    ctype = scalar(node.type)
+    args = [writer.operand(a, ctype) for a in node.args]
+    for arg in node.args:
+        if isinstance(arg, Ref):
+            writer.inlined.pop(arg.name, None)
+    if node.kind == "accumulate":
+        yield from _settle(writer, node.out.name, indent)
+        yield f"{indent}{writer.element(node.out)} += {args[0].text};"
+        return
+    value = apply(node.kind, args, node.attrs)
+    if inline and len(value.text) <= INLINE:
+        writer.inlined[node.out.name] = value
+        return
+    yield from _settle(writer, node.out.name, indent)
+    yield from _store(writer, node, value, indent, dead)
+    if node.attrs.get("flag"):
+        yield from _flag(writer, node, value if dead else None, args[0], indent)
+
+
+def _store(writer: Writer, node: Assign, value: Expr, indent: str, dead: bool) -> Iterator[str]:
+    ctype = scalar(node.type)
+    target = writer.element(node.out)
+    if dead:
+        return
+    if node.declares:
+        const = "" if node.kind == "start" else "const "
+        yield f"{indent}{const}{ctype.name} {target} = {_as(value, ctype)};"
+    else:
+        kept = writer.element_type(node.out.name)
+        yield f"{indent}{target} = {_as(value, kept)};"
+
+
+def _flag(writer: Writer, node: Assign, value: Expr | None, first: Expr, indent: str) -> Iterator[str]:
+    """Set the status bit; ``value`` is given where the result is needed for nothing else."""
+    target = writer.element(node.out) if value is None else value.text
+    bit = f"{writer.macro}_{str(node.attrs['flag']).upper()}"
+    changed = f"!is_finite({first.text})" if node.kind == "guard" else f"{target} != {first.within(SHIFT)}"
+    yield f"{indent}if ({changed}) {{"
+    yield f"{indent}{INDENT}status |= {bit};"
+    yield f"{indent}}}"
+
+
+def _as(value: Expr, ctype: CType) -> str:
+    """The value where a ``ctype`` is stored: with a cast where it is narrowed or changes its sign."""
+    widens = value.ctype.narrow and ctype.bytes == 4 and ctype.name == "int32_t"
+    return value.text if value.ctype == ctype or widens else cast(value, ctype).text
+
+
+def _settle(writer: Writer, written: str, indent: str) -> Iterator[str]:
+    """Name the pending expressions that read what is about to be written."""
+    faces = {p.next: p.now for node in _times(writer.nest.body) for p in node.pairs}
+    for name, value in list(writer.inlined.items()):
+        if written in value.reads and written not in faces:
+            ctype = scalar(writer.nest.types[name])
+            del writer.inlined[name]
+            yield f"{indent}const {ctype.name} {writer.names[name]} = {_as(value, ctype)};"
+
+
+def _for(writer: Writer, node: For, indent: str, said: str | None) -> Iterator[str]:
+    if node.segment is None:
+        var, size = writer.names[node.var], writer.names[f"size:{node.axis.name}"]
+        inner = [n for n in node.body if isinstance(n, For) and n.segment is not None]
+        for segment in inner:
+            yield indent + _cursor(writer, segment)
+        yield f"{indent}for (int {var} = 0; {var} < {size}; {var}++) {{"
+    else:
+        yield indent + _segment_head(writer, node)
+    yield from statements(writer, node.body, indent + INDENT, said)
+    yield f"{indent}}}"
+
+
+def _cursor(writer: Writer, segment: For) -> str:
+    """What walks through all segments: a pointer into the axis' structs, or an index where arrays are read too."""
+    var, table = writer.names[segment.var], _pointer_table(writer, segment)
+    if table is None:
+        return f"int {var} = 0;"
+    writer.pointers.add(var)
+    return f"const {writer.names[f'struct:{table}']} *{var} = {writer.names[f'table:{table}']};"
+
+
+def _pointer_table(writer: Writer, segment: For) -> str | None:
+    """The axis whose struct table holds everything the segment reads at its own element."""
+    found = None
+    for ref in _reads_deep(segment):
+        keys = [ref.name, *(at.via for at in ref.at if at.via)]
+        here = [at.var == segment.var for at in ref.at]
+        if not any(here):
+            continue
+        held = [table for table in map(writer.tables.table_of, keys) if table and table.axis == segment.axis.name]
+        if not held:
+            return None
+        found = segment.axis.name
+    return found
+
+
+def _reads_deep(node: Node) -> Iterator[Ref]:
+    yield from _reads(node)
+    yield from (a.out for a in assigns(node.body if not isinstance(node, Assign) else ()))
+
+
+def _segment_head(writer: Writer, node: For) -> str:
+    var = writer.names[node.var]
+    count = writer.constant_at(count_key(str(node.segment)), str(node.of))
+    if var in writer.pointers:
+        table = writer.names[f"struct:{node.axis.name}"]
+        return f"for (const {table} *end = {var} + {count}; {var} != end; {var}++) {{"
+    return f"for (const int end = {var} + {count}; {var} != end; {var}++) {{"
+
+
+def _times(body: Sequence[Node]) -> Iterator[Times]:
+    for node in body:
+        if isinstance(node, Times):
+            yield node
+        if not isinstance(node, Assign):
+            yield from _times(node.body)
+
+
+def _times_lines(writer: Writer, node: Times, indent: str) -> Iterator[str]:
+    for pair in node.pairs:
+        ctype = stored(writer.nest.types[pair.now])
+        yield f"{indent}{ctype.name} *{writer.names[pair.now]} = {writer.storage(pair.first)};"
+        yield f"{indent}{ctype.name} *{writer.names[pair.next]} = {writer.storage(pair.second)};"
+    var = writer.names.fresh("unfold")
+    yield f"{indent}for (int {var} = 0; {var} < {node.count}; {var}++) {{"
+    yield from statements(writer, node.body, indent + INDENT)
+    for pair in node.pairs:
+        yield from _exchange(writer, pair, indent + INDENT)
+    yield f"{indent}}}"
+
+
+def _exchange(writer: Writer, pair: Pair, indent: str) -> Iterator[str]:
+    now, new = writer.names[pair.now], writer.names[pair.next]
+    ctype, old = stored(writer.nest.types[pair.now]), writer.names.fresh("old")
+    yield f"{indent}{ctype.name} *{old} = {now};"
+    yield f"{indent}{now} = {new};"
+    yield f"{indent}{new} = {old};"

@@ -1,0 +1,206 @@
+"""The functions that generated C calls: text of the generated file (0BSD), one piece per function, only those needed.
+
+Each does what ``ncpc.semantics`` defines, operation by operation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ncpc.semantics import fixed, float32
+from ncpc.targets.c.numbers import float_literal
+
+NEEDS: dict[str, tuple[str, ...]] = {
+    "exp_f": ("bits_f",),
+    "sigmoid_f": ("exp_f",),
+    "tanh_f": ("exp_f",),
+    "is_finite": ("bits_f",),
+    "finite_f": ("is_finite",),
+    "differ_f": ("bits_f",),
+    "recip": ("recip_seed",),
+}
+"""Which pieces a piece calls."""
+
+
+def support(used: Iterable[str]) -> list[str]:
+    """The pieces behind the function names in ``used``, in the order of definition."""
+    wanted = set(used) & set(_pieces())
+    while missing := {need for name in wanted for need in NEEDS.get(name, ())} - wanted:
+        wanted |= missing
+    return [text.strip() for name, text in _pieces().items() if name in wanted]
+
+
+def _pieces() -> dict[str, str]:
+    return {**_floats(), **_limits(), **_INTEGERS, "recip_seed": _seeds(), "recip": _RECIP, "scale": _SCALE}
+
+
+def _floats() -> dict[str, str]:
+    horner = "\n".join(f"    p = p * r + {float_literal(c)};" for c in float32.EXP_POLY[1:])
+    lo, hi = float_literal(float32.EXP_LO), float_literal(float32.EXP_HI)
+    return {
+        "bits_f": _BITS,
+        "is_finite": _IS_FINITE,
+        "finite_f": _FINITE,
+        "differ_f": _DIFFER,
+        "exp_f": _EXP.format(
+            lo=lo, hi=hi, log2e=float_literal(float32.LOG2E), ln2_hi=float_literal(float32.LN2_HI),
+            ln2_lo=float_literal(float32.LN2_LO), first=float_literal(float32.EXP_POLY[0]), horner=horner,
+        ),
+        "sigmoid_f": _SIGMOID,
+        "tanh_f": _TANH,
+    }
+
+
+_BITS = """
+/* A float and its bits. */
+typedef union {
+    float value;
+    uint32_t bits;
+} float_bits_t;
+"""
+
+_IS_FINITE = """
+static int is_finite(float a)
+{
+    float_bits_t number;
+    number.value = a;
+    return (number.bits & 0x7F800000u) != 0x7F800000u;
+}
+"""
+
+_FINITE = """
+/* a, or 0 where a is NaN or infinite. */
+static float finite_f(float a)
+{
+    return is_finite(a) ? a : 0.0f;
+}
+"""
+
+_DIFFER = """
+/* Whether two floats differ in any bit. */
+static int differ_f(float a, float b)
+{
+    float_bits_t left;
+    float_bits_t right;
+    left.value = a;
+    right.value = b;
+    return left.bits != right.bits;
+}
+"""
+
+_EXP = """
+/* e^x for x limited to [{lo}, {hi}]: x = n ln 2 + r with |r| <= ln(2)/2 (Cody and Waite), a polynomial in r, times 2^n
+ * through the exponent field. Every operation is rounded to binary32 and none is contracted. */
+static float exp_f(float x)
+{{
+    x = x > {lo} ? x : {lo};
+    x = x < {hi} ? x : {hi};
+    const float scaled = x * {log2e} + 0.5f;
+    int32_t n = (int32_t)scaled;
+    if ((float)n > scaled) {{
+        n--;
+    }}
+    const float whole = (float)n;
+    const float r = (x - whole * {ln2_hi}) - whole * {ln2_lo};
+    float p = {first};
+{horner}
+    float_bits_t power;
+    power.bits = (uint32_t)(n + 127) << 23;
+    return p * power.value;
+}}
+"""
+
+_SIGMOID = """
+static float sigmoid_f(float x)
+{
+    return 1.0f / (1.0f + exp_f(-x));
+}
+"""
+
+_TANH = """
+static float tanh_f(float x)
+{
+    return 1.0f - 2.0f / (exp_f(2.0f * x) + 1.0f);
+}
+"""
+
+
+def _limits() -> dict[str, str]:
+    pieces = {}
+    for suffix, ctype in (("_f", "float"), ("_i", "int32_t"), ("_u", "uint32_t")):
+        zero = "0.0f" if suffix == "_f" else "0"
+        pieces[f"min{suffix}"] = _one_line(f"min{suffix}", ctype, "a, {c} b", "b < a ? b : a")
+        pieces[f"max{suffix}"] = _one_line(f"max{suffix}", ctype, "a, {c} b", "a < b ? b : a")
+        pieces[f"relu{suffix}"] = _one_line(f"relu{suffix}", ctype, "a", f"a > {zero} ? a : {zero}")
+        limit = "a < lo ? lo : (hi < a ? hi : a)"
+        pieces[f"clamp{suffix}"] = _one_line(f"clamp{suffix}", ctype, "a, {c} lo, {c} hi", limit)
+    return pieces
+
+
+def _one_line(name: str, ctype: str, parameters: str, value: str) -> str:
+    listed = f"{ctype} {parameters.format(c=ctype)}"
+    return f"static {ctype} {name}({listed})\n{{\n    return {value};\n}}"
+
+
+_INTEGERS = {
+    "mulshr": """
+/* floor(a*b / 2^k + 1/2), k >= 1. */
+static int32_t mulshr(int32_t a, int32_t b, int k)
+{
+    return (int32_t)(((int64_t)a * b + ((int64_t)1 << (k - 1))) >> k);
+}
+""",
+    "lut": """
+/* A table at t with linear interpolation over the low k bits of t; beyond the table its end value. */
+static int32_t lut(int32_t t, const int32_t *table, int k);
+""",
+    "norm": """
+/* e with 2^30 <= a * 2^e < 2^31, for 1 <= a < 2^31. */
+static int norm(uint32_t a)
+{
+#if defined(__GNUC__) && UINT_MAX == 0xFFFFFFFFu
+    return __builtin_clz(a) - 1;
+#else
+    int e = 0;
+    for (; a < 0x40000000u; a <<= 1) {
+        e++;
+    }
+    return e;
+#endif
+}
+""",
+}
+
+
+def _seeds() -> str:
+    rows = fixed.recip_table().reshape(-1, 12) if fixed.recip_table().size % 12 == 0 else None
+    numbers = [str(v) for v in fixed.recip_table()]
+    lines = rows or [numbers[i : i + 12] for i in range(0, len(numbers), 12)]
+    text = "\n".join("    " + ", ".join(str(v) for v in line) + "," for line in lines)
+    return f"""
+/* Reciprocals: entry i is 2^31 over the middle of [2^15 + i*2^8, 2^15 + (i+1)*2^8). */
+static const uint16_t recip_seed[{len(numbers)}] = {{
+{text}
+}};
+"""
+
+
+_RECIP = """
+/* r close to 2^31 / m with m = (a << e) >> 15, 2^15 <= m < 2^16: a seed and one Newton step. */
+static int32_t recip(uint32_t a, int e)
+{
+    const uint32_t m = (a << e) >> 15;
+    const uint32_t seed = recip_seed[(m >> 8) - 128u];
+    const int32_t residual = (int32_t)(0x80000000u - m * seed) >> 8;
+    return (int32_t)seed + (((int32_t)seed * residual + 4194304) >> 23);
+}
+"""
+
+_SCALE = """
+/* floor(a*r / 2^(46 - e - k) + 1/2): with e and r of norm and recip of d, close to a/d * 2^k. */
+static int32_t scale(int32_t a, int32_t r, int e, int k)
+{
+    const int shift = 46 - e - k;
+    return (int32_t)(((int64_t)a * r + ((int64_t)1 << (shift - 1))) >> shift);
+}
+"""

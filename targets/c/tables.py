@@ -1,0 +1,129 @@
+"""Constants as C tables: those of one axis are fields of one struct per element.
+
+A loop then walks one pointer, and what one synapse needs lies side by side. Fields are ordered by size, so that no
+padding stands between them. Index maps and integers have the smallest type that holds them. A sorted index map (the
+postsynaptic neuron) is not stored: the loop over neurons holds how many synapses each one has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncpc.ir.loops import Assign, For, Nest, Node, Ref, assigns
+from ncpc.ir.program import Program
+from ncpc.ir.types import Index
+from ncpc.targets.c.numbers import CType, constant, holding
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """One constant: its key (a constant's name, or ``count:<index map>``), type and numbers."""
+
+    key: str
+    ctype: CType
+    data: NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """The constants of one axis, one struct per element."""
+
+    axis: str
+    columns: tuple[Column, ...]
+
+    @property
+    def size(self) -> int:
+        return int(self.columns[0].data.shape[0])
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """How each constant is stored: in the struct of an axis, as an array of its own, or as a literal."""
+
+    tables: tuple[Table, ...]
+    arrays: tuple[Column, ...]
+    numbers: Mapping[str, float]
+
+    def table_of(self, key: str) -> Table | None:
+        """The table that holds ``key`` as a field."""
+        return next((t for t in self.tables if any(c.key == key for c in t.columns)), None)
+
+
+def tables_of(nest: Nest) -> Tables:
+    """The tables of a nest, in order of their first use."""
+    fields: dict[str, dict[str, None]] = {}
+    whole: dict[str, None] = {}
+    for axis, key in _uses(nest.body, {}, nest.program):
+        if axis is None:
+            whole[key] = None
+        else:
+            fields.setdefault(axis, {})[key] = None
+    columns = {axis: [k for k in keys if k not in whole] for axis, keys in fields.items()}
+    single = [keys[0] for keys in columns.values() if len(keys) == 1]
+    tables = [
+        Table(axis, _by_size([_column(k, nest.program) for k in keys]))
+        for axis, keys in columns.items()
+        if len(keys) > 1
+    ]
+    numbers = {n: float(data) for n, (value, data) in nest.program.constants.items() if not value.axes}
+    return Tables(tuple(tables), tuple(_column(k, nest.program) for k in [*whole, *single]), numbers)
+
+
+def count_key(post: str) -> str:
+    """The key of a segment's size."""
+    return f"count:{post}"
+
+
+def _uses(body: Sequence[Node], axes: Mapping[str, str], program: Program) -> Iterator[tuple[str | None, str]]:
+    """(axis, constant) where a constant is read at a loop's own element, (None, constant) where otherwise."""
+    for node in body:
+        if isinstance(node, Assign):
+            for ref in (a for a in node.args if isinstance(a, Ref)):
+                yield from _ref_uses(ref, axes, program)
+            continue
+        inside = axes
+        if isinstance(node, For):
+            inside = {**axes, node.var: node.axis.name}
+            if node.segment is not None and node.of is not None:
+                yield axes[node.of], count_key(node.segment)
+        yield from _uses(node.body, inside, program)
+
+
+def _ref_uses(ref: Ref, axes: Mapping[str, str], program: Program) -> Iterator[tuple[str | None, str]]:
+    for at in ref.at:
+        if at.via:
+            yield axes[at.var], at.via
+    if ref.name not in program.constants or not (ref.at or ref.whole):
+        return
+    plain = len(ref.at) == 1 and not ref.at[0].via and not ref.at[0].offset
+    yield (axes[ref.at[0].var] if plain else None), ref.name
+
+
+def _column(key: str, program: Program) -> Column:
+    if key.startswith("count:"):
+        value, data = program.constants[key.removeprefix("count:")]
+        assert isinstance(value.type, Index)
+        counts = np.bincount(data.astype(np.int64), minlength=_axis_size(value.type.axis, program))
+        return Column(key, holding(0, int(counts.max(initial=0))), counts)
+    value, data = program.constants[key]
+    return Column(key, constant(value.type, data), data)
+
+
+def _axis_size(axis: str, program: Program) -> int:
+    from ncpc.ir.program import values
+
+    return next(a.size for value in values(program).values() for a in value.axes if a.name == axis)
+
+
+def _by_size(columns: list[Column]) -> tuple[Column, ...]:
+    return tuple(sorted(columns, key=lambda c: -c.ctype.bytes))
+
+
+def kinds_used(nest: Nest) -> set[str]:
+    """Which ops the nest performs."""
+    return {a.kind for a in assigns(nest.body)}
