@@ -37,12 +37,14 @@ class CompileOptions:
     """The options every target shares. ``extra`` holds the target's own, as declared in ``Target.options``.
 
     ``cc`` is ``zig`` or the path of a C compiler. ``dt`` ``fixed`` compiles the nominal timespan in, ``runtime`` makes
-    it an input of every step.
+    it an input of every step. ``tolerance`` is what the build is asked to hold, a fraction of the output range: a target
+    that can trade size for accuracy sizes itself by it.
     """
 
     quant: Scheme = "int16"
     dt: DtMode = "fixed"
     cc: str = "zig"
+    tolerance: float = 2e-3
     extra: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -70,7 +72,7 @@ class Capabilities:
     """What a target can hold, as data. ``None`` means no limit.
 
     ``layers`` are layer kinds (``Layer.kind``); ``ops`` names of Program ops; ``flash_bytes`` and ``ram_bytes`` what
-    the core has.
+    the core has. ``tolerance`` replaces the scheme's own where the target's arithmetic is not the scheme's.
     """
 
     schemes: tuple[Scheme, ...]
@@ -79,6 +81,7 @@ class Capabilities:
     ops: frozenset[str] | None = None
     flash_bytes: int | None = None
     ram_bytes: int | None = None
+    tolerance: float | None = None
 
 
 @dataclass(frozen=True, eq=False)

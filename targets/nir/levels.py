@@ -1,0 +1,131 @@
+"""Thermometer codes: where their levels stand, how many each number gets, and what each cell stands for.
+
+The levels of all codes are drawn from one density, so that an error of quantization costs the same everywhere. With
+``p(v)`` how often a number is visited and ``m(v)`` how much an error there shows in the outputs (it holds the slopes
+of the sigmoids that read it), the mean square error of a code of density ``d`` is ``sum p m / (12 d^2)``, least for
+``d ~ (p m)^(1/3)`` (Panter and Dite 1951). A slow neuron also stalls where its move is less than half a cell, an error
+that does not average out: its weight rises by ``sqrt((1+a)/(1-a))``, a its self term. A small uniform part covers the
+whole range, so that no state is without a level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+
+GRID = 4096
+"""Points at which densities are held."""
+POWER = 0.28
+"""A little below 1/3: the estimate of the density is itself noisy, and evener codes forgive that."""
+FLOOR = 1e-3
+"""Share of a density that is spread evenly over the range."""
+SMOOTHING = 0.2
+"""Width of the kernel over the samples, in their standard deviations."""
+FEWEST = 4
+"""Levels that even a number without influence gets."""
+
+
+@dataclass(frozen=True, eq=False)
+class Number:
+    """A number to be coded: its range, the grid ``origin + step*n`` that its levels stand on, its resting value, and
+    what it did: ``values`` (n,), the ``share`` (n,) of each in the evidence, and the ``weight`` (n,) of an error there.
+    """
+
+    lo: float
+    hi: float
+    origin: float
+    step: float
+    rest: float
+    values: F64
+    share: F64
+    weight: F64
+
+
+@dataclass(frozen=True, eq=False)
+class Code:
+    """``index`` (K,) ascending: the levels on the number's grid; ``centres`` (K+1,): what each cell stands for;
+    ``below`` (K,): levels at or under the resting value, whose units fire when the number is *less*, so that at rest
+    all are silent.
+    """
+
+    index: I64
+    centres: F64
+    below: NDArray[np.bool_]
+
+    @property
+    def resting_cell(self) -> int:
+        """The cell of silence."""
+        return int(self.below.sum())
+
+    def weights(self, values: I64) -> I64:
+        """Weights per unit (K,) so that ``values[resting_cell] + spikes @ weights = values[cell]``."""
+        steps = np.diff(values)
+        return np.where(self.below, -steps, steps)
+
+
+def uniform_codes(numbers: Sequence[Number], units: int) -> tuple[Code, ...]:
+    """The same number of evenly spaced levels for every number: the baseline."""
+    each = units // len(numbers)
+    steps = np.arange(1, each + 1) / (each + 1)
+    return tuple(_code(n, n.lo + (n.hi - n.lo) * steps, middles=True) for n in numbers)
+
+
+def placed_codes(numbers: Sequence[Number], units: int) -> tuple[Code, ...]:
+    """Levels placed by visits and influence; together at most ``units`` (but ``FEWEST`` each)."""
+    densities = [_density(n) for n in numbers]
+    share = units / sum(float(d.sum()) for d in densities)
+    counts = [max(FEWEST, int(share * d.sum())) for d in densities]
+    return tuple(_code(n, _drawn(n, d, k)) for n, d, k in zip(numbers, densities, counts, strict=True))
+
+
+def _density(n: Number) -> F64:
+    """Levels per grid cell, up to a factor common to all codes."""
+    width = (n.hi - n.lo) / GRID
+    return np.asarray((_smoothed(n, n.share * n.weight) / width) ** POWER * width)
+
+
+def _smoothed(n: Number, weight: F64) -> F64:
+    """The sum of ``weight`` over the samples in each grid cell, smoothed, with its even share, (GRID,)."""
+    counts, _ = np.histogram(np.clip(n.values, n.lo, n.hi), GRID, (n.lo, n.hi), weights=weight)
+    smooth = np.convolve(counts, _kernel(n), "same")
+    return np.asarray((1.0 - FLOOR) * smooth + FLOOR * max(float(smooth.sum()), 1e-30) / GRID)
+
+
+def _kernel(n: Number) -> F64:
+    cell = (n.hi - n.lo) / GRID
+    width = max(SMOOTHING * float(n.values.std()) / cell, 2.0)
+    reach = int(min(4.0 * width + 1.0, GRID // 2 - 1))
+    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / width) ** 2)
+    return np.asarray(kernel / kernel.sum())
+
+
+def _drawn(n: Number, density: F64, count: int) -> F64:
+    """``count`` levels at equal shares of the density."""
+    share = np.concatenate([[0.0], np.cumsum(density)]) / density.sum()
+    return np.asarray(np.interp((np.arange(count) + 0.5) / count, share, np.linspace(n.lo, n.hi, GRID + 1)))
+
+
+def _code(n: Number, wanted: F64, middles: bool = False) -> Code:
+    """The code whose levels are the grid points nearest to ``wanted``; levels that fall together are one."""
+    index = np.unique(np.floor((wanted - n.origin) / n.step + 0.5).astype(np.int64))
+    levels = n.origin + n.step * index
+    edges = np.concatenate([[min(n.lo, levels[0])], levels, [max(n.hi, levels[-1])]])
+    centres = (edges[1:] + edges[:-1]) / 2.0 if middles else _means(n, edges)
+    return Code(index, centres, levels <= n.rest)
+
+
+def _means(n: Number, edges: F64) -> F64:
+    """The mean of what visits each cell."""
+    grid = np.linspace(n.lo, n.hi, GRID + 1)
+    visits = _smoothed(n, n.share)
+    share = np.diff(np.interp(edges, grid, np.concatenate([[0.0], np.cumsum(visits)])))
+    moment = np.cumsum(visits * (grid[1:] + grid[:-1]) / 2.0)
+    sums = np.diff(np.interp(edges, grid, np.concatenate([[0.0], moment])))
+    means = np.where(share > 0.0, sums / np.maximum(share, 1e-300), (edges[1:] + edges[:-1]) / 2.0)
+    return np.asarray(np.clip(means, edges[:-1], edges[1:]))

@@ -1,0 +1,100 @@
+"""What is known of a policy before its levels are placed: its cell, its box, what it did and what mattered.
+
+Half of the evidence is the policy's own calibration, half is generated within the declared input range (held values,
+jumps between the ends, sinusoids), so that a task's usual states get fine levels and rare ones are not forgotten.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncpc.ir.policy import Policy
+from ncpc.targets.nir.box import invariant_box
+from ncpc.targets.nir.front import Cell, cell_of
+from ncpc.targets.nir.trajectory import sensitivity, trajectory
+
+F64 = NDArray[np.float64]
+
+ROWS, LENGTH = 12, 200
+"""Generated sequences, and steps of each."""
+MOST_STEPS = 6000
+"""Steps of calibration that are used; more changes nothing and takes time."""
+LONGEST_HOLD = 40
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """``box`` (neurons, 2). For n visits: ``z`` (n, cell inputs) and ``z_weight``; for m visits: ``v`` (m, neurons),
+    ``v_weight``, the mean squared effect of an error there on all later outputs; ``z_share`` (n,), ``v_share`` (m,)
+    sum to 1; ``den`` (neurons,): the mean denominator of the step.
+    """
+
+    policy: Policy
+    cell: Cell
+    box: F64
+    z: F64
+    z_weight: F64
+    z_share: F64
+    v: F64
+    v_weight: F64
+    v_share: F64
+    den: F64
+
+
+def study(policy: Policy) -> Study:
+    """Run the calibration and generated sequences in float64. Raises Unsupported for layers that spikes cannot hold."""
+    cell = cell_of(policy)
+    parts = [_visits(cell, x) for x in _evidence(policy)]
+    columns = [np.concatenate([part[k] for part in parts]) for k in range(4)]
+    shares = [np.concatenate([np.full(len(part[k]), 1.0 / len(part[k])) for part in parts]) for k in (0, 2)]
+    den = np.mean([part[4] for part in parts], axis=0)
+    return Study(policy, cell, invariant_box(cell, policy.input_range), columns[0], columns[1], shares[0] / len(parts),
+                 columns[2], columns[3], shares[1] / len(parts), den)
+
+
+def _visits(cell: Cell, x: F64) -> tuple[F64, F64, F64, F64, F64]:
+    run = trajectory(cell, x)
+    weight = sensitivity(cell, run)
+    flat = [a.reshape(-1, a.shape[2]) for a in (run.z, weight.z, run.v, weight.v)]
+    return flat[0], flat[1], flat[2], flat[3], run.den.mean((0, 1))
+
+
+def _evidence(policy: Policy) -> list[F64]:
+    """Input sequences (B, T, inputs), one array per kind of evidence."""
+    made = generated(policy)
+    if policy.calibration is None:
+        return [made]
+    x = policy.calibration.x
+    length = min(x.shape[1], MOST_STEPS)
+    return [x[: max(1, MOST_STEPS // length), :length], made]
+
+
+def generated(policy: Policy, seed: int = 0) -> F64:
+    """(ROWS, LENGTH, inputs) within the declared range: sinusoids, held values, jumps between the ends."""
+    rng = np.random.default_rng(seed)
+    lo, hi = policy.input_range.T
+    shape = (LENGTH, policy.inputs)
+    parts = []
+    for row in range(ROWS):
+        if row % 3 == 0:
+            parts.append(_waves(rng, shape))
+        else:
+            parts.append(_held(rng, rng.random(shape) if row % 3 == 1 else rng.choice([0.0, 1.0], shape)))
+    return np.asarray(lo + (hi - lo) * np.stack(parts))
+
+
+def _waves(rng: np.random.Generator, shape: tuple[int, int]) -> F64:
+    t = np.arange(shape[0])[:, None, None]
+    turns = np.exp(rng.uniform(np.log(0.002), np.log(0.2), (shape[1], 3)))
+    waves = np.sin(2.0 * np.pi * (turns * t + rng.random((shape[1], 3))))
+    return np.asarray(0.5 + 0.5 * (waves * rng.dirichlet(np.ones(3), shape[1])).sum(axis=2))
+
+
+def _held(rng: np.random.Generator, x: F64) -> F64:
+    for channel in range(x.shape[1]):
+        starts = np.cumsum(rng.integers(1, LONGEST_HOLD + 1, x.shape[0]))
+        x[:, channel] = x[np.searchsorted(starts, np.arange(x.shape[0]), side="right"), channel]
+    return x
