@@ -43,6 +43,8 @@ OPS: dict[str, OpSpec] = {
                      "3rd argument (out) or 0; fixed: exact products"),
     "concat": OpSpec((1, 64), (), "free", "any", "arguments one after another on the result's axis"),
     "slice": OpSpec((1, 1), ("start",), "free", "any", "a[start : start + size of the result's axis]"),
+    "mix": OpSpec((3, 3), (), "each", "any", "a + t*(b - a), 0 <= t <= 1: between a and b, inclusive; fixed: a + "
+                  "floor((b - a)*t / 2**frac(t) + 1/2), a and b of equal fractions"),
     "cast": OpSpec((1, 1), (), "each", "any", "the same number in another type that holds it (fixed: equal fractions)"),
     "shr": OpSpec((1, 1), ("k",), "each", "fixed", "floor(a / 2**k + 1/2), k >= 0; the fraction drops by k"),
     "asr": OpSpec((1, 1), ("k",), "each", "fixed", "floor(a / 2**k): a shr whose half was added before"),

@@ -74,6 +74,8 @@ Stmt = Op | Repeat
 class Port:
     """What crosses the boundary: ``fracs`` per channel (fixed) or None (float), and the physical range, (n, 2).
 
+    ``nominal`` is what stands for a timespan that is not given.
+
     A channel's number is ``raw * 2**-fracs[c]``: channels of one port may have different fractions, absorbed by the
     constants that meet them, while inside the program the port's value has one nominal type.
     """
@@ -82,6 +84,7 @@ class Port:
     names: tuple[str, ...]
     fracs: tuple[int, ...] | None
     range: NDArray[np.float64]
+    nominal: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)

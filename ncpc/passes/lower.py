@@ -91,4 +91,4 @@ def output_port(policy: Policy, value: Value, fracs: tuple[int, ...] | None) -> 
 
 def dt_port(policy: Policy, value: Value, fracs: tuple[int, ...] | None) -> Port:
     """The port of the timespan."""
-    return Port(value, ("dt",), fracs, np.array([[policy.dt.lo, policy.dt.hi]]))
+    return Port(value, ("dt",), fracs, np.array([[policy.dt.lo, policy.dt.hi]]), policy.dt.nominal)

@@ -198,6 +198,18 @@ def _matmul(a: Analysis, op: Op, args: list[Interval]) -> Interval:
     return Interval(start.lo + ends[0].sum(-1), start.hi + ends[1].sum(-1))
 
 
+def _mix(a: Analysis, op: Op, args: list[Interval]) -> Interval:
+    """Between the first two arguments, given that the third lies in [0, 1]; the product must fit 64 bits."""
+    kind = a.table[op.args[2]].type
+    assert isinstance(kind, Fixed)
+    if args[2].lo.min() < 0 or args[2].hi.max() > 1 << kind.frac:
+        raise ProofFailed(f"{op.out.name} = mix: its weight may leave [0, 1]: the range proof does not close")
+    lo, hi = np.minimum(args[0].lo, args[1].lo), np.maximum(args[0].hi, args[1].hi)
+    if np.any(hi - lo > INT32[1]):
+        raise ProofFailed(f"{op.out.name} = mix: the difference of its ends may leave 32 bits")
+    return Interval(np.broadcast_to(lo, op.out.shape), np.broadcast_to(hi, op.out.shape))
+
+
 def _lut(a: Analysis, op: Op, args: list[Interval]) -> Interval:
     table, k = a.program.constants[op.args[1]][1].astype(np.int64), int(op.attrs["k"] or 0)
     if np.any(np.diff(table) < 0):
@@ -256,6 +268,7 @@ _SPECIAL: dict[str, Callable[[Analysis, Op, list[Interval]], Interval]] = {
     "concat": _concat,
     "segment_sum": _segment_sum,
     "matmul": _matmul,
+    "mix": _mix,
     "lut": _lut,
     "norm": _norm,
     "recip": _recip,

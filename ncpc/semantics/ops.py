@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncpc.ir.program import Attr, Op, Value
-from ncpc.ir.types import Float32
+from ncpc.ir.types import Fixed, Float32
 from ncpc.semantics import fixed, float32
 from ncpc.semantics.ports import dtype
 
@@ -166,6 +166,14 @@ def _larger(a: Arr, b: Arr) -> Arr:
     return np.where(a < b, b, a)
 
 
+def _mix(op: Op, args: Sequence[Value], constants: Mapping[str, Arr]) -> Compute:
+    kind = args[2].type
+    if not isinstance(kind, Fixed):
+        return lambda a, env: a[0] + a[2] * (a[1] - a[0])
+    frac = kind.frac
+    return lambda a, env: a[0] + fixed.shr((a[1] - a[0]) * a[2], frac)
+
+
 def _real_sigmoid(a: Arr) -> Arr:
     return 1.0 / (1.0 + np.exp(-a))
 
@@ -189,6 +197,7 @@ _MAKERS: dict[str, Callable[[Op, Sequence[Value], Mapping[str, Arr]], Compute]] 
     "matmul": _matmul,
     "concat": _concat,
     "slice": _slice,
+    "mix": _mix,
     "cast": _cast,
     "shr": _with_k(fixed.shr),
     "asr": _with_k(lambda a, k: a >> k),

@@ -83,11 +83,10 @@ def run(program: Program, data: Sequences) -> Trace:
 
 
 def encoded_dt(program: Program, data: Sequences) -> NDArray[Any] | None:
-    """The timespans as the program takes them, (B, T): the middle of the range where none are given."""
+    """The timespans as the program takes them, (B, T): the nominal one where none are given; None without dt."""
     if program.dt is None:
         return None
-    nominal = float(program.dt.range[0].mean()) if data.dt is None else 0.0
-    dt = np.full(data.x.shape[:2], nominal) if data.dt is None else data.dt
+    dt = np.full(data.x.shape[:2], program.dt.nominal) if data.dt is None else data.dt
     return ports.encode(program.dt, dt[..., None])[..., 0]
 
 
