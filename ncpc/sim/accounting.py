@@ -15,8 +15,8 @@ from ncpc.sim.decode import decode
 from ncpc.sim.elf import Image, Symbol, function_at
 from ncpc.sim.layout import (
     DECODE,
+    FIX_EXECUTED,
     FIX_SIGNS_DIFFER,
-    FIX_SKIPPED,
     FIX_ZERO_DIVISOR,
     BlockRecord,
     CostRecord,
@@ -27,7 +27,7 @@ from ncpc.sim.layout import (
 from ncpc.sim.plan import Cost
 from ncpc.sim.timing import NONE, BlockCost, Correction, Cycles, TimingModel, total
 
-FIX_KINDS = {"zero-divisor": FIX_ZERO_DIVISOR, "signs-differ": FIX_SIGNS_DIFFER, "skipped": FIX_SKIPPED}
+FIX_KINDS = {"zero-divisor": FIX_ZERO_DIVISOR, "signs-differ": FIX_SIGNS_DIFFER, "executed": FIX_EXECUTED}
 LONGEST = 4
 WINDOW = 5 * LONGEST
 """Bytes that hold an IT instruction and the four it governs."""

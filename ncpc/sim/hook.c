@@ -15,7 +15,7 @@ typedef struct {
     int64_t falls, takens, entries;
 } block_t;
 
-enum { FIX_ZERO_DIVISOR = 1, FIX_SIGNS_DIFFER = 2, FIX_SKIPPED = 3 };
+enum { FIX_ZERO_DIVISOR = 1, FIX_SIGNS_DIFFER = 2, FIX_EXECUTED = 3 };
 
 /* An instruction whose cost depends on its operands: lower and upper are added whenever the condition holds. */
 typedef struct {
@@ -133,7 +133,7 @@ static int applies(machine_t *m, const fix_t *f)
     switch (f->kind) {
     case FIX_ZERO_DIVISOR: return executed && reg(m, f->register_b) == 0;
     case FIX_SIGNS_DIFFER: return executed && ((reg(m, f->register_a) ^ reg(m, f->register_b)) >> 31) != 0;
-    case FIX_SKIPPED: return !executed;
+    case FIX_EXECUTED: return executed;
     default: return 0;
     }
 }

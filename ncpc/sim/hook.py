@@ -17,8 +17,8 @@ from typing import Any
 
 from ncpc.errors import NcpcError
 from ncpc.sim.layout import (
+    FIX_EXECUTED,
     FIX_SIGNS_DIFFER,
-    FIX_SKIPPED,
     FIX_ZERO_DIVISOR,
     ON_ADDRESS,
     CostRecord,
@@ -162,7 +162,7 @@ def _applies(m: MachineRecord, f: FixRecord) -> bool:
         return executed and _register(m, f.register_b) == 0
     if f.kind == FIX_SIGNS_DIFFER:
         return executed and (_register(m, f.register_a) ^ _register(m, f.register_b)) >> 31 != 0
-    return f.kind == FIX_SKIPPED and not executed
+    return f.kind == FIX_EXECUTED and executed
 
 
 def _on_fix(engine: int, address: int, size: int, user: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from ctypes import c_int32, c_int64, c_uint32, c_uint64, c_void_p
 
-FIX_ZERO_DIVISOR, FIX_SIGNS_DIFFER, FIX_SKIPPED = 1, 2, 3
+FIX_ZERO_DIVISOR, FIX_SIGNS_DIFFER, FIX_EXECUTED = 1, 2, 3
 
 
 class BlockRecord(ctypes.Structure):

@@ -61,8 +61,8 @@ def total(costs: Sequence[Cycles]) -> Cycles:
 class Correction:
     """Cycles to add to the instruction at ``address`` by its operands.
 
-    ``kind``: ``zero-divisor`` (register_b holds 0), ``signs-differ`` (bit 31 of the two registers), ``skipped`` (the
-    condition does not hold). The first two apply only if the condition holds.
+    ``kind``: ``zero-divisor`` (register_b holds 0), ``signs-differ`` (bit 31 of the two registers), ``executed``
+    (always); each only if the instruction's condition holds.
     """
 
     address: int

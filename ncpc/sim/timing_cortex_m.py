@@ -63,7 +63,9 @@ class CortexM:
             body[-1] = ONE
         elif following is not None:
             body[-1] += self._cycles(following, last) - self._cycles(following, None)
-        return BlockCost(tuple(body), taken, corrections=tuple(self._skips(block[: -1 if last.jumps else None], body)))
+        skipped = tuple(ONE if _is_skippable(i) else cycles for i, cycles in zip(block, body, strict=True))
+        executed = tuple(_executed(i, cycles) for i, cycles in zip(block, body, strict=True) if _is_skippable(i))
+        return BlockCost(skipped, taken, corrections=executed)
 
     def _cycles(self, i: Instruction, before: Instruction | None) -> Cycles:
         """Cycles of ``i``, executed, without refill. ``before`` is None behind a jump."""
@@ -86,13 +88,14 @@ class CortexM:
         computed = before is not None and not _is_memory(before) and _depends(i, before)
         return self.address_stall if computed else NONE
 
-    def _skips(self, block: Sequence[Instruction], body: Sequence[Cycles]) -> list[Correction]:
-        """An instruction whose condition fails takes one cycle whatever it is."""
-        return [
-            Correction(i.address, "skipped", ONE - cycles, condition=i.condition)
-            for i, cycles in zip(block, body, strict=False)
-            if i.condition != ALWAYS and i.name != "it" and cycles != ONE
-        ]
+
+def _is_skippable(i: Instruction) -> bool:
+    """Whether ``i`` is under an IT instruction: it takes one cycle if its condition fails, whatever it is."""
+    return i.condition != ALWAYS and i.name != "it" and not i.jumps
+
+
+def _executed(i: Instruction, cycles: Cycles) -> Correction:
+    return Correction(i.address, "executed", cycles - ONE, condition=i.condition)
 
 
 def _is_single(i: Instruction) -> bool:

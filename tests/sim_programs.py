@@ -1,0 +1,142 @@
+"""Small programs for the simulator's tests, and how to run them."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+
+from ncpc.sim.plan import CallPlan, Interface, SimResult
+from ncpc.sim.run import simulate
+from ncpc.targets.c.cores import load_core
+from ncpc.targets.c.toolchain import build_elf
+
+ARM, RISCV = "cortex-m4", "rv32imc-ibex"
+RETURN = {ARM: "bx lr", RISCV: "ret"}
+PLAIN = Interface("init", "step", "reset", struct_bytes=64, x_bytes=8, y_bytes=4)
+
+
+@cache
+def assembled(core: str, body: str, after: str = "") -> bytes:
+    """An ELF whose ``step`` is ``body`` and a return; ``after`` follows behind."""
+    syntax = ".syntax unified\n.thumb\n" if core == ARM else ""
+    kind = ".thumb_func\n" if core == ARM else ""
+    text = f"{syntax}.text\n"
+    for name, code in (("init", ""), ("reset", ""), ("step", body)):
+        text += f".global {name}\n.type {name}, %function\n.p2align 2\n{kind}{name}:\n{code}\n{RETURN[core]}\n"
+        text += f".size {name}, .-{name}\n"
+    return build_elf({"p.S": f"{text}{after}\n".encode()}, load_core(core), None, ["init", "step", "reset"]).elf
+
+
+@cache
+def cases(core: str, bodies: tuple[str, ...]) -> bytes:
+    """One ELF with a function ``case_<k>`` for each body, which falls into a return."""
+    syntax = ".syntax unified\n.thumb\n" if core == ARM else ""
+    kind = ".thumb_func\n" if core == ARM else ""
+    text = f"{syntax}.text\n"
+    names = [f"case_{k}" for k in range(len(bodies))]
+    for name, code in zip(names, bodies, strict=True):
+        text += f".global {name}\n.type {name}, %function\n.p2align 2\n{kind}{name}:\n{code}\n{RETURN[core]}\n"
+        text += f".ltorg\n.size {name}, .-{name}\n" if core == ARM else f".size {name}, .-{name}\n"
+    return build_elf({"p.S": text.encode()}, load_core(core), None, names).elf
+
+
+def charge(elf: bytes, core: str, function: str) -> tuple[int, int, int]:
+    """Instructions, lower and upper cycles of one call, in this process, without the return."""
+    from ncpc.sim.emulator import call, open_device
+
+    device = open_device(elf, load_core(core), PLAIN, "c")
+    done = call(device, function, (device.instance, device.x, device.y))
+    assert done.fault is None
+    returning = (2, 4) if core == ARM else (2, 2)
+    return done.instructions - 1, done.lower - returning[0], done.upper - returning[1]
+
+
+@cache
+def compiled(core: str, source: str) -> bytes:
+    """An ELF from C that defines init, step and reset."""
+    return build_elf({"p.c": source.encode()}, load_core(core), None, ["init", "step", "reset"]).elf
+
+
+def inputs(*steps: tuple[int, int]) -> np.ndarray:
+    """(1, T, 8) bytes: two int32 per step."""
+    return np.array([steps], "<i4").view(np.uint8)
+
+
+def run(core: str, elf: bytes, x: np.ndarray | None = None, interface: Interface = PLAIN, hook: str = "c") -> SimResult:
+    """One sequence on ``elf``."""
+    return simulate(elf, load_core(core), CallPlan(interface, inputs((0, 0)) if x is None else x), hook)
+
+
+NETWORK = """
+#include <stdint.h>
+typedef struct { uint16_t pre, post; int16_t w, sigma, mu, erev; } synapse_t;
+typedef struct { int32_t v[6]; uint32_t steps; } net_t;
+int init(net_t *s); int reset(net_t *s); int step(net_t *s, const int16_t x[], int16_t y[]);
+static const synapse_t synapses[6][4] = {
+  {{1, 0, 300, 700, 11, 900}, {2, 0, 100, -300, 50, -900}, {3, 0, 10, 60, 7, 1}, {4, 0, 8, 600, -90, 800}},
+  {{0, 1, 300, 700, 11, 900}, {2, 1, 100, -300, 50, -900}, {3, 1, 10, 60, 7, 1}, {5, 1, 8, 600, -90, 800}},
+  {{1, 2, 300, 700, 11, 900}, {0, 2, 100, -300, 50, -900}, {3, 2, 10, 60, 7, 1}, {4, 2, 8, 600, -90, 800}},
+  {{1, 3, 300, 700, 11, 900}, {2, 3, 100, -300, 50, -900}, {0, 3, 10, 60, 7, 1}, {4, 3, 8, 600, -90, 800}},
+  {{1, 4, 300, 700, 11, 900}, {2, 4, 100, -300, 50, -900}, {3, 4, 10, 60, 7, 1}, {0, 4, 8, 600, -90, 800}},
+  {{1, 5, 300, 700, 11, 900}, {2, 5, 100, -300, 50, -900}, {3, 5, 10, 60, 7, 1}, {4, 5, 8, 600, -90, 800}}};
+int init(net_t *s) { return reset(s); }
+int reset(net_t *s) { for (int i = 0; i < 6; i++) { s->v[i] = 40 * i; } s->steps = 0u; return 0; }
+int step(net_t *s, const int16_t x[], int16_t y[]) {
+  int32_t next[6];
+  for (int unfold = 0; unfold < 3; unfold++) {
+    for (int i = 0; i < 6; i++) {
+      int32_t num = x[0], den = 200;
+      const synapse_t *p = synapses[i];
+      __asm__ volatile("neuron_%=:" ::: "memory");
+      for (int k = 0; k < 4; k++, p++) {
+        int32_t z = p->sigma * (s->v[p->pre] - p->mu) >> 4;
+        if (z < -2048) { z = -2048; }
+        if (z > 2047) { z = 2047; }
+        num += (p->w * p->erev >> 8) * (z + 2048) >> 6;
+        den += p->w * (z + 2048) >> 6;
+      }
+      next[i] = num / den;
+      __asm__ volatile("neuron_end_%=:" ::: "memory");
+    }
+    for (int i = 0; i < 6; i++) { s->v[i] = next[i]; }
+  }
+  s->steps++;
+  y[0] = (int16_t)s->v[0];
+  y[1] = (int16_t)s->v[5];
+  return s->v[0] < 0 ? 1 : 0;
+}
+"""
+NETWORK_INTERFACE = Interface(
+    "init",
+    "step",
+    "reset",
+    struct_bytes=28,
+    x_bytes=2,
+    y_bytes=4,
+    state=((0, 24), (24, 4)),
+    neuron_label="neuron",
+    neuron_count=6,
+    neuron_end="neuron_end",
+)
+
+
+def network_in_python(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same network on x (T,) int16: outputs (T, 2) and states (T, 6). Divisions truncate, as in C."""
+    others = [[1, 2, 3, 4], [0, 2, 3, 5], [1, 0, 3, 4], [1, 2, 0, 4], [1, 2, 3, 0], [1, 2, 3, 4]]
+    values = [(300, 700, 11, 900), (100, -300, 50, -900), (10, 60, 7, 1), (8, 600, -90, 800)]
+    v, ys, states = [40 * i for i in range(6)], [], []
+    for sample in x:
+        for _ in range(3):
+            following = []
+            for pre in others:
+                num, den = int(sample), 200
+                for k, (w, sigma, mu, erev) in zip(pre, values, strict=True):
+                    z = min(2047, max(-2048, sigma * (v[k] - mu) >> 4)) + 2048
+                    num += (w * erev >> 8) * z >> 6
+                    den += w * z >> 6
+                following.append(abs(num) // abs(den) * (1 if (num < 0) == (den < 0) else -1))
+            v = following
+        ys.append((v[0], v[5]))
+        states.append(list(v))
+    return np.array(ys), np.array(states)

@@ -1,0 +1,180 @@
+"""Cycle counts of small programs against the manuals' tables, worked out by hand."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import ncpc.sim.timing as timing
+from ncpc.errors import BadInput
+from ncpc.sim.decode import decode
+from ncpc.sim.timing import Cycles, timing_model, total
+
+spec = importlib.util.spec_from_file_location("sim_programs", Path(__file__).parent / "sim_programs.py")
+assert spec is not None
+assert spec.loader is not None
+programs = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(programs)
+ARM, RISCV = programs.ARM, programs.RISCV
+
+
+@pytest.fixture(autouse=True)
+def _tools(require_tool):
+    for module in ("ziglang", "elftools", "unicorn", "capstone"):
+        require_tool(module)
+
+
+# Cortex-M4: name, code, instructions, lower, upper. r0 is the instance, r1 and r2 the buffers, all in RAM.
+CORTEX_M4_CASES = [
+    ("plain", "adds r3, r0, #1", 1, 1, 1),
+    ("multiply", "mul r3, r0, r1", 1, 1, 1),
+    ("multiply and add", "mla r3, r0, r1, r2", 1, 1, 1),
+    ("long multiply", "smull r2, r3, r0, r1", 1, 1, 1),
+    ("saturate", "ssat r3, #16, r0", 1, 1, 1),
+    ("dual 16-bit multiply", "smlad r3, r0, r1, r2", 1, 1, 1),
+    ("divide", "sdiv r3, r0, r1", 1, 2, 12),
+    ("unsigned divide", "udiv r3, r0, r1", 1, 2, 12),
+    ("load", "ldr r3, [r0]", 1, 2, 2),
+    ("load halfword by register", "movs r3, #2\nldrsh r2, [r0, r3]", 2, 3, 4),
+    ("two loads", "ldr r2, [r0]\nldr r3, [r0, #4]", 2, 3, 4),
+    ("three loads", "ldr r2, [r0]\nldr r3, [r0, #4]\nldrb r1, [r0, #9]", 3, 4, 6),
+    ("dependent loads", "str r0, [r0]\nldr r2, [r0]\nldr r3, [r2]", 3, 4, 5),
+    ("load behind its address", "adds r3, r0, #4\nldr r3, [r3]", 2, 3, 4),
+    ("load after something else", "adds r3, r1, #4\nldr r3, [r0]", 2, 3, 3),
+    ("literal", "ldr r3, =0x12345678", 1, 2, 3),
+    ("store", "str r1, [r0]", 1, 1, 1),
+    ("store by register", "movs r3, #4\nnop\nstr r1, [r0, r3]", 3, 3, 4),
+    ("load then store", "ldr r3, [r0]\nstr r3, [r0, #4]", 2, 3, 3),
+    ("pair", "ldrd r2, r3, [r0]", 1, 3, 3),
+    ("multiple", "ldm r0, {r1, r2, r3}", 1, 4, 4),
+    ("push and pop", "push {r4, r5, r6}\npop {r4, r5, r6}", 2, 8, 8),
+    ("jump", "b 1f\nnop\n1:", 1, 2, 4),
+    ("branch not taken", "cmp r0, #0\nbeq 1f\nnop\n1:", 3, 3, 3),
+    ("branch taken", "cmp r0, #0\nbne 1f\nnop\n1:", 2, 3, 5),
+    ("compare and branch taken", "cbnz r0, 1f\nnop\n1:", 1, 2, 4),
+    ("loop of five", "movs r2, #5\n1: subs r2, #1\nbne 1b", 11, 1 + 5 + 4 * 2 + 1, 1 + 5 + 4 * 4 + 1),
+    ("condition fails", "cmp r0, #0\nit eq\nldreq r3, [r0]", 3, 2, 3),
+    ("condition holds", "cmp r0, #0\nit ne\nldrne r3, [r0]", 3, 3, 4),
+    ("divide, condition fails", "cmp r0, #0\nite eq\nsdiveq r3, r0, r1\nmovne r3, #1", 4, 3, 4),
+    ("divide, condition holds", "cmp r0, #0\nite ne\nsdivne r3, r0, r1\nmoveq r3, #1", 4, 4, 15),
+    ("table branch", "movs r3, #0\ntbb [pc, r3]\n.byte 1, 1\n1:", 2, 1 + 3, 1 + 5),
+]
+
+
+def charge(core, table, name):
+    names = [c[0] for c in table]
+    elf = programs.cases(core, tuple(c[1] for c in table))
+    return programs.charge(elf, core, f"case_{names.index(name)}")
+
+
+@pytest.mark.parametrize("case", CORTEX_M4_CASES, ids=lambda case: case[0])
+def test_cortex_m4(case):
+    assert charge(ARM, CORTEX_M4_CASES, case[0]) == case[2:]
+
+
+def test_cortex_m4_call_and_return():
+    code = "mov r3, lr\nbl callee\nmov lr, r3"
+    after = ".thumb_func\n.type callee, %function\ncallee: bx lr\n.size callee, .-callee\n"
+    result = programs.run(ARM, programs.assembled(ARM, code, after))
+    assert (result.instructions[0, 0], result.lower[0, 0], result.upper[0, 0]) == (5, 6 + 2, 10 + 4)
+    callee = result.functions["callee"]
+    assert (callee.entries, callee.instructions, callee.lower, callee.upper) == (1, 1, 2, 4)
+
+
+IBEX_CASES = [
+    ("plain", "addi a3, a0, 1", 1, 1),
+    ("compressed", "c.mv a3, a0", 1, 1),
+    ("multiply", "mul a3, a0, a1", 1, 3),
+    ("high multiply", "mulh a3, a0, a1", 1, 4),
+    ("high unsigned multiply", "mulhu a3, a0, a1", 1, 4),
+    ("divide", "div a3, a0, a1", 1, 37),
+    ("remainder", "remu a3, a0, a1", 1, 37),
+    ("divide by zero", "li a3, 0\ndiv a3, a0, a3", 2, 1 + 2),
+    ("remainder by zero", "rem a3, a0, zero", 1, 2),
+    ("load", "lw a3, 0(a0)", 1, 2),
+    ("load byte", "lbu a3, 5(a0)", 1, 2),
+    ("store", "sw a3, 0(a0)", 1, 2),
+    ("two loads", "lw a3, 0(a0)\nlh a4, 4(a0)", 2, 4),
+    ("branch not taken", "beqz a0, 1f\nnop\n1:", 2, 2),
+    ("branch taken", "bnez a0, 1f\nnop\n1:", 1, 3),
+    ("jump", "j 1f\nnop\n1:", 1, 2),
+    ("loop of five", "li a3, 5\n1: addi a3, a3, -1\nbnez a3, 1b", 11, 1 + 5 + 4 * 3 + 1),
+    ("jump to a 32-bit instruction on a word", "j 1f\n.p2align 2\n1: mulh a3, a0, a1", 2, 2 + 4),
+    ("jump to a split 32-bit instruction", "j 1f\n.p2align 2\nc.nop\n1: mulh a3, a0, a1", 2, 2 + 1 + 4),
+    ("jump to a split compressed one", "j 1f\n.p2align 2\nc.nop\n1: c.nop\nmulh a3, a0, a1", 3, 2 + 1 + 4),
+]
+
+
+@pytest.mark.parametrize("case", IBEX_CASES, ids=lambda case: case[0])
+def test_ibex(case):
+    name, _, instructions, cycles = case
+    assert charge(RISCV, IBEX_CASES, name) == (instructions, cycles, cycles)
+
+
+def test_ibex_call_and_return():
+    after = ".type callee, %function\n.p2align 2\ncallee: ret\n.size callee, .-callee\n"
+    result = programs.run(RISCV, programs.assembled(RISCV, "mv a3, ra\njal ra, callee\nmv ra, a3", after))
+    assert (result.instructions[0, 0], result.lower[0, 0], result.upper[0, 0]) == (5, 6 + 2, 6 + 2)
+
+
+def test_divide_cost_follows_its_operand_in_every_step():
+    code = "lw a3, 0(a1)\nlw a4, 4(a1)\ndiv a3, a3, a4\nsw a3, 0(a2)"
+    x = programs.inputs((7, 2), (7, 0), (-9, 4), (1, 0))
+    result = programs.run(RISCV, programs.assembled(RISCV, code), x)
+    assert result.lower[0].tolist() == [8 + 37, 8 + 2, 8 + 37, 8 + 2]
+    assert result.y[0].view("<i4").ravel().tolist() == [3, -1, -2, -1]
+    assert result.functions["step"].lower == result.lower.sum()
+
+
+WRONG_ENTRIES = [
+    ("ibex_small", "cycles", {"lw": 3}, RISCV, "load"),
+    ("ibex_small", "cycles", {"mul": 1}, RISCV, "multiply"),
+    ("ibex_small", "cycles", {"div": 38}, RISCV, "divide"),
+    ("ibex_small", "branch_taken", 2, RISCV, "branch taken"),
+    ("ibex_small", "split_target", 0, RISCV, "jump to a split 32-bit instruction"),
+    ("cortex_m4", "divide", Cycles(2, 11), ARM, "divide"),
+    ("cortex_m4", "load", Cycles(1, 1), ARM, "load"),
+    ("cortex_m4", "refill", Cycles(1, 2), ARM, "jump"),
+    ("cortex_m4", "table", {"mul": Cycles(2, 2)}, ARM, "multiply"),
+]
+
+
+@pytest.mark.parametrize(
+    ("table", "field", "value", "core", "case"),
+    WRONG_ENTRIES,
+    ids=[f"{row[0]}.{row[1]} {row[4]}" for row in WRONG_ENTRIES],
+)
+def test_a_wrong_entry_is_noticed(table, field, value, core, case, monkeypatch):
+    """The same cases on a table with one entry changed: the count must come out different."""
+    cases = IBEX_CASES if core == RISCV else CORTEX_M4_CASES
+    right = charge(core, cases, case)
+    model = timing_model(table)
+    entry = {**getattr(model, field), **value} if isinstance(value, dict) else value
+    wrong = replace(model, **{field: entry})
+    monkeypatch.setitem(timing.TABLES, table, lambda: wrong)
+    assert charge(core, cases, case) != right
+
+
+def test_a_run_split_between_two_blocks_costs_the_same():
+    """The emulator may end a block anywhere; a load right behind the split overlaps as if there were none."""
+    model = timing_model("cortex_m4")
+    code = bytes.fromhex("0268436804300168")  # ldr r2,[r0]; ldr r3,[r0,#4]; adds r0,#4; ldr r1,[r0]
+    whole = decode(code, 0x08000000, "arm")
+    unsplit = total(model.cost(whole, None).body)
+    for at in (1, 2, 3):
+        parts = model.cost(whole[:at], whole[at]), model.cost(whole[at:], None)
+        assert total(parts[0].body) + total(parts[1].body) == unsplit
+    assert unsplit == Cycles(2 + 1 + 1 + 2, 2 + 2 + 1 + 3)
+
+
+def test_an_unknown_timing_table_lists_the_known_ones():
+    with pytest.raises(BadInput, match=r"unknown timing table 'x'.*cortex_m4"):
+        timing_model("x")
+
+
+def test_count_charges_one_for_everything():
+    block = decode(bytes.fromhex("02687047"), 0, "arm")
+    assert total(timing_model("count").cost(block, None).body) == Cycles(2, 2)
