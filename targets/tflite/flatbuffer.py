@@ -1,0 +1,150 @@
+"""Graph -> the bytes of a .tflite file, by the schema's own object API."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from ncpc.targets.tflite.graph import Graph, Node, Option, Quant, Tensor
+from ncpc.targets.tflite.libraries import flatbuffers, schema
+
+TYPES = {"float32": "FLOAT32", "int8": "INT8", "int16": "INT16", "int32": "INT32", "int64": "INT64",
+         "resource": "RESOURCE"}
+
+OPTIONS = {
+    "ADD": "AddOptions", "SUB": "SubOptions", "MUL": "MulOptions", "DIV": "DivOptions", "CONV_2D": "Conv2DOptions",
+    "GATHER": "GatherOptions", "RESHAPE": "ReshapeOptions", "CONCATENATION": "ConcatenationOptions",
+    "SLICE": "SliceOptions", "MAXIMUM": "MaximumMinimumOptions", "MINIMUM": "MaximumMinimumOptions",
+    "NEG": "NegOptions", "EXP": "ExpOptions", "QUANTIZE": "QuantizeOptions",
+    "VAR_HANDLE": "VarHandleOptions", "READ_VARIABLE": "ReadVariableOptions",
+    "ASSIGN_VARIABLE": "AssignVariableOptions", "CALL_ONCE": "CallOnceOptions",
+}
+"""The options table of each operator; those that are not listed have none."""
+
+VERSIONS = {
+    ("ADD", "int16"): 3, ("SUB", "int16"): 5, ("MUL", "int16"): 4, ("CONV_2D", "int16"): 4, ("LOGISTIC", "int16"): 3,
+    ("TANH", "int16"): 3, ("ADD", "int8"): 2, ("SUB", "int8"): 2, ("MUL", "int8"): 2, ("CONV_2D", "int8"): 3,
+    ("LOGISTIC", "int8"): 2, ("TANH", "int8"): 2, ("SLICE", "int8"): 2, ("SLICE", "int16"): 4,
+    ("CONCATENATION", "int8"): 2, ("CONCATENATION", "int16"): 3, ("MAXIMUM", "int8"): 2, ("MINIMUM", "int8"): 2,
+    ("MAXIMUM", "int16"): 4, ("MINIMUM", "int16"): 4, ("RELU", "int8"): 2, ("RELU", "int16"): 3,
+}
+"""The first version of an operator that takes this type (TFLite's op_version table); 1 where not listed."""
+
+
+def write(graph: Graph) -> bytes:
+    """The file: schema version 3, one subgraph, the signature ``serving_default``. Same graph, same bytes."""
+    s = schema()
+    model = s.ModelT()
+    model.version, model.description = 3, graph.name
+    codes = sorted({_code(node, graph) for node in graph.nodes})
+    model.operatorCodes = [_operator_code(s, op, version) for op, version in codes]
+    index = {name: i for i, name in enumerate(graph.tensors)}
+    model.buffers = [s.BufferT(), *(_buffer(s, data) for data in _contents(graph))]
+    model.subgraphs = [_subgraph(s, graph, index, codes)]
+    model.signatureDefs = [_signature(s, graph, index)]
+    if graph.metadata:
+        model.metadata = [_metadata(s, graph)]
+    return _pack(model)
+
+
+def _pack(model: Any) -> bytes:
+    builder = flatbuffers().Builder(4096)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def _contents(graph: Graph) -> list[bytes]:
+    """The buffers after the empty first one: each constant's bytes in order, then the metadata."""
+    held = [tensor.data.tobytes() for tensor in graph.tensors.values() if tensor.data is not None]
+    return [*held, *([graph.metadata] if graph.metadata else [])]
+
+
+def _buffer(s: ModuleType, data: bytes) -> Any:
+    buffer = s.BufferT()
+    buffer.data = np.frombuffer(data, np.uint8)
+    return buffer
+
+
+def _metadata(s: ModuleType, graph: Graph) -> Any:
+    entry = s.MetadataT()
+    entry.name, entry.buffer = "ncpc", len(_contents(graph))
+    return entry
+
+
+def _code(node: Node, graph: Graph) -> tuple[str, int]:
+    kind = graph.tensors[node.inputs[0]].dtype if node.inputs else ""
+    return node.op, VERSIONS.get((node.op, kind), 1)
+
+
+def _operator_code(s: ModuleType, op: str, version: int) -> Any:
+    code = s.OperatorCodeT()
+    code.builtinCode = getattr(s.BuiltinOperator, op)
+    # Runtimes from before 2020 read the 8-bit field; codes past 127 put a placeholder there.
+    code.deprecatedBuiltinCode = min(code.builtinCode, 127)
+    code.version = version
+    return code
+
+
+def _subgraph(s: ModuleType, graph: Graph, index: dict[str, int], codes: list[tuple[str, int]]) -> Any:
+    sub, buffer = s.SubGraphT(), 0
+    sub.name, sub.tensors = "step", []
+    for tensor in graph.tensors.values():
+        buffer += tensor.data is not None
+        sub.tensors.append(_tensor(s, tensor, buffer if tensor.data is not None else 0))
+    sub.inputs = [index[name] for name in graph.inputs]
+    sub.outputs = [index[name] for name in graph.outputs]
+    sub.operators = [_operator(s, node, index, codes.index(_code(node, graph))) for node in graph.nodes]
+    return sub
+
+
+def _tensor(s: ModuleType, tensor: Tensor, buffer: int) -> Any:
+    made = s.TensorT()
+    made.name, made.shape, made.buffer = tensor.name, list(tensor.shape), buffer
+    made.type = getattr(s.TensorType, TYPES[tensor.dtype])
+    if tensor.quant is not None:
+        made.quantization = _quantization(s, tensor.quant)
+    return made
+
+
+def _quantization(s: ModuleType, quant: Quant) -> Any:
+    made = s.QuantizationParametersT()
+    made.scale = [float(v) for v in quant.scale]
+    made.zeroPoint = [quant.zero_point] * len(made.scale)
+    made.quantizedDimension = quant.axis
+    return made
+
+
+def _operator(s: ModuleType, node: Node, index: dict[str, int], code: int) -> Any:
+    made = s.OperatorT()
+    made.opcodeIndex = code
+    made.inputs = [index[name] for name in node.inputs]
+    made.outputs = [index[name] for name in node.outputs]
+    if node.op in OPTIONS:
+        table = OPTIONS[node.op]
+        made.builtinOptionsType = getattr(s.BuiltinOptions, table)
+        made.builtinOptions = _options(getattr(s, f"{table}T")(), node.options)
+    return made
+
+
+def _options(table: Any, options: dict[str, Option] | Any) -> Any:
+    for name, value in options.items():
+        if not hasattr(table, name):
+            raise AttributeError(f"{type(table).__name__} has no option {name}")
+        setattr(table, name, list(value) if isinstance(value, tuple) else value)
+    return table
+
+
+def _signature(s: ModuleType, graph: Graph, index: dict[str, int]) -> Any:
+    signature = s.SignatureDefT()
+    signature.signatureKey, signature.subgraphIndex = "serving_default", 0
+    signature.inputs = [_named(s, name, index[name]) for name in graph.inputs]
+    signature.outputs = [_named(s, name, index[name]) for name in graph.outputs]
+    return signature
+
+
+def _named(s: ModuleType, name: str, tensor: int) -> Any:
+    entry = s.TensorMapT()
+    entry.name, entry.tensorIndex = name, tensor
+    return entry

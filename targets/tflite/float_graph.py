@@ -1,0 +1,177 @@
+"""Program over the reals -> a float32 TFLite graph, one operator or two for each op.
+
+Inside, every value is (1, 1, 1, n): the shape that 1x1 convolutions want and that broadcasts in old runtimes.
+Sums over synapses are 1x1 convolutions with the incidence matrix, since TFLite Micro has no segment sum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncpc.errors import Unsupported
+from ncpc.ir.program import Attr, Op, Program, Value, statements, values
+from ncpc.passes.fold import fold_constants
+from ncpc.passes.unroll import unroll
+from ncpc.targets.tflite.describe import description, state_names
+from ncpc.targets.tflite.graph import Graph, GraphBuilder, Option
+
+CONV: dict[str, Option] = {
+    "padding": 1, "strideW": 1, "strideH": 1, "dilationWFactor": 1, "dilationHFactor": 1,
+}
+"""A 1x1 convolution: padding VALID, strides and dilations 1."""
+
+
+class FloatGraph:
+    """The graph while it grows: ``names`` maps a value of the program to its tensor."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.table = values(program)
+        self.b = GraphBuilder()
+        self.names: dict[str, str] = {}
+
+    def operand(self, name: str) -> str:
+        """The tensor of a value; a constant becomes one when it is first used."""
+        if name not in self.names:
+            self.names[name] = self.b.constant(name, self.row(name))
+        return self.names[name]
+
+    def row(self, name: str) -> NDArray[np.float32]:
+        """A constant as (1, 1, 1, n)."""
+        return self.program.constants[name][1].reshape(1, 1, 1, -1).astype(np.float32)
+
+    def result(self, kind: str, inputs: list[str], out: Value, **options: Option) -> None:
+        """An operator whose result is the value ``out``."""
+        tensor = self.b.tensor(out.name, (1, 1, 1, _width(out)), "float32")
+        self.names[out.name] = self.b.node(kind, inputs, tensor, **options)
+
+    def step(self, kind: str, inputs: list[str], like: Value, suffix: str, **options: Option) -> str:
+        """An operator on the way to ``like``."""
+        tensor = self.b.tensor(f"{like.name}/{suffix}", (1, 1, 1, _width(like)), "float32")
+        return self.b.node(kind, inputs, tensor, **options)
+
+
+def float_graph(program: Program, dt: float | None) -> Graph:
+    """The graph of one step; ``dt`` is the timespan that was compiled in, for the file's own description.
+
+    Raises Unsupported, naming the op, for what TFLite cannot compute.
+    """
+    flat = fold_constants(unroll(program).program)
+    _refuse(flat)
+    g, states = FloatGraph(flat), list(zip(state_names(flat), flat.states, strict=True))
+    inputs = {"x": flat.x.value, **{name: state.inp for name, state in states}}
+    outputs = {"y": flat.y.value.name, **{f"{name}_out": state.out for name, state in states}}
+    _declare(g, inputs, outputs)
+    for op in statements(flat.body):
+        EMITTERS[op.kind](g, op)
+    for name, inner in outputs.items():
+        _reshape(g, g.operand(inner), name, g.b.tensors[name].shape)
+    timespan = [] if flat.dt is None else ["dt"]
+    return g.b.graph(flat.name, [*inputs, *timespan], list(outputs), description(flat, dt))
+
+
+def _declare(g: FloatGraph, inputs: dict[str, Value], outputs: dict[str, str]) -> None:
+    """The tensors of the signature, (1, n) each, ``dt`` (1,); inputs are reshaped at once."""
+    for name, value in inputs.items():
+        g.b.tensor(name, (1, _width(value)), "float32")
+    for name, inner in outputs.items():
+        g.b.tensor(name, (1, _width(g.table[inner])), "float32")
+    for name, value in inputs.items():
+        row = g.b.tensor(f"{name}/row", (1, 1, 1, _width(value)), "float32")
+        g.names[value.name] = _reshape(g, name, row, (1, 1, 1, _width(value)))
+    if g.program.dt is not None:
+        _declare_dt(g, g.program.dt.value, g.program.dt.range[0])
+
+
+def _declare_dt(g: FloatGraph, value: Value, limits: NDArray[np.float64]) -> None:
+    """``dt`` is limited to the range it was declared for, as every target does."""
+    g.b.tensor("dt", (1,), "float32")
+    lo, hi = (g.b.constant(f"dt/limit{k}", np.full((1, 1, 1, 1), v, np.float32)) for k, v in enumerate(limits))
+    g.names[value.name] = g.step("MINIMUM", [g.step("MAXIMUM", ["dt", lo], value, "at_least"), hi], value, "limited")
+
+
+def _reshape(g: FloatGraph, source: str, target: str, shape: tuple[int, ...]) -> str:
+    size = g.b.constant(f"shape_{len(shape)}_{shape[-1]}", np.array(shape, np.int32))
+    return g.b.node("RESHAPE", [source, size], target, newShape=shape)
+
+
+def _refuse(program: Program) -> None:
+    for op in statements(program.body):
+        if op.kind not in EMITTERS:
+            raise Unsupported(f"target tflite: op '{op.kind}' ({op.out.name}) has no TFLite operator that LiteRT and "
+                              f"TFLite Micro both run; supported: {', '.join(sorted(EMITTERS))}")
+        if len(op.out.axes) > 1:
+            raise Unsupported(f"target tflite: '{op.out.name}' has {len(op.out.axes)} axes; one is supported")
+
+
+def _width(value: Value) -> int:
+    return int(np.prod(value.shape, dtype=np.int64))
+
+
+def _each(kind: str, **options: Option) -> Callable[[FloatGraph, Op], None]:
+    return lambda g, op: g.result(kind, [g.operand(a) for a in op.args], op.out, **options)
+
+
+def _cast(g: FloatGraph, op: Op) -> None:
+    g.names[op.out.name] = g.operand(op.args[0])
+
+
+def _gather(g: FloatGraph, op: Op) -> None:
+    index = g.b.constant(op.args[1], g.program.constants[op.args[1]][1].astype(np.int32))
+    g.result("GATHER", [g.operand(op.args[0]), index], op.out, axis=3)
+
+
+def _slice(g: FloatGraph, op: Op) -> None:
+    start, size = int(op.attrs["start"] or 0), _width(op.out)
+    begin = g.b.constant(f"{op.out.name}/begin", np.array([0, 0, 0, start], np.int32))
+    extent = g.b.constant(f"{op.out.name}/size", np.array([1, 1, 1, size], np.int32))
+    g.result("SLICE", [g.operand(op.args[0]), begin, extent], op.out)
+
+
+def _segment_sum(g: FloatGraph, op: Op) -> None:
+    post = g.program.constants[op.args[1]][1]
+    incidence = post[None, :] == np.arange(_width(op.out))[:, None]
+    weight = g.b.constant(f"{op.args[1]}/incidence", incidence.astype(np.float32)[:, None, None, :])
+    _convolve(g, op, g.operand(op.args[0]), weight)
+
+
+def _matmul(g: FloatGraph, op: Op) -> None:
+    matrix = g.program.constants[op.args[0]][1].astype(np.float32)
+    _convolve(g, op, g.operand(op.args[1]), g.b.constant(op.args[0], matrix[:, None, None, :]))
+
+
+def _convolve(g: FloatGraph, op: Op, source: str, weight: str) -> None:
+    """``weight`` times ``source`` plus the op's third argument: a bias where it is constant, else an addition."""
+    start = op.args[2] if len(op.args) > 2 else None
+    constant = start is not None and start in g.program.constants
+    offset = g.row(start).reshape(-1) if constant and start else np.zeros(_width(op.out), np.float32)
+    bias = g.b.constant(start if constant and start else f"zeros_{offset.size}", offset)
+    if start is None or constant:
+        g.result("CONV_2D", [source, weight, bias], op.out, **CONV)
+    else:
+        total = g.step("CONV_2D", [source, weight, bias], op.out, "sum", **CONV)
+        g.result("ADD", [total, g.operand(start)], op.out)
+
+
+def _clamp(g: FloatGraph, op: Op) -> None:
+    low = g.step("MAXIMUM", [g.operand(op.args[0]), _limit(g, op, "lo")], op.out, "at_least")
+    g.result("MINIMUM", [low, _limit(g, op, "hi")], op.out)
+
+
+def _limit(g: FloatGraph, op: Op, end: str) -> str:
+    bound: Attr = op.attrs[end]
+    if isinstance(bound, str):
+        return g.operand(bound)
+    return g.b.constant(f"{op.out.name}/{end}", np.full((1, 1, 1, 1), bound, np.float32))
+
+
+EMITTERS: dict[str, Callable[[FloatGraph, Op], None]] = {
+    "add": _each("ADD"), "sub": _each("SUB"), "mul": _each("MUL"), "div": _each("DIV"), "neg": _each("NEG"),
+    "min": _each("MINIMUM"), "max": _each("MAXIMUM"), "exp": _each("EXP"), "sigmoid": _each("LOGISTIC"),
+    "tanh": _each("TANH"), "relu": _each("RELU"), "concat": _each("CONCATENATION", axis=3), "cast": _cast,
+    "gather": _gather, "slice": _slice, "segment_sum": _segment_sum, "matmul": _matmul, "clamp": _clamp,
+}
+"""How each op is written; an op that is not here is refused by name."""

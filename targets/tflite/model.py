@@ -1,0 +1,40 @@
+"""Executes an integer graph in NumPy with the kernels' own arithmetic: the model that runtimes are compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncpc.targets.tflite.graph import Graph, Node
+from ncpc.targets.tflite.kernels import Kernel, prepare
+
+I64 = NDArray[np.int64]
+
+
+class IntegerModel:
+    """A graph ready to step on a whole batch: raw integers (B, n) by signature name."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self._constants = {name: t.data.reshape(-1).astype(np.int64) for name, t in graph.tensors.items()
+                           if t.data is not None}
+        self._steps = [(node.inputs, node.outputs[0], _kernel(graph, node)) for node in graph.nodes]
+
+    def invoke(self, inputs: Mapping[str, NDArray[np.signedinteger]]) -> dict[str, I64]:
+        """One step: the outputs by name."""
+        env = self.trace(inputs)
+        return {name: env[name] for name in self.graph.outputs}
+
+    def trace(self, inputs: Mapping[str, NDArray[np.signedinteger]]) -> dict[str, I64]:
+        """One step: every tensor by name, (B, n) where it is no constant."""
+        env = dict(self._constants)
+        env.update({name: np.asarray(inputs[name]).astype(np.int64) for name in self.graph.inputs})
+        for names, target, kernel in self._steps:
+            env[target] = kernel([env[name] for name in names])
+        return env
+
+
+def _kernel(graph: Graph, node: Node) -> Kernel:
+    return prepare(node, [graph.tensors[name] for name in node.inputs], graph.tensors[node.outputs[0]])
