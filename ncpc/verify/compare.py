@@ -46,7 +46,10 @@ class Difference:
 
 
 def bitwise(expected: Trace, found: Trace, program: Program, data: Sequences) -> Difference:
-    """Compare outputs, states (where ``found`` has them) and flags as integers, step by step."""
+    """Compare outputs, states (where ``found`` has them) and flags as integers, step by step.
+
+    Outputs in physical units must be equal too: a runtime may compute the right bits and scale them wrongly.
+    """
     names = (*output_names(program), *state_names(program), "status flags")
     with_state = found.raw_state.shape == expected.raw_state.shape
     pairs = [(expected.raw_y, found.raw_y, expected.y, found.y)]
@@ -56,12 +59,17 @@ def bitwise(expected: Trace, found: Trace, program: Program, data: Sequences) ->
         names = (*output_names(program), "status flags")
     flags = expected.flags[..., None], found.flags[..., None]
     pairs.append((*flags, flags[0].astype(np.float64), flags[1].astype(np.float64)))
-    wrong = np.concatenate([a != b for a, b, _, _ in pairs], axis=2)
+    wrong = np.concatenate([(a != b) | _unlike(p, q) for a, b, p, q in pairs], axis=2)
     values = [np.concatenate([p[k] for p in pairs], axis=2) for k in (2, 3)]
     # A state is the cause of a wrong output: name it first.
     order = np.arange(wrong.shape[2]) if not with_state else _states_first(len(output_names(program)), wrong.shape[2])
     first = _first(wrong[..., order], values[0][..., order], values[1][..., order], [names[i] for i in order], data)
     return Difference(data.steps, int(wrong.any(axis=2).sum()), largest(expected.y, found.y), first)
+
+
+def _unlike(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Where two arrays differ, two not-a-numbers being alike."""
+    return (a != b) & ~(np.isnan(a) & np.isnan(b))
 
 
 def tolerance(expected: Trace, found: Trace, limit: float, program: Program, data: Sequences) -> Difference:

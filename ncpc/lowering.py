@@ -1,0 +1,94 @@
+"""From a container to the program a target is given: over the reals, then in the number format that was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ncpc.frontend.container import Container
+from ncpc.ir.policy import Policy
+from ncpc.ir.program import Program, values
+from ncpc.ir.types import Fixed
+from ncpc.passes.fold import fix_dt, fold_constants
+from ncpc.passes.lower import lower
+from ncpc.passes.lower_fixed import lower_fixed
+from ncpc.passes.to_float32 import to_float32
+from ncpc.proofs.prove import Proof, prove
+from ncpc.quant.calibrate import Formats, dead_band, formats_from_json, recorded, stored
+from ncpc.quant.policy import largest_fractions, quantize
+from ncpc.targets.base import CompileOptions, Lowered
+from ncpc.verify.verdict import TOLERANCE
+
+ASSUMPTIONS = (
+    "inputs and dt outside their declared ranges are saturated and flagged",
+    "states given to restore outside the box are clamped and flagged",
+    "two's complement integers; a right shift of a negative integer rounds down",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Lowering:
+    """``lowered`` for the target; ``formats`` (JSON) to store with the policy, so that the same program comes again.
+
+    ``proof`` is the report's, its box still to be filled in; None where the arithmetic is not integer. ``note`` is one
+    phrase for the phase line.
+    """
+
+    lowered: Lowered
+    formats: Mapping[str, Any] | None
+    proof: Mapping[str, Any] | None
+    note: str
+
+
+def lower_for(container: Container, options: CompileOptions) -> Lowering:
+    """Lower a policy; formats stored in the container are used as they are, without calibration."""
+    policy = container.policy
+    real = lower(policy)
+    if options.dt == "fixed":
+        real = fix_dt(real, policy.dt.nominal)
+    real = fold_constants(real)
+    return _float32(container, real) if options.quant == "float32" else _fixed(container, real, options)
+
+
+def _float32(container: Container, real: Program) -> Lowering:
+    program = fold_constants(to_float32(real))
+    return Lowering(Lowered(container.policy, real, program, "float32"), container.formats, None, "float32")
+
+
+def _fixed(container: Container, real: Program, options: CompileOptions) -> Lowering:
+    """Quantize with stored or calibrated formats, lower to integers, prove that nothing overflows."""
+    policy, scheme = container.policy, options.quant
+    held = dict(container.formats or {})
+    formats, quantized = _quantized(policy, real, options, held.get(scheme))
+    program = lower_fixed(policy, quantized)
+    proof = prove(program)
+    lowered = Lowered(policy, real, program, scheme, _formats(program), proved=True)
+    states = ", ".join(f"{s.inp.name} {s.inp.type}" for s in program.states)
+    note = f"{scheme}, state {states}, no overflow proved"
+    return Lowering(lowered, {**held, scheme: formats.as_json()}, _proof(proof), note)
+
+
+def _quantized(policy: Policy, real: Program, options: CompileOptions, held: Any) -> tuple[Formats, Any]:
+    if held is not None:
+        formats = formats_from_json(held)
+        return formats, quantize(policy, options.quant, options.dt, formats.dead_band, stored(formats))
+    stall = dead_band(policy, real, TOLERANCE[options.quant])
+    chosen: dict[str, dict[str, int]] = {}
+    quantized = quantize(policy, options.quant, options.dt, stall, recorded(largest_fractions, chosen))
+    return Formats(stall, chosen), quantized
+
+
+def _formats(program: Program) -> dict[str, str]:
+    """Name -> Qm.n of every value and constant."""
+    return {name: str(v.type) for name, v in values(program).items() if isinstance(v.type, Fixed)}
+
+
+def _proof(proof: Proof) -> dict[str, Any]:
+    return {
+        "no_overflow": True,
+        "box": [],
+        "input_range": [[float(lo), float(hi)] for lo, hi in proof.input_range],
+        "dt_range": None if proof.dt_range is None else list(proof.dt_range),
+        "assumptions": list(ASSUMPTIONS),
+    }

@@ -1,0 +1,197 @@
+"""report.html: one self-contained page, no scripts, no links; everything drawn as SVG."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from ncpc.ir.policy import Ltc
+from ncpc.report import plots
+from ncpc.report.record import Facts, Json, device_run
+from ncpc.report.terminal import TIMING, cycles, share, size
+from ncpc.report.wiring import left_out, wiring
+from ncpc.verify.verdict import Verification
+
+PROVED = ("No input and timespan in the declared ranges can ever drive a state out of its outer bar, nor any integer "
+          "of a step past its width.")
+SHOWN_STEPS, SHOWN_OUTPUTS, SHOWN_NEURONS = 300, 3, 40
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart with its title, a sentence under it, and the legend: (css class, text)."""
+
+    title: str
+    svg: Markup
+    caption: str = ""
+    legend: tuple[tuple[str, str], ...] = ()
+    wide: bool = False
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading and its figures."""
+
+    title: str
+    figures: tuple[Figure, ...]
+
+
+def page(report: Json, facts: Facts) -> str:
+    """The page for a report; the same report and verification give the same text."""
+    sections = tuple(s for s in (draw(report, facts) for draw in SECTIONS) if s is not None and s.figures)
+    text: str = _template().render(
+        report=report, sections=sections, cards=cards(report), share=share, size=size,
+        meaning=TIMING.get(report["target"]["timing_class"] or ""),
+    )
+    return text
+
+
+@cache
+def _template() -> Any:
+    environment = Environment(
+        loader=PackageLoader("ncpc.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True, keep_trailing_newline=True,
+    )
+    return environment.get_template("page.html.j2")
+
+
+def cards(report: Json) -> list[tuple[str, str, str]]:
+    """The numbers at the top: (name, value, remark)."""
+    error, memory, verdict = report["error"] or {}, report["memory"] or {}, report["verdict"]
+    search = error.get("search") or {}
+    found = [
+        ("max error", share(error.get("max_range")), f"of the output range, allowed {share(verdict['tolerance'])}"),
+        ("rms error", share(error.get("nrmse_range")), "of the output range"),
+        ("worst input found", share(search.get("max_range")), "by search" if verdict["strict"] else "for information"),
+    ]
+    if report["instructions"] is not None:
+        what = "cycles per step" if report["cycles"] else "instructions per step"
+        found.append((what, cycles(report), "at most, over all steps run"))
+    if memory:
+        found += [("flash", size(memory["flash_bytes"]), "code and constants"),
+                  ("RAM", size(memory["ram_bytes"]), "static state"),
+                  ("stack", size(memory["stack_bytes"]), "deepest seen")]
+    return found
+
+
+def _traces(report: Json, facts: Facts) -> Section | None:
+    check = facts.verification
+    if check is None:
+        return None
+    rows = [row for row in (0, 1, 2) if row < check.reference.y.shape[0]][: 2 if facts.policy.outputs > 1 else 3]
+    figures = [_trace(check, facts, row, output) for output in range(min(facts.policy.outputs, SHOWN_OUTPUTS))
+               for row in rows]
+    return Section("Float and deployed", (*figures, _over_time(check, facts)))
+
+
+def _trace(check: Verification, facts: Facts, row: int, output: int) -> Figure:
+    steps = slice(0, SHOWN_STEPS)
+    name = (facts.policy.output_names or tuple(f"y{i}" for i in range(facts.policy.outputs)))[output]
+    title = f"{name}, sequence {row}"
+    curves = [plots.Line("float64", check.reference.y[row, steps, output], "ref"),
+              plots.Line(check.deployed, check.deployed_trace.y[row, steps, output], "dep")]
+    reset = check.setting.data.reset
+    marks = [] if reset is None else [int(t) for t in np.nonzero(reset[row, :len(curves[0].values)])[0]]
+    legend = (("ref", "policy in float64"), ("dep", f"deployed ({check.deployed})"), ("mark", "reset"))
+    return Figure(title, Markup(plots.lines(curves, title, marks=marks)), "", legend if marks else legend[:2])
+
+
+def _over_time(check: Verification, facts: Facts) -> Figure:
+    over = check.error.over_time / (check.error.output_range or 1.0)
+    allowed = plots.Line("allowed", np.full(len(over), facts.tolerance), "limit")
+    return Figure(
+        "Error over time", Markup(plots.decades([plots.Line("error", over, "err"), allowed], "error over time")),
+        "Largest error of all sequences at each step after the start, as a fraction of the output range.",
+        (("err", "largest error"), ("limit", "allowed")),
+    )
+
+
+def _neurons(report: Json, facts: Facts) -> Section | None:
+    figures = (_errors(facts.verification), _ranges(report["proof"]))
+    return Section("Neurons", tuple(figure for figure in figures if figure is not None))
+
+
+def _errors(check: Verification | None) -> Figure | None:
+    if check is None or not check.error.neurons:
+        return None
+    rows = sorted(check.error.neurons, key=lambda n: -n[1])[:SHOWN_NEURONS]
+    neurons = [plots.Bar(name, worst, rmse) for name, worst, rmse in rows]
+    return Figure(
+        "Error per neuron", Markup(plots.bars(neurons, "error per neuron")),
+        f"State of each neuron against the float64 policy{_first_of(len(rows), len(check.error.neurons))}.",
+        (("bar", "largest"), ("bar-inner", "root mean square")),
+    )
+
+
+def _first_of(shown: int, total: int) -> str:
+    return "" if shown == total else f"; the {shown} worst of {total}"
+
+
+def _ranges(proof: Json | None) -> Figure | None:
+    if proof is None:
+        return None
+    rows = [plots.Span(b["neuron"], (b["lo"], b["hi"]),
+                       None if b["observed_lo"] is None else (b["observed_lo"], b["observed_hi"]))
+            for b in proof["box"] if b["lo"] is not None and b["hi"] is not None][:SHOWN_NEURONS]
+    if not rows:
+        return None
+    claim = PROVED if proof["no_overflow"] else "The ranges are assumed, not proved."
+    return Figure("Range of each state", Markup(plots.spans(rows, "state ranges")), claim,
+                  (("span", "proved"), ("span-inner", "observed")))
+
+
+def _cost(report: Json, facts: Facts) -> Section | None:
+    memory = _memory(report, facts)
+    return Section("Cost", (*_cycles(report, facts), *((memory,) if memory else ())))
+
+
+def _cycles(report: Json, facts: Facts) -> tuple[Figure, ...]:
+    run = device_run(facts.verification)
+    if run is None or run.cycles is None:
+        return ()
+    counts = run.cycles
+    bounds = not np.array_equal(counts.lower, counts.upper)
+    legend = (("hist", "upper bound"), ("hist-low", "lower bound")) if bounds else ()
+    figures = [Figure("Cycles per step", Markup(plots.histogram(counts.lower, counts.upper, "cycles per step")),
+                      f"{len(counts.upper):,} steps on the simulated {report['target']['core']}.", legend)]
+    for title, profile in (("By function", counts.per_function), ("By neuron", counts.per_neuron)):
+        top = sorted(profile.items(), key=lambda item: -item[1])[:SHOWN_NEURONS]
+        if top:
+            rows = [plots.Bar(name, value) for name, value in top]
+            figures.append(Figure(title, Markup(plots.bars(rows, f"cycles {title.lower()}")), "Mean cycles per step."))
+    return tuple(figures)
+
+
+def _memory(report: Json, facts: Facts) -> Figure | None:
+    memory, can = report["memory"], facts.target.capabilities
+    if memory is None or not (can.flash_bytes and can.ram_bytes):
+        return None
+    rows = [("flash", memory["flash_bytes"], can.flash_bytes), ("RAM", memory["ram_bytes"], can.ram_bytes),
+            ("stack", memory["stack_bytes"], can.ram_bytes)]
+    known = [plots.Bar(f"{name}, {size(used)}", used / has, note=f"{100 * used / has:.2g} %")
+             for name, used, has in rows if used is not None and has]
+    caption = ", ".join(f"{name} {size(has)}" for name, _, has in rows[:2] if has)
+    return Figure("Memory", Markup(plots.bars(known, "memory", 1.0)), f"Share of what the core has: {caption}.")
+
+
+def _wiring(report: Json, facts: Facts) -> Section | None:
+    wired = [layer for layer in facts.policy.layers if isinstance(layer, Ltc)]
+    figures = []
+    for layer in wired:
+        names = facts.policy.input_names if layer is facts.policy.layers[0] else ()
+        missing = left_out(layer)
+        caption = ("Thicker and darker is a larger weight; hover for the numbers."
+                   + (f" The {missing} weakest synapses are left out." if missing else ""))
+        legend = (("exc", "excitatory (erev > 0)"), ("inh", "inhibitory"))
+        figures.append(Figure(f"{layer.neurons} neurons, {len(layer.recurrent)} synapses, {len(layer.sensory)} sensory "
+                              "synapses", Markup(wiring(layer, names)), caption, legend, True))
+    return Section("Wiring", tuple(figures))
+
+
+SECTIONS: tuple[Callable[[Json, Facts], Section | None], ...] = (_traces, _neurons, _cost, _wiring)

@@ -1,0 +1,133 @@
+"""The wiring as a picture: inputs, inter, command and motor neurons in columns, synapses coloured by polarity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+
+from ncpc.ir.policy import ROLES, Ltc, Policy, Synapses
+from ncpc.report.plots import c, svg
+
+WIDTH, STEP, RADIUS, TOP = 960.0, 34.0, 9.0, 34.0
+MOST_EDGES = 2500
+STYLE = """<style>
+.edge{fill:none;stroke-linecap:round}.exc{stroke:#2a78c6}.inh{stroke:#d1582f}.node{stroke:#fff;stroke-width:1.5}
+.sensory{fill:#7a8794}.inter{fill:#3f9e8f}.command{fill:#8a63c9}.motor{fill:#c9962a}
+.node-name,.column{font:11px system-ui,sans-serif;fill:#48525c}.column{font-weight:600;text-anchor:middle}
+</style>"""
+"""For the picture on its own; the report's page has its own colours."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A place in the picture."""
+
+    x: float
+    y: float
+    column: int
+    role: str
+    name: str
+
+
+def wiring_svg(policy: Policy) -> str | None:
+    """The picture of the first wired layer as a file of its own, or None where there is none."""
+    layer = next((layer for layer in policy.layers if isinstance(layer, Ltc)), None)
+    if layer is None:
+        return None
+    names = policy.input_names if len(policy.input_names) == layer.inputs else ()
+    drawn = wiring(layer, names)
+    return drawn.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1).replace(">", f">{STYLE}", 1) + "\n"
+
+
+def wiring(layer: Ltc, input_names: Sequence[str] = ()) -> str:
+    """One layer: nodes in columns by role, every synapse a curve as strong as its weight."""
+    names = list(input_names) or [f"u{i}" for i in range(layer.inputs)]
+    columns = [("sensory", "inputs", [(i, name) for i, name in enumerate(names)])]
+    for role in ROLES:
+        members = [(i, layer.names[i]) for i, r in enumerate(layer.roles) if r == role]
+        if members:
+            columns.append((role, role, members))
+    tall = max(len(members) for _, _, members in columns)
+    step = min(STEP, 900.0 / tall)
+    height = TOP + tall * step + 16
+    left = 40.0 + 6.2 * max(len(name) for name in names)
+    inputs, neurons = _place(columns, step, height, left)
+    edges = _edges(layer.sensory, inputs, neurons, step) + _edges(layer.recurrent, neurons, neurons, step)
+    kept = sorted(edges, key=lambda e: -e[0])[:MOST_EDGES]
+    parts = [text for _, text in reversed(kept)]
+    parts += [_node(node, step) for node in (*inputs.values(), *neurons.values())]
+    parts += [f'<text class="column" x="{c(_column_x(i, len(columns), left))}" y="16">{title} ({len(members)})</text>'
+              for i, (_, title, members) in enumerate(columns)]
+    return svg(parts, height, f"wiring: {layer.neurons} neurons, {len(edges)} synapses", WIDTH)
+
+
+def left_out(layer: Ltc) -> int:
+    """How many of the weakest synapses the picture leaves out."""
+    return max(0, len(layer.sensory) + len(layer.recurrent) - MOST_EDGES)
+
+
+def _column_x(index: int, count: int, left: float) -> float:
+    return left + index * (WIDTH - 90.0 - left) / max(1, count - 1)
+
+
+def _place(
+    columns: list[tuple[str, str, list[tuple[int, str]]]], step: float, height: float, left: float
+) -> tuple[dict[int, Node], dict[int, Node]]:
+    """Nodes of the inputs and of the neurons by index, each column centred."""
+    inputs: dict[int, Node] = {}
+    neurons: dict[int, Node] = {}
+    for column, (role, title, members) in enumerate(columns):
+        top = TOP + (height - 16 - TOP - len(members) * step) / 2 + step / 2
+        for row, (index, name) in enumerate(members):
+            node = Node(_column_x(column, len(columns), left), top + row * step, column, role, name)
+            (inputs if title == "inputs" else neurons)[index] = node
+    return inputs, neurons
+
+
+def _edges(synapses: Synapses, pre: dict[int, Node], post: dict[int, Node], step: float) -> list[tuple[float, str]]:
+    """(weight, path) of every synapse."""
+    strongest = float(np.max(synapses.w, initial=0.0)) or 1.0
+    found = []
+    for i in range(len(synapses)):
+        a, b = pre[int(synapses.pre[i])], post[int(synapses.post[i])]
+        share = float(synapses.w[i]) / strongest
+        kind = "exc" if synapses.erev[i] > 0 else "inh"
+        title = (f"{a.name} → {b.name}: w {synapses.w[i]:.3g}, sigma {synapses.sigma[i]:.3g}, "
+                 f"mu {synapses.mu[i]:.3g}, erev {synapses.erev[i]:.3g}")
+        found.append((share, f'<path class="edge {kind}" d="{_curve(a, b, min(RADIUS, step * 0.38))}" '
+                             f'stroke-width="{c(0.6 + 1.8 * share)}" opacity="{c(0.18 + 0.62 * share)}">'
+                             f"<title>{escape(title)}</title></path>"))
+    return found
+
+
+def _curve(a: Node, b: Node, radius: float) -> str:
+    """Forward to the next columns as an S, inside a column as a bow to its right, to itself as a loop, back below."""
+    if a is b:
+        x, y = a.x + radius * 0.7, a.y - radius * 0.7
+        return f"M{c(x)} {c(y)}c{c(14)} {c(-12)} {c(16)} {c(14)} {c(2)} {c(10)}"
+    if a.column == b.column:
+        bow = 24 + 0.28 * abs(b.y - a.y)
+        return (f"M{c(a.x + radius)} {c(a.y)}C{c(a.x + radius + bow)} {c(a.y)} {c(b.x + radius + bow)} {c(b.y)} "
+                f"{c(b.x + radius)} {c(b.y)}")
+    forward = 1 if b.column > a.column else -1
+    x1, x2 = a.x + forward * radius, b.x - forward * radius
+    bend = 0.45 * (x2 - x1)
+    return f"M{c(x1)} {c(a.y)}C{c(x1 + bend)} {c(a.y)} {c(x2 - bend)} {c(b.y)} {c(x2)} {c(b.y)}"
+
+
+def _node(node: Node, step: float) -> str:
+    radius = min(RADIUS, step * 0.38)
+    shape = (f'<rect class="node sensory" x="{c(node.x - radius)}" y="{c(node.y - radius)}" width="{c(2 * radius)}" '
+             f'height="{c(2 * radius)}" rx="2"/>' if node.role == "sensory" and node.column == 0
+             else f'<circle class="node {node.role}" cx="{c(node.x)}" cy="{c(node.y)}" r="{c(radius)}"/>')
+    if step < 11:
+        return shape
+    first = node.column == 0
+    x, anchor = (node.x - radius - 6, "end") if first else (node.x, "middle")
+    y = node.y + 4 if first else node.y - radius - 4
+    size = "" if step > 24 or first else ' style="font-size:8px"'
+    return (f'{shape}<text class="node-name" x="{c(x)}" y="{c(y)}" text-anchor="{anchor}"{size}>{escape(node.name)}'
+            "</text>")

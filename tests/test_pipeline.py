@@ -1,0 +1,212 @@
+"""The compiler end to end, with a target that needs no tools: verdicts, exit codes, reports, folders."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+
+from ncpc import builds
+from ncpc.cli import run
+from ncpc.errors import ProofFailed
+from ncpc.frontend.container import write_policy
+from ncpc.ir.policy import DtRange
+from ncpc.job import Request
+from ncpc.pipeline import Outcome, compile_policy
+from ncpc.reopen import verify_build
+from ncpc.report.record import SCHEMA_FILE
+from ncpc.targets import registry
+from ncpc.verify.search import search
+from tests.interpreter import Interpreter
+from tests.nets import random_policy
+
+VALIDATOR = jsonschema.Draft202012Validator(json.loads(SCHEMA_FILE.read_text()))
+
+
+@pytest.fixture
+def policy_file(tmp_path: Path) -> Path:
+    path = tmp_path / "toy.safetensors"
+    write_policy(dataclasses.replace(random_policy(4), name="toy"), path)
+    return path
+
+
+class Stage:
+    """Compiles with an Interpreter under the name ``interpreter``; the search is short unless a test is about it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, policy: Path) -> None:
+        self.patch, self.out, self.policy = monkeypatch, tmp_path / "build", policy
+        self.use(Interpreter())
+        monkeypatch.setattr("ncpc.verify.verdict.search", partial(search, generations=2, population=16))
+
+    def use(self, target: Interpreter) -> None:
+        self.patch.setattr(registry, "load", lambda name: target)
+        self.patch.setattr(registry, "names", lambda: ("interpreter",))
+
+    def compile(self, target: Interpreter, **request: Any) -> Outcome:
+        self.use(target)
+        return compile_policy(self.policy, self.out, Request("interpreter", **{"quant": "float32", **request}))
+
+
+@pytest.fixture
+def stage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, policy_file: Path) -> Stage:
+    return Stage(monkeypatch, tmp_path, policy_file)
+
+
+@pytest.mark.parametrize("quant", ["float32", "int16", "int8"])
+def test_a_faithful_build_holds_and_its_report_is_valid(stage: Stage, quant: str) -> None:
+    outcome = stage.compile(Interpreter(), quant=quant)
+    VALIDATOR.validate(outcome.report)
+    assert outcome.exit_code == 0, outcome.report["verdict"]
+    assert outcome.holds
+    assert 0 < outcome.report["error"]["max_range"] <= outcome.report["verdict"]["tolerance"]
+    assert outcome.report["error"]["steps"] >= 2000
+    assert [link["mismatches"] for link in outcome.report["links"]] == [0, 0]
+    assert outcome.report["cycles"]["upper"]["max"] == outcome.report["cycles"]["lower"]["max"] + 7
+    assert json.loads((stage.out / builds.REPORT).read_text()) == outcome.report
+    assert sorted(p.name for p in stage.out.iterdir()) == [
+        "artifact.json", "policy.safetensors", "report.html", "report.json", "timing.json", "trace.json", "vectors.npz"]
+
+
+def test_integer_reports_state_the_proved_box_around_the_observed_range(stage: Stage) -> None:
+    proof = stage.compile(Interpreter(), quant="int16").report["proof"]
+    assert proof["no_overflow"]
+    assert len(proof["box"]) == 8
+    for row in proof["box"]:
+        assert row["lo"] <= row["observed_lo"] <= row["observed_hi"] <= row["hi"]
+        assert row["observed_lo"] < row["observed_hi"]
+
+
+def test_the_same_inputs_give_the_same_bytes(stage: Stage) -> None:
+    def contents() -> dict[str, bytes]:
+        stage.compile(Interpreter(), quant="int16")
+        return {p.name: p.read_bytes() for p in stage.out.iterdir() if p.name != builds.TIMING}
+    assert contents() == contents()
+
+
+def first_output(outcome: Outcome) -> dict[str, Any]:
+    return dict(outcome.report["links"][0]["first_divergent"])
+
+
+def test_a_table_entry_off_by_one_is_found_and_placed(stage: Stage) -> None:
+    outcome = stage.compile(Interpreter(faults={"bump": {"sigmoid_table": 256}}), quant="int16")
+    assert outcome.exit_code == 1
+    assert not outcome.holds
+    assert outcome.report["links"][0]["mismatches"] > 0
+    assert first_output(outcome)["neuron"].startswith("n")
+    assert "program and here differ" in outcome.report["verdict"]["reasons"][0]
+    VALIDATOR.validate(outcome.report)
+
+
+def test_a_forgotten_reset_is_placed_at_the_reset(stage: Stage) -> None:
+    first = first_output(stage.compile(Interpreter(faults={"late": True})))
+    assert first["context"] == "0 steps after a reset"
+
+
+def test_a_missing_number_does_not_hold(stage: Stage) -> None:
+    outcome = stage.compile(Interpreter(faults={"nan": True}))
+    assert outcome.exit_code == 1
+    VALIDATOR.validate(outcome.report)
+
+
+def test_an_error_past_the_tolerance_does_not_hold(stage: Stage) -> None:
+    outcome = stage.compile(Interpreter(), quant="int16", tolerance=1e-9)
+    assert outcome.exit_code == 1
+    assert "of the output range" in outcome.report["verdict"]["reasons"][0]
+
+
+def test_the_search_counts_only_when_strict(stage: Stage) -> None:
+    stage.patch.setattr("ncpc.verify.verdict.search", partial(search, generations=6))
+    loose = stage.compile(Interpreter(), quant="int16")
+    error, worst = (loose.report["error"][k] for k in ("max_range", "search"))
+    limit = (error + worst["max_range"]) / 2
+    if worst["max_range"] <= error:
+        pytest.fail("the search finds nothing worse than random sequences do")
+    assert stage.compile(Interpreter(), quant="int16", tolerance=limit).exit_code == 0
+    strict = stage.compile(Interpreter(), quant="int16", tolerance=limit, strict=True)
+    assert strict.exit_code == 1
+    assert "the search found" in strict.report["verdict"]["reasons"][0]
+
+
+def test_a_missing_device_is_said_and_the_rest_is_verified(stage: Stage) -> None:
+    outcome = stage.compile(Interpreter(absent=("there",)))
+    assert outcome.exit_code == 3
+    assert [link["holds"] for link in outcome.report["links"]] == [True, False]
+    assert outcome.report["verdict"]["not_run"] == ["there: there needs an abacus: buy one"]
+    assert (stage.out / builds.REPORT).exists()
+    VALIDATOR.validate(outcome.report)
+
+
+def test_what_does_not_fit_the_core_is_kept_and_does_not_hold(stage: Stage) -> None:
+    outcome = stage.compile(Interpreter(flash=70_000))
+    assert outcome.exit_code == 1
+    assert outcome.report["verdict"]["reasons"] == ["needs 70,000 bytes of flash, interpreter has 65,536"]
+
+
+def test_a_proof_that_does_not_close_leaves_a_report(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ProofFailed("neuron n3: no box")
+    monkeypatch.setattr("ncpc.pipeline.lower_for", fail)
+    outcome = stage.compile(Interpreter(), quant="int16")
+    assert outcome.exit_code == 1
+    assert outcome.report["verdict"]["reasons"] == ["neuron n3: no box"]
+    assert sorted(p.name for p in stage.out.iterdir()) == ["policy.safetensors", "report.html", "report.json",
+                                                           "timing.json"]
+    VALIDATOR.validate(outcome.report)
+
+
+def test_verify_on_other_data(stage: Stage, tmp_path: Path) -> None:
+    stage.compile(Interpreter(), quant="int16")
+    x = np.random.default_rng(0).uniform(-1.5, 1.5, (2, 80, 3))
+    again = verify_build(stage.out, {"x": x})
+    assert again.exit_code == 0, again.report["verdict"]
+    assert again.report["error"]["steps"] == 160
+    assert "steps saturated" in again.report["error"]["data"]
+    VALIDATOR.validate(again.report)
+
+
+def test_verify_takes_its_own_vectors(stage: Stage) -> None:
+    stage.compile(Interpreter(), quant="int16")
+    again = verify_build(stage.out, stage.out / builds.VECTORS)
+    assert again.exit_code == 0
+    np.testing.assert_array_equal(np.load(stage.out / builds.VECTORS)["y"], again.verification.deployed_trace.y)
+
+
+def test_verify_runs_the_artifact_and_notices_that_it_changed(stage: Stage) -> None:
+    stage.compile(Interpreter(), quant="int16")
+    (stage.out / "artifact.json").write_text('{"bump": {"sigmoid_table": 250}}')
+    again = verify_build(stage.out)
+    assert again.exit_code == 1
+    assert any("artifact.json is not the file" in r for r in again.report["verdict"]["reasons"])
+    assert any("differ" in r for r in again.report["verdict"]["reasons"])
+
+
+def test_irregular_dt_is_part_of_the_data(stage: Stage, tmp_path: Path) -> None:
+    write_policy(random_policy(5, DtRange(0.1, 10.0, 1.0)), stage.policy)
+    outcome = stage.compile(Interpreter(), quant="int16")
+    assert outcome.report["target"]["dt"] == "runtime"
+    assert outcome.exit_code == 0, outcome.report["verdict"]
+    dt = np.load(stage.out / builds.VECTORS)["dt"]
+    assert dt.min() == pytest.approx(0.1)
+    assert dt.max() == pytest.approx(10)
+    assert stage.compile(Interpreter(), dt="fixed").report["target"]["dt"] == "fixed"
+    assert np.ptp(np.load(stage.out / builds.VECTORS)["dt"]) == 0
+
+
+def test_an_earlier_build_is_replaced_and_nothing_else(stage: Stage, tmp_path: Path) -> None:
+    stage.compile(Interpreter())
+    stage.compile(Interpreter())
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["build", "toy.safetensors"]
+
+
+def test_several_targets_get_a_folder_each(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    stage.patch.setattr(registry, "load", lambda name: Interpreter(name=name))
+    code = run(["compile", str(stage.policy), "--target", "one,two", "-o", str(stage.out), "--quant", "float32"])
+    assert code == 0
+    assert sorted(p.name for p in stage.out.iterdir()) == ["one", "two"]
+    assert capsys.readouterr().out.count("holds") == 2
