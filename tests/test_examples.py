@@ -163,7 +163,7 @@ def test_cartpole_training_record_is_of_the_scripts_own_settings(cartpole_traini
 
 def test_cartpole_training_runs_and_repeats_itself(cartpole_training: Any, tmp_path: Path) -> None:
     train = cartpole_training
-    settings = train.Settings(rounds=2, episodes=6, steps=48, updates=3, batch=8)
+    settings = train.Settings(rounds=2, episodes=6, steps=48, updates=3, batch=8, trials=4)
     first, second = (train.train(settings)[0] for _ in range(2))
     changed = train.make_model(settings)
     for a, b in zip(first.parameters(), second.parameters(), strict=True):
@@ -173,7 +173,7 @@ def test_cartpole_training_runs_and_repeats_itself(cartpole_training: Any, tmp_p
 
 def test_cartpole_training_writes_a_container_and_a_record(cartpole_training: Any, tmp_path: Path) -> None:
     train = cartpole_training
-    settings = train.Settings(rounds=1, episodes=4, steps=24, updates=1, batch=4)
+    settings = train.Settings(rounds=1, episodes=4, steps=24, updates=1, batch=4, trials=4)
     model, history = train.train(settings)
     train.keep(model, settings, history, tmp_path / "quick.safetensors")
     assert ncpc.load(tmp_path / "quick.safetensors").input_names == plant.INPUT_NAMES

@@ -53,6 +53,7 @@ class Settings:
     batch: int = 96
     updates: int = 80
     learning_rate: float = 1e-2
+    trials: int = 100  # carts on which each round's return is measured
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,7 +197,7 @@ def train(settings: Settings) -> tuple[LTC, list[dict[str, float]]]:
         parts = [*parts[-3:], cut(run, settings.window)]
         error = learn(model, optimizer, merge(parts), settings, rng)
         decay.step()
-        got = returns(model, seed=1000 + number, episodes=100)
+        got = returns(model, seed=1000 + number, episodes=settings.trials)
         history.append(dict(round=number + 1, expert_share=round(share, 3), rms_error=round(error, 4),
                             mean_return=float(got.mean()), least_return=float(got.min())))
         print("round {round:2.0f}  expert {expert_share:4.2f}  rms {rms_error:.4f}  "
@@ -222,7 +223,7 @@ def keep(model: LTC, settings: Settings, history: list[dict[str, float]], output
     """Write the container and, beside it, the figures of its training."""
     ncpc.save(model, output, calibration=calibration(model, seed=2), input_range=INPUT_RANGE, name="cartpole",
               input_names=plant.INPUT_NAMES, output_names=["push"], sample_hz=1 / plant.PERIOD)
-    final = returns(model, seed=1, episodes=400)
+    final = returns(model, seed=1, episodes=4 * settings.trials)
     record = {"settings": asdict(settings), "rounds": history, "evaluation": {
         "episodes": len(final), "length_scale": plant.LENGTH_SCALE, "force_scale": plant.FORCE_SCALE,
         "mean_return": float(final.mean()), "least_return": float(final.min())}}
