@@ -6,24 +6,47 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from ncpc.ir.program import Program
 from ncpc.ir.types import Float32, Index
 from ncpc.passes.elements import singular
-from ncpc.targets.c.numbers import CType, literal
+from ncpc.targets.c.numbers import CType, holding, literal
 from ncpc.targets.c.statements import INDENT, Writer
-from ncpc.targets.c.tables import Column, Table
+from ncpc.targets.c.tables import Column, Lut, Table
 
 WIDTH = 118
 
 
 def constants(writer: Writer) -> Iterator[str]:
     """The text of each table and array; gives them their C names."""
+    for lut in writer.tables.luts:
+        yield _lut(writer, lut)
     for table in writer.tables.tables:
         yield _table(writer, table)
     for column in writer.tables.arrays:
         yield _array(writer, column)
+
+
+def _lut(writer: Writer, lut: Lut) -> str:
+    """Entries as value and step to the next, and the function that interpolates."""
+    names, n, k = writer.names, len(lut.data) - 1, lut.k
+    type_, array = names.fresh(f"{lut.key}_entry_t"), names[lut.key]
+    function = names[lut.function] = names.fresh(f"{lut.key}_at")
+    value, step = lut.data[:-1], np.diff(lut.data)
+    value_type, step_type = (holding(int(a.min()), int(a.max())) for a in (value, step))
+    cells = [f"{{{a}, {b}}}," for a, b in zip(value, step, strict=True)]
+    lines = [INDENT + " ".join(cells[i : i + 8]) for i in range(0, n, 8)]
+    return "\n".join([
+        "typedef struct {", f"{INDENT}{value_type.name} value;", f"{INDENT}{step_type.name} step; /* to the next value */",
+        f"}} {type_};", "", f"static const {type_} {array}[{n}] = {{", *lines, "};", "",
+        f"/* {lut.key} at t, in units of 2^-{k} entries, interpolated between entries; beyond its ends the end value. */",
+        f"static int32_t {function}(int32_t t)", "{",
+        f"{INDENT}const int32_t inside = t < 0 ? 0 : (t > {(n << k) - 1} ? {(n << k) - 1} : t);",
+        f"{INDENT}const {type_} *entry = &{array}[inside >> {k}];",
+        f"{INDENT}return entry->value + ((entry->step * (inside & {(1 << k) - 1}) + {1 << k >> 1}) >> {k});", "}",
+    ])
 
 
 def _table(writer: Writer, table: Table) -> str:

@@ -97,7 +97,7 @@ def _k(attrs: Mapping[str, Attr]) -> int:
 
 def _asr(args: list[Expr], attrs: Mapping[str, Attr]) -> Expr:
     a, k = wide(args[0]), _k(attrs)
-    return a if k == 0 else Expr(f"{a.within(SUM)} >> {k}", INT32, SHIFT, a.reads)
+    return a if k == 0 else Expr(f"{a.within(UNARY)} >> {k}", INT32, SHIFT, a.reads)
 
 
 def _shr(args: list[Expr], attrs: Mapping[str, Attr]) -> Expr:
@@ -141,7 +141,6 @@ _OPS: dict[str, Callable[[list[Expr], Mapping[str, Attr]], Expr]] = {
     "shl": _shl,
     "mulshr": _with_k("mulshr"),
     "scale": _with_k("scale"),
-    "lut": _with_k("lut"),
     "norm": _of_unsigned("norm"),
     "recip": _of_unsigned("recip"),
 }

@@ -100,9 +100,13 @@ class Names:
         """``key`` is called ``name``, a name that is taken already: a parameter."""
         self._given[key] = name
 
+    def __setitem__(self, key: str, name: str) -> None:
+        self._given[key] = name
+
     def __getitem__(self, key: str) -> str:
         if key not in self._given:
-            self._given[key] = self.fresh(key)
+            kind, _, name = key.rpartition(":")
+            self._given[key] = self.fresh(f"{name}_{kind}" if kind else name)
         return self._given[key]
 
     def fresh(self, wanted: str) -> str:

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ncpc.ir.loops import Assign, At, For, Lit, Nest, Node, Operand, Pair, Ref, Times, assigns
-from ncpc.targets.c.expressions import SHIFT, Expr, apply, cast
+from ncpc.targets.c.expressions import SHIFT, Expr, apply, call, cast
 from ncpc.targets.c.names import Names
-from ncpc.targets.c.numbers import CType, literal, scalar, stored
+from ncpc.targets.c.numbers import INT32, CType, literal, scalar, stored
 from ncpc.targets.c.tables import Tables, count_key
 
 INDENT = "    "
@@ -68,6 +68,8 @@ class Writer:
         return self.read(operand, ctype)
 
     def read(self, ref: Ref, ctype: CType) -> Expr:
+        if ref.whole:
+            return Expr(ref.name, ctype)
         if ref.name in self.inlined:
             return self.inlined[ref.name]
         if ref.name in self.tables.numbers:
@@ -144,7 +146,7 @@ def _assign(writer: Writer, node: Assign, indent: str, inline: bool, dead: bool)
         yield from _settle(writer, node.out.name, indent)
         yield f"{indent}{writer.element(node.out)} += {args[0].text};"
         return
-    value = apply(node.kind, args, node.attrs)
+    value = _value(writer, node, args)
     if inline and len(value.text) <= INLINE:
         writer.inlined[node.out.name] = value
         return
@@ -152,6 +154,13 @@ def _assign(writer: Writer, node: Assign, indent: str, inline: bool, dead: bool)
     yield from _store(writer, node, value, indent, dead)
     if node.attrs.get("flag"):
         yield from _flag(writer, node, value if dead else None, args[0], indent)
+
+
+def _value(writer: Writer, node: Assign, args: list[Expr]) -> Expr:
+    if node.kind != "lut" or not isinstance(node.args[1], Ref):
+        return apply(node.kind, args, node.attrs)
+    key = f"lut:{node.args[1].name}:{node.attrs['k']}"
+    return call(writer.names[key], args[:1], INT32)
 
 
 def _store(writer: Writer, node: Assign, value: Expr, indent: str, dead: bool) -> Iterator[str]:
@@ -201,7 +210,7 @@ def _for(writer: Writer, node: For, indent: str, said: str | None) -> Iterator[s
             yield indent + _cursor(writer, segment)
         yield f"{indent}for (int {var} = 0; {var} < {size}; {var}++) {{"
     else:
-        yield indent + _segment_head(writer, node)
+        yield from (indent + line for line in _segment_head(writer, node))
     yield from statements(writer, node.body, indent + INDENT, said)
     yield f"{indent}}}"
 
@@ -235,13 +244,15 @@ def _reads_deep(node: Node) -> Iterator[Ref]:
     yield from (a.out for a in assigns(node.body if not isinstance(node, Assign) else ()))
 
 
-def _segment_head(writer: Writer, node: For) -> str:
-    var = writer.names[node.var]
+def _segment_head(writer: Writer, node: For) -> Iterator[str]:
+    var, end = writer.names[node.var], writer.names[f"end:{node.var}"]
     count = writer.constant_at(count_key(str(node.segment)), str(node.of))
     if var in writer.pointers:
         table = writer.names[f"struct:{node.axis.name}"]
-        return f"for (const {table} *end = {var} + {count}; {var} != end; {var}++) {{"
-    return f"for (const int end = {var} + {count}; {var} != end; {var}++) {{"
+        yield f"const {table} *const {end} = {var} + {count};"
+    else:
+        yield f"const int {end} = {var} + {count};"
+    yield f"for (; {var} != {end}; {var}++) {{"
 
 
 def _times(body: Sequence[Node]) -> Iterator[Times]:

@@ -150,10 +150,6 @@ static int32_t mulshr(int32_t a, int32_t b, int k)
     return (int32_t)(((int64_t)a * b + ((int64_t)1 << (k - 1))) >> k);
 }
 """,
-    "lut": """
-/* A table at t with linear interpolation over the low k bits of t; beyond the table its end value. */
-static int32_t lut(int32_t t, const int32_t *table, int k);
-""",
     "norm": """
 /* e with 2^30 <= a * 2^e < 2^31, for 1 <= a < 2^31. */
 static int norm(uint32_t a)
@@ -173,10 +169,8 @@ static int norm(uint32_t a)
 
 
 def _seeds() -> str:
-    rows = fixed.recip_table().reshape(-1, 12) if fixed.recip_table().size % 12 == 0 else None
     numbers = [str(v) for v in fixed.recip_table()]
-    lines = rows or [numbers[i : i + 12] for i in range(0, len(numbers), 12)]
-    text = "\n".join("    " + ", ".join(str(v) for v in line) + "," for line in lines)
+    text = "\n".join("    " + ", ".join(numbers[i : i + 16]) + "," for i in range(0, len(numbers), 16))
     return f"""
 /* Reciprocals: entry i is 2^31 over the middle of [2^15 + i*2^8, 2^15 + (i+1)*2^8). */
 static const uint16_t recip_seed[{len(numbers)}] = {{

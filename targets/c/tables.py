@@ -42,11 +42,26 @@ class Table:
 
 
 @dataclass(frozen=True, eq=False)
+class Lut:
+    """A function by table: ``data`` (n + 1,), interpolated over the low ``k`` bits of its argument."""
+
+    key: str
+    k: int
+    data: NDArray[Any]
+
+    @property
+    def function(self) -> str:
+        """The key of the C function that reads it."""
+        return f"lut:{self.key}:{self.k}"
+
+
+@dataclass(frozen=True, eq=False)
 class Tables:
-    """How each constant is stored: in the struct of an axis, as an array of its own, or as a literal."""
+    """How each constant is stored: in the struct of an axis, as an array, as a function by table, or as a literal."""
 
     tables: tuple[Table, ...]
     arrays: tuple[Column, ...]
+    luts: tuple[Lut, ...]
     numbers: Mapping[str, float]
 
     def table_of(self, key: str) -> Table | None:
@@ -71,7 +86,16 @@ def tables_of(nest: Nest) -> Tables:
         if len(keys) > 1
     ]
     numbers = {n: float(data) for n, (value, data) in nest.program.constants.items() if not value.axes}
-    return Tables(tuple(tables), tuple(_column(k, nest.program) for k in [*whole, *single]), numbers)
+    return Tables(tuple(tables), tuple(_column(k, nest.program) for k in [*whole, *single]), _luts(nest), numbers)
+
+
+def _luts(nest: Nest) -> tuple[Lut, ...]:
+    found = {}
+    for node in assigns(nest.body):
+        if node.kind == "lut" and isinstance(node.args[1], Ref):
+            key, k = node.args[1].name, int(node.attrs["k"] or 0)
+            found[key, k] = Lut(key, k, nest.program.constants[key][1])
+    return tuple(found.values())
 
 
 def count_key(post: str) -> str:
@@ -98,7 +122,7 @@ def _ref_uses(ref: Ref, axes: Mapping[str, str], program: Program) -> Iterator[t
     for at in ref.at:
         if at.via:
             yield axes[at.var], at.via
-    if ref.name not in program.constants or not (ref.at or ref.whole):
+    if ref.name not in program.constants or not ref.at:
         return
     plain = len(ref.at) == 1 and not ref.at[0].via and not ref.at[0].offset
     yield (axes[ref.at[0].var] if plain else None), ref.name
