@@ -6,8 +6,10 @@ from functools import cache
 
 import numpy as np
 
-from ncpc.sim.plan import CallPlan, Interface, SimResult
-from ncpc.sim.run import simulate
+from ncpc.sim.emulator import call, open_device
+from ncpc.sim.plan import Interface, SimResult
+from ncpc.sim.profile import run_sequences
+from ncpc.sim.run import result_of
 from ncpc.targets.c.cores import load_core
 from ncpc.targets.c.toolchain import build_elf
 
@@ -43,8 +45,6 @@ def cases(core: str, bodies: tuple[str, ...]) -> bytes:
 
 def charge(elf: bytes, core: str, function: str) -> tuple[int, int, int]:
     """Instructions, lower and upper cycles of one call, in this process, without the return."""
-    from ncpc.sim.emulator import call, open_device
-
     device = open_device(elf, load_core(core), PLAIN, "c")
     done = call(device, function, (device.instance, device.x, device.y))
     assert done.fault is None
@@ -64,8 +64,9 @@ def inputs(*steps: tuple[int, int]) -> np.ndarray:
 
 
 def run(core: str, elf: bytes, x: np.ndarray | None = None, interface: Interface = PLAIN, hook: str = "c") -> SimResult:
-    """One sequence on ``elf``."""
-    return simulate(elf, load_core(core), CallPlan(interface, inputs((0, 0)) if x is None else x), hook)
+    """One sequence on ``elf``, in this process."""
+    device = open_device(elf, load_core(core), interface, hook)
+    return result_of(run_sequences(device, {"x": inputs((0, 0)) if x is None else x}))
 
 
 NETWORK = """
@@ -86,7 +87,7 @@ int step(net_t *s, const int16_t x[], int16_t y[]) {
   int32_t next[6];
   for (int unfold = 0; unfold < 3; unfold++) {
     for (int i = 0; i < 6; i++) {
-      int32_t num = x[0], den = 200;
+      int32_t num = x[0] * 8 * (i + 1), den = 200;
       const synapse_t *p = synapses[i];
       __asm__ volatile("neuron_%=:" ::: "memory");
       for (int k = 0; k < 4; k++, p++) {
@@ -96,14 +97,14 @@ int step(net_t *s, const int16_t x[], int16_t y[]) {
         num += (p->w * p->erev >> 8) * (z + 2048) >> 6;
         den += p->w * (z + 2048) >> 6;
       }
-      next[i] = num / den;
+      next[i] = num / (den >> 7);
       __asm__ volatile("neuron_end_%=:" ::: "memory");
     }
     for (int i = 0; i < 6; i++) { s->v[i] = next[i]; }
   }
   s->steps++;
   y[0] = (int16_t)s->v[0];
-  y[1] = (int16_t)s->v[5];
+  y[1] = (int16_t)s->v[1];
   return s->v[0] < 0 ? 1 : 0;
 }
 """
@@ -129,14 +130,14 @@ def network_in_python(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     for sample in x:
         for _ in range(3):
             following = []
-            for pre in others:
-                num, den = int(sample), 200
+            for i, pre in enumerate(others):
+                num, den = int(sample) * 8 * (i + 1), 200
                 for k, (w, sigma, mu, erev) in zip(pre, values, strict=True):
                     z = min(2047, max(-2048, sigma * (v[k] - mu) >> 4)) + 2048
                     num += (w * erev >> 8) * z >> 6
                     den += w * z >> 6
-                following.append(abs(num) // abs(den) * (1 if (num < 0) == (den < 0) else -1))
+                following.append(abs(num) // (den >> 7) * (-1 if num < 0 else 1))
             v = following
-        ys.append((v[0], v[5]))
+        ys.append((v[0], v[1]))
         states.append(list(v))
     return np.array(ys), np.array(states)

@@ -39,7 +39,8 @@ class Account:
 
     ``machine`` is the shared record; ``functions`` are sorted by address; ``owner`` maps a block to its function's
     index (-1: none); ``labels`` are (address, opens a neuron) pairs and ``placed`` how many records they take;
-    ``register_id`` turns a register's number into the emulator's; ``error`` keeps an exception raised in a callback.
+    ``register_id`` turns a register's number into the emulator's; ``error`` keeps an exception raised in a callback;
+    ``undecodable`` says that the run met an instruction that the disassembler does not know.
     """
 
     image: Image
@@ -54,6 +55,7 @@ class Account:
     functions: tuple[Symbol, ...]
     owner: list[int] = field(default_factory=list)
     placed: int = 0
+    undecodable: bool = False
     register_id: Callable[[int], int] = int
     error: BaseException | None = None
     keep: list[Any] = field(default_factory=list)
@@ -136,7 +138,8 @@ def _decode_block(account: Account, address: int, size: int) -> int:
     block = [i for i in run if i.address < address + size]
     following = next((i for i in run if i.address == address + size), None)
     if not block or block[-1].address + block[-1].size != address + size:
-        raise BadInput(f"code at 0x{address:08x} cannot be decoded: it holds an instruction unknown here")
+        account.undecodable = True
+        return -1
     cost = account.model.cost(block, following)
     _arm(account, cost.corrections)
     labels = _place_labels(account, [i.address for i in block], cost)

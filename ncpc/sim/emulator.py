@@ -28,6 +28,8 @@ PAINT = 0xA5
 SYSTEM_CONTROL = 0xE000E000
 CALL_LIMIT = 2_000_000_000
 """Most instructions of one call: a program that does not return is stopped there."""
+PREFETCH_ABORT = 3
+"""The emulator's number of the trap that an Arm core takes when it is to execute where its memory map forbids it."""
 STACK_GUARD = 16
 """Painted bytes that must survive at the low end of the stack."""
 
@@ -198,7 +200,8 @@ def _on_fault(engine: Any, access: int, address: int, size: int, value: int, dev
 
 
 def _on_trap(engine: Any, number: int, device: Device) -> None:
-    device.pending = device.pending or {"kind": "exception", "address": number, "size": 0}
+    fetch = device.core.arch == "arm" and number == PREFETCH_ABORT
+    device.pending = device.pending or {"kind": "fetch" if fetch else "exception", "address": 0, "size": 0}
     engine.emu_stop()
 
 
@@ -252,7 +255,8 @@ def call(device: Device, function: str, arguments: tuple[int, ...]) -> Call:
     try:
         engine.emu_start(device.image.address(function) | thumb, exit_address(arch))
     except uc.UcError as error:
-        device.pending = device.pending or {"kind": "invalid", "address": 0, "size": 0, "note": str(error)}
+        kind = "invalid" if error.errno == uc.UC_ERR_INSN_INVALID else "exception"
+        device.pending = device.pending or {"kind": kind, "address": 0, "size": 0}
     pc = int(engine.reg_read(ids["pc"]))
     device.hook.finish(machine)
     fault = _fault(device, pc)
@@ -264,12 +268,17 @@ def _fault(device: Device, pc: int) -> dict[str, Any] | None:
     if device.account.error is not None:
         raise device.account.error
     found = device.pending
+    if device.account.undecodable:
+        device.account.undecodable = False
+        found = {"kind": "invalid", "address": pc, "size": 0}
     if device.account.machine.timed_out:
         found = {"kind": "timeout", "address": pc, "size": 0}
     if not found and bool((device.memory[_guard(device)] != PAINT).any()):
         found = {"kind": "stack", "address": device.stack_floor, "size": STACK_GUARD}
     if not found:
         return None
+    if found["kind"] == "fetch":
+        found = {**found, "address": pc}
     return {**found, "pc": pc, "function": function_name(device.account, pc)}
 
 

@@ -54,7 +54,7 @@ class SimSession:
         optional = {"dt": plan.dt, "reset": plan.reset}
         arrays = {"x": plan.x, **{name: a for name, a in optional.items() if a is not None}}
         self._started = True
-        return _result(self._ask(Message({"command": "run"}, arrays)))
+        return result_of(self._ask(Message({"command": "run"}, arrays)))
 
     def reset(self) -> None:
         """Init on a fresh instance the first time, reset from then on. Raises NcpcError if the program faults."""
@@ -138,7 +138,8 @@ def _check(plan: CallPlan, interface: Interface) -> None:
             raise BadInput(f"{name} is {array.dtype}{array.shape}: the plan needs {dtype.__name__}{plan.x.shape[:2]}")
 
 
-def _result(answer: Message) -> SimResult:
+def result_of(answer: Message) -> SimResult:
+    """The worker's answer to a run as a SimResult."""
     head, arrays = answer.head, answer.arrays
     other = head["neurons_other"]
     return SimResult(

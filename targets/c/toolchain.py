@@ -25,6 +25,7 @@ FREESTANDING = (
     "-std=c99",
     "-ffreestanding",
     "-ffp-contract=off",
+    "-fomit-frame-pointer",
     "-ffunction-sections",
     "-fdata-sections",
     "-fno-unwind-tables",
