@@ -38,10 +38,11 @@ def _lut(writer: Writer, lut: Lut) -> str:
     value_type, step_type = (holding(int(a.min()), int(a.max())) for a in (value, step))
     cells = [f"{{{a}, {b}}}," for a, b in zip(value, step, strict=True)]
     lines = [INDENT + " ".join(cells[i : i + 8]) for i in range(0, n, 8)]
+    step_field = f"{INDENT}{step_type.name} step; /* to the next value */"
     return "\n".join([
-        "typedef struct {", f"{INDENT}{value_type.name} value;", f"{INDENT}{step_type.name} step; /* to the next value */",
-        f"}} {type_};", "", f"static const {type_} {array}[{n}] = {{", *lines, "};", "",
-        f"/* {lut.key} at t, in units of 2^-{k} entries, interpolated between entries; beyond its ends the end value. */",
+        "typedef struct {", f"{INDENT}{value_type.name} value;", step_field, f"}} {type_};", "",
+        f"static const {type_} {array}[{n}] = {{", *lines, "};", "",
+        f"/* {lut.key} at t, interpolated over the low {k} bits of t; beyond the table's ends the end value. */",
         f"static int32_t {function}(int32_t t)", "{",
         f"{INDENT}const int32_t inside = t < 0 ? 0 : (t > {(n << k) - 1} ? {(n << k) - 1} : t);",
         f"{INDENT}const {type_} *entry = &{array}[inside >> {k}];",
@@ -59,10 +60,10 @@ def _table(writer: Writer, table: Table) -> str:
     fields = [f"{INDENT}{c.ctype.name} {names[c.key]};{_meaning(writer, c)}" for c in table.columns]
     rows = [[literal(_item(c, i), c.ctype) for c in table.columns] for i in range(table.size)]
     widths = [max(len(row[j]) for row in rows) for j in range(len(table.columns))]
-    labels = _labels(writer.nest.program, table.axis, table.size)
+    named = labels(writer.nest.program, table.axis, table.size)
     lines = [
         f"{INDENT}{{{', '.join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))}}},{label}"
-        for row, label in zip(rows, labels, strict=True)
+        for row, label in zip(rows, named, strict=True)
     ]
     struct = "\n".join(["typedef struct {", *fields, f"}} {names[f'struct:{table.axis}']};"])
     head = f"static const {names[f'struct:{table.axis}']} {names[f'table:{table.axis}']}[{table.size}] = {{"
@@ -88,7 +89,7 @@ def _item(column: Column, i: int) -> Any:
     return column.data[i]
 
 
-def _labels(program: Program, axis: str, size: int) -> list[str]:
+def labels(program: Program, axis: str, size: int) -> list[str]:
     """A comment per element: a neuron's name, a synapse's two ends."""
     if axis in program.labels:
         return [f" /* {name} */" for name in program.labels[axis]]

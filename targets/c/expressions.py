@@ -43,9 +43,9 @@ def cast(e: Expr, ctype: CType) -> Expr:
 
 def apply(kind: str, args: list[Expr], attrs: Mapping[str, Attr]) -> Expr:
     """The expression for an op."""
-    if kind not in _OPS:
-        raise Unsupported(f"C target: op '{kind}' has no C form; supported: {', '.join(sorted(_OPS))}")
-    return _OPS[kind](args, attrs)
+    if kind not in OPS:
+        raise Unsupported(f"C target: op '{kind}' has no C form; supported: {', '.join(sorted(OPS))}")
+    return OPS[kind](args, attrs)
 
 
 def call(function: str, args: list[Expr], ctype: CType) -> Expr:
@@ -119,7 +119,7 @@ def _of_unsigned(name: str) -> Callable[[list[Expr], Mapping[str, Attr]], Expr]:
     return lambda args, attrs: call(name, [cast(args[0], UINT32), *args[1:]], INT32)
 
 
-_OPS: dict[str, Callable[[list[Expr], Mapping[str, Attr]], Expr]] = {
+OPS: dict[str, Callable[[list[Expr], Mapping[str, Attr]], Expr]] = {
     "add": _infix("+", SUM),
     "sub": _infix("-", SUM),
     "mul": _infix("*", PRODUCT),

@@ -13,7 +13,7 @@ from ncpc.targets.c.data import constants
 from ncpc.targets.c.interface import Interface
 from ncpc.targets.c.names import Names
 from ncpc.targets.c.numbers import scalar, stored
-from ncpc.targets.c.statements import INDENT, Writer, statements
+from ncpc.targets.c.statements import INDENT, Writer, profiled, statements
 from ncpc.targets.c.support import support
 from ncpc.targets.c.tables import tables_of
 from ncpc.targets.c.vectors import Vectors
@@ -23,14 +23,34 @@ FUNCTIONS = ("step", "init", "reset", "save", "restore", "self_test")
 
 def source(nest: Nest, face: Interface, vectors: Vectors) -> str:
     """The text of NAME.c."""
-    names = _names(nest, face)
-    writer = Writer(nest, tables_of(nest), names, face.macro)
+    writer = _writer(nest, face)
     data = list(constants(writer))
     step = "\n".join(_step(writer, face))
     test = self_test(face, vectors.x, vectors.dt, vectors.y, vectors.states)
     body = "\n\n".join([*data, step, *functions(face), test])
     helpers = support(re.findall(r"\b\w+(?=\()", body))
-    return "\n\n".join([_head(nest.program, face), _sizes(nest, names), *helpers, body]) + "\n"
+    mark = [_profile_label(face)] if writer.marked else []
+    return "\n\n".join([_head(nest.program, face), *mark, _sizes(nest, writer.names), *helpers, body]) + "\n"
+
+
+def written(nest: Nest, face: Interface) -> Writer:
+    """The writer of NAME.c after its constants have got their names."""
+    writer = _writer(nest, face)
+    list(constants(writer))
+    return writer
+
+
+def _writer(nest: Nest, face: Interface) -> Writer:
+    return Writer(nest, tables_of(nest), _names(nest, face), face.macro, profiled(nest))
+
+
+def _profile_label(face: Interface) -> str:
+    return f"""/* Labels for a profile of cycles per neuron; they cost nothing. */
+#ifdef {face.macro}_PROFILE
+#define PROFILE_LABEL(name) __asm__ volatile(#name "_%=:")
+#else
+#define PROFILE_LABEL(name) (void)0
+#endif"""
 
 
 def _names(nest: Nest, face: Interface) -> Names:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from ncpc.ir.loops import Assign, At, For, Lit, Nest, Node, Operand, Pair, Ref, Times, assigns
+from ncpc.ir.loops import Assign, At, For, Lit, Nest, Node, Operand, Pair, Ref, Times, assigns, loops
 from ncpc.targets.c.expressions import SHIFT, Expr, apply, call, cast
 from ncpc.targets.c.names import Names
 from ncpc.targets.c.numbers import INT32, CType, literal, scalar, stored
@@ -21,6 +21,16 @@ INLINE = 64
 """Longest expression that is put into another."""
 
 
+NEURON_LABEL, NEURON_END = "ncpc_neuron", "ncpc_neuron_end"
+"""Labels before and behind one neuron's update, in builds for a profile."""
+
+
+def profiled(nest: Nest) -> For | None:
+    """The loop whose passes a profile tells apart: the first one in a repeat that sums over synapses."""
+    repeated = (loop for times in _times(nest.body) for loop in loops(times.body))
+    return next((loop for loop in repeated if any(isinstance(n, For) and n.segment for n in loop.body)), None)
+
+
 @dataclass
 class Writer:
     """What rendering needs to know: names, tables, where buffers lie; ``inlined`` is filled as text is written."""
@@ -29,6 +39,7 @@ class Writer:
     tables: Tables
     names: Names
     macro: str
+    marked: For | None = None
     inlined: dict[str, Expr] = field(default_factory=dict)
     pointers: set[str] = field(default_factory=set)
 
@@ -211,7 +222,12 @@ def _for(writer: Writer, node: For, indent: str, said: str | None) -> Iterator[s
         yield f"{indent}for (int {var} = 0; {var} < {size}; {var}++) {{"
     else:
         yield from (indent + line for line in _segment_head(writer, node))
+    marked = node is writer.marked
+    if marked:
+        yield f"{indent}{INDENT}PROFILE_LABEL({NEURON_LABEL});"
     yield from statements(writer, node.body, indent + INDENT, said)
+    if marked:
+        yield f"{indent}{INDENT}PROFILE_LABEL({NEURON_END});"
     yield f"{indent}}}"
 
 

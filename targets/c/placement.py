@@ -1,0 +1,88 @@
+"""trace.json: where each neuron and synapse ended up, from its name to symbol, address and bits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ncpc.ir.program import Program, values
+from ncpc.passes.fuse import fuse
+from ncpc.sim.elf import Image
+from ncpc.targets.c.data import labels
+from ncpc.targets.c.interface import Interface, interface_of, to_bytes
+from ncpc.targets.c.source import written
+from ncpc.targets.c.tables import Column, Table, Tables
+
+Json = dict[str, Any]
+
+
+def placement(program: Program, image: Image | None) -> Json:
+    """The tables of constants element by element, and the state struct; addresses where the program is linked."""
+    face = interface_of(program)
+    writer = written(fuse(program), face)
+    tables = [_table(writer.tables, table, writer.names, program, image) for table in writer.tables.tables]
+    return {"name": face.name, "state": _state(face, program), "tables": tables}
+
+
+def _state(face: Interface, program: Program) -> Json:
+    members = [
+        {"name": field.name, "offset": offset, "bytes": size, "type": str(state.inp.type),
+         "elements": list(program.labels.get(state.inp.axes[0].name, ())) if state.inp.axes else []}
+        for field, state, (offset, size) in zip(face.states, program.states, face.offsets(), strict=True)
+    ]
+    return {"struct": f"{face.name}_state_t", "bytes": face.struct_bytes(), "members": members}
+
+
+def _table(tables: Tables, table: Table, names: Any, program: Program, image: Image | None) -> Json:
+    symbol, fields = names[f"table:{table.axis}"], _fields(table, names, program)
+    stride = _stride(table)
+    address = next((s.address for s in image.symbols if s.name == symbol), None) if image else None
+    raw = _bytes(table, stride)
+    linked = _linked(image, address, raw.size) if image and address is not None else raw
+    elements = [
+        {"name": name.strip(" /*"), "offset": i * stride, "bits": linked[i * stride : (i + 1) * stride].tobytes().hex()}
+        for i, name in enumerate(labels(program, table.axis, table.size))
+    ]
+    return {"symbol": symbol, "axis": table.axis, "address": address, "stride": stride, "fields": fields,
+            "elements": elements}
+
+
+def _offsets(table: Table) -> list[int]:
+    offsets, at = [], 0
+    for column in table.columns:
+        offsets.append(at)
+        at += column.ctype.bytes
+    return offsets
+
+
+def _stride(table: Table) -> int:
+    end = sum(c.ctype.bytes for c in table.columns)
+    return end + -end % table.columns[0].ctype.bytes
+
+
+def _fields(table: Table, names: Any, program: Program) -> list[Json]:
+    types = values(program)
+    return [
+        {"name": names[c.key], "constant": c.key, "offset": offset, "bytes": c.ctype.bytes,
+         "type": str(types[c.key].type) if c.key in types else c.ctype.name}
+        for c, offset in zip(table.columns, _offsets(table), strict=True)
+    ]
+
+
+def _bytes(table: Table, stride: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    rows = np.zeros((table.size, stride), np.uint8)
+    for column, offset in zip(table.columns, _offsets(table), strict=True):
+        rows[:, offset : offset + column.ctype.bytes] = _column_bytes(column)
+    return rows.reshape(-1)
+
+
+def _column_bytes(column: Column) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    return to_bytes(column.data[:, None], column.ctype)
+
+
+def _linked(image: Image, address: int, size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """What the linked program holds there."""
+    segment = next(s for s in image.segments if s.address <= address < s.address + len(s.data))
+    start = address - segment.address
+    return np.frombuffer(segment.data[start : start + size], np.uint8)
