@@ -37,7 +37,7 @@ class CompileOptions:
     """The options every target shares. ``extra`` holds the target's own, as declared in ``Target.options``.
 
     ``cc`` is ``zig`` or the path of a C compiler. ``dt`` ``fixed`` compiles the nominal timespan in, ``runtime`` makes
-    it an input of every step. ``tolerance`` is what the build is asked to hold, a fraction of the output range: a target
+    it an input of every step. ``tolerance`` is what the build is to hold, a fraction of the output range: a target
     that can trade size for accuracy sizes itself by it.
     """
 

@@ -20,6 +20,8 @@ BUILTIN: dict[str, str] = {
     "cortex-m4": "ncpc.targets.c",
     "rv32imc-ibex": "ncpc.targets.c",
     "onnx": "ncpc.targets.onnx",
+    "tflite": "ncpc.targets.tflite",
+    "nir": "ncpc.targets.nir",
 }
 
 GROUP = "ncpc.targets"

@@ -48,11 +48,11 @@ def graph(net: Spikes) -> Any:
     nir = library()
     nodes = {
         INPUT: nir.Input(input_type={"input": np.array([net.weight.shape[1]])}),
-        SENSE: nir.Affine(weight=_single(np.ldexp(net.weight.astype(float), net.x_frac - SCALE_BITS)), bias=_bias(net)),
+        SENSE: nir.Affine(weight=_scaled(net.weight, net.interface.x_frac - SCALE_BITS), bias=_bias(net)),
         UNITS: lif(nir, net.units),
-        DECODE: nir.Linear(weight=_single(net.decode)),
-        ENCODE: nir.Linear(weight=_single(np.ldexp(net.encode.astype(float), -SCALE_BITS))),
-        READOUT: nir.Linear(weight=_single(np.ldexp(net.readout.astype(float), -net.y_frac[:, None]))),
+        DECODE: nir.Linear(weight=_scaled(net.decode, 0)),
+        ENCODE: nir.Linear(weight=_scaled(net.encode, -SCALE_BITS)),
+        READOUT: nir.Linear(weight=_scaled(net.readout, -net.interface.y_frac[:, None])),
         OUTPUT: nir.Output(output_type={"output": np.array([net.readout.shape[0]])}),
     }
     return nir.NIRGraph(nodes, list(EDGES))
@@ -68,10 +68,15 @@ def _bias(net: Spikes) -> NDArray[np.float32]:
     return _single(1.0 + np.ldexp(net.bias + 0.5, -SCALE_BITS))
 
 
-def _single(x: NDArray[Any]) -> NDArray[np.float32]:
+def _scaled(integers: NDArray[np.int64], exponent: NDArray[np.int64] | int) -> NDArray[np.float32]:
+    """``integers * 2**exponent``."""
+    return _single(np.ldexp(integers.astype(np.float64), exponent))
+
+
+def _single(x: NDArray[np.float64]) -> NDArray[np.float32]:
     """As float32; every weight fits exactly, or the lowering is wrong."""
-    single = np.asarray(x, np.float32)
-    assert np.array_equal(single.astype(np.float64), np.asarray(x, np.float64))
+    single = x.astype(np.float32)
+    assert np.array_equal(single.astype(np.float64), x)
     return single
 
 

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from ncpc.ir.policy import Policy, Synapses
 from ncpc.targets.nir.front import ACTIVATIONS, Cell, logistic
 from ncpc.targets.nir.levels import Code, Number, placed_codes, uniform_codes
-from ncpc.targets.nir.spikes import Spikes
+from ncpc.targets.nir.spikes import Interface, Spikes
 from ncpc.targets.nir.study import Study
 
 F64 = NDArray[np.float64]
@@ -141,17 +141,15 @@ def _assemble(known: Study, codes: tuple[Code, ...], grids: list[Sensed], scales
     policy, cell, layout, sensed = known.policy, known.cell, _layout(codes), len(grids)
     weight, bias = _inputs(codes[:sensed], grids, layout)
     readout, y_frac = _readout(cell, codes[sensed:], sensed, layout)
-    cells = np.zeros((len(codes), layout.units), np.int64)
-    for k, code in enumerate(codes):
-        cells[k, layout.slices[k]] = np.where(code.below, -1, 1)
-    return Spikes(
-        name=policy.name, unfolds=cell.ltc.unfolds, weight=weight, bias=bias,
-        decode=_decode(cell, codes, sensed, scales, layout),
-        encode=_encode(codes[sensed:], sensed, known.den * scales.den, layout),
-        readout=readout, x_frac=fracs, y_frac=y_frac, x_range=policy.input_range, cells=cells,
-        resting=np.array([code.resting_cell for code in codes], np.int64), sensed=sensed,
+    face = Interface(
+        name=policy.name, unfolds=cell.ltc.unfolds, x_frac=fracs, y_frac=y_frac, x_range=policy.input_range,
+        sensed=sensed, starts=np.array([*(s.start for s in layout.slices), layout.ring.start], np.int64),
+        below=np.array([code.resting_cell for code in codes], np.int64),
         centres=tuple(code.centres for code in codes), labels=_labels(policy, cell),
     )
+    decode = _decode(cell, codes, sensed, scales, layout)
+    encode = _encode(codes[sensed:], sensed, known.den * scales.den, layout)
+    return Spikes(face, weight, bias, decode, encode, readout)
 
 
 def _labels(policy: Policy, cell: Cell) -> tuple[str, ...]:

@@ -14,89 +14,126 @@ from numpy.typing import NDArray
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+NOT_ON_GRID = np.iinfo(np.int64).min
+"""Raw output of a runtime whose number is no multiple of the output's grid: never equal to a predicted one."""
 
 
 @dataclass(frozen=True, eq=False)
-class Spikes:
-    """A threshold network. U units (inputs' codes, neurons' codes, the ring of phases), C channels between.
+class Interface:
+    """How to talk to the network and what its units mean.
 
-    ``weight`` (U, inputs), ``bias`` (U,), ``decode`` (C, U), ``encode`` (U, C), ``readout`` (outputs, U): integers.
-    A physical input is ``raw * 2**-x_frac``, an output ``raw * 2**-y_frac``. ``cells`` (numbers, U) sums the spikes of
-    one number's units, -1 for levels below rest, so that ``cells @ s + resting`` is the cell it is in; the first
-    ``sensed`` numbers are inputs, the rest neurons. ``centres[k]`` is what the cells of number k stand for.
+    A physical input is ``raw * 2**-x_frac`` (inputs,), within ``x_range`` (inputs, 2), an output ``raw * 2**-y_frac``.
+    Numbers are coded one after the other, the first ``sensed`` of them inputs, the rest neurons, the ring behind:
+    number k has units ``starts[k]`` to ``starts[k+1]``, the first ``below[k]`` of which fire when it is *less* than
+    their level; it is in cell ``below[k] + (others firing) - (those firing)``, which stands for ``centres[k][cell]``.
     """
 
     name: str
     unfolds: int
-    weight: I64
-    bias: I64
-    decode: I64
-    encode: I64
-    readout: I64
     x_frac: I64
     y_frac: I64
     x_range: F64
-    cells: I64
-    resting: I64
     sensed: int
+    starts: I64
+    below: I64
     centres: tuple[F64, ...]
     labels: tuple[str, ...]
-
-    @property
-    def units(self) -> int:
-        return int(self.bias.shape[0])
 
     def ticks(self, steps: int) -> int:
         """Ticks that ``steps`` steps take, the last reading included."""
         return steps * self.unfolds + 1
 
+    def quantized(self, x: F64) -> tuple[I64, Bools, Bools]:
+        """Physical inputs (..., inputs) as raw integers, ``floor(x*2^frac + 1/2)``, saturated to the declared range,
+        NaN as 0 within it; where (...,) any channel was saturated, and where any was NaN.
+        """
+        lo, hi = np.floor(np.ldexp(self.x_range.T, self.x_frac) + 0.5)
+        raw = np.floor(np.ldexp(np.nan_to_num(x, nan=0.0), self.x_frac) + 0.5)
+        outside = (raw < lo) | (raw > hi)
+        saturated, nan = np.asarray(outside.any(axis=-1)), np.asarray(np.isnan(x).any(axis=-1))
+        return np.clip(raw, lo, hi).astype(np.int64), saturated, nan
+
+    def physical_x(self, raw: I64) -> F64:
+        """Raw inputs (..., inputs) in physical units, exact in float32."""
+        return np.asarray(np.ldexp(raw.astype(np.float64), -self.x_frac))
+
+    def physical_y(self, raw: I64) -> F64:
+        """Raw outputs (..., outputs) in physical units."""
+        return np.asarray(np.ldexp(raw.astype(np.float64), -self.y_frac))
+
+    def raw_y(self, y: NDArray[np.float32]) -> I64:
+        """Physical outputs (..., outputs) as raw integers; NOT_ON_GRID where they are none."""
+        scaled = np.ldexp(y.astype(np.float64), self.y_frac)
+        exact = scaled == np.floor(scaled)
+        return np.where(exact, np.where(exact, scaled, 0.0).astype(np.int64), NOT_ON_GRID)
+
+    def cells(self, spikes: Bools) -> I64:
+        """The cell of every neuron, (..., neurons), from spikes (..., U)."""
+        return np.stack([self._cell(spikes, k) for k in range(self.sensed, len(self.below))], axis=-1)
+
+    def _cell(self, spikes: Bools, k: int) -> I64:
+        start, stop = int(self.starts[k]), int(self.starts[k + 1])
+        middle = start + int(self.below[k])
+        return np.asarray(self.below[k] - spikes[..., start:middle].sum(-1) + spikes[..., middle:stop].sum(-1))
+
+    def states(self, cells: I64) -> F64:
+        """What the cells (..., neurons) stand for."""
+        columns = [centres[cells[..., i]] for i, centres in enumerate(self.centres[self.sensed :])]
+        return np.stack(columns, axis=-1)
+
+    def unit(self, index: int) -> str:
+        """A unit in words."""
+        if index >= self.starts[-1]:
+            return f"phase {index - int(self.starts[-1])}"
+        k = int(np.searchsorted(self.starts, index, side="right")) - 1
+        return f"{self.labels[k]}, level {index - int(self.starts[k])}"
+
+
+@dataclass(frozen=True, eq=False)
+class Spikes:
+    """A threshold network of U units with C channels between them, in integers.
+
+    ``weight`` (U, inputs), ``bias`` (U,), ``decode`` (C, U), ``encode`` (U, C), ``readout`` (outputs, U).
+    """
+
+    interface: Interface
+    weight: I64
+    bias: I64
+    decode: I64
+    encode: I64
+    readout: I64
+
+    @property
+    def units(self) -> int:
+        return int(self.bias.shape[0])
+
 
 @dataclass(frozen=True, eq=False)
 class SpikeRun:
-    """``s`` (T, B, U) bool or None, every tick; ``y`` (steps, B, outputs) raw; ``cells`` (steps, B, neurons);
-    ``rate``: mean spikes per step and sequence.
+    """``y`` (B, steps, outputs) raw; ``cells`` (B, steps, neurons), both after each step; ``spikes`` (T, B, U) of every
+    tick where they were kept; ``rate``: mean spikes per step and sequence.
     """
 
     y: I64
     cells: I64
     rate: float
-    s: NDArray[np.bool_] | None = None
-
-
-def quantized(net: Spikes, x: F64) -> tuple[I64, NDArray[np.bool_]]:
-    """Physical inputs (..., inputs) as raw integers, ``floor(x*2^frac + 1/2)``, NaN as 0, saturated to the declared
-    range; and where (...,) any channel was saturated.
-    """
-    lo, hi = (np.floor(np.ldexp(net.x_range[:, k], net.x_frac) + 0.5) for k in (0, 1))
-    raw = np.floor(np.ldexp(np.nan_to_num(x, nan=0.0), net.x_frac) + 0.5)
-    outside = ~((raw >= lo) & (raw <= hi)) | np.isnan(x)
-    return np.clip(raw, lo, hi).astype(np.int64), np.asarray(outside.any(axis=-1))
+    spikes: Bools | None = None
 
 
 def predict(net: Spikes, x: I64, keep: bool = False) -> SpikeRun:
     """Run raw inputs ``x`` (B, steps, inputs) from silence; float64 matrix products hold these integers exactly."""
+    face, steps = net.interface, x.shape[1]
     decode, encode = net.decode.T.astype(np.float64), net.encode.T.astype(np.float64)
     drive = x.astype(np.float64) @ net.weight.T.astype(np.float64) + net.bias
     s, ys, cells, kept, total = np.zeros((x.shape[0], net.units)), [], [], [], 0.0
-    for tick in range(net.ticks(x.shape[1])):
-        present = drive[:, min(tick // net.unfolds, x.shape[1] - 1)]
-        s = (present + (s @ decode) @ encode >= 0.0).astype(np.float64)
+    for tick in range(face.ticks(steps)):
+        s = (drive[:, min(tick // face.unfolds, steps - 1)] + (s @ decode) @ encode >= 0.0).astype(np.float64)
         total += float(s.sum())
-        if keep:
-            kept.append(s > 0.0)
-        if tick and tick % net.unfolds == 0:
+        kept += [s > 0.0] if keep else []
+        if tick and tick % face.unfolds == 0:
             ys.append(s @ net.readout.T)
-            cells.append(s @ net.cells[net.sensed :].T + net.resting[net.sensed :])
-    y, cell = np.stack(ys).astype(np.int64), np.stack(cells).astype(np.int64)
-    return SpikeRun(y, cell, total / (x.shape[0] * x.shape[1]), np.stack(kept) if keep else None)
-
-
-def physical_y(net: Spikes, raw: I64) -> F64:
-    """Raw outputs (..., outputs) in physical units."""
-    return np.asarray(np.ldexp(raw.astype(np.float64), -net.y_frac))
-
-
-def states(net: Spikes, cells: I64) -> F64:
-    """What the cells (..., neurons) stand for."""
-    columns = [centres[cells[..., i]] for i, centres in enumerate(net.centres[net.sensed :])]
-    return np.stack(columns, axis=-1)
+            cells.append(face.cells(s > 0.0))
+    y = np.stack(ys, axis=1).astype(np.int64)
+    return SpikeRun(y, np.stack(cells, axis=1), total / (x.shape[0] * steps), np.stack(kept) if keep else None)
