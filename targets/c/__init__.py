@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from ncpc.targets.base import Target
+from ncpc.targets.c.target import CTarget
 
 
+# Below the import: loading the submodule ``target`` sets the package's attribute of that name.
 def target(name: str) -> Target:
     """The C target called ``name``: ``host``, ``c``, or a core of ``cores/``."""
-    from ncpc.targets.c.target import CTarget
-
     return CTarget(name)
