@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from ncpc.errors import BadInput, MissingTool
 from ncpc.sim.accounting import Account, function_name, open_account
+from ncpc.sim.core import Core
 from ncpc.sim.elf import Image, read_elf
 from ncpc.sim.hook import Hook, load_hook
 from ncpc.sim.layout import READ_REGISTER, STOP, FixHook, LabelHook
 from ncpc.sim.plan import Interface
 from ncpc.sim.timing import timing_model
-from ncpc.targets.c.cores import Core
 
 PAINT = 0xA5
 """Byte that the stack and everything the program should write is filled with beforehand."""

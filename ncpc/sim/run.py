@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 import ncpc
 from ncpc.errors import BadInput, MissingTool, NcpcError
+from ncpc.sim.core import Core
 from ncpc.sim.plan import CallPlan, Cost, Fault, Interface, SimResult, StepResult
 from ncpc.sim.wire import Message, pack, read_message, write_message
-from ncpc.targets.c.cores import Core
 
 
 def simulate(elf: bytes, core: Core, plan: CallPlan, hook: str = "auto") -> SimResult:

@@ -10,8 +10,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ncpc.sim.core import Core, Region
 from ncpc.sim.plan import Interface
-from ncpc.targets.c.cores import Core, Region
 
 Array = NDArray[Any]
 
