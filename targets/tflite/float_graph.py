@@ -156,6 +156,13 @@ def _convolve(g: FloatGraph, op: Op, source: str, weight: str) -> None:
         g.result("ADD", [total, g.operand(start)], op.out)
 
 
+def _mix(g: FloatGraph, op: Op) -> None:
+    """``a + t*(b - a)``."""
+    a, b, t = (g.operand(name) for name in op.args)
+    way = g.step("MUL", [t, g.step("SUB", [b, a], op.out, "span")], op.out, "way")
+    g.result("ADD", [a, way], op.out)
+
+
 def _clamp(g: FloatGraph, op: Op) -> None:
     low = g.step("MAXIMUM", [g.operand(op.args[0]), _limit(g, op, "lo")], op.out, "at_least")
     g.result("MINIMUM", [low, _limit(g, op, "hi")], op.out)
@@ -173,5 +180,6 @@ EMITTERS: dict[str, Callable[[FloatGraph, Op], None]] = {
     "min": _each("MINIMUM"), "max": _each("MAXIMUM"), "exp": _each("EXP"), "sigmoid": _each("LOGISTIC"),
     "tanh": _each("TANH"), "relu": _each("RELU"), "concat": _each("CONCATENATION", axis=3), "cast": _cast,
     "gather": _gather, "slice": _slice, "segment_sum": _segment_sum, "matmul": _matmul, "clamp": _clamp,
+    "mix": _mix,
 }
 """How each op is written; an op that is not here is refused by name."""

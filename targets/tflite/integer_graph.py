@@ -42,7 +42,8 @@ class Format:
         """The scale of a tensor whose elements stay within ``limits``."""
         lo, hi = min(float(limits[0].min()), 0.0), max(float(limits[1].max()), 0.0)
         if self.symmetric:
-            return Quant(_scale(_power_of_two(max(-lo, hi) / self.top)))
+            # The very end of the range may be one unit past the largest integer; it saturates there.
+            return Quant(_scale(_power_of_two(max(-lo, hi) / (self.top + 1))))
         step = np.float32(max(hi - lo, 1e-12) / (2 * self.top + 1))
         zero = round(-self.top - 1 - lo / float(step))
         return Quant(_scale(float(step)), max(-self.top - 1, min(zero, self.top)))

@@ -266,6 +266,17 @@ def _curve(r: Rewriter, op: Op, reach: float, limits: tuple[float, float]) -> Af
     return affine.of_atom(r.op(op.kind, op.out.name, z, limits=(limits[0] * ones, limits[1] * ones)))
 
 
+def _mix(r: Rewriter, op: Op) -> Affine:
+    """``a + t*(b - a)``, which lies between a and b."""
+    a, b = r.form(op.args[0]), r.form(op.args[1])
+    span = affine.add(b, affine.scale(a, np.array([-1.0]), a.axes), op.out.axes)
+    t, width = r.value(r.form(op.args[2]), f"{op.out.name}/t"), r.value(span, f"{op.out.name}/span")
+    way = r.op("mul", f"{op.out.name}/way", t, width, limits=_product(r.ranges[t.name], r.ranges[width.name]))
+    ends = [end for form in (a, b) for end in r.bounds(affine.widen(form, op.out.axes, _size(op.out)))]
+    limits = r.boxes.get(op.out.name) or (np.minimum.reduce(ends), np.maximum.reduce(ends))
+    return affine.of_atom(r.op("add", op.out.name, r.value(a, f"{op.out.name}/from"), way, limits=limits))
+
+
 def _relu(r: Rewriter, op: Op) -> Affine:
     return _limited(r, op, 0.0, None)
 
@@ -332,7 +343,7 @@ def _size(value: Value) -> int:
 RULES: dict[str, Callable[[Rewriter, Op], Affine]] = {
     "add": _add, "sub": _sub, "neg": _neg, "mul": _mul, "div": _div, "sigmoid": _sigmoid, "tanh": _tanh,
     "relu": _relu, "clamp": _clamp, "gather": _gather, "slice": _slice, "segment_sum": _segment_sum,
-    "matmul": _matmul, "concat": _concat, "cast": _cast,
+    "matmul": _matmul, "concat": _concat, "cast": _cast, "mix": _mix,
 }
 """How each op is rewritten; an op that is not here is refused by name."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,21 @@ class IntegerModel:
         """One step: the outputs by name."""
         env = self.trace(inputs)
         return {name: env[name] for name in self.graph.outputs}
+
+    def run(self, data: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Whole sequences, all rows at once; arrays as ``worker.drive`` takes and gives them."""
+        states = [name for name in self.graph.inputs if f"start_{name}" in data]
+        now = {name: data[f"start_{name}"] for name in states}
+        kept: dict[str, list[I64]] = {name: [] for name in self.graph.outputs}
+        for t in range(data["x"].shape[1]):
+            if "reset" in data:
+                rows = data["reset"][:, t][:, None]
+                now = {name: np.where(rows, data[f"reset_{name}"], now[name]) for name in states}
+            found = self.invoke({"x": data["x"][:, t], **now})
+            now = {name: found[f"{name}_out"] for name in states}
+            for name, values in kept.items():
+                values.append(found[name])
+        return {name: np.stack(values, axis=1) for name, values in kept.items()}
 
     def trace(self, inputs: Mapping[str, NDArray[np.signedinteger]]) -> dict[str, I64]:
         """One step: every tensor by name, (B, n) where it is no constant."""

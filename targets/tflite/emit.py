@@ -1,0 +1,87 @@
+"""From a lowered policy to its graph: the float one, or the integer one with the ranges its scales come from."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncpc.errors import Unsupported
+from ncpc.ir.policy import Policy
+from ncpc.ir.program import Program, State
+from ncpc.ir.sequences import Sequences
+from ncpc.ir.types import Fixed
+from ncpc.passes.fold import fix_dt
+from ncpc.semantics.run import run
+from ncpc.targets.base import CompileOptions, Lowered
+from ncpc.targets.tflite.float_graph import float_graph
+from ncpc.targets.tflite.graph import Graph
+from ncpc.targets.tflite.integer_graph import FORMATS, integer_graph
+from ncpc.targets.tflite.integer_program import Range, integer_program
+
+RESIDUAL = {"int16": 2.0**-17, "int8": 2.0**-9}
+"""How close Newton's iteration comes to a reciprocal before rounding: below half a unit of the activations."""
+MARGIN = 0.25
+"""By how much a state's range is widened where it was observed and not proved."""
+PROBE_STEPS, PROBE_SEQUENCES = 200, 8
+
+
+def file_name(lowered: Lowered) -> str:
+    """The file's name in the build folder."""
+    return f"{lowered.policy.name}.tflite"
+
+
+def graph(lowered: Lowered, options: CompileOptions) -> Graph:
+    """The graph of one step. Raises Unsupported for what the format, or both runtimes, cannot hold."""
+    dt = lowered.policy.dt.nominal if options.dt == "fixed" else None
+    real = lowered.real if dt is None else fix_dt(lowered.real, dt)
+    if lowered.scheme == "float32":
+        return float_graph(real, dt)
+    if real.dt is not None:
+        raise Unsupported(f"target tflite: {lowered.scheme} has no dt input, since integer kernels cannot divide by "
+                          "it; use --dt fixed or --quant float32")
+    made = integer_program(real, boxes(lowered, real), RESIDUAL[lowered.scheme])
+    return integer_graph(made, FORMATS[lowered.scheme], dt)
+
+
+def boxes(lowered: Lowered, real: Program) -> dict[str, Range]:
+    """The range of each state: the one proved for the typed program, else what calibration shows, widened."""
+    proved = [_box(state) for state in lowered.program.states] if lowered.proved else []
+    if proved and all(box is not None for box in proved):
+        return {state.inp.name: box for state, box in zip(real.states, proved, strict=True) if box is not None}
+    return observed(lowered.policy, real)
+
+
+def _box(state: State) -> Range | None:
+    if state.box is None:
+        return None
+    lsb = state.inp.type.lsb if isinstance(state.inp.type, Fixed) else 1.0
+    lo, hi = np.asarray(state.box, np.float64).T * lsb
+    return lo, hi
+
+
+def observed(policy: Policy, real: Program) -> dict[str, Range]:
+    """Each state's extremes over the calibration sequences, or sequences across the input range; widened by MARGIN."""
+    trace, start, found = run(real, _probe(policy)), 0, {}
+    for state in real.states:
+        size = state.inp.shape[0]
+        seen = np.concatenate([trace.state[..., start : start + size].reshape(-1, size), state.init[None]])
+        lo, hi = seen.min(axis=0), seen.max(axis=0)
+        found[state.inp.name], start = (lo - MARGIN * (hi - lo), hi + MARGIN * (hi - lo)), start + size
+    return found
+
+
+def _probe(policy: Policy) -> Sequences:
+    """Calibration data where the policy has some; also held extremes and noise across the declared range."""
+    rng = np.random.default_rng(0)
+    lo, hi = policy.input_range.T
+    shape = (PROBE_SEQUENCES, PROBE_STEPS, policy.inputs)
+    noise = rng.random(shape)
+    noise[::2] = np.repeat(rng.integers(0, 2, (PROBE_SEQUENCES // 2, PROBE_STEPS // 20, policy.inputs)), 20, axis=1)
+    x: NDArray[np.float64] = lo + (hi - lo) * noise
+    return Sequences(x) if policy.calibration is None else _with(policy.calibration, x)
+
+
+def _with(data: Sequences, x: NDArray[np.float64]) -> Sequences:
+    """Both batches at the shorter length."""
+    length = min(data.x.shape[1], x.shape[1])
+    return Sequences(np.concatenate([data.x[:, :length], x[:, :length]]))

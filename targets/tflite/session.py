@@ -1,0 +1,44 @@
+"""A .tflite file held open for closed loops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncpc.targets.tflite.reading import File
+
+Arrays = dict[str, NDArray[Any]]
+
+
+class TfliteSession:
+    """Steps with carried state; TFLite graphs raise no status bits."""
+
+    def __init__(self, invoke: Callable[[Arrays], Arrays], file: File, nominal_dt: float) -> None:
+        self._invoke, self._file, self._dt = invoke, file, nominal_dt
+        self._timed = any(edge.name == "dt" for edge in file.inputs)
+        self._state: Arrays = {}
+        self.reset()
+
+    @property
+    def status(self) -> int:
+        """Always 0."""
+        return 0
+
+    def reset(self) -> None:
+        """Back to the reset state."""
+        self._state = {edge.name: edge.encode(self._file.resets[edge.name])[None] for edge in self._file.states}
+
+    def step(self, x: NDArray[np.float64], dt: float | None = None) -> NDArray[np.float64]:
+        """``x`` (inputs,) physical -> (outputs,); ``dt`` None is the nominal timespan."""
+        feeds = {"x": self._file.edge("x").encode(np.asarray(x, np.float64))[None], **self._state}
+        if self._timed:
+            feeds["dt"] = np.array([self._dt if dt is None else dt], np.float32)
+        found = self._invoke(feeds)
+        self._state = {edge.name: found[f"{edge.name}_out"].copy() for edge in self._file.states}
+        return self._file.edge("y").decode(found["y"][0])
+
+    def close(self) -> None:
+        """Nothing to give back."""
