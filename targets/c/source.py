@@ -47,7 +47,7 @@ def _writer(nest: Nest, face: Interface) -> Writer:
 def _profile_label(face: Interface) -> str:
     return f"""/* Labels for a profile of cycles per neuron; they cost nothing. */
 #ifdef {face.macro}_PROFILE
-#define PROFILE_LABEL(name) __asm__ volatile(#name "_%=:")
+#define PROFILE_LABEL(name) __asm__ volatile(#name "_%=:" : :)
 #else
 #define PROFILE_LABEL(name) (void)0
 #endif"""
