@@ -60,8 +60,8 @@ def _fixed(container: Container, real: Program, options: CompileOptions) -> Lowe
     """Quantize with stored or calibrated formats, lower to integers, prove that nothing overflows."""
     policy, scheme = container.policy, options.quant
     held = dict(container.formats or {})
-    formats, quantized = _quantized(policy, real, options, held.get(scheme))
-    program = lower_fixed(policy, quantized)
+    formats, quantized = _quantized(policy, options, held.get(scheme))
+    program = fold_constants(lower_fixed(policy, quantized))
     proof = prove(program)
     lowered = Lowered(policy, real, program, scheme, _formats(program), proved=True)
     states = ", ".join(f"{s.inp.name} {s.inp.type}" for s in program.states)
@@ -69,11 +69,11 @@ def _fixed(container: Container, real: Program, options: CompileOptions) -> Lowe
     return Lowering(lowered, {**held, scheme: formats.as_json()}, _proof(proof), note)
 
 
-def _quantized(policy: Policy, real: Program, options: CompileOptions, held: Any) -> tuple[Formats, Any]:
+def _quantized(policy: Policy, options: CompileOptions, held: Any) -> tuple[Formats, Any]:
     if held is not None:
         formats = formats_from_json(held)
         return formats, quantize(policy, options.quant, options.dt, formats.dead_band, stored(formats))
-    stall = dead_band(policy, real, TOLERANCE[options.quant])
+    stall = dead_band(policy, TOLERANCE[options.quant])
     chosen: dict[str, dict[str, int]] = {}
     quantized = quantize(policy, options.quant, options.dt, stall, recorded(largest_fractions, chosen))
     return Formats(stall, chosen), quantized

@@ -8,8 +8,7 @@ from typing import Any
 
 from ncpc.errors import BadInput
 from ncpc.ir.policy import F64, Policy
-from ncpc.ir.program import Program
-from ncpc.quant.observe import observe
+from ncpc.quant.observe import output_range
 from ncpc.quant.policy import Scales
 
 STALL = 0.25
@@ -37,9 +36,9 @@ def formats_from_json(stored: Mapping[str, Any]) -> Formats:
         raise BadInput(f"stored formats: not readable ({error!r}); save the policy again") from None
 
 
-def dead_band(policy: Policy, real: Program, tolerance: float) -> float:
+def dead_band(policy: Policy, tolerance: float) -> float:
     """The stall that ``tolerance`` (a fraction of the output range) allows, in physical units."""
-    return STALL * tolerance * observe(policy, real).output_range
+    return STALL * tolerance * output_range(policy)
 
 
 def stored(formats: Formats) -> Scales:

@@ -2,37 +2,58 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import dataclasses
 
 import numpy as np
 
-from ncpc.ir.policy import Policy
-from ncpc.ir.program import Program
+from ncpc.ir.policy import F64, Policy
 from ncpc.ir.sequences import Sequences
+from ncpc.passes.lower import lower
+from ncpc.quant.intervals import Range
 from ncpc.semantics.run import run
 
 STEPS = 400
 """Steps of generated data where a policy carries no calibration."""
+STILL = 1e-6
+"""An output that moves less than this says nothing about the tolerance."""
 
 
-@dataclass(frozen=True)
-class Observed:
-    """The smallest range (max - min) among the outputs that move, in physical units."""
-
-    output_range: float
-
-
-def observe(policy: Policy, real: Program, seed: int = 0) -> Observed:
-    """Run the calibration, or uniform noise and held values within the declared ranges."""
-    data = policy.calibration or _generated(policy, seed)
-    y = run(real, data).y
+def output_range(policy: Policy) -> float:
+    """The smallest range (max - min) among the outputs that move, in physical units; 1 when none does."""
+    y = run(lower(policy), _data(policy)).y
     spread = np.ptp(y.reshape(-1, y.shape[2]), axis=0)
-    moving = spread[spread > 1e-6]
-    return Observed(float(moving.min()) if moving.size else 1.0)
+    moving = spread[spread > STILL]
+    return float(moving.min()) if moving.size else 1.0
 
 
-def _generated(policy: Policy, seed: int) -> Sequences:
-    rng = np.random.default_rng(seed)
+def observed_states(policy: Policy, position: int) -> dict[str, Range]:
+    """The ranges of one layer's states, by their names in that layer's own step."""
+    layer = policy.layers[position]
+    own = lower(Policy(policy.name, (layer,), np.tile([-1.0, 1.0], (layer.inputs, 1)), policy.dt))
+    if not own.states:
+        return {}
+    upto = lower(dataclasses.replace(policy, layers=policy.layers[: position + 1], output_names=()))
+    state = run(upto, _data(policy)).state
+    sizes = [int(np.prod(s.inp.shape)) for s in upto.states]
+    parts = np.split(state, np.cumsum(sizes)[:-1], axis=2)[-len(own.states) :]
+    return {s.inp.name: Range(_low(p), _high(p)) for s, p in zip(own.states, parts, strict=True)}
+
+
+def _low(part: F64) -> F64:
+    low: F64 = np.minimum(part.min(axis=(0, 1)), 0.0)
+    return low
+
+
+def _high(part: F64) -> F64:
+    high: F64 = np.maximum(part.max(axis=(0, 1)), 0.0)
+    return high
+
+
+def _data(policy: Policy) -> Sequences:
+    """The calibration, or uniform noise and held values within the declared ranges."""
+    if policy.calibration is not None:
+        return policy.calibration
+    rng = np.random.default_rng(0)
     lo, hi = policy.input_range.T
     noise = rng.uniform(lo, hi, (2, STEPS, policy.inputs))
     noise[1] = np.repeat(noise[1, ::20], 20, axis=0)

@@ -5,24 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 
 import numpy as np
 
-from ncpc.errors import Unsupported
-from ncpc.ir.policy import F64, I64, Activation, Dense, Layer, Policy
-from ncpc.ir.quantized import (
-    TABLE_SIZE,
-    Z_FRAC,
-    Z_HALF,
-    QuantizedActivation,
-    QuantizedDense,
-    QuantizedLayer,
-    QuantizedPolicy,
-    sigmoid_table,
-)
+from ncpc.ir.policy import F64, Layer, Ltc, Policy
+from ncpc.ir.program import Program
+from ncpc.ir.quantized import QuantizedLayer, QuantizedPolicy, sigmoid_table
 from ncpc.ir.types import Fixed
+from ncpc.passes.fold import fix_dt, fold_constants
+from ncpc.passes.lower import lower
+from ncpc.quant.generic import quantize_generic
 from ncpc.quant.ltc import Demand, Fractions, Incoming, Timespans, quantize_ltc
+from ncpc.quant.observe import observed_states
 from ncpc.quant.rounding import fraction_for, to_raw
 
 BITS = {"int16": 16, "int8": 8}
@@ -41,15 +35,15 @@ def quantize(policy: Policy, scheme: str, dt_mode: str, dead_band: float, scales
     Raises ``ProofFailed`` when no format closes and ``Unsupported`` for a layer without integer form.
     """
     bits = BITS[scheme]
-    x = _boundary(policy, bits)
+    incoming = x = _boundary(policy, bits)
     timespans = _timespans(policy, dt_mode)
-    incoming, layers = x, []
+    layers = []
     for position, layer in enumerate(policy.layers):
         out_bits = bits if layer is policy.layers[-1] else HIDDEN_BITS
         demand = Demand(bits, out_bits, dead_band)
-        quantized = _quantizer(layer)(layer, incoming, timespans, demand, partial(scales, str(position)))
+        quantized = _quantized(policy, position, incoming, timespans, demand, partial(scales, str(position)))
         layers.append(quantized)
-        incoming = _outgoing(layer, quantized, incoming)
+        incoming = _outgoing(layer, quantized)
     dt = None if timespans.frac is None else Fixed(32, timespans.frac, signed=False)
     limits = None if dt is None else (int(to_raw(timespans.lo, dt.frac)), int(to_raw(timespans.hi, dt.frac)))
     return QuantizedPolicy(scheme, x.type, x.fracs, x.range, dt, limits, sigmoid_table(), tuple(layers))
@@ -76,61 +70,25 @@ def _timespans(policy: Policy, dt_mode: str) -> Timespans:
     return Timespans(policy.dt.lo, policy.dt.hi, min(wanted, fraction_for(policy.dt.hi, 32)))
 
 
-def _quantize_dense(layer: Dense, source: Incoming, dt: Timespans, demand: Demand,
-                    fractions: Fractions) -> QuantizedDense:
-    """Weights per tensor, with as much fraction as the integer sum allows; the result's from the sum's exact range."""
-    weight = layer.weight * np.exp2(source.type.frac - np.array(source.fracs, np.float64))
-    frac = fractions({"dense_w": weight}, demand.bits)["dense_w"]
-    reach = np.abs(source.range).max(axis=1)
-    while _dense_sum(weight, layer.bias, frac, source.type.frac, reach) >= SUM_LIMIT:
-        frac -= 1
-    total = frac + source.type.frac
-    most = _dense_sum(weight, layer.bias, frac, source.type.frac, reach) * 2.0**-total
-    widest = fraction_for(most * (1 + 2.0**-12), demand.out_bits, most=demand.out_bits + 8)
-    y = Fixed(demand.out_bits, min(total, widest))
-    raw, bias = to_raw(weight, frac), to_raw(layer.bias, total)
-    return QuantizedDense(raw, bias, Fixed(demand.bits, frac), total - y.frac, y, (y.frac,) * layer.outputs)
-
-
-SUM_LIMIT = (1 << 31) - (1 << 16)
-"""Sums stay below it, so that adding half a unit before a shift cannot overflow int32."""
-
-
-def _dense_sum(weight: F64, bias: F64, frac: int, x_frac: int, reach: I64) -> int:
-    """The largest magnitude of the integer sum over inputs up to ``reach``."""
-    return int((np.abs(to_raw(weight, frac)) @ reach + np.abs(to_raw(bias, frac + x_frac))).max())
-
-
-def _quantize_activation(layer: Activation, source: Incoming, dt: Timespans, demand: Demand,
-                         fractions: Fractions) -> QuantizedActivation:
-    frac = source.type.frac
-    if set(source.fracs) != {frac}:
-        raise Unsupported(f"activation '{layer.function}' on the inputs has no integer form; put a Linear before it")
-    if layer.function == "relu":
-        return QuantizedActivation("relu", None, 0, 0, source.type, source.fracs)
-    y = Fixed(demand.out_bits, demand.out_bits - 2)
-    z = np.linspace(-Z_HALF, Z_HALF, TABLE_SIZE + 1)
-    curve = np.tanh(z) if layer.function == "tanh" else 1.0 / (1.0 + np.exp(-z))
-    k = frac - Z_FRAC
-    offset = (Z_HALF << max(frac, Z_FRAC)) + (1 << max(k, 0) >> 1)
-    return QuantizedActivation(layer.function, to_raw(curve, y.frac), offset, k, y, (y.frac,) * layer.width)
-
-
-def _outgoing(layer: Layer, q: QuantizedLayer, incoming: Incoming) -> Incoming:
+def _outgoing(layer: Layer, q: QuantizedLayer) -> Incoming:
     """What the next layer receives: the whole range of the type, per channel."""
     limits = np.array([[q.y.lo, q.y.hi]] * layer.outputs, np.int64)
     return Incoming(q.y, q.y_fracs, limits)
 
 
-_QUANTIZERS: dict[str, Callable[[Any, Incoming, Timespans, Demand, Fractions], QuantizedLayer]] = {
-    "ltc": quantize_ltc,
-    "dense": _quantize_dense,
-    "activation": _quantize_activation,
-}
+def _quantized(policy: Policy, position: int, incoming: Incoming, dt: Timespans, demand: Demand,
+               fractions: Fractions) -> QuantizedLayer:
+    """An LTC by its own arithmetic, any other layer by that of its step over the reals."""
+    layer = policy.layers[position]
+    if isinstance(layer, Ltc) and layer.solver == "fused":
+        return quantize_ltc(layer, incoming, dt, demand, fractions)
+    step = _step(policy, position, dt)
+    return quantize_generic(step, incoming, dt, demand, fractions, observed_states(policy, position))
 
 
-def _quantizer(layer: Layer) -> Callable[[Any, Incoming, Timespans, Demand, Fractions], QuantizedLayer]:
-    if layer.kind not in _QUANTIZERS:
-        kinds = ", ".join(sorted(_QUANTIZERS))
-        raise Unsupported(f"layer kind '{layer.kind}' has no integer form; use --quant float32, or one of: {kinds}")
-    return _QUANTIZERS[layer.kind]
+def _step(policy: Policy, position: int, dt: Timespans) -> Program:
+    """One layer's step over the reals."""
+    layer = policy.layers[position]
+    alone = Policy(policy.name, (layer,), np.tile([-1.0, 1.0], (layer.inputs, 1)), policy.dt)
+    real = lower(alone)
+    return fold_constants(fix_dt(real, dt.lo) if dt.frac is None else real)

@@ -19,6 +19,8 @@ class Builder:
         self.default = default
         self.constants: dict[str, tuple[Value, Array]] = {}
         self.origin: Origin | None = None
+        self.shared: dict[str, Value] = {}
+        """Constants that several lowerings use, by a key of theirs: tables."""
         self._bodies: list[list[Stmt]] = [[]]
         self._taken: set[str] = set()
 

@@ -5,11 +5,13 @@ Fractions are numbers of fractional bits: a raw integer stands for ``raw * 2**-f
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ncpc.ir.program import Program
 from ncpc.ir.types import Fixed
 
 I64 = NDArray[np.int64]
@@ -82,33 +84,26 @@ class QuantizedLtc:
 
 
 @dataclass(frozen=True, eq=False)
-class QuantizedDense:
-    """``y = shr(W x + b, k)``, ``weight`` (outputs, inputs) and ``bias`` (outputs,) raw; ``y`` the result's type."""
+class QuantizedGeneric:
+    """Any other layer: its step over the reals, and what its integer form needs to know.
 
-    weight: I64
-    bias: I64
-    weight_type: Fixed
-    k: int
-    y: Fixed
-    y_fracs: tuple[int, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class QuantizedActivation:
-    """An elementwise function by table, argument ``asr(x + offset, k_z)`` (k_z < 0: ``shl(x, -k_z) + offset``).
-
-    relu has no table.
+    ``real`` has the layer's input as port ``x``. ``ranges`` are (lo, hi) per value in physical units; ``limits`` name
+    the states, and the values carried around repeats, that are limited to their range, True where that range is
+    observed rather than proved, so that reaching it is flagged. ``scales`` are fractions of the weight matrices by
+    name, ``bits`` their width; ``y`` is the result's type, ``y_fracs`` its fractions.
     """
 
-    function: str
-    table: I64 | None
-    offset: int
-    k_z: int
+    real: Program
+    ranges: Mapping[str, tuple[F64, F64]]
+    limits: Mapping[str, bool]
+    scales: Mapping[str, int]
+    bits: int
+    x_fracs: tuple[int, ...]
     y: Fixed
     y_fracs: tuple[int, ...]
 
 
-QuantizedLayer = QuantizedLtc | QuantizedDense | QuantizedActivation
+QuantizedLayer = QuantizedLtc | QuantizedGeneric
 
 
 @dataclass(frozen=True, eq=False)

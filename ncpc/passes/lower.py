@@ -6,7 +6,6 @@ Adding a layer kind is one lowering function and one row of ``LOWERINGS``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,20 +14,10 @@ from ncpc.errors import Unsupported
 from ncpc.ir.build import Builder
 from ncpc.ir.check import check
 from ncpc.ir.policy import Activation, Dense, Policy
-from ncpc.ir.program import Port, Program, State, Value
+from ncpc.ir.program import Port, Program, Value
 from ncpc.ir.types import Axis, Real
+from ncpc.passes.context import Lowering
 from ncpc.passes.lower_ltc import lower_ltc
-
-
-@dataclass
-class Lowering:
-    """What a layer's lowering reads and adds to while a program is built."""
-
-    builder: Builder
-    x: Value
-    dt: Value
-    states: list[State] = field(default_factory=list)
-    labels: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def lower(policy: Policy) -> Program:

@@ -7,8 +7,6 @@ changes how fast the state moves and not where it rests, and cm_t only enters th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from ncpc.ir.build import Builder
@@ -16,9 +14,7 @@ from ncpc.ir.policy import Ltc
 from ncpc.ir.program import Origin, State, Value
 from ncpc.ir.quantized import S_FRAC, TABLE_SHIFT, Z_FRAC, QuantizedLtc, QuantizedSynapses
 from ncpc.ir.types import Axis, Fixed, Index
-
-if TYPE_CHECKING:
-    from ncpc.passes.lower_fixed import FixedLowering
+from ncpc.passes.context import FixedLowering
 
 Sums = tuple[Value, Value]
 """Conductances G and currents N per neuron."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from ncpc.errors import Unsupported
@@ -11,9 +9,7 @@ from ncpc.ir.build import Builder
 from ncpc.ir.policy import Ltc, Synapses
 from ncpc.ir.program import Origin, State, Value
 from ncpc.ir.types import Axis, Index
-
-if TYPE_CHECKING:
-    from ncpc.passes.lower import Lowering
+from ncpc.passes.context import Lowering
 
 
 def lower_ltc(layer: Ltc, ctx: Lowering) -> Value:

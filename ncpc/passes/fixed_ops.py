@@ -1,0 +1,162 @@
+"""The integer form of each op over the reals: sums align, products are exact and rounded once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ncpc.ir.policy import F64
+from ncpc.ir.program import Op, Value
+from ncpc.ir.types import Fixed
+from ncpc.passes.fixed_scope import (
+    FINEST,
+    NARROW,
+    WIDE,
+    Scope,
+    aligned,
+    axes_of,
+    emit,
+    frac_of,
+    fraction,
+    index_map,
+    narrow,
+    resized,
+    wide,
+)
+from ncpc.passes.fixed_tables import emit_function
+
+
+def _common(scope: Scope, op: Op, names: tuple[str, ...]) -> tuple[list[Value], int]:
+    """Operands at one fraction: the finest of theirs at which all of them and the result fit 32 bits."""
+    values = [wide(scope, n) for n in names]
+    room = min(fraction(scope.q, n, WIDE - 1) for n in (*names, op.out.name))
+    frac = min(max(frac_of(v) for v in values), room)
+    return [aligned(scope, v, frac) for v in values], frac
+
+
+def _each(scope: Scope, op: Op) -> Value:
+    """Ops on aligned operands: add, sub, min, max, neg, relu."""
+    values, frac = _common(scope, op, op.args)
+    return emit(scope, op, *values, frac=frac)
+
+
+def _mul(scope: Scope, op: Op) -> Value:
+    """An exact product of narrow operands; a state or dt keeps its 32 bits and the product is rounded."""
+    a, c = op.args
+    if c in scope.precise:
+        a, c = c, a
+    if a in scope.precise:
+        left, right = wide(scope, a), narrow(scope, c)
+        frac = min(fraction(scope.q, op.out.name, WIDE - 1), frac_of(left))
+        k = frac_of(left) + frac_of(right) - frac
+        return emit(scope, op, left, right, frac=frac, kind="mulshr", k=k)
+    left, right = narrow(scope, a), narrow(scope, c)
+    return emit(scope, op, left, right, frac=frac_of(left) + frac_of(right))
+
+
+def _div(scope: Scope, op: Op) -> Value:
+    """norm, recip, scale; a negative divisor changes both signs."""
+    b, (a, c) = scope.builder, op.args
+    left, right = wide(scope, a), wide(scope, c)
+    if scope.q.ranges[c][1].max() < 0:
+        left = b.op("neg", f"{a}_neg", left, type_=left.type)
+        right = b.op("neg", f"{c}_neg", right, type_=right.type)
+    exponent = b.op("norm", f"{op.out.name}_norm", right)
+    reciprocal = b.op("recip", f"{op.out.name}_recip", right, exponent)
+    finest = 14 + frac_of(left) - frac_of(right) + _lowest(scope, c, right)
+    frac = min(fraction(scope.q, op.out.name, WIDE - 1), FINEST, finest)
+    return emit(scope, op, left, reciprocal, exponent, frac=frac, kind="scale", k=frac - frac_of(left) + frac_of(right))
+
+
+def _lowest(scope: Scope, name: str, value: Value) -> int:
+    """floor(log2) of the divisor's smallest raw magnitude: bounds its exponent to 30 minus that."""
+    lo, hi = scope.q.ranges[name]
+    least = float(np.minimum(np.abs(lo), np.abs(hi)).min()) * 2.0 ** frac_of(value)
+    return int(np.floor(np.log2(max(least * (1 - 2.0**-8), 1.0))))
+
+
+def _mix(scope: Scope, op: Op) -> Value:
+    """Ends at one fraction, the weight as it is."""
+    ends, frac = _common(scope, op, op.args[:2])
+    return emit(scope, op, *ends, wide(scope, op.args[2]), frac=frac)
+
+
+def _gather(scope: Scope, op: Op) -> Value:
+    source = narrow(scope, op.args[0])
+    return scope.builder.op("gather", op.out.name, source, index_map(scope, op.args[1]), type_=source.type)
+
+
+def _slice(scope: Scope, op: Op) -> Value:
+    source = wide(scope, op.args[0])
+    if op.args[0] in scope.precise:
+        scope.precise.add(op.out.name)
+    axes = axes_of(scope, op.out)
+    return scope.builder.op("slice", op.out.name, source, axes=axes, type_=source.type, start=op.attrs["start"])
+
+
+def _concat(scope: Scope, op: Op) -> Value:
+    values = [narrow(scope, a) for a in op.args]
+    frac = min(frac_of(v) for v in values)
+    parts = [resized(scope, f"{v.name}_q{frac}", v, Fixed(NARROW, frac)) for v in values]
+    return scope.builder.op("concat", op.out.name, *parts, axes=axes_of(scope, op.out), type_=Fixed(NARROW, frac))
+
+
+def _segment_sum(scope: Scope, op: Op) -> Value:
+    """Terms and start at the finest fraction at which no partial sum overflows."""
+    source = wide(scope, op.args[0])
+    reach = _partial(scope, op)
+    frac = min(frac_of(source), WIDE - 2 - int(np.ceil(np.log2(reach))))
+    start = [aligned(scope, wide(scope, a), frac) for a in op.args[2:]]
+    return emit(scope, op, aligned(scope, source, frac), index_map(scope, op.args[1]), *start, frac=frac)
+
+
+def _partial(scope: Scope, op: Op) -> float:
+    """The largest magnitude a partial sum can have."""
+    def most(name: str) -> F64:
+        lo, hi = scope.q.ranges[name]
+        return np.maximum(np.abs(lo), np.abs(hi))
+
+    total = np.zeros(op.out.shape) if len(op.args) < 3 else np.broadcast_to(most(op.args[2]), op.out.shape).copy()
+    post = scope.q.real.constants[op.args[1]][1].astype(np.int64)
+    np.add.at(total, post, np.broadcast_to(most(op.args[0]), post.shape))
+    return float(total.max()) * (1 + 2.0**-8) + 2.0**-20
+
+
+def _matmul(scope: Scope, op: Op) -> Value:
+    """Exact products summed in 32 bits; the weights lose fraction until every partial sum fits."""
+    b, x = scope.builder, narrow(scope, op.args[1])
+    data = np.asarray(scope.q.real.constants[op.args[0]][1], np.float64)
+    lo, hi = scope.q.ranges[op.args[1]]
+    reach = np.abs(data) @ np.broadcast_to(np.maximum(np.abs(lo), np.abs(hi)), x.shape)
+    if len(op.args) > 2:
+        base_lo, base_hi = scope.q.ranges[op.args[2]]
+        reach = reach + np.maximum(np.abs(base_lo), np.abs(base_hi))
+    room = WIDE - 2 - int(np.ceil(np.log2(float(reach.max()) * (1 + 2.0**-7) + 2.0**-20)))
+    frac = min(scope.q.scales[op.args[0]], room - frac_of(x))
+    raw = np.floor(data * 2.0**frac + 0.5).astype(np.int64)
+    weight = b.const(op.args[0], raw, (*axes_of(scope, op.out), *x.axes), Fixed(scope.q.bits, frac))
+    start = [aligned(scope, wide(scope, a), frac + frac_of(x)) for a in op.args[2:]]
+    return b.op("matmul", op.out.name, weight, x, *start, type_=Fixed(WIDE, frac + frac_of(x)))
+
+
+def _clamp(scope: Scope, op: Op) -> Value:
+    """Limits that are numbers."""
+    source = wide(scope, op.args[0])
+    limits: dict[str, Any] = {}
+    for end in ("lo", "hi"):
+        number = op.attrs[end]
+        assert isinstance(number, int | float)
+        limits[end] = int(np.floor(np.clip(number * 2.0 ** frac_of(source), -(2.0**31), 2.0**31 - 1) + 0.5))
+    return scope.builder.op("clamp", op.out.name, source, type_=source.type, flag=op.attrs["flag"], **limits)
+
+
+EMITTERS: Mapping[str, Callable[[Scope, Op], Value]] = {
+    **dict.fromkeys(("add", "sub", "min", "max", "neg", "relu"), _each),
+    **dict.fromkeys(("sigmoid", "tanh", "exp"), emit_function),
+    "mul": _mul, "div": _div, "mix": _mix, "gather": _gather, "slice": _slice, "concat": _concat,
+    "segment_sum": _segment_sum, "matmul": _matmul, "clamp": _clamp,
+}
+
+

@@ -1,0 +1,75 @@
+"""Tabulated functions in integer programs: sigmoid, tanh, exp."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ncpc.ir.policy import F64
+from ncpc.ir.program import Op, Value
+from ncpc.ir.quantized import TABLE_SHIFT, TABLE_SIZE
+from ncpc.ir.types import Axis, Fixed
+from ncpc.passes.fixed_scope import WIDE, Scope, aligned, axes_of, frac_of, wide
+
+TABLE_BITS = 16
+"""A table's argument spans 2**16 steps."""
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """A tabulated function: its formula and the argument range of the table, [-half, half) or measured."""
+
+    formula: Callable[[F64], F64]
+    half: int | None
+
+
+_CURVES = {
+    "sigmoid": _Curve(lambda z: 1.0 / (1.0 + np.exp(-z)), 16),
+    "tanh": _Curve(np.tanh, 8),
+    "exp": _Curve(np.exp, None),
+}
+
+
+def emit_function(scope: Scope, op: Op) -> Value:
+    """A table with linear interpolation: the argument at the table's fraction, 0 at its left end."""
+    b, curve = scope.builder, _CURVES[op.kind]
+    start, span = _domain(scope, op, curve)
+    frac = TABLE_BITS - span
+    argument = wide(scope, op.args[0])
+    inner = max(frac, min(frac_of(argument), 30 - span - 1))
+    at = aligned(scope, argument, inner)
+    half = 1 << (inner - frac) >> 1
+    offset = b.const(f"{op.out.name}_offset", int(np.floor(-start * 2.0**inner + 0.5)) + half, (), Fixed(WIDE, inner))
+    index = b.op("add", f"{op.out.name}_at", at, offset, axes=axes_of(scope, op.out), type_=Fixed(WIDE, inner))
+    if inner > frac:
+        index = b.op("asr", f"{op.out.name}_index", index, type_=Fixed(WIDE, frac), k=inner - frac)
+    table = _table(scope, op.kind, curve, start, span)
+    return b.op("lut", op.out.name, index, table, type_=table.type, k=TABLE_SHIFT)
+
+
+def _domain(scope: Scope, op: Op, curve: _Curve) -> tuple[float, int]:
+    """Left end of the table and log2 of its width."""
+    if curve.half is not None:
+        return -float(curve.half), int(np.log2(2 * curve.half))
+    lo, hi = scope.q.ranges[op.args[0]]
+    span = int(np.ceil(np.log2(max(float(hi.max() - lo.min()), 2.0**-4) * 1.01)))
+    return float(lo.min()), max(span, 0)
+
+
+def _table_type(curve: _Curve, start: float, span: int) -> Fixed:
+    most = float(np.abs(curve.formula(np.array([start, start + 2.0**span]))).max())
+    return Fixed(WIDE, 15 - max(0, int(np.ceil(np.log2(most)))))
+
+
+def _table(scope: Scope, kind: str, curve: _Curve, start: float, span: int) -> Value:
+    """One table per function and domain, shared by all who read it."""
+    key = f"{kind}_table" if curve.half is not None else f"{kind}_table_{start:g}_{span}"
+    shared = scope.builder.shared
+    if key not in shared:
+        type_ = _table_type(curve, start, span)
+        z = start + np.arange(TABLE_SIZE + 1) * 2.0**span / TABLE_SIZE
+        data = np.floor(curve.formula(z) * 2.0**type_.frac + 0.5).astype(np.int64)
+        shared[key] = scope.builder.const(f"{kind}_table", data, [Axis(f"{kind}_entries", TABLE_SIZE + 1)], type_)
+    return shared[key]

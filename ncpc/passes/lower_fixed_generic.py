@@ -1,0 +1,117 @@
+"""Any layer's step over the reals, written down in integers; states are 32 bits wide, so slow ones do not stall."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ncpc.ir.build import Loop
+from ncpc.ir.policy import Layer
+from ncpc.ir.program import Repeat, State, Stmt, Value
+from ncpc.ir.quantized import QuantizedGeneric
+from ncpc.ir.types import Fixed
+from ncpc.passes.context import FixedLowering
+from ncpc.passes.fixed_ops import EMITTERS
+from ncpc.passes.fixed_scope import FINEST, NARROW, WIDE, Scope, aligned, axes_of, fraction, resized
+
+
+def lower_fixed_generic(layer: Layer, q: QuantizedGeneric, ctx: FixedLowering) -> Value:
+    """The layer in integers; its states are added to the context."""
+    b, real = ctx.builder, q.real
+    scope = Scope(b, q)
+    _enter(scope, ctx)
+    for state in real.states:
+        scope.wide[state.inp.name] = b.value(state.inp.name, axes_of(scope, state.inp), state_type(q, state.inp.name))
+        scope.precise.add(state.inp.name)
+    inputs = {state.inp.name: scope.wide[state.inp.name] for state in real.states}
+    emit_body(scope, real.body)
+    for state in real.states:
+        ctx.states.append(_state(scope, state, inputs[state.inp.name]))
+        labels = real.labels.get(state.inp.axes[-1].name)
+        if labels:
+            ctx.labels[inputs[state.inp.name].axes[-1].name] = labels
+    return resized(scope, f"{real.y.value.name}_out", scope.wide[real.y.value.name], q.y)
+
+
+def state_type(q: QuantizedGeneric, name: str) -> Fixed:
+    """32 bits; one of headroom, so that a difference of two states fits."""
+    return Fixed(WIDE, min(FINEST + 1, fraction(q, name, WIDE) - 1))
+
+
+def _enter(scope: Scope, ctx: FixedLowering) -> None:
+    """The layer's input at one fraction for all channels, and dt."""
+    real, b, x = scope.q.real, scope.builder, ctx.x
+    assert isinstance(x.type, Fixed)
+    scope.renamed[real.x.value.axes[0]] = x.axes[0]
+    name = real.x.value.name
+    frac = min(fraction(scope.q, name, NARROW), max(scope.q.x_fracs))
+    if set(scope.q.x_fracs) == {x.type.frac}:
+        scope.wide[name] = x
+    else:
+        gain = b.const(f"{name}_align", np.exp2(frac - np.array(scope.q.x_fracs) + 14.0).astype(np.int64), x.axes,
+                       Fixed(WIDE, 14 + frac - x.type.frac))
+        scope.wide[name] = b.op("mulshr", f"{name}_aligned", x, gain, type_=Fixed(WIDE, frac), k=14)
+    if real.dt is not None and ctx.dt_value is not None:
+        scope.wide[real.dt.value.name] = ctx.dt_value
+        scope.precise.add(real.dt.value.name)
+
+
+def _state(scope: Scope, state: State, inp: Value) -> State:
+    """The new state, limited to its box."""
+    box = _raw_box(scope.q, state.inp.name, inp)
+    out = limited(scope, state.out, state.inp.name, inp)
+    assert isinstance(inp.type, Fixed)
+    start = np.floor(np.asarray(state.init, np.float64) * 2.0**inp.type.frac + 0.5).astype(np.int64)
+    return State(inp, out.name, start, box.reshape(-1, 2))
+
+
+def limited(scope: Scope, name: str, box_of: str, like: Value) -> Value:
+    """A value in the type of ``like``, limited to the box of ``box_of``; flagged where that box is only observed."""
+    b, kind = scope.builder, like.type
+    assert isinstance(kind, Fixed)
+    value = aligned(scope, scope.wide[name], kind.frac)
+    box = _raw_box(scope.q, box_of, like)
+    lo = b.const(f"{box_of}_lo", box[..., 0], like.axes, kind)
+    hi = b.const(f"{box_of}_hi", box[..., 1], like.axes, kind)
+    flag = "state_clamped" if scope.q.limits.get(box_of) else None
+    return b.op("clamp", f"{box_of}_limited", value, type_=kind, lo=lo.name, hi=hi.name, flag=flag)
+
+
+def _raw_box(q: QuantizedGeneric, name: str, like: Value) -> np.ndarray:
+    assert isinstance(like.type, Fixed)
+    lo, hi = q.ranges[name]
+    scaled = np.stack([np.broadcast_to(lo, like.shape), np.broadcast_to(hi, like.shape)], axis=-1) * 2.0**like.type.frac
+    return np.floor(scaled + 0.5).astype(np.int64)
+
+
+def emit_body(scope: Scope, body: tuple[Stmt, ...]) -> None:
+    """Every statement in order."""
+    for stmt in body:
+        if isinstance(stmt, Repeat):
+            _emit_repeat(scope, stmt)
+        else:
+            scope.builder.origin = stmt.origin
+            scope.wide[stmt.out.name] = EMITTERS[stmt.kind](scope, stmt)
+
+
+def _emit_repeat(scope: Scope, stmt: Repeat) -> None:
+    """Carried values keep a state's type; each is limited to its box at the end of a pass."""
+    b = scope.builder
+    starts = {c.inner.name: _start(scope, c.init, c.inner.name) for c in stmt.carried}
+    with b.repeat(stmt.count, **{name: (value, None) for name, value in starts.items()}) as loop:
+        for carry in stmt.carried:
+            scope.wide[carry.inner.name] = loop[carry.inner.name]
+            scope.precise.add(carry.inner.name)
+        emit_body(scope, stmt.body)
+        _close(scope, stmt, loop)
+    for carry in stmt.carried:
+        scope.wide[carry.out.name] = loop[carry.inner.name]
+        scope.precise.add(carry.out.name)
+
+
+def _close(scope: Scope, stmt: Repeat, loop: Loop) -> None:
+    for carry in stmt.carried:
+        loop.set(carry.inner.name, limited(scope, carry.result, carry.inner.name, loop[carry.inner.name]))
+
+
+def _start(scope: Scope, init: str, inner: str) -> Value:
+    return resized(scope, f"{inner}_start", scope.wide[init], state_type(scope.q, inner))

@@ -1,0 +1,168 @@
+"""Ranges of a program over the reals, element by element, by interval arithmetic in float64 widened outward.
+
+They decide formats. That nothing overflows is proved afterwards, on the integers, by ``ncpc.proofs``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from ncpc.errors import Unsupported
+from ncpc.ir.policy import F64
+from ncpc.ir.program import Op, Program, Repeat, Stmt
+
+SLACK = 2.0**-14
+"""Share of a bound by which it is widened: room for the roundings of an integer version."""
+
+
+@dataclass(frozen=True, eq=False)
+class Range:
+    """Elementwise bounds in physical units, float64 arrays of the value's shape."""
+
+    lo: F64
+    hi: F64
+
+    @property
+    def most(self) -> float:
+        """The largest magnitude."""
+        return float(max(np.abs(self.lo).max(initial=0.0), np.abs(self.hi).max(initial=0.0)))
+
+    def within(self, other: Range) -> bool:
+        """Whether every element's range lies in the other's."""
+        return bool((self.lo >= other.lo).all() and (self.hi <= other.hi).all())
+
+
+Ranges = dict[str, Range]
+
+
+def hull(a: Range, b: Range) -> Range:
+    """The smallest range that holds both."""
+    return Range(np.minimum(a.lo, b.lo), np.maximum(a.hi, b.hi))
+
+
+def ranges_of(program: Program, known: Mapping[str, Range], carried: Mapping[str, Range]) -> Ranges:
+    """The range of every value, from those of inputs and states (``known``).
+
+    ``carried`` gives the ranges that values carried around a repeat are limited to; where it has none, a carry keeps
+    the range it starts with.
+    """
+    found: Ranges = dict(known)
+    for name, (_, data) in program.constants.items():
+        found[name] = Range(data.astype(np.float64), data.astype(np.float64))
+    _body(program, program.body, found, carried)
+    return found
+
+
+def _body(program: Program, body: tuple[Stmt, ...], found: Ranges, carried: Mapping[str, Range]) -> None:
+    for stmt in body:
+        if isinstance(stmt, Repeat):
+            starts = {c.inner.name: carried.get(c.inner.name, found[c.init]) for c in stmt.carried}
+            found.update(starts)
+            _body(program, stmt.body, found, carried)
+            found.update({c.out.name: starts[c.inner.name] for c in stmt.carried})
+        else:
+            found[stmt.out.name] = _widened(op_range(program, stmt, found))
+
+
+def op_range(program: Program, op: Op, found: Mapping[str, Range]) -> Range:
+    """The range of one op's result."""
+    if op.kind not in _RULES:
+        raise Unsupported(f"op '{op.kind}' has no integer form; use --quant float32")
+    result = _RULES[op.kind](program, op, [found[a] for a in op.args])
+    shape = op.out.shape
+    return Range(np.broadcast_to(result.lo, shape), np.broadcast_to(result.hi, shape))
+
+
+def _widened(r: Range) -> Range:
+    room = SLACK * np.maximum(np.abs(r.lo), np.abs(r.hi))
+    return Range(r.lo - room, r.hi + room)
+
+
+Rule = Callable[[Program, Op, list[Range]], Range]
+
+
+def _corners(values: list[F64]) -> Range:
+    return Range(np.minimum.reduce(values), np.maximum.reduce(values))
+
+
+def _product(a: Range, b: Range) -> Range:
+    return _corners([a.lo * b.lo, a.lo * b.hi, a.hi * b.lo, a.hi * b.hi])
+
+
+def _quotient(program: Program, op: Op, a: list[Range]) -> Range:
+    if np.any((a[1].lo <= 0) & (a[1].hi >= 0)):
+        raise Unsupported(f"{op.out.name}: its divisor may be 0, so it has no integer form; use --quant float32")
+    return _product(a[0], Range(1.0 / a[1].hi, 1.0 / a[1].lo))
+
+
+def _rising(function: Callable[[F64], F64]) -> Rule:
+    return lambda program, op, a: Range(function(a[0].lo), function(a[0].hi))
+
+
+def _sigmoid(x: F64) -> F64:
+    value: F64 = 1.0 / (1.0 + np.exp(-np.clip(x, -700, 700)))
+    return value
+
+
+def _index(program: Program, name: str) -> np.ndarray:
+    return program.constants[name][1].astype(np.int64)
+
+
+def _gather(program: Program, op: Op, a: list[Range]) -> Range:
+    index = _index(program, op.args[1])
+    return Range(a[0].lo[..., index], a[0].hi[..., index])
+
+
+def _slice(program: Program, op: Op, a: list[Range]) -> Range:
+    start = int(op.attrs["start"] or 0)
+    part = slice(start, start + op.out.axes[-1].size)
+    return Range(a[0].lo[..., part], a[0].hi[..., part])
+
+
+def _segment_sum(program: Program, op: Op, a: list[Range]) -> Range:
+    ends = [np.zeros(op.out.shape), np.zeros(op.out.shape)] if len(a) < 3 else [a[2].lo.copy(), a[2].hi.copy()]
+    np.add.at(ends[0], _index(program, op.args[1]), a[0].lo)
+    np.add.at(ends[1], _index(program, op.args[1]), a[0].hi)
+    return Range(ends[0], ends[1])
+
+
+def _matmul(program: Program, op: Op, a: list[Range]) -> Range:
+    product = _product(a[0], a[1])
+    base = a[2] if len(a) > 2 else Range(np.zeros(op.out.shape), np.zeros(op.out.shape))
+    return Range(base.lo + product.lo.sum(-1), base.hi + product.hi.sum(-1))
+
+
+def _clamp(program: Program, op: Op, a: list[Range]) -> Range:
+    lo, hi = (_limit(program, op.attrs[end]) for end in ("lo", "hi"))
+    return Range(np.clip(a[0].lo, lo, hi), np.clip(a[0].hi, lo, hi))
+
+
+def _limit(program: Program, value: object) -> F64:
+    if isinstance(value, str):
+        return program.constants[value][1].astype(np.float64)
+    return np.asarray(value, np.float64)
+
+
+_RULES: dict[str, Rule] = {
+    "add": lambda p, op, a: Range(a[0].lo + a[1].lo, a[0].hi + a[1].hi),
+    "sub": lambda p, op, a: Range(a[0].lo - a[1].hi, a[0].hi - a[1].lo),
+    "mul": lambda p, op, a: _product(a[0], a[1]),
+    "div": _quotient,
+    "neg": lambda p, op, a: Range(-a[0].hi, -a[0].lo),
+    "min": lambda p, op, a: Range(np.minimum(a[0].lo, a[1].lo), np.minimum(a[0].hi, a[1].hi)),
+    "max": lambda p, op, a: Range(np.maximum(a[0].lo, a[1].lo), np.maximum(a[0].hi, a[1].hi)),
+    "relu": _rising(lambda x: np.maximum(x, 0.0)),
+    "exp": _rising(np.exp),
+    "tanh": _rising(np.tanh),
+    "sigmoid": _rising(_sigmoid),
+    "mix": lambda p, op, a: hull(a[0], a[1]),
+    "gather": _gather,
+    "slice": _slice,
+    "concat": lambda p, op, a: Range(np.concatenate([x.lo for x in a], -1), np.concatenate([x.hi for x in a], -1)),
+    "segment_sum": _segment_sum,
+    "matmul": _matmul,
+    "clamp": _clamp,
+}
