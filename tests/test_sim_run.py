@@ -220,6 +220,17 @@ def test_faults_are_reported_with_their_place(core, body, kind, address, size):
         assert "step 2" in str(fault)
 
 
+@pytest.mark.parametrize(
+    ("core", "body", "size"), [(ARM, "ldr r3, [r1, #2]", 4), (ARM, "strh r3, [r2, #1]", 2), (RISCV, "sh a0, 1(a2)", 2)]
+)
+def test_a_misaligned_access_is_a_fault(core, body, size):
+    result = programs.run(core, programs.assembled(core, body))
+    (fault,) = result.faults
+    assert (fault.kind, fault.step, fault.size, fault.function) == ("misaligned", 0, size, "step")
+    assert fault.address % size
+    assert result.completed == 0
+
+
 def test_a_stack_that_meets_the_data_is_a_fault():
     body = "ldr r3, =0x1ff00\nsub sp, r3\nstr r0, [sp]\nadd sp, r3"
     small = replace(load_core(ARM), ram=replace(load_core(ARM).ram, size=0x20000))

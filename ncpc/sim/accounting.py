@@ -12,7 +12,7 @@ import numpy as np
 
 from ncpc.errors import BadInput
 from ncpc.sim.decode import decode
-from ncpc.sim.elf import Image, Symbol, function_at
+from ncpc.sim.elf import CODE, Image, Symbol, function_at
 from ncpc.sim.layout import (
     DECODE,
     FIX_EXECUTED,
@@ -87,13 +87,15 @@ def open_account(
 
 def _code_range(image: Image) -> tuple[int, bytes]:
     """First address and bytes of everything executable, as one stretch."""
-    parts = [s for s in image.segments if s.executable]
+    parts = [s for s in image.sections if s.kind == CODE]
     if not parts:
         raise BadInput("the ELF has no code: nothing to simulate")
-    start = min(s.address for s in parts)
-    code = bytearray(max(s.address + len(s.data) for s in parts) - start)
-    for s in parts:
-        code[s.address - start : s.address - start + len(s.data)] = s.data
+    start, end = min(s.address for s in parts), max(s.address + s.size for s in parts)
+    code = bytearray(end - start)
+    for segment in image.segments:
+        first, last = max(segment.address, start), min(segment.address + len(segment.data), end)
+        if first < last:
+            code[first - start : last - start] = segment.data[first - segment.address : last - segment.address]
     return start, bytes(code)
 
 

@@ -68,6 +68,18 @@ def open_device(elf: bytes, core: Core, interface: Interface, hook_kind: str = "
     image = read_elf(elf)
     if image.machine != core.elf_machine:
         raise BadInput(f"the ELF is for {image.machine}, not for core '{core.name}' ({core.elf_machine})")
+    return _assemble(image, core, interface, load_hook(hook_kind))
+
+
+def open_probe(device: Device) -> Device:
+    """The same program once more, on a slow device where a misaligned access is a fault."""
+    uc = unicorn_module()
+    probe = _assemble(device.image, device.core, device.interface, device.hook)
+    probe.engine.hook_add(uc.UC_HOOK_MEM_READ | uc.UC_HOOK_MEM_WRITE, _on_access, probe)
+    return probe
+
+
+def _assemble(image: Image, core: Core, interface: Interface, hook: Hook) -> Device:
     engine = _engine(core)
     ram = _map_memories(engine, core)
     _load(engine, image, core)
@@ -77,7 +89,7 @@ def open_device(elf: bytes, core: Core, interface: Interface, hook_kind: str = "
     account.register_id = lambda number: emulator_register(core.arch, number)
     places = _buffers(image, core, interface)
     memory = np.frombuffer(ram, np.uint8)
-    device = Device(engine, core, image, account, load_hook(hook_kind), interface, ram, memory, *places)
+    device = Device(engine, core, image, account, hook, interface, ram, memory, *places)
     _connect(device)
     _paint(device)
     return device
@@ -197,6 +209,12 @@ def _on_fault(engine: Any, access: int, address: int, size: int, value: int, dev
     }
     device.pending = {"kind": kinds.get(access, "protected"), "address": address & 0xFFFFFFFF, "size": size}
     return False
+
+
+def _on_access(engine: Any, access: int, address: int, size: int, value: int, device: Device) -> None:
+    if address % min(size, 4) and not device.pending:
+        device.pending = {"kind": "misaligned", "address": address, "size": size}
+        engine.emu_stop()
 
 
 def _on_trap(engine: Any, number: int, device: Device) -> None:

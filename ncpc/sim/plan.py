@@ -64,8 +64,9 @@ class Fault:
     """Why a run stopped: in which call, at which instruction, touching which address.
 
     ``kind``: ``read``, ``write`` or ``fetch`` outside the memories the core declares, ``protected`` (write to flash,
-    fetch from RAM), ``invalid`` (undefined instruction), ``exception`` (any other trap), ``stack`` (the stack met the
-    data below it), ``timeout`` (instruction limit). ``step`` is -1 inside init.
+    fetch from RAM), ``misaligned`` (watched for in the first steps only), ``invalid`` (undefined instruction),
+    ``exception`` (any other trap), ``stack`` (the stack met the data below it), ``timeout`` (instruction limit).
+    ``step`` is -1 inside init.
     """
 
     sequence: int

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -80,7 +81,8 @@ class SimSession:
         """End the process."""
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
-                stream.close()
+                with suppress(BrokenPipeError):
+                    stream.close()
         self._process.wait()
 
     def __enter__(self) -> SimSession:
@@ -88,7 +90,9 @@ class SimSession:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
-        """Close."""
+        """Close; if an exception passes, without waiting for what is still being run."""
+        if value is not None:
+            self._process.kill()
         self.close()
 
     def _ask(self, message: Message) -> Message:

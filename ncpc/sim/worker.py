@@ -6,6 +6,7 @@ Requests come in on standard input and answers go out on standard output (``ncpc
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from typing import IO, Any
@@ -28,6 +29,8 @@ def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
                 reply = COMMANDS[request.head["command"]](device, request)
         except NcpcError as error:
             reply = Message({"error": type(error).__name__, "message": str(error)})
+        except Exception as error:
+            reply = Message({"error": "NcpcError", "message": f"the simulator failed: {type(error).__name__}: {error}"})
         write_message(answers, reply)
 
 
@@ -59,7 +62,8 @@ COMMANDS: Mapping[str, Callable[[Device, Message], Message]] = {"run": _run, "re
 
 
 def main() -> None:
-    """Serve the standard streams; anything printed by mistake goes to standard error."""
+    """Serve the standard streams; anything printed by mistake goes to standard error, an interrupt to the client."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers: Any = sys.stdout.buffer
     sys.stdout = sys.stderr
     serve(sys.stdin.buffer, answers)
