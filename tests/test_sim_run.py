@@ -186,6 +186,30 @@ def test_state_bytes_and_a_static_instance():
     assert result.y[0].tolist() == [[3, 0xA5], [7, 0xA5]], "a byte that step does not write must show"
 
 
+@pytest.mark.parametrize("core", CORES)
+def test_soft_float_is_ieee_single_precision(core):
+    source = """
+    int init(float *s); int reset(float *s); int step(float *s, const float x[2], float y[3]);
+    int init(float *s) { *s = 0.5f; return 0; }
+    int reset(float *s) { return init(s); }
+    int step(float *s, const float x[2], float y[3]) {
+      *s = *s * x[0] + x[1]; y[0] = *s; y[1] = x[0] / x[1]; y[2] = (float)(int)x[1] - x[0]; return *s < x[0];
+    }
+    """
+    rng = np.random.default_rng(7)
+    x = (rng.normal(size=(1, 60, 2)) * 10.0 ** rng.integers(-6, 3, (1, 60, 2))).astype(np.float32)
+    interface = Interface("init", "step", "reset", struct_bytes=4, x_bytes=8, y_bytes=12)
+    elf = programs.compiled(core, source)
+    result = programs.run(core, elf, x.view(np.uint8), interface)
+    state = np.float32(0.5)
+    for t, (a, b) in enumerate(x[0]):
+        state = state * a + b
+        y = np.array([state, a / b, np.float32(int(b)) - a], np.float32)
+        assert result.y[0, t].tobytes() == y.tobytes()
+        assert result.status[0, t] == (state < a)
+    assert any("mul" in name for name in result.functions)
+
+
 FAULTS = [
     (ARM, "ldr r3, =0x30000000\nldr r3, [r3, #8]", "read", 0x30000008, 4),
     (ARM, "ldr r3, =0x30000000\nstrh r0, [r3]", "write", 0x30000000, 2),
