@@ -20,11 +20,14 @@ from ncpc.targets.base import CompileOptions, Lowered
 from ncpc.targets.onnx.cost import FORMS, choose, layouts, prices, work
 from ncpc.targets.onnx.graph import Graph
 from ncpc.targets.onnx.grid import synapse_axes
+from ncpc.targets.onnx.quantize import Widths, quantize
+from ncpc.targets.onnx.ranges import Interval, intervals
 from ncpc.targets.onnx.serialize import sequence_model, step_model
 from ncpc.targets.onnx.translate import translate
 
 F32 = NDArray[np.float32]
-QDQ_TOLERANCE = 1e-3
+QDQ_TOLERANCE = {"int16": 2e-4, "int8": 1e-2}
+"""Of the output range, between runtimes: where two of them fall on different sides of a rounding, a step differs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,8 +53,42 @@ def files(lowered: Lowered, options: CompileOptions) -> dict[str, bytes]:
 def step_graph(lowered: Lowered, options: CompileOptions) -> StepGraph:
     """The step as ONNX operators, float or QDQ."""
     program = float_program(lowered, options)
-    forms = choose(program, _option(options, "form", ("auto", *FORMS)))
-    return StepGraph(translate(program, layouts(program, forms)), program, forms)
+    forms = choose(program, option(options, "form", ("auto", *FORMS)))
+    graph = translate(program, layouts(program, forms))
+    if lowered.scheme != "float32":
+        graph = quantize(graph, intervals(graph, known_ranges(lowered, program, graph)), widths(lowered, options))
+    return StepGraph(graph, program, forms)
+
+
+def widths(lowered: Lowered, options: CompileOptions) -> Widths:
+    """``--quant`` says how wide activations are, ``--weights`` how wide weights are."""
+    chosen = option(options, "weights", ("auto", "int8", "int16"))
+    if lowered.scheme == "int8" and chosen == "int16":
+        raise BadInput("--weights int16 with --quant int8: no runtime multiplies these in integers; use --quant int16")
+    if lowered.scheme == "int8":
+        return Widths(np.uint8, np.uint8)
+    return Widths(np.int16, np.int8 if chosen == "int8" else np.int16)
+
+
+def known_ranges(lowered: Lowered, program: Program, graph: Graph) -> dict[str, Interval]:
+    """Declared ranges of inputs, and the states' boxes, which hold after every unfold."""
+    boxes = {s.inp.name: _box(typed) for s, typed in zip(program.states, lowered.program.states, strict=True)}
+    known = {"x": _interval(program.x.range), **{t: boxes[state] for t, state in graph.held.items()}}
+    if boxes:
+        known["state"] = Interval(*(np.concatenate([getattr(b, end) for b in boxes.values()], axis=1)
+                                    for end in ("lo", "hi")))
+    return known if program.dt is None else {**known, "dt": _interval(program.dt.range)}
+
+
+def _box(state: State) -> Interval:
+    unit = state.inp.type.lsb if isinstance(state.inp.type, Fixed) else 1.0
+    if state.box is None:
+        return _interval(np.tile([-np.inf, np.inf], (state.inp.shape[0], 1)))
+    return _interval(state.box.astype(np.float64) * unit)
+
+
+def _interval(rows: NDArray[np.float64]) -> Interval:
+    return Interval(rows[None, :, 0], rows[None, :, 1])
 
 
 def float_program(lowered: Lowered, options: CompileOptions) -> Program:
@@ -134,7 +171,8 @@ def _physical(state: State, raw: NDArray[np.int64]) -> F32:
     return raw.astype(np.int32).view(np.float32)
 
 
-def _option(options: CompileOptions, name: str, choices: tuple[str, ...]) -> str:
+def option(options: CompileOptions, name: str, choices: tuple[str, ...]) -> str:
+    """The value of a target's own option; the first choice is the default. Raises BadInput."""
     value = options.extra.get(name, choices[0])
     if value not in choices:
         raise BadInput(f"--{name} {value}: choose from {', '.join(choices)}")

@@ -28,8 +28,9 @@ def _plain(function: Callable[..., Arr]) -> Kernel:
     return lambda a, attrs: [function(*a)]
 
 
-def _gemm(a: Arr, b: Arr, c: Arr | None = None) -> Arr:
-    return a @ b if c is None else a @ b + c
+def _gemm(a: Sequence[Arr], attrs: Attrs) -> Sequence[Arr]:
+    product = a[0] @ (a[1].T if attrs.get("transB") else a[1])
+    return [product + a[2] if len(a) > 2 else product]
 
 
 def _sigmoid(a: Arr) -> Arr:
@@ -56,10 +57,12 @@ def _quantize(a: Arr, scale: Arr, zero: Arr) -> Arr:
     return number
 
 
-def _dequantize(q: Arr, scale: Arr, zero: Arr | None = None) -> Arr:
-    whole = q.astype(np.int64) if zero is None else q.astype(np.int64) - zero
-    number: Arr = (whole * scale).astype(scale.dtype)
-    return number
+def _dequantize(a: Sequence[Arr], attrs: Attrs) -> Sequence[Arr]:
+    """One scale for all, or one for each index of the first axis."""
+    q, scale, zero = a
+    rows = (-1, *[1] * (q.ndim - 1)) if scale.ndim else ()
+    whole = q.astype(np.int64) - zero.reshape(rows)
+    return [(whole * scale.reshape(rows)).astype(scale.dtype)]
 
 
 KERNELS: dict[str, Kernel] = {
@@ -67,11 +70,11 @@ KERNELS: dict[str, Kernel] = {
     "Add": _plain(np.add),
     "Clip": _plain(lambda a, lo, hi: np.minimum(np.maximum(a, lo), hi)),
     "Concat": lambda a, attrs: [np.concatenate(a, axis=-1)],
-    "DequantizeLinear": _plain(_dequantize),
+    "DequantizeLinear": _dequantize,
     "Div": _plain(np.divide),
     "Exp": _plain(np.exp),
     "Gather": _gather,
-    "Gemm": _plain(_gemm),
+    "Gemm": _gemm,
     "Identity": _plain(lambda a: a),
     "Less": _plain(np.less),
     "Max": _plain(np.maximum),

@@ -35,6 +35,8 @@ class Graph:
     inputs: Mapping[str, int]
     outputs: Mapping[str, int]
     shapes: Mapping[str, tuple[int, ...]]
+    held: Mapping[str, str] = field(default_factory=dict)
+    """Tensors that are a state after some of its unfolds -> that state's value in the program."""
 
 
 RESERVED = ("x", "state", "dt", "y", "state_out")
@@ -87,9 +89,13 @@ class Writer:
         self.nodes.append(Node(kind, tuple(inputs), names, attrs))
         return names
 
+    def final(self, tensor: str) -> str:
+        """What a tensor is called now."""
+        return self._renamed.get(tensor, tensor)
+
     def finish(self, tensor: str, name: str) -> None:
         """Give a tensor the name of an output; an input, or what is an output already, is copied."""
-        tensor = self._renamed.get(tensor, tensor)
+        tensor = self.final(tensor)
         if tensor in RESERVED:
             self.nodes.append(Node("Identity", (tensor,), (name,)))
             self.shapes[name] = self.shapes[tensor]

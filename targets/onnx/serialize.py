@@ -23,7 +23,9 @@ def step_model(graph: Graph, name: str, doc: str, metadata: Mapping[str, str]) -
 
 def sequence_model(graph: Graph, name: str, doc: str, metadata: Mapping[str, str]) -> bytes:
     """``x`` (batch, time, inputs), ``state`` (batch, S), ``dt`` (batch, time, 1) -> ``y`` (batch, time, outputs) and
-    ``state_out`` after the last step. The step is the body of one Scan over time; its constants stand outside.
+    ``state_out`` after the last step. The step is the body of one Scan over time.
+
+    Its constants stand in the body: ONNX Runtime's optimizer fails on quantized weights in an outer graph.
     """
     carried = [n for n in graph.inputs if n == "state"]
     scanned = [n for n in graph.inputs if n != "state"]
@@ -38,7 +40,7 @@ def sequence_model(graph: Graph, name: str, doc: str, metadata: Mapping[str, str
     inputs = [_info(n, [BATCH, w] if n == "state" else [BATCH, TIME, w]) for n, w in graph.inputs.items()]
     outputs = [_info(n, [BATCH, w] if n == "state_out" else [BATCH, TIME, w]) for n, w in graph.outputs.items()]
     nodes = [*turned, scan, back]
-    return _model(onnx().helper.make_graph(nodes, name, inputs, outputs, _constants(graph), doc), metadata)
+    return _model(onnx().helper.make_graph(nodes, name, inputs, outputs, doc_string=doc), metadata)
 
 
 def _body(graph: Graph, inputs: list[str], outputs: list[str]) -> Any:
@@ -49,7 +51,8 @@ def _body(graph: Graph, inputs: list[str], outputs: list[str]) -> Any:
         for names in (node.input, node.output):
             names[:] = [own.get(n, n) for n in names]
     ins = [_info(own[n], [BATCH, graph.inputs[n]]) for n in inputs]
-    return onnx().helper.make_graph(nodes, "step", ins, [_info(own[n], [BATCH, graph.outputs[n]]) for n in outputs])
+    outs = [_info(own[n], [BATCH, graph.outputs[n]]) for n in outputs]
+    return onnx().helper.make_graph(nodes, "step", ins, outs, _constants(graph))
 
 
 def _nodes(graph: Graph) -> list[Any]:

@@ -71,7 +71,8 @@ class Onnx:
 
     def links(self, lowered: Lowered, options: CompileOptions) -> tuple[LinkSpec, ...]:
         """The evaluator first, being slow over fewer steps; fully optimized ONNX Runtime, the deployed one, last."""
-        source, tolerance = (PROGRAM, FLOAT_TOLERANCE) if lowered.scheme == "float32" else (MODEL, emit.QDQ_TOLERANCE)
+        source = PROGRAM if lowered.scheme == "float32" else MODEL
+        tolerance = emit.QDQ_TOLERANCE.get(lowered.scheme, FLOAT_TOLERANCE)
         steps = {runtime.REFERENCE: 200}
         return tuple(LinkSpec(source, name, "tolerance", steps.get(name, 10_000), tolerance, name == runtime.REFERENCE)
                      for name in runtime.RUNTIMES)

@@ -43,6 +43,7 @@ class Translation:
     writer: Writer = field(default_factory=Writer)
     env: dict[str, Linear | OnGrid] = field(default_factory=dict)
     settler: Settler = field(init=False)
+    held: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.settler = Settler(self.writer)
@@ -79,7 +80,8 @@ def translate(program: Program, grids: Mapping[str, Grid]) -> Graph:
             t.env[name] = linear.of_constant(data.astype(np.float64))
     _body(t, program.body)
     outputs = _outputs(t)
-    return Graph(tuple(t.writer.nodes), t.writer.constants, inputs, outputs, t.writer.shapes)
+    held = {t.writer.final(tensor): state for tensor, state in t.held.items()}
+    return Graph(tuple(t.writer.nodes), t.writer.constants, inputs, outputs, t.writer.shapes, held)
 
 
 def _inputs(t: Translation) -> dict[str, int]:
@@ -136,8 +138,18 @@ def _repeat(t: Translation, stmt: Repeat) -> None:
     t.env.update({c.inner.name: t.env[c.init] for c in stmt.carried})
     for _ in range(stmt.count):
         _body(t, stmt.body)
-        t.env.update({c.inner.name: t.env[c.result] for c in stmt.carried})
+        _carry(t, stmt)
     t.env.update({c.out.name: t.env[c.inner.name] for c in stmt.carried})
+
+
+def _carry(t: Translation, stmt: Repeat) -> None:
+    """The end of a pass: results become tensors, or forms would grow from pass to pass."""
+    varying = [c for c in stmt.carried if not t.form(c.result).constant]
+    tensors = t.tensors([c.result for c in varying])
+    t.env.update({c.inner.name: t.env[c.result] for c in stmt.carried})
+    states = {(s.inp.name, s.out): s.inp.name for s in t.program.states}
+    t.held.update({tensor: states[c.init, c.out.name] for tensor, c in zip(tensors, varying, strict=True)
+                   if (c.init, c.out.name) in states})
 
 
 def _hoist(t: Translation, stmt: Repeat) -> None:

@@ -1,0 +1,192 @@
+"""Float graph -> QDQ graph: what meets a weight is quantized, and nothing else.
+
+The operands of every product with trained weights pass through QuantizeLinear and DequantizeLinear, so a runtime can
+take the product in integers. Sums, quotients, nonlinearities and the carried state stay in float: an 8-bit state
+would dominate the error, and denominators span the whole range of dt.
+
+Three details are for ONNX Runtime, whose optimized model is to compute what the file says:
+- Zero points are written out: integer products are fused only then.
+- 8-bit numbers are unsigned: on processors without VNNI, sums of two products with signed weights saturate at 16 bits.
+- Weights stand as (outputs, inputs) with transB: otherwise products of int16 activations with int8 weights are taken as
+  weight-only products, which round the activations to 8 bits.
+
+Activations have one scale and zero point per tensor, from the range it can have; weights one scale per column,
+symmetric. Biases are int32 with scale ``s_x * s_w``, as integer kernels add them. Where a column's weights are so
+small beside its bias that the bias would overflow, the column's scale is raised to ``|b| / (s_x * 2**30)``: ONNX
+Runtime makes that int32 itself when it is not given, without looking.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncpc.errors import Unsupported
+from ncpc.targets.onnx.graph import Array, Graph, Node
+from ncpc.targets.onnx.ranges import Interval
+
+BIAS_LIMIT = float(1 << 30)
+FLOAT_MADE = ("Add", "Div", "Mul", "Sub")
+"""Operators on grids whose results go on in float."""
+
+
+@dataclass(frozen=True)
+class Widths:
+    """NumPy types of the integers: of activations and of weights."""
+
+    activations: type[np.integer[Any]]
+    weights: type[np.integer[Any]]
+
+
+@dataclass
+class Quantization:
+    """A graph on its way: new nodes and constants, and which tensors have a dequantized copy already."""
+
+    source: Graph
+    ranges: Mapping[str, Interval]
+    widths: Widths
+    nodes: list[Node] = field(default_factory=list)
+    constants: dict[str, Array] = field(default_factory=dict)
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    copies: dict[tuple[str, ...], str] = field(default_factory=dict)
+
+    def node(self, kind: str, inputs: tuple[str, ...], output: str, like: str, **attrs: int) -> str:
+        """A node whose output has the shape of tensor ``like``."""
+        self.nodes.append(Node(kind, inputs, (output,), attrs))
+        self.shapes[output] = self.source.shapes.get(like, ())
+        return output
+
+
+def quantize(graph: Graph, ranges: Mapping[str, Interval], widths: Widths) -> Graph:
+    """``ranges`` bounds every tensor; raises Unsupported for one that needs a scale and has no bound."""
+    q = Quantization(graph, ranges, widths, constants=dict(graph.constants), shapes=dict(graph.shapes))
+    made_by = {output: node.kind for node in graph.nodes for output in node.outputs}
+    timing = _from_dt_alone(graph)
+    for node in graph.nodes:
+        if node.kind == "Gemm" and node.inputs[0] not in timing:
+            _gemm(q, node)
+        elif node.kind in FLOAT_MADE and any(_on_grid(q, i) for i in node.inputs):
+            inputs = tuple(_grid_operand(q, i, made_by) for i in node.inputs)
+            q.nodes.append(Node(node.kind, inputs, node.outputs, node.attrs))
+        else:
+            q.nodes.append(node)
+    used = {i for node in q.nodes for i in node.inputs}
+    return Graph(tuple(q.nodes), {n: c for n, c in q.constants.items() if n in used}, graph.inputs, graph.outputs,
+                 q.shapes)
+
+
+def _gemm(q: Quantization, node: Node) -> None:
+    """Integer product; a bias that is computed is added in float, as no integer kernel takes it."""
+    (x, weight, *bias), (out,) = node.inputs, node.outputs
+    fixed = bias[0] if bias and bias[0] in q.source.constants else None
+    inputs = (_activation(q, x), *_weights(q, weight, fixed, _scale_of(q, x)[0]))
+    if not bias or fixed:
+        q.nodes.append(Node("Gemm", inputs, (out,), {"transB": 1}))
+    else:
+        product = q.node("Gemm", inputs, f"{out}_product", out, transB=1)
+        q.nodes.append(Node("Add", (product, bias[0]), (out,)))
+
+
+def _activation(q: Quantization, name: str) -> str:
+    """The tensor as integers show it."""
+    if (name,) not in q.copies:
+        step, zero = _scale_of(q, name)
+        width = q.widths.activations
+        grid = (_constant(q, f"{name}_scale", np.float32(step)), _constant(q, f"{name}_zero", width(zero)))
+        raw = q.node("QuantizeLinear", (name, *grid), f"{name}_q", name)
+        q.copies[(name,)] = q.node("DequantizeLinear", (raw, *grid), f"{name}_dq", name)
+    return q.copies[(name,)]
+
+
+def _scale_of(q: Quantization, name: str) -> tuple[np.float32, int]:
+    """Scale and zero point that cover the tensor's range and hold 0 exactly."""
+    lo, hi = q.ranges[name].bounds
+    if not np.isfinite([lo, hi]).all():
+        raise Unsupported(f"onnx: '{name}' has no known range to take a scale from; use --quant float32")
+    info = np.iinfo(q.widths.activations)
+    lo, hi = min(lo, 0.0), max(hi, 0.0)
+    step = np.float32(max(hi - lo, 1e-6) / (info.max - info.min))
+    return step, int(np.clip(np.rint(info.min - lo / float(step)), info.min, info.max))
+
+
+def _weights(q: Quantization, weight: str, bias: str | None, step: np.float32) -> tuple[str, ...]:
+    """Weight and bias, dequantized; shared by all products that have the same ones."""
+    key = (weight, bias or "", str(step))
+    if key not in q.copies:
+        data = q.source.constants[weight].astype(np.float64)
+        offset = np.zeros(data.shape[1]) if bias is None else q.source.constants[bias].astype(np.float64)
+        largest = np.abs(data).max(axis=0, initial=0.0)
+        scale = np.maximum(largest / _top(q.widths.weights), np.abs(offset) / (float(step) * BIAS_LIMIT))
+        scale = np.maximum(scale, np.finfo(np.float32).tiny * 2.0**24).astype(np.float32)
+        name = _dequantized(q, weight, np.rint(data / scale).T, q.widths.weights, scale)
+        q.copies[key] = name if bias is None else f"{name} {_bias(q, bias, offset, scale, step)}"
+    return tuple(q.copies[key].split())
+
+
+def _bias(q: Quantization, name: str, data: NDArray[np.float64], scale: NDArray[np.float32], step: np.float32) -> str:
+    product = (scale * step).astype(np.float32)
+    return _dequantized(q, name, np.rint(data / product), np.int32, product)
+
+
+def _dequantized(q: Quantization, name: str, steps: Array, kind: type[np.integer[Any]], scale: Array) -> str:
+    """A constant, ``steps`` from the zero point, with one scale or one for each index of its first axis."""
+    zero = np.full(scale.shape, _middle(kind))
+    inputs = (_constant(q, f"{name}_q", np.ascontiguousarray(steps + _middle(kind)).astype(kind)),
+              _constant(q, f"{name}_scale", scale), _constant(q, f"{name}_zero", zero.astype(kind)))
+    output = _free(q, f"{name}_dq")
+    q.nodes.append(Node("DequantizeLinear", inputs, (output,), {"axis": 0} if scale.ndim else {}))
+    return output
+
+
+def _middle(kind: type[np.integer[Any]]) -> int:
+    """The zero point of symmetric numbers."""
+    return 0 if np.iinfo(kind).min < 0 else (np.iinfo(kind).max + 1) // 2
+
+
+def _top(kind: type[np.integer[Any]]) -> int:
+    """How many steps from the zero point symmetric numbers reach."""
+    return int(np.iinfo(kind).max) - _middle(kind)
+
+
+def _constant(q: Quantization, name: str, data: Array | np.generic) -> str:
+    name = _free(q, name)
+    q.constants[name] = np.asarray(data)
+    return name
+
+
+def _free(q: Quantization, name: str) -> str:
+    taken = {*q.constants, *q.shapes, *(o for node in q.nodes for o in node.outputs)}
+    candidate, n = name, 1
+    while candidate in taken:
+        n += 1
+        candidate = f"{name}_{n}"
+    return candidate
+
+
+def _on_grid(q: Quantization, name: str) -> bool:
+    return name in q.source.constants and q.source.constants[name].ndim == 2
+
+
+def _grid_operand(q: Quantization, name: str, made_by: Mapping[str, str]) -> str:
+    """On a grid: weights with one scale, and what comes from a source or a nonlinearity."""
+    if not _on_grid(q, name):
+        return name if made_by.get(name) in FLOAT_MADE else _activation(q, name)
+    if (name,) not in q.copies:
+        data = q.source.constants[name].astype(np.float64)
+        scale = np.float32(max(float(np.abs(data).max()), 1e-30) / _top(q.widths.weights))
+        q.copies[(name,)] = _dequantized(q, name, np.rint(data / scale), q.widths.weights, np.asarray(scale))
+    return q.copies[(name,)]
+
+
+def _from_dt_alone(graph: Graph) -> set[str]:
+    """Tensors that only dt decides: they stay in float, for dt may span decades."""
+    alone = {"dt"} & set(graph.inputs)
+    for node in graph.nodes:
+        reads = [i for i in node.inputs if i not in graph.constants]
+        if reads and all(i in alone for i in reads):
+            alone.update(node.outputs)
+    return alone

@@ -1,0 +1,167 @@
+"""QDQ models: close to the policy, alike in every runtime, taken in integers where ONNX Runtime can."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ncpc.errors import BadInput, Unsupported
+from ncpc.ir.sequences import Sequences
+from ncpc.semantics.run import run
+from ncpc.targets.onnx import emit, runtime
+from ncpc.targets.onnx.evaluate import evaluate
+from ncpc.targets.onnx.graph import Writer
+from ncpc.targets.onnx.quantize import BIAS_LIMIT, Widths, quantize
+from ncpc.targets.onnx.ranges import Interval, intervals
+from ncpc.targets.onnx.serialize import step_model
+
+LIMITS = {("int16", "auto"): 2e-4, ("int16", "int8"): 1e-2, ("int8", "auto"): 2e-2}
+"""Of the output range, against the policy in float64."""
+
+
+def written(case: Any, folder: Path) -> Any:
+    for file, content in case.files.items():
+        (folder / file).write_bytes(content)
+    return case
+
+
+@pytest.mark.parametrize("dt", ["fixed", "runtime"])
+@pytest.mark.parametrize(("quant", "weights"), list(LIMITS))
+@pytest.mark.parametrize("net", ["ncp19", "full8"])
+def test_close_to_the_policy_and_alike_in_all_runtimes(
+        make: Any, sequences: Any, net: str, quant: str, weights: str, dt: str, tmp_path: Path) -> None:
+    case = written(make(net, quant=quant, dt=dt, weights=weights), tmp_path)
+    data = sequences(case.policy, 4, 100)
+    exact, model = run(case.lowered.real, data).y, case.target.model(case.lowered, case.options, data).y
+    span = np.ptp(exact)
+    assert 0 < np.abs(model - exact).max() <= LIMITS[quant, weights] * span
+    for name in runtime.RUNTIMES[1:]:
+        found = case.target.run(tmp_path, case.lowered, case.options, data, name).trace.y
+        assert np.abs(found - model).max() <= emit.QDQ_TOLERANCE[quant] * span, name
+
+
+def test_the_evaluator_agrees(make: Any, sequences: Any, tmp_path: Path) -> None:
+    case = written(make("full8", quant="int8"), tmp_path)
+    data = sequences(case.policy, 1, 20)
+    model = case.target.model(case.lowered, case.options, data).y
+    found = case.target.run(tmp_path, case.lowered, case.options, data, runtime.REFERENCE).trace.y
+    assert np.abs(found - model).max() <= emit.QDQ_TOLERANCE["int8"] * np.ptp(model)
+
+
+@pytest.mark.parametrize("form", ["dense", "gather"])
+def test_grids_are_quantized_too(make: Any, sequences: Any, form: str, tmp_path: Path) -> None:
+    case = written(make("full8", quant="int8", form=form), tmp_path)
+    data = sequences(case.policy, 2, 60)
+    exact = run(case.lowered.real, data).y
+    for name in (runtime.ORT_PLAIN, runtime.ORT_FULL):
+        found = case.target.run(tmp_path, case.lowered, case.options, data, name).trace.y
+        assert np.abs(found - exact).max() <= LIMITS["int8", "auto"] * np.ptp(exact)
+
+
+def test_every_product_of_an_int8_model_is_an_integer_one(make: Any, tmp_path: Path) -> None:
+    """In the matrix form ONNX Runtime fuses both products of every unfold; only 1/dt times a row stays in float."""
+    kinds = optimized(make("ncp19", quant="int8", dt="fixed", form="matrix").step, tmp_path)
+    assert kinds["QGemm"] == 2 * (6 + 1)
+    assert kinds["Gemm"] == kinds["FusedGemm"] == kinds["DequantizeLinear"] == 0
+
+
+def test_int16_activations_are_not_rounded_to_8_bits(make: Any, tmp_path: Path) -> None:
+    kinds = optimized(make("full8", quant="int16", weights="int8").step, tmp_path)
+    assert kinds["MatMulNBits"] == 0
+
+
+def optimized(model: bytes, folder: Path) -> Counter[str]:
+    import onnx
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.optimized_model_filepath = str(folder / "optimized.onnx")
+    options.log_severity_level = 3
+    ort.InferenceSession(model, options)
+    return Counter(node.op_type for node in onnx.load(folder / "optimized.onnx").graph.node)
+
+
+def small_product(bias: float) -> tuple[Any, Any]:
+    """y = W x + b where one column of W is almost 0 beside its bias."""
+    w = Writer()
+    x = w.tensor("x", [2])
+    weight = w.const("W", np.array([[1.0, 1e-9, 0.0], [-0.5, -2e-9, 0.0]]))
+    w.finish(w.node("Gemm", [x, weight, w.const("b", np.array([0.1, bias, bias]))], "out", [3]), "y")
+    return w, emit.Graph(tuple(w.nodes), w.constants, {"x": 2}, {"y": 3}, w.shapes)
+
+
+@pytest.mark.parametrize("bias", [0.7, 100.0, -3e4])
+def test_a_bias_beside_tiny_weights_does_not_overflow(bias: float) -> None:
+    """Left to ONNX Runtime, such a bias becomes an int32 that wraps around."""
+    _, graph = small_product(bias)
+    box = Interval(np.full((1, 2), -1.0), np.full((1, 2), 1.0))
+    quantized = quantize(graph, intervals(graph, {"x": box}), Widths(np.int8, np.int8))
+    raw = next(c for c in quantized.constants.values() if c.dtype == np.int32 and c.any())
+    assert np.abs(raw.astype(np.int64)).max() <= BIAS_LIMIT + 1
+    feeds = {"x": np.random.default_rng(0).uniform(-1, 1, (50, 2)).astype(np.float32)}
+    exact = evaluate(graph, feeds)["y"]
+    model = step_model(quantized, "small", "", {})
+    for name in runtime.RUNTIMES[1:2] + runtime.RUNTIMES[3:]:
+        found = runtime.load(model, name)(feeds)["y"]
+        np.testing.assert_allclose(found[:, 0], exact[:, 0], atol=0.02)
+        np.testing.assert_allclose(found[:, 1:], exact[:, 1:], rtol=1e-6)
+
+
+def test_states_at_the_corners_of_the_box(make: Any, sequences: Any, tmp_path: Path) -> None:
+    """The state is an input, so a caller may start anywhere in the box; nothing saturates there."""
+    case = written(make("full8", quant="int16"), tmp_path)
+    state = case.lowered.program.states[0]
+    corners = state.box[:, np.random.default_rng(0).integers(0, 2, (16, state.box.shape[0]))][
+        np.arange(state.box.shape[0]), :, np.arange(state.box.shape[0])].T
+    data = sequences(case.policy, 16, 20)
+    found = case.target.run(tmp_path, case.lowered, case.options, data, runtime.ORT_FULL, corners).trace
+    box = state.box * state.inp.type.lsb
+    margin = 1e-3 * np.ptp(box)
+    assert (found.state >= box[:, 0] - margin).all()
+    assert (found.state <= box[:, 1] + margin).all()
+    exact = from_state(case, data, (corners * state.inp.type.lsb))
+    assert np.abs(found.y - exact).max() <= 2e-4 * np.ptp(exact)
+
+
+def from_state(case: Any, data: Sequences, state: NDArray[np.float64]) -> NDArray[np.float64]:
+    from ncpc.semantics.run import Executor
+
+    executor, real = Executor(case.lowered.real), case.lowered.real
+    executor.reset(state.shape[0])
+    executor.load({real.states[0].inp.name: state})
+    return np.stack([executor.step(data.x[:, t], data.dt[:, t])[0] for t in range(data.x.shape[1])], 1)
+
+
+def test_intervals_hold_what_is_computed(make: Any, sequences: Any) -> None:
+    case = make("full8", quant="int16")
+    program = emit.float_program(case.lowered, case.options)
+    graph = emit.translate(program, {})
+    found = intervals(graph, emit.known_ranges(case.lowered, program, graph))
+    data, state = sequences(case.policy, 64, 10), np.zeros((64, 8), np.float32)
+    for t in range(10):
+        feeds = {"x": data.x[:, t].astype(np.float32), "state": state, "dt": data.dt[:, t, None].astype(np.float32)}
+        tensors = evaluate(graph, feeds)
+        state = tensors["state_out"]
+        for name in graph.shapes:
+            slack = 1e-4 * (1 + np.abs(found[name].hi))
+            assert (tensors[name] <= found[name].hi + slack).all(), name
+            assert (tensors[name] >= found[name].lo - slack).all(), name
+
+
+def test_wide_weights_with_narrow_activations_are_refused(make: Any) -> None:
+    with pytest.raises(BadInput, match="--weights int16 with --quant int8"):
+        make("full8", quant="int8", weights="int16")
+
+
+def test_a_state_without_a_box_is_refused_by_name(make: Any) -> None:
+    case = make("full8", quant="int8")
+    states = tuple(dataclasses.replace(s, box=None) for s in case.lowered.program.states)
+    lowered = dataclasses.replace(case.lowered, program=dataclasses.replace(case.lowered.program, states=states))
+    with pytest.raises(Unsupported, match="'state' has no known range"):
+        case.target.emit(lowered, case.options)
