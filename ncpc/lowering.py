@@ -15,8 +15,9 @@ from ncpc.passes.lower import lower
 from ncpc.passes.lower_fixed import lower_fixed
 from ncpc.passes.to_float32 import to_float32
 from ncpc.proofs.prove import Proof, prove
+from ncpc.quant.brevitas_weights import brevitas_scales
 from ncpc.quant.calibrate import Formats, dead_band, formats_from_json, recorded, stored
-from ncpc.quant.policy import largest_fractions, quantize
+from ncpc.quant.policy import quantize
 from ncpc.targets.base import CompileOptions, Lowered
 from ncpc.verify.verdict import TOLERANCE
 
@@ -75,7 +76,7 @@ def _quantized(policy: Policy, options: CompileOptions, held: Any) -> tuple[Form
         return formats, quantize(policy, options.quant, options.dt, formats.dead_band, stored(formats))
     stall = dead_band(policy, TOLERANCE[options.quant])
     chosen: dict[str, dict[str, int]] = {}
-    quantized = quantize(policy, options.quant, options.dt, stall, recorded(largest_fractions, chosen))
+    quantized = quantize(policy, options.quant, options.dt, stall, recorded(brevitas_scales, chosen))
     return Formats(stall, chosen), quantized
 
 
