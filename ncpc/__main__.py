@@ -1,0 +1,5 @@
+"""``python -m ncpc``: the command line."""
+
+from ncpc.cli import main
+
+main()
