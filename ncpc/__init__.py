@@ -1,5 +1,20 @@
 """ncpc: compile a trained Neural Circuit Policy for the edge, and prove that what runs there is what was trained."""
 
-from ncpc.frontend.api import load, save
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-__all__ = ["load", "save"]
+if TYPE_CHECKING:
+    from ncpc.api import Outcome, compile, open, verify
+    from ncpc.frontend.api import load, save
+
+__all__ = ["Outcome", "compile", "load", "open", "save", "verify"]
+
+_HOME = {"Outcome": "api", "compile": "api", "open": "api", "verify": "api", "load": "frontend.api",
+         "save": "frontend.api"}
+
+
+def __getattr__(name: str) -> object:
+    """Public names are imported when they are first used: the simulator's worker and scripts start fast."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'ncpc' has no attribute '{name}'")
+    return getattr(import_module(f"ncpc.{_HOME[name]}"), name)

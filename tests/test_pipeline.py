@@ -42,7 +42,8 @@ class Stage:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, policy: Path) -> None:
         self.patch, self.out, self.policy = monkeypatch, tmp_path / "build", policy
         self.use(Interpreter())
-        monkeypatch.setattr("ncpc.verify.verdict.search", partial(search, generations=2, population=16))
+        monkeypatch.setattr("ncpc.job.MIN_STEPS", 900)
+        monkeypatch.setattr("ncpc.verify.verdict.search", partial(search, screens=1, generations=1, length=24))
 
     def use(self, target: Interpreter) -> None:
         self.patch.setattr(registry, "load", lambda name: target)
@@ -65,7 +66,7 @@ def test_a_faithful_build_holds_and_its_report_is_valid(stage: Stage, quant: str
     assert outcome.exit_code == 0, outcome.report["verdict"]
     assert outcome.holds
     assert 0 < outcome.report["error"]["max_range"] <= outcome.report["verdict"]["tolerance"]
-    assert outcome.report["error"]["steps"] >= 2000
+    assert outcome.report["error"]["steps"] >= 900
     assert [link["mismatches"] for link in outcome.report["links"]] == [0, 0]
     assert outcome.report["cycles"]["upper"]["max"] == outcome.report["cycles"]["lower"]["max"] + 7
     assert json.loads((stage.out / builds.REPORT).read_text()) == outcome.report
@@ -121,7 +122,7 @@ def test_an_error_past_the_tolerance_does_not_hold(stage: Stage) -> None:
 
 
 def test_the_search_counts_only_when_strict(stage: Stage) -> None:
-    stage.patch.setattr("ncpc.verify.verdict.search", partial(search, generations=6))
+    stage.patch.setattr("ncpc.verify.verdict.search", partial(search, screens=2, generations=8, length=60))
     loose = stage.compile(Interpreter(), quant="int16")
     error, worst = (loose.report["error"][k] for k in ("max_range", "search"))
     limit = (error + worst["max_range"]) / 2

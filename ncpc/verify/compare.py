@@ -69,7 +69,7 @@ def bitwise(expected: Trace, found: Trace, program: Program, data: Sequences) ->
 
 def _unlike(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Where two arrays differ, two not-a-numbers being alike."""
-    return (a != b) & ~(np.isnan(a) & np.isnan(b))
+    return np.asarray((a != b) & ~(np.isnan(a) & np.isnan(b)), np.bool_)
 
 
 def tolerance(expected: Trace, found: Trace, limit: float, program: Program, data: Sequences) -> Difference:

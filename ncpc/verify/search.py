@@ -16,7 +16,7 @@ from ncpc.ir.policy import Policy
 from ncpc.ir.program import Program
 from ncpc.ir.sequences import Sequences
 from ncpc.semantics.run import run
-from ncpc.verify.sequences import MAX_SEED, resets, suite, timespans
+from ncpc.verify.sequences import MAX_SEED, SEEDS, families, suite, timespans
 
 Progress = Callable[[float], None]
 
@@ -38,85 +38,91 @@ def search(
     program: Program,
     *,
     runtime_dt: bool,
+    screens: int = 10,
     generations: int = 12,
-    population: int = 48,
-    length: int = 64,
+    population: int = 24,
+    length: int = 96,
     progress: Progress = lambda _: None,
 ) -> Worst:
-    """Evolve ``population`` sequences of ``length`` steps; the best quarter survives, the others are its children.
+    """Screen ``screens`` suites of random sequences, then breed the worst of them for ``generations`` generations.
 
-    Deterministic, and its effort is a number of steps: ``generations * population * length``, not a time.
+    Sequences have ``length`` steps. Deterministic; its effort is a number of steps, not a time.
     """
     rng = np.random.default_rng([len(policy.layers) % MAX_SEED, policy.inputs, 2])
-    data = _start(policy, population, length, runtime_dt)
-    error = np.zeros((population, length))
+    pool = [_suite(policy, length, runtime_dt, seed) for seed in range(101, 101 + screens)]
+    data, error = _screened(real, program, _joined(*pool), population)
+    progress(0.5)
     for generation in range(generations):
-        if generation:
-            data = _breed(rng, policy, data, error.max(axis=1), runtime_dt)
-        error = _errors(real, program, data)
-        progress((generation + 1) / generations)
-    best = int(error.max(axis=1).argmax())
-    witness = _rows(data, np.array([best]))
-    return Worst(float(error[best].max()), int(error[best].argmax()), generations * population,
-                 generations * population * length, witness)
+        children = _breed(rng, policy, data, error, runtime_dt)
+        data, error = _fittest(_joined(data, children), np.concatenate([error, _errors(real, program, children)]),
+                               population)
+        progress(0.5 + 0.5 * (generation + 1) / generations)
+    evaluations = sum(len(part.x) for part in pool) + generations * population
+    return Worst(float(error[0].max()), int(error[0].argmax()), evaluations, evaluations * length,
+                 _rows(data, np.array([0])))
 
 
-def _start(policy: Policy, population: int, length: int, runtime_dt: bool) -> Sequences:
-    parts = [suite(policy, population * length, runtime_dt, seed) for seed in (101, 102, 103)]
-    rows = [_windows(part, length) for part in parts]
-    x, dt, reset = (np.concatenate([r[k] for r in rows])[:population] for k in range(3))
-    return Sequences(x=x, dt=dt, reset=reset.astype(np.bool_))
+def _suite(policy: Policy, length: int, runtime_dt: bool, seed: int) -> Sequences:
+    return suite(policy, length * len(families(policy)) * SEEDS, runtime_dt, seed)
 
 
-def _windows(data: Sequences, length: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Sequences cut into pieces of ``length`` steps."""
-    assert data.dt is not None
-    assert data.reset is not None
-    pieces = data.x.shape[1] // length
-    def cut(a: NDArray[np.float64]) -> NDArray[np.float64]:
-        return a[:, : pieces * length].reshape(-1, length, *a.shape[2:])
-    return cut(data.x), cut(data.dt), cut(data.reset.astype(np.float64))
+def _screened(real: Program, program: Program, data: Sequences, keep: int) -> tuple[Sequences, NDArray[np.float64]]:
+    return _fittest(data, _errors(real, program, data), keep)
+
+
+def _fittest(data: Sequences, error: NDArray[np.float64], keep: int) -> tuple[Sequences, NDArray[np.float64]]:
+    """The sequences with the largest errors, worst first."""
+    order = np.argsort(-error.max(axis=1), kind="stable")[:keep]
+    return _rows(data, order), error[order]
 
 
 def _errors(real: Program, program: Program, data: Sequences) -> NDArray[np.float64]:
+    """(B, T) largest output error at each step."""
     difference = np.abs(run(real, data).y - run(program, data).y).max(axis=2)
     return np.where(np.isnan(difference), np.inf, difference)
 
 
 def _breed(
-    rng: np.random.Generator, policy: Policy, data: Sequences, score: NDArray[np.float64], runtime_dt: bool
+    rng: np.random.Generator, policy: Policy, data: Sequences, error: NDArray[np.float64], runtime_dt: bool
 ) -> Sequences:
-    """Survivors unchanged, children crossed at a random time with a few held segments redrawn."""
-    population, length = data.x.shape[:2]
-    keep = np.argsort(-score, kind="stable")[: population // 4]
-    parents = rng.choice(keep, (population - len(keep), 2))
-    children = _rows(data, parents[:, 0])
-    other = _rows(data, parents[:, 1])
-    assert children.dt is not None
-    assert other.dt is not None
-    for child in range(len(parents)):
-        cut = int(rng.integers(length))
-        children.x[child, cut:] = other.x[child, cut:]
-        children.dt[child, cut:] = other.dt[child, cut:]
-        _mutate(rng, policy, children, child, runtime_dt)
-    kept = _rows(data, keep)
-    return Sequences(*(np.concatenate([getattr(kept, f), getattr(children, f)]) for f in ("x", "dt", "reset")))
+    """One child per sequence: a good parent, crossed with another or not, and changed shortly before its worst step."""
+    count = len(data.x)
+    parents = np.minimum(rng.geometric(0.2, (count, 2)) - 1, count - 1)
+    children, other = _rows(data, parents[:, 0]), _rows(data, parents[:, 1])
+    for child in range(count):
+        worst = int(error[parents[child, 0]].argmax())
+        if rng.random() < 0.3:
+            children.x[child, : max(1, worst // 2)] = other.x[child, : max(1, worst // 2)]
+        for _ in range(int(rng.integers(1, 4))):
+            _mutate(rng, policy, children.x[child], worst)
+        if runtime_dt and rng.random() < 0.4:
+            _retime(rng, policy, children, child)
+    return children
 
 
-def _mutate(rng: np.random.Generator, policy: Policy, data: Sequences, row: int, runtime_dt: bool) -> None:
-    """Redraw a few segments of a few channels, at the ends of the range as often as inside it."""
-    length, (lo, hi) = data.x.shape[1], policy.input_range.T
+def _mutate(rng: np.random.Generator, policy: Policy, x: NDArray[np.float64], worst: int) -> None:
+    """Redraw, or shift a little, a segment of some channels that begins before the worst step."""
+    lo, hi = policy.input_range.T
+    begin = max(0, worst - int(rng.integers(0, 32)))
+    segment = slice(begin, begin + int(rng.integers(1, 24)))
+    channels = np.nonzero(rng.random(policy.inputs) < max(0.3, 1 / policy.inputs))[0]
+    for channel in channels:
+        width = hi[channel] - lo[channel]
+        if rng.random() < 0.5:
+            x[segment, channel] += rng.normal(0, 0.1) * width
+        else:
+            x[segment, channel] = lo[channel] + width * (rng.integers(0, 2) if rng.random() < 0.5 else rng.random())
+    np.clip(x, lo, hi, out=x)
+
+
+def _retime(rng: np.random.Generator, policy: Policy, data: Sequences, row: int) -> None:
     assert data.dt is not None
-    assert data.reset is not None
-    for _ in range(int(rng.integers(1, 4))):
-        begin, size = int(rng.integers(length)), int(rng.integers(1, length // 2))
-        channels = rng.random(policy.inputs) < max(0.3, 1 / policy.inputs)
-        share = rng.choice([0.0, 1.0]) if rng.random() < 0.5 else rng.random()
-        data.x[row, begin : begin + size, channels] = (lo + share * (hi - lo))[channels, None]
-    if runtime_dt and rng.random() < 0.3:
-        data.dt[row] = timespans(policy, rng, length, True)
-    if rng.random() < 0.1:
-        data.reset[row] = resets("held", rng, length)
+    data.dt[row] = timespans(policy, rng, data.x.shape[1], True)
+
+
+def _joined(*parts: Sequences) -> Sequences:
+    columns = [[getattr(part, name) for part in parts] for name in ("x", "dt", "reset")]
+    return Sequences(*(np.concatenate(column) for column in columns))
 
 
 def _rows(data: Sequences, rows: NDArray[np.int64]) -> Sequences:

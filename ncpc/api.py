@@ -1,0 +1,50 @@
+"""``ncpc.compile``, ``ncpc.verify`` and ``ncpc.open``: the command line's work, from Python."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ncpc.ir.policy import Policy
+from ncpc.job import Request
+from ncpc.phases import Phases
+from ncpc.pipeline import Outcome, compile_policy
+from ncpc.reopen import open_build, verify_build
+from ncpc.targets.base import DtMode, Scheme
+
+__all__ = ["Outcome", "compile", "open", "verify"]
+
+open = open_build
+verify = verify_build
+
+
+def compile(
+    policy: str | Path | Policy,
+    out: str | Path = "build",
+    target: str = "host",
+    *,
+    quant: Scheme = "int16",
+    dt: DtMode | None = None,
+    calibrate: str | Path | None = None,
+    cc: str = "zig",
+    tolerance: float | None = None,
+    strict: bool = False,
+    steps: int | None = None,
+    options: Mapping[str, str] | None = None,
+    phases: Phases | None = None,
+) -> Outcome:
+    """Quantize, lower, emit, build, simulate, verify and report ``policy`` into the folder ``out``.
+
+    ``policy``: a container's path, or a Policy. ``target``: a name of ``ncpc targets``. ``quant``: float32, int16 or
+    int8. ``dt``: fixed (the nominal timespan is compiled in) or runtime (an input of each step); None is runtime where
+    the policy declares a range. ``calibrate``: npz with calibration data instead of the policy's own. ``cc``: zig, or
+    a compiler's path. ``tolerance``: largest error allowed, a fraction of the float output range (None: 1e-5, 2e-3,
+    5e-2 by ``quant``). ``strict``: the search for the worst input counts towards the verdict. ``steps``: steps run for
+    every link (None: the target's). ``options``: the target's own. ``phases``: watches progress.
+
+    Returns the outcome: ``holds``, ``report`` (schema 1), ``folder``, ``exit_code`` as the command line gives it. The
+    folder is kept when the verdict does not hold. Raises ``BadInput``, ``Unsupported`` or ``MissingTool`` of
+    ``ncpc.errors`` with one clear line; nothing is left behind then.
+    """
+    request = Request(target, quant, dt, cc, tolerance, strict, steps, options or {})
+    return compile_policy(policy, out, request, calibrate=calibrate, phases=phases)
