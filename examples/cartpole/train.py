@@ -229,7 +229,7 @@ def keep(model: LTC, settings: Settings, history: list[dict[str, float]], output
         "mean_return": float(final.mean()), "least_return": float(final.min())}}
     write_json(output.with_name("training.json"), record)
     print(f"{len(final)} perturbed plants: return mean {final.mean():.1f}, least {final.min():.0f} "
-          f"of {plant.EPISODE_STEPS}\nwrote {output} ({output.stat().st_size} bytes)")
+          f"of {plant.EPISODE_STEPS}\nwrote {os.path.relpath(output)} ({output.stat().st_size} bytes)")
 
 
 def main(arguments: list[str]) -> int:

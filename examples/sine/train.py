@@ -104,7 +104,7 @@ def keep(model: LTC, settings: Settings, output: Path) -> None:
     temporary.write_text(json.dumps(record, indent=2) + "\n")
     os.replace(temporary, output.with_name("training.json"))
     print(f"rms error {tutorial:.4f} on one and a half turns, {others:.4f} on 200 held-out sequences\n"
-          f"wrote {output} ({output.stat().st_size} bytes)")
+          f"wrote {os.path.relpath(output)} ({output.stat().st_size} bytes)")
 
 
 def main(arguments: list[str]) -> int:
