@@ -16,8 +16,8 @@ from ncpc.targets.nir.front import Cell, logistic
 
 F64 = NDArray[np.float64]
 
-ROUNDS = 20
-HALVINGS = 60
+ROUNDS = 8
+HALVINGS = 40
 MARGIN = 1e-6
 """Share of its width by which a box is widened, against rounding in this search."""
 

@@ -59,11 +59,12 @@ class Consumer:
 class Torch:
     """A loaded torch module that is called as ``y, state = module(x, state)``, at rest while ``state`` is None.
 
-    ``spikes`` picks the spikes of the unit node out of that state.
+    ``spikes`` picks the spikes of the unit node out of that state; ``holds_state``: the module keeps some itself.
     """
 
     module: Any
     spikes: Callable[[Any], Any]
+    holds_state: bool = False
     state: Any = None
 
     def tick(self, x: F32) -> tuple[F32, Bools | None]:
@@ -76,8 +77,9 @@ class Torch:
         return y.numpy().astype(np.float32), None if spikes is None else np.asarray(spikes.numpy() > 0)
 
     def fork(self) -> Torch:
-        """A copy in the same state: some importers keep it inside the module."""
-        return Torch(deepcopy(self.module), self.spikes, deepcopy(self.state))
+        """A copy in the same state."""
+        module = deepcopy(self.module) if self.holds_state else self.module
+        return Torch(module, self.spikes, self.holds_state, deepcopy(self.state))
 
 
 def load(name: str, path: Path) -> Torch:
@@ -94,7 +96,7 @@ def _norse(graph: Any) -> Torch:
 
 
 def _snntorch(graph: Any) -> Torch:
-    return Torch(CONSUMERS["snntorch"].imported().import_from_nir(graph), _of_nirtorch)
+    return Torch(CONSUMERS["snntorch"].imported().import_from_nir(graph), _of_nirtorch, holds_state=True)
 
 
 def _spikingjelly(graph: Any) -> Torch:

@@ -37,16 +37,50 @@ class Sensitivity:
     z: F64
 
 
+@dataclass(frozen=True, eq=False)
+class Wires:
+    """A synapse set, its sums as products by 0-1 matrices: ``onto_post`` (S, neurons), ``onto_pre`` (S, sources)."""
+
+    synapses: Synapses
+    onto_post: F64
+    onto_pre: F64
+
+    def sigmoids(self, source: F64) -> F64:
+        """(..., S) for ``source`` (..., sources)."""
+        s = self.synapses
+        return logistic(s.sigma * (source[..., s.pre] - s.mu))
+
+    def currents(self, source: F64) -> tuple[F64, F64]:
+        """``sum w s erev`` and ``sum w s`` per postsynaptic neuron, each (..., neurons)."""
+        g = self.synapses.w * self.sigmoids(source)
+        return (g * self.synapses.erev) @ self.onto_post, g @ self.onto_post
+
+    def slopes(self, source: F64, after: F64) -> F64:
+        """``w sigma s(1-s)(erev - v')`` (..., S): what N - v'D gains per unit of the source."""
+        s, g = self.synapses, self.sigmoids(source)
+        return s.w * s.sigma * g * (1.0 - g) * (s.erev - after[..., s.post])
+
+    def back(self, slopes: F64, q: F64) -> F64:
+        """The transposed Jacobian on ``q`` (..., neurons): (..., sources)."""
+        return (slopes * q[..., self.synapses.post]) @ self.onto_pre
+
+
+def wired(s: Synapses, sources: int, neurons: int) -> Wires:
+    """``s`` between ``sources`` and ``neurons``."""
+    return Wires(s, np.eye(neurons)[s.post], np.eye(sources)[s.pre])
+
+
 def trajectory(cell: Cell, x: F64) -> Trajectory:
     """Run ``x`` (B, T, inputs) from reset."""
     ltc, cm_t = cell.ltc, cell.cm_t
+    sensory, recurrent = wired(ltc.sensory, ltc.inputs, ltc.neurons), wired(ltc.recurrent, ltc.neurons, ltc.neurons)
     z = np.swapaxes(x @ cell.weight.T + cell.bias, 0, 1)
     v, states, dens = np.zeros((x.shape[0], ltc.neurons)), [], []
     states.append(v)
     for u in cell.sensed(z):
-        num_s, den_s = currents(ltc.sensory, u, ltc.neurons)
+        num_s, den_s = sensory.currents(u)
         for _ in range(ltc.unfolds):
-            num, den = currents(ltc.recurrent, v, ltc.neurons)
+            num, den = recurrent.currents(v)
             total = cm_t + ltc.gleak + ltc.epsilon + den + den_s
             v = (cm_t * v + ltc.gleak * ltc.vleak + num + num_s) / total
             states.append(v)
@@ -60,52 +94,25 @@ def outputs(cell: Cell, run: Trajectory) -> F64:
     return np.swapaxes(motor @ cell.readout.T + cell.offset, 0, 1)
 
 
-def currents(s: Synapses, source: F64, neurons: int) -> tuple[F64, F64]:
-    """``sum w s erev`` and ``sum w s`` per postsynaptic neuron, each (B, neurons), for ``source`` (B, n)."""
-    g = s.w * logistic(s.sigma * (source[:, s.pre] - s.mu))
-    return _gathered(g * s.erev, s.post, neurons), _gathered(g, s.post, neurons)
-
-
 def sensitivity(cell: Cell, run: Trajectory, probes: int = 6, seed: int = 0) -> Sensitivity:
-    """Hutchinson's estimate: adjoint runs from random signs at every output, squared and averaged."""
-    rng = np.random.default_rng(seed)
-    v, z = np.zeros_like(run.v), np.zeros_like(run.z)
-    u, slope = cell.sensed(run.z), _slope(cell, run.z)
-    for _ in range(probes):
-        _adjoint(cell, run, u, rng, v, z)
-    return Sensitivity(v / probes, z * slope**2 / probes)
+    """Hutchinson's estimate: adjoint runs from random signs at every output, squared and averaged over ``probes``."""
+    ltc, rng = cell.ltc, np.random.default_rng(seed)
+    sensory, recurrent = wired(ltc.sensory, ltc.inputs, ltc.neurons), wired(ltc.recurrent, ltc.neurons, ltc.neurons)
+    u, v2, u2 = cell.sensed(run.z), np.zeros_like(run.v), np.zeros_like(run.z)
+    a = np.zeros((probes, u.shape[1], ltc.neurons))
+    for t in range(u.shape[0] - 1, -1, -1):
+        a[..., : ltc.outputs] += rng.choice([-1.0, 1.0], (*a.shape[:2], cell.readout.shape[0])) @ cell.readout
+        into_u = np.zeros((*a.shape[:2], ltc.inputs))
+        for i in range((t + 1) * ltc.unfolds - 1, t * ltc.unfolds - 1, -1):
+            v2[i + 1] = (a * a).mean(axis=0)
+            q = a / run.den[i]
+            into_u += sensory.back(sensory.slopes(u[t], run.v[i + 1]), q)
+            a = cell.cm_t * q + recurrent.back(recurrent.slopes(run.v[i], run.v[i + 1]), q)
+        u2[t] = (into_u * into_u).mean(axis=0)
+    v2[0] = (a * a).mean(axis=0)
+    return Sensitivity(v2, u2 * _slope(cell, run.z) ** 2)
 
 
 def _slope(cell: Cell, z: F64, h: float = 1e-4) -> F64:
+    """du/dz."""
     return (cell.sensed(z + h) - cell.sensed(z - h)) / (2.0 * h)
-
-
-def _adjoint(cell: Cell, run: Trajectory, u: F64, rng: np.random.Generator, v2: F64, u2: F64) -> None:
-    """One backward pass; adds squared adjoints of the states to ``v2`` and of ``u`` to ``u2``."""
-    ltc, steps, batch = cell.ltc, u.shape[0], u.shape[1]
-    a = np.zeros((batch, ltc.neurons))
-    for t in range(steps - 1, -1, -1):
-        signs = rng.choice([-1.0, 1.0], (batch, cell.readout.shape[0]))
-        a[:, : ltc.outputs] += signs @ cell.readout
-        into_u = np.zeros((batch, ltc.inputs))
-        for i in range((t + 1) * ltc.unfolds - 1, t * ltc.unfolds - 1, -1):
-            v2[i + 1] += a * a
-            q = a / run.den[i]
-            into_u += _back(ltc.sensory, u[t], run.v[i + 1], q)
-            a = cell.cm_t * q + _back(ltc.recurrent, run.v[i], run.v[i + 1], q)
-        u2[t] += into_u * into_u
-    v2[0] += a * a
-
-
-def _back(s: Synapses, source: F64, after: F64, q: F64) -> F64:
-    """The transposed Jacobian of the synapses on ``q`` (B, neurons): (B, sources)."""
-    g = logistic(s.sigma * (source[:, s.pre] - s.mu))
-    slope = s.w * s.sigma * g * (1.0 - g) * (s.erev - after[:, s.post])
-    return _gathered(slope * q[:, s.post], s.pre, source.shape[1])
-
-
-def _gathered(values: F64, index: NDArray[np.int64], size: int) -> F64:
-    """Sums of the columns of ``values`` (B, S) that share an index: (B, size)."""
-    picks = np.zeros((index.shape[0], size))
-    picks[np.arange(index.shape[0]), index] = 1.0
-    return values @ picks

@@ -1,0 +1,213 @@
+"""Target nir: the written file, its executors, and that every one of them gives the same spikes."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ncpc.errors import BadInput, MissingTool, ProofFailed, Unsupported
+from ncpc.ir.policy import Policy
+from ncpc.ir.sequences import Sequences
+from ncpc.passes.lower import lower as lower_real
+from ncpc.targets import registry
+from ncpc.targets.base import MODEL, CompileOptions, Lowered
+from ncpc.targets.nir import consumers, graph
+from ncpc.targets.nir.files import read_interface
+from ncpc.targets.nir.spikes import NOT_ON_GRID
+from ncpc.targets.nir.target import EULER, network
+from tests.conftest import Golden, RequireTool
+from tests.nets import random_policy
+
+OPTIONS = CompileOptions(extra={"units": "300"})
+RUNTIMES = (EULER, *consumers.CONSUMERS)
+
+
+@cache
+def lowered(policy: Policy | None = None) -> Lowered:
+    policy = policy or random_policy(1, neurons=6, density=0.5)
+    real = lower_real(policy)
+    return Lowered(policy, real, real, "int16")
+
+
+def write(folder: Path, options: CompileOptions = OPTIONS) -> Path:
+    for name, content in registry.load("nir").emit(lowered(), options).items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def inputs(rows: int = 3, steps: int = 20, resets: bool = True) -> Sequences:
+    rng = np.random.default_rng(0)
+    reset = rng.random((rows, steps)) < (0.1 if resets else 0.0)
+    return Sequences(rng.uniform(-1.2, 1.2, (rows, steps, 3)), reset=reset)
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_every_runtime_equals_the_integer_model(runtime: str, tmp_path: Path, require_tool: RequireTool) -> None:
+    """Outputs, states and flags bit for bit, and inside run every spike of every tick."""
+    require_tool("nir")
+    if runtime in consumers.CONSUMERS:
+        require_tool(consumers.CONSUMERS[runtime].module)
+    target, data = registry.load("nir"), inputs()
+    expected = target.model(lowered(), OPTIONS, data)
+    found = target.run(write(tmp_path), lowered(), OPTIONS, data, runtime)
+    assert np.array_equal(found.trace.raw_y, expected.raw_y)
+    assert np.array_equal(found.trace.raw_state, expected.raw_state)
+    assert np.array_equal(found.trace.flags, expected.flags)
+    assert found.extra["spikes_per_step"] > 10
+    assert found.runtime_version[0].isdigit()
+    assert np.ptp(expected.y) > 0.1
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_sessions_step_like_the_model(runtime: str, tmp_path: Path, require_tool: RequireTool) -> None:
+    require_tool("nir")
+    if runtime in consumers.CONSUMERS:
+        require_tool(consumers.CONSUMERS[runtime].module)
+    target, data = registry.load("nir"), inputs(1, 6, resets=False)
+    session = target.open(write(tmp_path), lowered(), OPTIONS, runtime)
+    expected = target.model(lowered(), OPTIONS, data)
+    for _ in range(2):
+        session.reset()
+        for t in range(6):
+            assert np.array_equal(session.step(data.x[0, t]), expected.y[0, t])
+            assert session.status == expected.flags[0, t]
+    session.close()
+
+
+FAULTS = {"input weight": ("sense", (100, 2), 0.5), "level": ("encode", (150, 8), 0.02),
+          "synapse": ("decode", (0, 150), 4096.0), "dither": ("encode", (150, -1), 8.0)}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_named(fault: str, tmp_path: Path, require_tool: RequireTool) -> None:
+    """One weight changed in the file: the run stops at the first spike that differs and names its unit."""
+    nir = require_tool("nir")
+    path = write(tmp_path) / "net.nir"
+    broken = nir.read(path)
+    node, place, change = FAULTS[fault]
+    broken.nodes[node].weight[place] += np.float32(change)
+    nir.write(path, broken)
+    with pytest.raises(ProofFailed, match=r"spikes differ from the integer model at tick \d+; first \w+, level \d+"):
+        registry.load("nir").run(tmp_path, lowered(), OPTIONS, inputs(), EULER)
+
+
+def test_a_wrong_readout_is_a_mismatch(tmp_path: Path, require_tool: RequireTool) -> None:
+    nir = require_tool("nir")
+    path = write(tmp_path) / "net.nir"
+    broken = nir.read(path)
+    broken.nodes["readout"].weight[0, -2] += np.float32(0.1)
+    nir.write(path, broken)
+    target = registry.load("nir")
+    found = target.run(tmp_path, lowered(), OPTIONS, inputs(), EULER).trace
+    expected = target.model(lowered(), OPTIONS, inputs())
+    assert not np.array_equal(found.raw_y, expected.raw_y)
+    assert NOT_ON_GRID in found.raw_y
+
+
+def test_the_file_holds_standard_primitives_only(tmp_path: Path, require_tool: RequireTool) -> None:
+    nir = require_tool("nir")
+    read = nir.read(write(tmp_path) / "net.nir", type_check=True)
+    assert {type(node) for node in read.nodes.values()} == {nir.Input, nir.Affine, nir.LIF, nir.Linear, nir.Output}
+    lifs = [node for node in read.nodes.values() if isinstance(node, nir.LIF)]
+    assert len(lifs) == 1
+    for parameter in (lifs[0].tau, lifs[0].r, lifs[0].v_leak, lifs[0].v_reset, lifs[0].v_threshold):
+        assert np.unique(parameter).size == 1
+    assert 1.0 < lifs[0].tau[0] / graph.TICK_S < 1.0 + 2.0**-22
+
+
+def test_emitting_twice_gives_the_same_bytes() -> None:
+    fresh = Lowered(dataclasses.replace(lowered().policy), lowered().real, lowered().program, "int16")
+    target = registry.load("nir")
+    assert target.emit(lowered(), OPTIONS) == target.emit(fresh, OPTIONS)
+
+
+def test_golden_interface(golden: Golden) -> None:
+    """What drivers read: a change of the format shows here."""
+    options = CompileOptions(extra={"units": "48", "levels": "uniform"})
+    golden("nir_interface.json", registry.load("nir").emit(lowered(), options)["net.json"])
+
+
+def test_golden_vectors_drive_the_file(tmp_path: Path, require_tool: RequireTool) -> None:
+    """The vectors beside the file, tick by tick, as a user would replay them."""
+    nir = require_tool("nir")
+    from ncpc.targets.nir.machine import euler
+
+    vectors = np.load(write(tmp_path) / "net_golden.npz")
+    machine = euler(nir.read(tmp_path / "net.nir"))
+    for x, y, packed in zip(vectors["x"], vectors["y"], vectors["spikes"], strict=True):
+        found, spikes = machine.tick(x[None])
+        assert np.array_equal(found[0], y)
+        assert np.array_equal(spikes[0], np.unpackbits(packed, count=int(vectors["units"])).astype(bool))
+
+
+def test_the_interface_reads_back(tmp_path: Path) -> None:
+    face, back = network(lowered(), OPTIONS).interface, read_interface(write(tmp_path), "net")
+    for field in dataclasses.fields(face):
+        a, b = getattr(face, field.name), getattr(back, field.name)
+        if field.name == "centres":
+            assert all(np.array_equal(p, q) for p, q in zip(a, b, strict=True))
+        else:
+            assert np.array_equal(a, b)
+
+
+def test_cost_says_what_it_takes(tmp_path: Path) -> None:
+    net = network(lowered(), OPTIONS)
+    cost = registry.load("nir").build(write(tmp_path), lowered(), OPTIONS).extra["nir"]
+    assert cost["units"] == net.units <= 300
+    assert sum(cost["units_per_number"].values()) + cost["ring"] == net.units
+    assert cost["ticks_per_step"] == 6
+    assert cost["connections"]["decode"] == np.count_nonzero(net.decode)
+    assert 0 < cost["spikes_per_step"] < 6 * net.units
+    json.dumps(cost)
+
+
+def test_pictures_are_deterministic_svg(require_tool: RequireTool) -> None:
+    require_tool("matplotlib")
+    options = CompileOptions(extra={"units": "120", "plot": "yes"})
+    first, second = (registry.load("nir").emit(lowered(), options) for _ in range(2))
+    assert first == second
+    for name in ("net_graph.svg", "net_raster.svg"):
+        assert first[name].lstrip().startswith(b"<?xml")
+        assert b"<svg" in first[name]
+    assert b"LIF" in first["net_graph.svg"] or len(first["net_graph.svg"]) > 4000
+
+
+def test_links_ask_for_every_consumer() -> None:
+    links = registry.load("nir").links(lowered(), OPTIONS)
+    assert [(link.source, link.runtime, link.kind) for link in links] == [
+        (MODEL, "nir", "bitwise"), ("nir", "norse", "bitwise"), ("nir", "snntorch", "bitwise"),
+        ("nir", "spikingjelly", "bitwise")]
+    assert [link.required for link in links] == [True, False, False, False]
+
+
+def test_start_states_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(Unsupported, match="starts from silence"):
+        registry.load("nir").run(tmp_path, lowered(), OPTIONS, inputs(), EULER, np.zeros((1, 6), np.int64))
+
+
+def test_a_damaged_interface_is_one_clear_line(tmp_path: Path) -> None:
+    write(tmp_path)
+    (tmp_path / "net.json").write_text("{")
+    with pytest.raises(BadInput, match=r"net\.json: cannot be read .* compile again"):
+        registry.load("nir").run(tmp_path, lowered(), OPTIONS, inputs(), EULER)
+
+
+def test_a_missing_consumer_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    absent = dataclasses.replace(consumers.CONSUMERS["norse"], module="norse_is_absent")
+    monkeypatch.setitem(consumers.CONSUMERS, "norse", absent)
+    with pytest.raises(MissingTool, match=r"norse: .* not installed; pip install 'ncpc\[consumers\]'"):
+        registry.load("nir").run(write(tmp_path), lowered(), OPTIONS, inputs(), "norse")
+    assert absent.version() is None
+
+
+def test_vectors_are_an_ordinary_npz() -> None:
+    content = registry.load("nir").emit(lowered(), OPTIONS)["net_golden.npz"]
+    with np.load(io.BytesIO(content)) as vectors:
+        assert sorted(vectors.files) == ["spikes", "units", "x", "y"]
+        assert len(vectors["x"]) == 16 * 6 + 1
