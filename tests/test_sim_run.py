@@ -15,6 +15,7 @@ from ncpc.errors import BadInput, MissingTool, NcpcError
 from ncpc.sim.plan import CallPlan, Interface
 from ncpc.sim.run import SimSession, simulate
 from ncpc.targets.c.cores import load_core
+from ncpc.targets.c.toolchain import build_elf
 
 spec = importlib.util.spec_from_file_location("sim_programs", Path(__file__).parent / "sim_programs.py")
 assert spec is not None
@@ -208,6 +209,43 @@ def test_soft_float_is_ieee_single_precision(core):
         assert result.y[0, t].tobytes() == y.tobytes()
         assert result.status[0, t] == (state < a)
     assert any("mul" in name for name in result.functions)
+
+
+OTHERS = [
+    {"name": "m0", "zig_mcpu": "cortex_m0", "emulator_cpu": "cortex-m0", "zig_flags": ()},
+    {"name": "m7", "zig_mcpu": "cortex_m7", "emulator_cpu": "cortex-m7"},
+    {"name": "m33", "zig_mcpu": "cortex_m33", "emulator_cpu": "cortex-m33"},
+]
+
+
+@pytest.mark.parametrize("changes", OTHERS, ids=lambda changes: changes["name"])
+def test_another_core_is_another_description(changes):
+    core = replace(load_core(ARM), timing_class="count", timing_table="count", **changes)
+    built = build_elf({"p.c": programs.NETWORK.encode()}, core, None, ["init", "step", "reset"])
+    x = samples(1, 10)
+    result = simulate(built.elf, core, CallPlan(NET, x.view(np.uint8)))
+    assert (result.y[0].view("<i2") == programs.network_in_python(x[0, :, 0])[0]).all()
+    assert result.timing_class == "count"
+    assert (result.lower == result.instructions).all()
+    assert (result.upper == result.instructions).all()
+
+
+@pytest.mark.parametrize("hard", [False, True])
+def test_a_float_argument_is_passed_by_the_core_s_convention(hard):
+    fpu = {"zig_target": "thumb-freestanding-eabihf", "zig_mcpu": "cortex_m4+vfp4d16sp", "hard_float": True}
+    core = replace(load_core(ARM), timing_table="count", **(fpu if hard else {}))
+    source = b"""
+    int init(float *s); int reset(float *s); int step(float *s, const float x[1], float dt, float y[1]);
+    int init(float *s) { *s = 0.0f; return 0; }
+    int reset(float *s) { return init(s); }
+    int step(float *s, const float x[1], float dt, float y[1]) { *s += x[0] * dt; y[0] = *s; return 0; }
+    """
+    interface = Interface("init", "step", "reset", 4, 4, 4, takes_dt=True, float_dt=True)
+    built = build_elf({"p.c": source}, core, None, ["init", "step", "reset"])
+    x, dt = np.array([[[1.5], [2.5]]], np.float32), np.array([[0.5, 0.25]], np.float32)
+    result = simulate(built.elf, core, CallPlan(interface, x.view(np.uint8), dt.view(np.uint32)))
+    assert result.y[0].view("<f4").ravel().tolist() == [0.75, 1.375]
+    assert (set(result.functions) == {"step"}) == hard
 
 
 FAULTS = [

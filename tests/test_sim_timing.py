@@ -175,6 +175,13 @@ def test_an_unknown_timing_table_lists_the_known_ones():
         timing_model("x")
 
 
+def test_an_fpu_instruction_has_no_count_without_an_fpu():
+    block = decode(bytes.fromhex("31ee010a7047"), 0x100, "arm")
+    assert block[0].name == "vadd"
+    with pytest.raises(BadInput, match="no cycle count for 'vadd' at 0x00000100"):
+        timing_model("cortex_m4").cost(block, None)
+
+
 def test_count_charges_one_for_everything():
     block = decode(bytes.fromhex("02687047"), 0, "arm")
     assert total(timing_model("count").cost(block, None).body) == Cycles(2, 2)

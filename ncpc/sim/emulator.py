@@ -224,15 +224,17 @@ def _on_trap(engine: Any, number: int, device: Device) -> None:
 
 
 def _register_ids(arch: str) -> dict[str, int]:
-    """The emulator's numbers of stack pointer, return address, program counter, arguments and flags."""
+    """The emulator's numbers of stack pointer, return address, program counter, flags and argument registers."""
     if arch == "arm":
         from unicorn import arm_const as a
 
         names = {"sp": a.UC_ARM_REG_SP, "ra": a.UC_ARM_REG_LR, "pc": a.UC_ARM_REG_PC, "flags": a.UC_ARM_REG_CPSR}
+        names["f0"] = a.UC_ARM_REG_S0
         return {**names, **{f"a{k}": a.UC_ARM_REG_R0 + k for k in range(4)}}
     from unicorn import riscv_const as r
 
     names = {"sp": r.UC_RISCV_REG_X2, "ra": r.UC_RISCV_REG_X1, "pc": r.UC_RISCV_REG_PC, "flags": r.UC_RISCV_REG_X0}
+    names["f0"] = r.UC_RISCV_REG_F10
     return {**names, **{f"a{k}": r.UC_RISCV_REG_X10 + k for k in range(4)}}
 
 
@@ -259,8 +261,8 @@ class Call:
     fault: dict[str, Any] | None
 
 
-def call(device: Device, function: str, arguments: tuple[int, ...]) -> Call:
-    """Call ``function`` by the architecture's convention on a fresh stack."""
+def call(device: Device, function: str, arguments: tuple[int, ...], floating: int | None = None) -> Call:
+    """Call ``function`` by the architecture's convention on a fresh stack; ``floating`` is a float argument's bits."""
     uc = unicorn_module()
     arch, engine, machine = device.core.arch, device.engine, device.account.machine
     ids, thumb = _register_ids(arch), int(arch == "arm")
@@ -268,6 +270,8 @@ def call(device: Device, function: str, arguments: tuple[int, ...]) -> Call:
     engine.reg_write(ids["ra"], exit_address(arch) | thumb)
     for k, argument in enumerate(arguments):
         engine.reg_write(ids[f"a{k}"], argument)
+    if floating is not None:
+        engine.reg_write(ids["f0"], floating)
     device.pending = {}
     device.hook.start(machine)
     try:

@@ -18,8 +18,9 @@ class Interface:
     """How to call a linked policy: its C symbols and the sizes, in bytes, of what they exchange.
 
     ``init(s)`` and ``reset(s)`` take the instance; ``step(s, x, y)``, or ``step(s, x, dt, y)`` if ``takes_dt``, returns
-    the status word. ``state`` are (offset, size) ranges of the instance to read back after each step.
-    ``struct_symbol`` names a static instance in the ELF; without it the simulator places one in RAM behind the image.
+    the status word. With ``float_dt`` dt is a float, which cores with an FPU take in another register. ``state`` are
+    (offset, size) ranges of the instance to read back after each step. ``struct_symbol`` names a static instance in
+    the ELF; without it the simulator places one in RAM behind the image.
     ``neuron_label`` is a symbol kept at the entry of the neuron loop's body (copies named ``label_<digits>`` count as
     the same label), passed ``neuron_count`` times per unfold. ``neuron_end`` is one behind the neuron's last write:
     give it wherever the entry may share its address with the head of an inner loop, since an entry then counts only
@@ -33,6 +34,7 @@ class Interface:
     x_bytes: int
     y_bytes: int
     takes_dt: bool = False
+    float_dt: bool = False
     state: tuple[tuple[int, int], ...] = ()
     struct_symbol: str | None = None
     neuron_label: str | None = None

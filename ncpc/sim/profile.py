@@ -95,8 +95,11 @@ def step_once(device: Device, x: NDArray[np.uint8], dt: int) -> Call:
     origin, i = device.core.ram.origin, device.interface
     device.memory[device.x - origin : device.x - origin + i.x_bytes] = x
     device.memory[device.y - origin : device.y - origin + i.y_bytes] = PAINT
-    arguments = (device.instance, device.x, dt, device.y) if i.takes_dt else (device.instance, device.x, device.y)
-    return call(device, i.step, arguments)
+    if not i.takes_dt:
+        return call(device, i.step, (device.instance, device.x, device.y))
+    if i.float_dt and device.core.hard_float:
+        return call(device, i.step, (device.instance, device.x, device.y), floating=dt)
+    return call(device, i.step, (device.instance, device.x, dt, device.y))
 
 
 def step_into(

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ncpc.errors import Unsupported
 from ncpc.sim.timing import ALWAYS, NONE, ONE, BlockCost, Correction, Cycles, Instruction
 
 SINGLE_LOADS = frozenset(("ldr", "ldrb", "ldrh", "ldrsb", "ldrsh", "ldrex", "ldrexb", "ldrexh"))
@@ -73,6 +74,8 @@ class CortexM:
             return self._single(i, before)
         if i.name in PAIRS or i.name in MULTIPLES:
             return Cycles(1 + i.listed, 1 + i.listed) + self._stall(i, before)
+        if i.name.startswith("v") and i.name not in self.table:
+            raise Unsupported(f"no cycle count for '{i.name}' at 0x{i.address:08x}: this timing table has no FPU")
         return self.divide if i.name in DIVIDES else self.table.get(i.name, ONE)
 
     def _single(self, i: Instruction, before: Instruction | None) -> Cycles:
