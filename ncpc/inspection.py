@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections.abc import Mapping
 from pathlib import Path
@@ -239,3 +240,29 @@ def target_table(records: list[Json]) -> Table:
         quant = ", ".join(record["quant"])
         table.add_row(record["name"], record["summary"], quant, record["timing_class"] or "", state)
     return table
+
+
+def consumer_records() -> list[Json]:
+    """The simulators of NIR files: version, what each makes of the two forms of recurrence, what is missing."""
+    from ncpc.targets.nir.probe import findings
+
+    return [dataclasses.asdict(found) for found in findings()]
+
+
+def consumer_table(records: list[Json]) -> Table:
+    """The simulators for people."""
+    forms = list(dict.fromkeys(form for record in records for form in record["cycles"]))
+    table = Table()
+    for name in ("simulator", "version", *forms, "single spikes"):
+        table.add_column(name)
+    for record in records:
+        if record["version"] is None:
+            table.add_row(record["name"], f"[yellow]{escape(record['note'])}[/]")
+            continue
+        told = [_told(record["cycles"][form]) for form in forms]
+        table.add_row(record["name"], record["version"], *told, "readable" if record["spikes"] else "hidden")
+    return table
+
+
+def _told(outcome: str) -> str:
+    return f"[{'green' if outcome == 'as written' else 'red'}]{escape(outcome)}[/]"
