@@ -114,6 +114,15 @@ def test_ibex(case):
     assert charge(RISCV, IBEX_CASES, name) == (instructions, cycles, cycles)
 
 
+@pytest.mark.parametrize(("condition", "cycles"), [("eq", (3, 2, 3)), ("ne", (3, 3, 4))])
+def test_a_condition_governs_across_a_page(condition, cycles):
+    """The emulator ends a block at a page's end, here between IT and the load."""
+    body = f"b 1f\n.p2align 12\n.space 4092\n1: cmp r0, #0\nit {condition}\nldr{condition} r3, [r0]"
+    elf = programs.cases(ARM, (body,))
+    jump = programs.charge(elf, ARM, "case_0")
+    assert (jump[0] - 1, jump[1] - 2, jump[2] - 4) == cycles
+
+
 def test_ibex_call_and_return():
     after = ".type callee, %function\n.p2align 2\ncallee: ret\n.size callee, .-callee\n"
     result = programs.run(RISCV, programs.assembled(RISCV, "mv a3, ra\njal ra, callee\nmv ra, a3", after))

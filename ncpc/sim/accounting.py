@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, takewhile
 from typing import Any
 
 import numpy as np
@@ -25,11 +25,10 @@ from ncpc.sim.layout import (
     MachineRecord,
 )
 from ncpc.sim.plan import Cost
-from ncpc.sim.timing import NONE, BlockCost, Correction, Cycles, TimingModel, total
+from ncpc.sim.timing import ALWAYS, NONE, BlockCost, Correction, Cycles, Instruction, TimingModel, total
 
 FIX_KINDS = {"zero-divisor": FIX_ZERO_DIVISOR, "signs-differ": FIX_SIGNS_DIFFER, "executed": FIX_EXECUTED}
-LONGEST = 4
-WINDOW = 5 * LONGEST
+WINDOW = 20
 """Bytes that hold an IT instruction and the four it governs."""
 
 
@@ -40,7 +39,8 @@ class Account:
     ``machine`` is the shared record; ``functions`` are sorted by address; ``owner`` maps a block to its function's
     index (-1: none); ``labels`` are (address, opens a neuron) pairs and ``placed`` how many records they take;
     ``register_id`` turns a register's number into the emulator's; ``error`` keeps an exception raised in a callback;
-    ``undecodable`` says that the run met an instruction that the disassembler does not know.
+    ``undecodable`` says that the run met an instruction that the disassembler does not know; ``governed`` holds the
+    conditional instructions behind a block, for the emulator may end one between IT and what it governs.
     """
 
     image: Image
@@ -56,6 +56,7 @@ class Account:
     owner: list[int] = field(default_factory=list)
     placed: int = 0
     undecodable: bool = False
+    governed: dict[int, Instruction] = field(default_factory=dict)
     register_id: Callable[[int], int] = int
     error: BaseException | None = None
     keep: list[Any] = field(default_factory=list)
@@ -135,10 +136,12 @@ def _decode_safely(account: Account, address: int, size: int) -> int:
 
 def _decode_block(account: Account, address: int, size: int) -> int:
     offset = address - account.machine.code_start
-    code = account.code[offset : offset + size + LONGEST]
-    run = decode(code, address, account.arch)
+    run = decode(account.code[offset : offset + size + WINDOW], address, account.arch)
+    run = tuple(account.governed.get(i.address, i) for i in run)
     block = [i for i in run if i.address < address + size]
-    following = next((i for i in run if i.address == address + size), None)
+    behind = run[len(block) :]
+    following = behind[0] if behind and behind[0].address == address + size else None
+    account.governed.update((i.address, i) for i in takewhile(lambda i: i.condition != ALWAYS, behind))
     if not block or block[-1].address + block[-1].size != address + size:
         account.undecodable = True
         return -1

@@ -65,7 +65,9 @@ class CortexM:
         elif following is not None:
             body[-1] += self._cycles(following, last) - self._cycles(following, None)
         skipped = tuple(ONE if _is_skippable(i) else cycles for i, cycles in zip(block, body, strict=True))
-        executed = tuple(_executed(i, cycles) for i, cycles in zip(block, body, strict=True) if _is_skippable(i))
+        executed = tuple(
+            _executed(i, cycles) for i, cycles in zip(block, body, strict=True) if _is_skippable(i) and cycles != ONE
+        )
         return BlockCost(skipped, taken, corrections=executed)
 
     def _cycles(self, i: Instruction, before: Instruction | None) -> Cycles:
