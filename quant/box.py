@@ -18,7 +18,7 @@ import numpy as np
 from ncpc.ir.quantized import F64, I64, S_FRAC, QuantizedSynapses
 
 DIVISION_ERROR = 2.0**-13
-"""More than the relative error of norm/recip/scale; the proof measures the exact one."""
+"""More than the relative error of the reciprocal; the proof measures the exact one."""
 FULL = 2.0**S_FRAC
 """The largest value of the sigmoid's table."""
 LIMIT = 2.0**31

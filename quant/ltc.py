@@ -121,10 +121,13 @@ def _attempt(layer: Ltc, incoming: Incoming, dt: Timespans, demand: Demand, vect
     gleak, leak = _leak(layer, g, n, hull)
     cm_frac = fraction_for(float(cm.max(initial=0.0)), 32)
     cm_t = None if dt.frac is not None else to_raw(cm / dt.lo, d)
-    v = _state_type(layer, dt, demand, u, d, n, gleak)
+    lowest, highest = _divisors(layer, dt, d)
+    v = _state_type(layer, dt, demand, u, 59 - lowest - d + n)
+    k_inverse = int(np.clip(v.frac + d - n - 14, -highest, 15 - lowest))
     empty = np.zeros(0, np.int64)
     return QuantizedLtc(
         sensory, recurrent, g, n, d, v, u, leak, gleak, cm_t, to_raw(cm, cm_frac), cm_frac,
+        k_inverse, n - d - v.frac + 46 + k_inverse,
         box=np.zeros((layer.neurons, 2), np.int64), output_w=empty, output_b=empty, output_w_frac=0, k_y=1,
         y=Fixed(demand.out_bits, demand.out_bits - 1), y_fracs=(),
     )
@@ -200,14 +203,20 @@ def _leak(layer: Ltc, g: int, n: int, hull: float) -> tuple[I64, I64]:
     return conductance, np.where(leaky == 0, 0, to_raw(layer.gleak * layer.vleak, n))
 
 
-def _state_type(layer: Ltc, dt: Timespans, demand: Demand, u: Fixed, d: int, n: int, gleak: I64) -> Fixed:
+def _divisors(layer: Ltc, dt: Timespans, d: int) -> tuple[int, int]:
+    """Exponents (see the op ``inverse``) of the smallest and the largest divisor, a little beyond either."""
+    base = layer.gleak + layer.epsilon
+    least = ((layer.cm * layer.unfolds / dt.hi + base) * (1 - 2.0**-10)).min() * 2.0**d - 2.0
+    most = ((layer.cm * layer.unfolds / dt.lo + _conductance(layer)) * (1 + 2.0**-10)).max() * 2.0**d + 2.0
+    lowest, highest = (30 - int(np.floor(np.log2(max(float(end), 1.0)))) for end in (least, most))
+    return lowest, max(highest, 0)
+
+
+def _state_type(layer: Ltc, dt: Timespans, demand: Demand, u: Fixed, most: int) -> Fixed:
     """The view's width where the dead band allows it, else 32 bits and as much fraction as the division delivers."""
     cm_t = layer.cm * layer.unfolds / dt.lo
-    least = np.maximum(layer.gleak + layer.epsilon, 2.0**-n)
+    least = np.maximum(layer.gleak + layer.epsilon, 2.0**-SUM_FRAC)
     dead = 2.0 ** -(u.frac + 1) * float((cm_t / least + 1.0).max(initial=1.0))
-    lowest = (layer.cm * layer.unfolds / dt.hi + layer.gleak + layer.epsilon) * 2.0**d
-    exponent = 31 - int(np.floor(np.log2(max(float(lowest.min()), 1.0))))
-    most = 45 - exponent - d + n
     if dead <= demand.dead_band and u.frac <= most:
         return u
     # One bit less than the view allows: a difference of two states must fit 32 bits as well.

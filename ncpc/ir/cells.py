@@ -7,7 +7,7 @@ timespan in the unit of training.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ncpc.ir.policy import F64, Dense, Layer
 
@@ -294,8 +294,8 @@ class LeakyIntegrator:
         return int(self.weight_x.shape[0])
 
 
-CELLS: tuple[type, ...] = (Cfc, WiredCfc, Lstm, Gru, Rnn, MixedMemory, CtRnn, NeuralOde, CtGru, LeakyIntegrator)
+CELLS: tuple[type[Any], ...] = (Cfc, WiredCfc, Lstm, Gru, Rnn, MixedMemory, CtRnn, NeuralOde, CtGru, LeakyIntegrator)
 """Every cell of this module: what can be stored in a container."""
 
-RECURRENT = ("ltc", *(str(vars(cell)["kind"]) for cell in CELLS))
+RECURRENT = ("ltc", *(str(cell.kind) for cell in CELLS))
 """The kinds of layers that carry a state."""

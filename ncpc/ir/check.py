@@ -101,10 +101,10 @@ def _fraction(op: Op, types: list[Fixed]) -> int | None:
         return fracs[0] + k if op.kind == "shl" else fracs[0] - k
     if op.kind == "mix":
         fracs = fracs[:2]
-    if op.kind in ("lut", "norm", "recip"):
-        return None if op.kind != "lut" else fracs[1]
-    if op.kind == "scale":
-        return None
+    if op.kind == "lut":
+        return fracs[1]
+    if op.kind == "inverse":
+        return 46 + k - fracs[0]
     if len(set(fracs)) != 1:
         raise IllFormedError(f"{op.out.name} = {op.kind}: arguments have fractions {fracs}")
     return fracs[0]

@@ -59,6 +59,7 @@ class QuantizedLtc:
     in the last place that keep rounding from pushing a leakless neuron (see ``ncpc.quant.ltc``).
     ``cm_t`` (fraction ``d``) is ``cm*unfolds/dt`` for a fixed dt; for a run-time dt ``cm`` (fraction ``cm_frac``) is
     ``cm*unfolds``. The output is ``mulshr(v, output_w, k_y) + output_b`` with ``y_fracs`` per output.
+    The division is ``mulshr(N - G*v, inverse(D, k_inverse), k_delta)``.
     ``box`` (neurons, 2) is the range of the state, raw, that the proof must confirm.
     """
 
@@ -74,6 +75,8 @@ class QuantizedLtc:
     cm_t: I64 | None
     cm: I64
     cm_frac: int
+    k_inverse: int
+    k_delta: int
     box: I64
     output_w: I64
     output_b: I64

@@ -21,13 +21,12 @@ class Lowering:
 
 @dataclass
 class FixedLowering:
-    """In integers: ``dt_value`` is the limited run-time dt and ``dt`` its (norm, recip); None where dt is fixed."""
+    """In integers: ``dt`` is the limited run-time timespan, ``rate`` its inverse; None where dt is fixed."""
 
     builder: Builder
     x: Value
     table: Value
-    dt_value: Value | None
-    dt: tuple[Value, Value] | None
-    dt_frac: int
+    dt: Value | None
+    rate: Value | None
     states: list[State] = field(default_factory=list)
     labels: dict[str, tuple[str, ...]] = field(default_factory=dict)

@@ -57,21 +57,22 @@ def _mul(scope: Scope, op: Op) -> Value:
 
 
 def _div(scope: Scope, op: Op) -> Value:
-    """norm, recip, scale; a negative divisor changes both signs."""
+    """The dividend times the divisor's inverse; a negative divisor changes both signs."""
     b, (a, c) = scope.builder, op.args
     left, right = wide(scope, a), wide(scope, c)
     if scope.q.ranges[c][1].max() < 0:
         left = b.op("neg", f"{a}_neg", left, type_=left.type)
         right = b.op("neg", f"{c}_neg", right, type_=right.type)
-    exponent = b.op("norm", f"{op.out.name}_norm", right)
-    reciprocal = b.op("recip", f"{op.out.name}_recip", right, exponent)
-    finest = 14 + frac_of(left) - frac_of(right) + _lowest(scope, c, right)
-    frac = min(fraction(scope.q, op.out.name, WIDE - 1), FINEST, finest)
-    return emit(scope, op, left, reciprocal, exponent, frac=frac, kind="scale", k=frac - frac_of(left) + frac_of(right))
+    # The smallest divisor's exponent decides how far the inverse may be shifted up and still fit.
+    k = 15 - (30 - _lowest(scope, c, right))
+    kind = Fixed(WIDE, 46 + k - frac_of(right))
+    inverse = b.op("inverse", f"{op.out.name}_inverse", right, type_=kind, k=k)
+    frac = min(fraction(scope.q, op.out.name, WIDE - 1), FINEST, frac_of(left) + kind.frac - 1)
+    return emit(scope, op, left, inverse, frac=frac, kind="mulshr", k=frac_of(left) + kind.frac - frac)
 
 
 def _lowest(scope: Scope, name: str, value: Value) -> int:
-    """floor(log2) of the divisor's smallest raw magnitude: bounds its exponent to 30 minus that."""
+    """floor(log2) of the divisor's smallest raw magnitude."""
     lo, hi = scope.q.ranges[name]
     least = float(np.minimum(np.abs(lo), np.abs(hi)).min()) * 2.0 ** frac_of(value)
     return int(np.floor(np.log2(max(least * (1 - 2.0**-8), 1.0))))

@@ -26,7 +26,7 @@ def lower_fixed(policy: Policy, quantized: QuantizedPolicy) -> Program:
     b.shared["sigmoid_table"] = table
     dt_frac = quantized.dt.frac if quantized.dt else 0
     limited = _limited_dt(b, dt, quantized)
-    ctx = FixedLowering(b, _limited_x(b, x, quantized), table, limited, _divided_dt(b, limited), dt_frac)
+    ctx = FixedLowering(b, _limited_x(b, x, quantized), table, limited, _rate(b, limited, quantized))
     for layer, numbers in zip(policy.layers, quantized.layers, strict=True):
         ctx.x = _lower(layer, numbers, ctx)
     program = Program(
@@ -55,11 +55,13 @@ def _limited_dt(b: Builder, dt: Value | None, q: QuantizedPolicy) -> Value | Non
     return b.op("clamp", "dt", dt, type_=q.dt, lo=lo, hi=hi, flag="dt_out_of_range")
 
 
-def _divided_dt(b: Builder, limited: Value | None) -> tuple[Value, Value] | None:
-    if limited is None:
+def _rate(b: Builder, dt: Value | None, q: QuantizedPolicy) -> Value | None:
+    """1/dt with as many bits as 32 hold."""
+    if dt is None or q.dt is None or q.dt_range is None:
         return None
-    exponent = b.op("norm", "dt_norm", limited)
-    return exponent, b.op("recip", "dt_recip", limited, exponent)
+    b.origin = Origin("input", "1/dt")
+    k = 15 - (31 - q.dt_range[0].bit_length())
+    return b.op("inverse", "dt_inverse", dt, type_=Fixed(INT32, 46 + k - q.dt.frac), k=k)
 
 
 def _lower(layer: Layer, numbers: QuantizedLayer, ctx: FixedLowering) -> Value:

@@ -50,8 +50,8 @@ def _enter(scope: Scope, ctx: FixedLowering) -> None:
         gain = b.const(f"{name}_align", np.exp2(frac - np.array(scope.q.x_fracs) + 14.0).astype(np.int64), x.axes,
                        Fixed(WIDE, 14 + frac - x.type.frac))
         scope.wide[name] = b.op("mulshr", f"{name}_aligned", x, gain, type_=Fixed(WIDE, frac), k=14)
-    if real.dt is not None and ctx.dt_value is not None:
-        scope.wide[real.dt.value.name] = ctx.dt_value
+    if real.dt is not None and ctx.dt is not None:
+        scope.wide[real.dt.value.name] = ctx.dt
         scope.precise.add(real.dt.value.name)
 
 

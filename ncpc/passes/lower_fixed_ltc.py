@@ -37,12 +37,12 @@ def lower_fixed_ltc(layer: Ltc, q: QuantizedLtc, ctx: FixedLowering) -> Value:
 
 
 def _cm_t(b: Builder, q: QuantizedLtc, ctx: FixedLowering, neurons: Axis) -> Value:
-    if q.cm_t is not None or ctx.dt is None:
-        return b.const("cm_t", q.cm_t if q.cm_t is not None else 0, [neurons], Fixed(32, q.d))
-    exponent, reciprocal = ctx.dt
+    if q.cm_t is not None:
+        return b.const("cm_t", q.cm_t, [neurons], Fixed(32, q.d))
+    assert ctx.rate is not None
+    assert isinstance(ctx.rate.type, Fixed)
     cm = b.const("cm_unfolds", q.cm, [neurons], Fixed(32, q.cm_frac))
-    return b.op("scale", "cm_t", cm, reciprocal, exponent, axes=[neurons], type_=Fixed(32, q.d),
-                k=q.d + ctx.dt_frac - q.cm_frac)
+    return b.op("mulshr", "cm_t", cm, ctx.rate, type_=Fixed(32, q.d), k=q.cm_frac + ctx.rate.type.frac - q.d)
 
 
 def _unfold(b: Builder, q: QuantizedLtc, v: Value, cm_t: Value, base: Sums, table: Value) -> Value:
@@ -55,9 +55,9 @@ def _unfold(b: Builder, q: QuantizedLtc, v: Value, cm_t: Value, base: Sums, tabl
     drive = b.op("sub", "drive", n, pull, type_=Fixed(32, q.n))
     g_d = g if q.g == q.d else b.op("shr", "g_d", g, type_=Fixed(32, q.d), k=q.g - q.d)
     divisor = b.op("add", "divisor", cm_t, g_d, type_=Fixed(32, q.d))
-    exponent = b.op("norm", "divisor_norm", divisor)
-    reciprocal = b.op("recip", "divisor_recip", divisor, exponent)
-    delta = b.op("scale", "delta", drive, reciprocal, exponent, type_=Fixed(32, q.v.frac), k=q.v.frac + q.d - q.n)
+    inverse_type = Fixed(32, 46 + q.k_inverse - q.d)
+    inverse = b.op("inverse", "divisor_inverse", divisor, type_=inverse_type, k=q.k_inverse)
+    delta = b.op("mulshr", "delta", drive, inverse, type_=Fixed(32, q.v.frac), k=q.k_delta)
     return b.op("add", "v_next", v, delta, type_=q.v)
 
 

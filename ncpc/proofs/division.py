@@ -1,4 +1,4 @@
-"""The exact error of the integer division (norm, recip, scale), by enumeration of every normalized divisor."""
+"""The exact error of the integer reciprocal, by enumeration of every normalized divisor."""
 
 from __future__ import annotations
 
@@ -11,18 +11,11 @@ from ncpc.semantics import fixed
 
 
 @cache
-def reciprocal_range() -> tuple[int, int]:
-    """The smallest and largest value ``recip`` can take."""
-    _, r = _all()
-    return int(r.min()), int(r.max())
-
-
-@cache
 def excess() -> Fraction:
-    """The least e with ``scale(a, d) <= (1 + e) * a/d * 2**k`` before its final rounding, for every d.
+    """The least e with ``inverse(d, k) <= (1 + e) * 2**(46 + k) / d`` for every d.
 
-    A divisor d with exponent x has ``d * 2**x / 2**15`` in [m, m + 1), m the normalized divisor; scale multiplies by
-    r/2**31 in place of 1/m.
+    A divisor d with exponent x has ``d * 2**x / 2**15`` in [m, m + 1), m the normalized divisor; r/2**31 stands for
+    1/m.
     """
     m, r = _all()
     worst = int(np.argmax(r * (m + 1)))
@@ -31,7 +24,7 @@ def excess() -> Fraction:
 
 @cache
 def shortfall() -> Fraction:
-    """The least e with ``scale(a, d) >= (1 - e) * a/d * 2**k`` before its final rounding, for every d."""
+    """The least e with ``inverse(d, k) >= (1 - e) * 2**(46 + k) / d`` for every d."""
     m, r = _all()
     worst = int(np.argmin(r * m))
     return max(1 - Fraction(int(r[worst]) * int(m[worst]), 1 << 31), Fraction(0))

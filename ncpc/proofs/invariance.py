@@ -2,7 +2,7 @@
 
 It reads the emitted operations of the integer program, not the records they came from, finds in each repeat the update
 
-    v' = v + scale(N - mulshr(G, v, m), recip(D)),   D = cm_t + shr(G)
+    v' = v + mulshr(N - mulshr(G, v, m), inverse(D)),   D = cm_t + shr(G)
 
 and checks, in exact integers, for each neuron with box [L, H] and overshoot o (the most by which one update can pass
 its resting level, from the exact error of the division):
@@ -46,7 +46,10 @@ class Terms:
 
 @dataclass(frozen=True, eq=False)
 class Update:
-    """The update of one repeat, as found: N and G as a constant plus terms (same synapses in the same order)."""
+    """The update of one repeat, as found: N and G as a constant plus terms (same synapses in the same order).
+
+    delta is close to ``drive / divisor * 2**k_scale``, the divisor being ``cm_t + shr(G, k_divisor)``.
+    """
 
     carry: Carry
     delta: str
@@ -149,21 +152,26 @@ def _recognize(program: Program, repeat: Repeat, carry: Carry) -> Update | None:
     if new is None or new.kind != "add" or new.args[0] != carry.inner.name:
         return None
     delta = defs.get(new.args[1])
-    if delta is None or delta.kind != "scale":
+    if delta is None or delta.kind != "mulshr" or defs[delta.args[1]].kind != "inverse":
         return None
-    drive, divisor = defs[delta.args[0]], defs[defs[delta.args[1]].args[0]]
+    drive, inverse = defs[delta.args[0]], defs[delta.args[1]]
+    divisor = defs[inverse.args[0]]
     pull = defs[drive.args[1]]
     if (drive.kind, pull.kind, divisor.kind) != ("sub", "mulshr", "add") or pull.args[1] != carry.inner.name:
         return None
     shifted = defs.get(divisor.args[1])
-    k_divisor = int(shifted.attrs["k"] or 0) if shifted is not None and shifted.kind == "shr" else 0
+    k_divisor = _k(shifted) if shifted is not None and shifted.kind == "shr" else 0
     g_name = pull.args[0]
     if (shifted.args[0] if k_divisor and shifted else divisor.args[1]) != g_name:
         return None
     leak, currents = _sum(program, defs, drive.args[0])
     gleak, conductances = _sum(program, defs, g_name)
-    return Update(carry, delta.out.name, leak, gleak, currents, conductances, int(pull.attrs["k"] or 0),
-                  int(delta.attrs["k"] or 0), k_divisor, divisor.args[0])
+    return Update(carry, delta.out.name, leak, gleak, currents, conductances, _k(pull),
+                  46 + _k(inverse) - _k(delta), k_divisor, divisor.args[0])
+
+
+def _k(op: Op) -> int:
+    return int(op.attrs["k"] or 0)
 
 
 def _sum(program: Program, defs: Mapping[str, Op], name: str) -> tuple[I64, tuple[Terms, ...]]:
@@ -181,12 +189,12 @@ def _sum(program: Program, defs: Mapping[str, Op], name: str) -> tuple[I64, tupl
 def _terms(program: Program, defs: Mapping[str, Op], total: Op) -> Terms:
     product, k = defs[total.args[0]], 0
     if product.kind == "shr":
-        product, k = defs[product.args[0]], int(product.attrs["k"] or 0)
+        product, k = defs[product.args[0]], _k(product)
     lut = defs[product.args[1]]
     if (product.kind, lut.kind) != ("mul", "lut"):
         raise ProofFailed(f"{product.out.name}: expected weight times sigmoid table; not of the proved form")
     constants = program.constants
-    table, shift = constants[lut.args[1]][1].astype(np.int64), int(lut.attrs["k"] or 0)
+    table, shift = constants[lut.args[1]][1].astype(np.int64), _k(lut)
     arguments = np.arange((len(table) - 1) << shift, dtype=np.int64)
     post, weight = constants[total.args[1]][1].astype(np.int64), constants[product.args[0]][1].astype(np.int64)
     return Terms(post, weight, k, np.unique(fixed.lut(arguments, table, shift)))

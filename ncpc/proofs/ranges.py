@@ -36,13 +36,12 @@ INT32 = (-(1 << 31), (1 << 31) - 1)
 
 @dataclass
 class Analysis:
-    """The program under analysis, the intervals found so far, and the divisor behind each reciprocal."""
+    """The program under analysis and the intervals found so far."""
 
     program: Program
     table: Mapping[str, Value]
     lemmas: Lemmas
     found: dict[str, Interval] = field(default_factory=dict)
-    divisors: dict[str, str] = field(default_factory=dict)
 
 
 def analyse(program: Program, lemmas: Lemmas) -> dict[str, Interval]:
@@ -100,7 +99,6 @@ def _inside(a: Analysis, name: str, box: Interval) -> None:
 
 def _op(a: Analysis, op: Op) -> Interval:
     if op.out.name in a.lemmas:
-        _require_divisor(a, op)
         return _checked(a, op, a.lemmas[op.out.name])
     args = [a.found[name] for name in op.args if name in a.found]
     if op.kind in _SPECIAL:
@@ -217,48 +215,19 @@ def _lut(a: Analysis, op: Op, args: list[Interval]) -> Interval:
     return Interval(fixed.lut(args[0].lo, table, k), fixed.lut(args[0].hi, table, k))
 
 
-def _norm(a: Analysis, op: Op, args: list[Interval]) -> Interval:
+def _inverse(a: Analysis, op: Op, args: list[Interval]) -> Interval:
+    """2**(46 + k) / d with the exact error of the reciprocal; d must be positive and the shift not negative."""
+    value, k = a.table[op.args[0]], int(op.attrs["k"] or 0)
     bad = np.flatnonzero((args[0].lo < 1).reshape(-1))
     if bad.size:
-        value = a.table[op.args[0]]
         where = f"{value.name}[{_element(a, value, int(bad[0]))}]"
         raise ProofFailed(f"{where} may be 0 or negative: a division by zero is possible")
-    return Interval(fixed.norm(args[0].hi), fixed.norm(args[0].lo))
-
-
-def _recip(a: Analysis, op: Op, args: list[Interval]) -> Interval:
-    a.divisors[op.out.name] = op.args[0]
-    lo, hi = division.reciprocal_range()
-    return Interval(np.full(op.out.shape, lo, np.int64), np.full(op.out.shape, hi, np.int64))
-
-
-def _scale(a: Analysis, op: Op, args: list[Interval]) -> Interval:
-    """a/d * 2**k for the divisor d behind the reciprocal, with the division's exact error, rounded."""
-    _require_divisor(a, op)
-    d = a.found[a.divisors[op.args[1]]]
-    k = int(op.attrs["k"] or 0)
-    lo, hi = np.broadcast_to(args[0].lo, op.out.shape), np.broadcast_to(args[0].hi, op.out.shape)
-    d_lo, d_hi = np.broadcast_to(d.lo, op.out.shape), np.broadcast_to(d.hi, op.out.shape)
-    least = [_quotient(int(x), int(p), int(q), k, -1) for x, p, q in zip(lo, d_lo, d_hi, strict=True)]
-    most = [_quotient(int(x), int(p), int(q), k, 1) for x, p, q in zip(hi, d_lo, d_hi, strict=True)]
-    return Interval(np.array(least, np.int64), np.array(most, np.int64))
-
-
-def _quotient(a: int, d_lo: int, d_hi: int, k: int, side: int) -> int:
-    """The outermost value of ``scale`` on one side: the largest (1) or smallest (-1) over the divisor's range."""
-    outward = (a > 0) == (side > 0)
-    factor = 1 + division.excess() if outward else 1 - division.shortfall()
-    exact = Fraction(a, d_lo if outward else d_hi) * factor * (Fraction(2) ** k)
-    return floor(exact + Fraction(1, 2)) if side > 0 else ceil(exact - Fraction(1, 2))
-
-
-def _require_divisor(a: Analysis, op: Op) -> None:
-    """``scale`` shifts by at least 1, and its 64-bit product is exact by construction (31 + 17 bits)."""
-    if op.kind != "scale":
-        return
-    most = int(a.found[op.args[2]].hi.max(initial=0))
-    if 46 - most - int(op.attrs["k"] or 0) < 1:
-        raise ProofFailed(f"{op.out.name} = scale: its shift can fall below 1; the divisor's format is too small")
+    if int(fixed.norm(args[0].hi).min(initial=31)) + k < 0:
+        raise ProofFailed(f"{op.out.name} = inverse: its shift can fall below 0; the divisor's format is too wide")
+    top = Fraction(2) ** (46 + k)
+    least = [floor(top * (1 - division.shortfall()) / int(d)) for d in args[0].hi.reshape(-1)]
+    most = [ceil(top * (1 + division.excess()) / int(d)) for d in args[0].lo.reshape(-1)]
+    return Interval(np.array(least, np.int64).reshape(op.out.shape), np.array(most, np.int64).reshape(op.out.shape))
 
 
 _SPECIAL: dict[str, Callable[[Analysis, Op, list[Interval]], Interval]] = {
@@ -270,7 +239,5 @@ _SPECIAL: dict[str, Callable[[Analysis, Op, list[Interval]], Interval]] = {
     "matmul": _matmul,
     "mix": _mix,
     "lut": _lut,
-    "norm": _norm,
-    "recip": _recip,
-    "scale": _scale,
+    "inverse": _inverse,
 }

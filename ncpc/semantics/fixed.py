@@ -49,12 +49,13 @@ def recip(a: I64, e: I64) -> I64:
     return refined
 
 
-def scale(a: I64, r: I64, e: I64, k: int) -> I64:
-    """floor(a*r / 2**(46 - e - k) + 1/2)."""
-    shift = 46 - e - k
-    if shift.size and shift.min() < 1:
-        raise OverflowError(f"scale shifts by {shift.min()}: k={k} is too large for this denominator")
-    return shr(a * r, shift)
+def inverse(a: I64, k: int) -> I64:
+    """recip(a) * 2**(norm(a) + k), close to 2**(46 + k) / a; ``norm(a) + k`` must not be negative."""
+    e = norm(a)
+    if e.size and e.min() + k < 0:
+        raise OverflowError(f"inverse shifts by {e.min() + k}: k={k} is too small for {a.max()}")
+    shifted: I64 = recip(a, e) << (e + k)
+    return shifted
 
 
 def lut(a: I64, table: I64, k: int) -> I64:

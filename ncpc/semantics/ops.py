@@ -204,7 +204,5 @@ _MAKERS: dict[str, Callable[[Op, Sequence[Value], Mapping[str, Arr]], Compute]] 
     "shl": _with_k(lambda a, k: a << k),
     "mulshr": _with_k(fixed.mulshr),
     "lut": _with_k(fixed.lut),
-    "norm": _plain(fixed.norm),
-    "recip": _plain(fixed.recip),
-    "scale": _with_k(fixed.scale),
+    "inverse": _with_k(fixed.inverse),
 }

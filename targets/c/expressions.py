@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from ncpc.errors import Unsupported
 from ncpc.ir.program import Attr
+from ncpc.ir.types import Fixed, Type
 from ncpc.targets.c.numbers import FLOAT, INT32, UINT32, CType
 
 ATOM, UNARY, PRODUCT, SUM, SHIFT = 0, 1, 2, 3, 4
@@ -52,6 +53,13 @@ def call(function: str, args: list[Expr], ctype: CType) -> Expr:
     """A function's value."""
     reads = frozenset().union(*(a.reads for a in args))
     return Expr(f"{function}({', '.join(a.text for a in args)})", ctype, ATOM, reads)
+
+
+def mix(args: list[Expr], share: Type) -> Expr:
+    """``a + t*(b - a)``; ``share`` is the type of t."""
+    if isinstance(share, Fixed):
+        return call("mix", [*args, Expr(str(share.frac), INT32)], INT32)
+    return call("mix_f", args, FLOAT)
 
 
 def _infix(sign: str, level: int) -> Callable[[list[Expr], Mapping[str, Attr]], Expr]:
@@ -115,8 +123,8 @@ def _with_k(name: str) -> Callable[[list[Expr], Mapping[str, Attr]], Expr]:
     return lambda args, attrs: call(name, [*args, Expr(str(_k(attrs)), INT32)], INT32)
 
 
-def _of_unsigned(name: str) -> Callable[[list[Expr], Mapping[str, Attr]], Expr]:
-    return lambda args, attrs: call(name, [cast(args[0], UINT32), *args[1:]], INT32)
+def _inverse(args: list[Expr], attrs: Mapping[str, Attr]) -> Expr:
+    return call("inverse", [cast(args[0], UINT32), Expr(str(_k(attrs)), INT32)], INT32)
 
 
 OPS: dict[str, Callable[[list[Expr], Mapping[str, Attr]], Expr]] = {
@@ -140,7 +148,5 @@ OPS: dict[str, Callable[[list[Expr], Mapping[str, Attr]], Expr]] = {
     "shr": _shr,
     "shl": _shl,
     "mulshr": _with_k("mulshr"),
-    "scale": _with_k("scale"),
-    "norm": _of_unsigned("norm"),
-    "recip": _of_unsigned("recip"),
+    "inverse": _inverse,
 }

@@ -17,13 +17,13 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "is_finite": ("bits_f",),
     "finite_f": ("is_finite",),
     "differ_f": ("bits_f",),
-    "recip": ("recip_seed",),
+    "inverse": ("norm", "recip_seed"),
 }
 """Which pieces a piece calls."""
 
 
 def support(used: Iterable[str]) -> list[str]:
-    """The pieces behind the function names in ``used``, in the order of definition."""
+    """The pieces behind the function and macro names in ``used``, in the order of definition."""
     wanted = set(used) & set(_pieces())
     while missing := {need for name in wanted for need in NEEDS.get(name, ())} - wanted:
         wanted |= missing
@@ -31,7 +31,50 @@ def support(used: Iterable[str]) -> list[str]:
 
 
 def _pieces() -> dict[str, str]:
-    return {**_floats(), **_limits(), **_INTEGERS, "recip_seed": _seeds(), "recip": _RECIP, "scale": _SCALE}
+    seeds = {"recip_seed": _seeds(), "inverse": _INVERSE}
+    return {**_MACROS, **_floats(), **_limits(), **_INTEGERS, **seeds}
+
+
+_MACROS = {
+    "PAIR": """
+/* Two 16-bit numbers in a word, for one load instead of two. */
+#define PAIR(low, high) (((uint32_t)(low) & 0xFFFFu) | (uint32_t)(high) << 16)
+""",
+    "LOW": "#define LOW(word) ((int32_t)(int16_t)(word))",
+    "HIGH": "#define HIGH(word) ((int32_t)(word) >> 16)",
+    "ULOW": "#define ULOW(word) ((int32_t)((word) & 0xFFFFu))",
+    "UHIGH": "#define UHIGH(word) ((int32_t)((word) >> 16))",
+    "BYTES": r"""
+/* Four 8-bit numbers in a word, for one load instead of four. */
+#define BYTES(a, b, c, d) \
+    (((uint32_t)(a) & 255u) | ((uint32_t)(b) & 255u) << 8 | ((uint32_t)(c) & 255u) << 16 | (uint32_t)(d) << 24)
+""",
+    **{f"BYTE{i}": f"#define BYTE{i}(word) ((int32_t)(int8_t)((word) >> {8 * i}))" for i in range(4)},
+    **{f"UBYTE{i}": f"#define UBYTE{i}(word) ((int32_t)((word) >> {8 * i} & 255u))" for i in range(4)},
+    "FITS_16": """
+/* Tells compilers for cores with 16-bit multiply-accumulate that a number fits 16 bits. */
+#if defined(__ARM_FEATURE_DSP)
+#define FITS_16(number) ((int16_t)(number))
+#else
+#define FITS_16(number) (number)
+#endif
+""",
+    "NOT_UNROLLED": """
+/* Short loops of varying length: unrolling them costs more than it saves. */
+#if defined(__clang__)
+#define NOT_UNROLLED _Pragma("clang loop unroll(disable)")
+#else
+#define NOT_UNROLLED
+#endif
+""",
+    "WIDE": """
+typedef struct {
+    int32_t value;
+    int32_t step;
+} wide_entry_t;
+#define WIDE(value, step) {value, step}
+""",
+}
 
 
 def _floats() -> dict[str, str]:
@@ -143,6 +186,20 @@ def _one_line(name: str, ctype: str, parameters: str, value: str) -> str:
 
 
 _INTEGERS = {
+    "mix_f": """
+/* Between a and b. */
+static float mix_f(float a, float b, float t)
+{
+    return a + t * (b - a);
+}
+""",
+    "mix": """
+/* a + floor((b - a)*t / 2^k + 1/2), k >= 1: between a and b for 0 <= t <= 2^k. */
+static int32_t mix(int32_t a, int32_t b, int32_t t, int k)
+{
+    return (int32_t)(a + ((((int64_t)b - a) * t + ((int64_t)1 << (k - 1))) >> k));
+}
+""",
     "mulshr": """
 /* floor(a*b / 2^k + 1/2), k >= 1. */
 static int32_t mulshr(int32_t a, int32_t b, int k)
@@ -179,22 +236,15 @@ static const uint16_t recip_seed[{len(numbers)}] = {{
 """
 
 
-_RECIP = """
-/* r close to 2^31 / m with m = (a << e) >> 15, 2^15 <= m < 2^16: a seed and one Newton step. */
-static int32_t recip(uint32_t a, int e)
+_INVERSE = """
+/* Close to 2^(46 + k) / a, 1 <= a < 2^31: a seed and one Newton step for the leading 16 bits of a, then a shift. */
+static int32_t inverse(uint32_t a, int k)
 {
+    const int e = norm(a);
     const uint32_t m = (a << e) >> 15;
-    const uint32_t seed = recip_seed[(m >> 8) - 128u];
+    const uint32_t seed = recip_seed[(m >> 8) & 127u];
     const int32_t residual = (int32_t)(0x80000000u - m * seed) >> 8;
-    return (int32_t)seed + (((int32_t)seed * residual + 4194304) >> 23);
-}
-"""
-
-_SCALE = """
-/* floor(a*r / 2^(46 - e - k) + 1/2): with e and r of norm and recip of d, close to a/d * 2^k. */
-static int32_t scale(int32_t a, int32_t r, int e, int k)
-{
-    const int shift = 46 - e - k;
-    return (int32_t)(((int64_t)a * r + ((int64_t)1 << (shift - 1))) >> shift);
+    const int32_t r = (int32_t)seed + (((int32_t)seed * residual + 4194304) >> 23);
+    return (int32_t)((uint32_t)r << (e + k));
 }
 """
