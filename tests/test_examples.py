@@ -163,7 +163,7 @@ def test_cartpole_training_record_is_of_the_scripts_own_settings(cartpole_traini
 
 def test_cartpole_training_runs_and_repeats_itself(cartpole_training: Any, tmp_path: Path) -> None:
     train = cartpole_training
-    settings = train.Settings(rounds=2, episodes=6, steps=48, updates=3, batch=8, trials=4)
+    settings = train.Settings(rounds=1, episodes=6, steps=48, updates=3, batch=8, trials=4)
     first, second = (train.train(settings)[0] for _ in range(2))
     changed = train.make_model(settings)
     for a, b in zip(first.parameters(), second.parameters(), strict=True):
