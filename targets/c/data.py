@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,9 @@ from numpy.typing import NDArray
 from ncpc.ir.program import Program
 from ncpc.ir.types import Float32, Index
 from ncpc.passes.elements import singular
-from ncpc.targets.c.numbers import CType, holding, literal
-from ncpc.targets.c.statements import INDENT, Writer
-from ncpc.targets.c.tables import Column, Lut, Table
+from ncpc.targets.c.numbers import INT32, CType, holding, literal
+from ncpc.targets.c.statements import INDENT, Writer, member_name
+from ncpc.targets.c.tables import Column, Lut, Member, Table
 
 WIDTH = 118
 
@@ -32,22 +33,43 @@ def constants(writer: Writer) -> Iterator[str]:
 def _lut(writer: Writer, lut: Lut) -> str:
     """Entries as value and step to the next, and the function that interpolates."""
     names, n, k = writer.names, len(lut.data) - 1, lut.k
-    type_, array = names.fresh(f"{lut.key}_entry_t"), names[lut.key]
-    function = names[lut.function] = names.fresh(f"{lut.key}_at")
+    array, function = names[lut.key], names.fresh(f"{lut.key}_at")
+    names[lut.function] = function
     value, step = lut.data[:-1], np.diff(lut.data)
-    value_type, step_type = (holding(int(a.min()), int(a.max())) for a in (value, step))
-    cells = [f"{{{a}, {b}}}," for a, b in zip(value, step, strict=True)]
-    lines = [INDENT + " ".join(cells[i : i + 8]) for i in range(0, n, 8)]
-    step_field = f"{INDENT}{step_type.name} step; /* to the next value */"
+    entry = _entry(value, step)
+    cells = [f"{entry.cell}({a}, {b})," for a, b in zip(value, step, strict=True)]
+    lines = [INDENT + " ".join(cells[i : i + 7]) for i in range(0, n, 7)]
+    half = f" + {1 << k >> 1}" if k else ""
+    result = f"{entry.value} + (({entry.step} * (inside & {(1 << k) - 1}){half}) >> {k})"
+    fits = holding(int(lut.data.min()), int(lut.data.max())).name in ("int8_t", "int16_t")
     return "\n".join([
-        "typedef struct {", f"{INDENT}{value_type.name} value;", step_field, f"}} {type_};", "",
-        f"static const {type_} {array}[{n}] = {{", *lines, "};", "",
+        "/* Each entry: a value, and the step to the next one. */",
+        f"static const {entry.type} {array}[{n}] = {{", *lines, "};", "",
         f"/* {lut.key} at t, interpolated over the low {k} bits of t; beyond the table's ends the end value. */",
         f"static int32_t {function}(int32_t t)", "{",
         f"{INDENT}const int32_t inside = t < 0 ? 0 : (t > {(n << k) - 1} ? {(n << k) - 1} : t);",
-        f"{INDENT}const {type_} *entry = &{array}[inside >> {k}];",
-        f"{INDENT}return entry->value + ((entry->step * (inside & {(1 << k) - 1}) + {1 << k >> 1}) >> {k});", "}",
+        f"{INDENT}const {entry.type} entry = {array}[inside >> {k}];",
+        f"{INDENT}return {f'FITS_16({result})' if fits else result};", "}",
     ])
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """How a table's entry is stored and read."""
+
+    type: str
+    cell: str
+    value: str
+    step: str
+
+
+def _entry(value: NDArray[Any], step: NDArray[Any]) -> _Entry:
+    """One word where value and step fit 16 bits each."""
+    kinds = [holding(int(a.min()), int(a.max())) for a in (value, step)]
+    if any(kind.bytes == 4 for kind in kinds):
+        return _Entry("wide_entry_t", "WIDE", "entry.value", "entry.step")
+    low, high = ("U" if kind.name.startswith("u") else "" for kind in kinds)
+    return _Entry("uint32_t", "PAIR", f"{low}LOW(entry)", f"{high}HIGH(entry)")
 
 
 def _table(writer: Writer, table: Table) -> str:
@@ -57,9 +79,9 @@ def _table(writer: Writer, table: Table) -> str:
     for column in table.columns:
         if column.key.startswith("count:"):
             names.fix(column.key, names.fresh(_count_name(column.key, writer.nest.program)))
-    fields = [f"{INDENT}{c.ctype.name} {names[c.key]};{_meaning(writer, c)}" for c in table.columns]
-    rows = [[literal(_item(c, i), c.ctype) for c in table.columns] for i in range(table.size)]
-    widths = [max(len(row[j]) for row in rows) for j in range(len(table.columns))]
+    fields = [f"{INDENT}{m.ctype.name} {member_name(m, names)};{_meanings(writer, m)}" for m in table.members]
+    rows = [[_cell(m, i) for m in table.members] for i in range(table.size)]
+    widths = [max(len(row[j]) for row in rows) for j in range(len(table.members))]
     named = labels(writer.nest.program, table.axis, table.size)
     lines = [
         f"{INDENT}{{{', '.join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))}}},{label}"
@@ -85,8 +107,21 @@ def _meaning(writer: Writer, column: Column) -> str:
     return f" /* position in {type_.axis} */" if isinstance(type_, Index) else f" /* {type_} */"
 
 
-def _item(column: Column, i: int) -> Any:
-    return column.data[i]
+def _meanings(writer: Writer, member: Member) -> str:
+    """What a field holds; for a word, each part from the lowest bits up."""
+    if not member.packed:
+        return _meaning(writer, member.columns[0])
+    parts = [f"{writer.names[c.key]}: {_meaning(writer, c).strip(' /*')}" for c in member.columns]
+    return f" /* {', '.join(parts)} */"
+
+
+def _cell(member: Member, i: int) -> str:
+    cells = [literal(c.data[i], INT32 if member.packed else c.ctype) for c in member.columns]
+    if not member.packed:
+        return cells[0]
+    if member.width == 2:
+        return f"PAIR({', '.join(cells)})"
+    return f"BYTES({', '.join([*cells, '0', '0'][:4])})"
 
 
 def labels(program: Program, axis: str, size: int) -> list[str]:

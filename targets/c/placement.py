@@ -49,36 +49,45 @@ def _table(tables: Tables, table: Table, names: Any, program: Program, image: Im
 
 
 def _offsets(table: Table) -> list[int]:
+    """The offset of each column; those of a word lie from its lowest byte up."""
     offsets, at = [], 0
-    for column in table.columns:
-        offsets.append(at)
-        at += column.ctype.bytes
+    for member in table.members:
+        offsets += [at + i * member.width for i in range(len(member.columns))]
+        at += member.ctype.bytes
     return offsets
 
 
+def _widths(table: Table) -> list[int]:
+    return [m.width if m.packed else m.ctype.bytes for m in table.members for _ in m.columns]
+
+
 def _stride(table: Table) -> int:
-    end = sum(c.ctype.bytes for c in table.columns)
-    return end + -end % table.columns[0].ctype.bytes
+    end = sum(m.ctype.bytes for m in table.members)
+    return end + -end % table.members[0].ctype.bytes
 
 
 def _fields(table: Table, names: Any, program: Program) -> list[Json]:
     types = values(program)
     return [
-        {"name": names[c.key], "constant": c.key, "offset": offset, "bytes": c.ctype.bytes,
+        {"name": names[c.key], "constant": c.key, "offset": offset, "bytes": width,
          "type": str(types[c.key].type) if c.key in types else c.ctype.name}
-        for c, offset in zip(table.columns, _offsets(table), strict=True)
+        for c, offset, width in zip(table.columns, _offsets(table), _widths(table), strict=True)
     ]
 
 
 def _bytes(table: Table, stride: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
     rows = np.zeros((table.size, stride), np.uint8)
-    for column, offset in zip(table.columns, _offsets(table), strict=True):
-        rows[:, offset : offset + column.ctype.bytes] = _column_bytes(column)
+    for column, offset, width in zip(table.columns, _offsets(table), _widths(table), strict=True):
+        rows[:, offset : offset + width] = _column_bytes(column, width)
     return rows.reshape(-1)
 
 
-def _column_bytes(column: Column) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    return to_bytes(column.data[:, None], column.ctype)
+def _column_bytes(column: Column, width: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Little-endian, sign-extended to the width it has in the struct."""
+    if column.ctype.name == "float":
+        return to_bytes(column.data[:, None], column.ctype)
+    whole = np.ascontiguousarray(column.data.astype("<i8")).view(np.uint8).reshape(len(column.data), 8)
+    return whole[:, :width]
 
 
 def _linked(image: Image, address: int, size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:

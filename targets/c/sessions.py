@@ -13,7 +13,7 @@ from ncpc.errors import BadInput
 from ncpc.ir.program import Program
 from ncpc.semantics import ports
 from ncpc.sim.plan import Interface as Calls
-from ncpc.sim.run import SimSession
+from ncpc.sim.run import open_session
 from ncpc.targets.c.cores import Core
 from ncpc.targets.c.device import dt_bits
 from ncpc.targets.c.host import Instance
@@ -51,7 +51,7 @@ class DeviceSession:
         self.status = 0
         self._program = program
         self._face = interface_of(program)
-        self._session = SimSession(elf, core, interface)
+        self._session = open_session(elf, core, interface)
 
     def reset(self) -> None:
         """Back to the reset state."""

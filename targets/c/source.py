@@ -14,7 +14,7 @@ from ncpc.targets.c.interface import Interface
 from ncpc.targets.c.names import Names
 from ncpc.targets.c.numbers import scalar, stored
 from ncpc.targets.c.statements import INDENT, Writer, profiled, statements
-from ncpc.targets.c.support import support
+from ncpc.targets.c.support import support, support_names
 from ncpc.targets.c.tables import tables_of
 from ncpc.targets.c.vectors import Vectors
 
@@ -28,7 +28,7 @@ def source(nest: Nest, face: Interface, vectors: Vectors) -> str:
     step = "\n".join(_step(writer, face))
     test = self_test(face, vectors.x, vectors.dt, vectors.y, vectors.states)
     body = "\n\n".join([*data, step, *functions(face), test])
-    helpers = support(re.findall(r"\b\w+(?=\()", body))
+    helpers = support(re.findall(r"\b\w+", body))
     mark = [_profile_label(face)] if writer.marked else []
     return "\n\n".join([_head(nest.program, face), *mark, _sizes(nest, writer.names), *helpers, body]) + "\n"
 
@@ -55,7 +55,8 @@ def _profile_label(face: Interface) -> str:
 
 def _names(nest: Nest, face: Interface) -> Names:
     """Parameters keep their names; sizes are enumerators; everything else is named after its value."""
-    names = Names([face.name, *(f"{face.name}_{function}" for function in FUNCTIONS)])
+    own = [face.name, f"{face.name}_t", f"{face.name}_state_t", f"{face.name}_dt_t"]
+    names = Names([*own, *(f"{face.name}_{function}" for function in FUNCTIONS), *support_names()])
     for buffer in nest.buffers:
         if buffer.place in ("x", "dt", "y"):
             names.fix(buffer.name, buffer.place)

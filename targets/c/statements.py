@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ncpc.ir.loops import Assign, At, For, Lit, Nest, Node, Operand, Pair, Ref, Times, assigns, loops
-from ncpc.targets.c.expressions import SHIFT, Expr, apply, call, cast
+from ncpc.targets.c.expressions import SHIFT, Expr, apply, call, cast, mix
 from ncpc.targets.c.names import Names
 from ncpc.targets.c.numbers import INT32, CType, literal, scalar, stored
-from ncpc.targets.c.tables import Tables, count_key
+from ncpc.targets.c.tables import Member, Tables, count_key
 
 INDENT = "    "
 INLINE = 64
@@ -29,6 +29,20 @@ def profiled(nest: Nest) -> For | None:
     """The loop whose passes a profile tells apart: the first one in a repeat that sums over synapses."""
     repeated = (loop for times in _times(nest.body) for loop in loops(times.body))
     return next((loop for loop in repeated if any(isinstance(n, For) and n.segment for n in loop.body)), None)
+
+
+def member_name(member: Member, names: Names) -> str:
+    """The struct field's name: its columns' names."""
+    return "_".join(names[column.key] for column in member.columns)
+
+
+def part(member: Member, position: int) -> str:
+    """The macro that reads one column of a word."""
+    column = member.columns[position]
+    sign = "U" if column.ctype.name.startswith("u") else ""
+    if member.width == 1:
+        return f"{sign}BYTE{position}"
+    return f"{sign}{('LOW', 'HIGH')[position]}"
 
 
 @dataclass
@@ -52,7 +66,11 @@ class Writer:
 
     def element_type(self, name: str) -> CType:
         """The type of what ``ref`` reads."""
-        for column in (*self.tables.arrays, *(c for t in self.tables.tables for c in t.columns)):
+        for member in (m for table in self.tables.tables for m in table.members):
+            for column in member.columns:
+                if column.key == name:
+                    return INT32 if member.packed else column.ctype
+        for column in self.tables.arrays:
             if column.key == name:
                 return column.ctype
         type_ = self.nest.types[name]
@@ -67,8 +85,10 @@ class Writer:
         table = self.tables.table_of(key)
         if table is None:
             return None
-        member = self.names[key]
-        return f"{var}->{member}" if var in self.pointers else f"{self.names[f'table:{table.axis}']}[{var}].{member}"
+        member, position = table.member_of(key)
+        name = member_name(member, self.names)
+        text = f"{var}->{name}" if var in self.pointers else f"{self.names[f'table:{table.axis}']}[{var}].{name}"
+        return f"{part(member, position)}({text})" if member.packed else text
 
     def constant_at(self, key: str, var: str) -> str:
         return self.field_of(key, self.names[var]) or f"{self.names[key]}[{self.names[var]}]"
@@ -168,6 +188,8 @@ def _assign(writer: Writer, node: Assign, indent: str, inline: bool, dead: bool)
 
 
 def _value(writer: Writer, node: Assign, args: list[Expr]) -> Expr:
+    if node.kind == "mix" and isinstance(node.args[2], Ref):
+        return mix(args, writer.nest.types[node.args[2].name])
     if node.kind != "lut" or not isinstance(node.args[1], Ref):
         return apply(node.kind, args, node.attrs)
     key = f"lut:{node.args[1].name}:{node.attrs['k']}"
@@ -268,6 +290,7 @@ def _segment_head(writer: Writer, node: For) -> Iterator[str]:
         yield f"const {table} *const {end} = {var} + {count};"
     else:
         yield f"const int {end} = {var} + {count};"
+    yield "NOT_UNROLLED"
     yield f"for (; {var} != {end}; {var}++) {{"
 
 

@@ -77,6 +77,11 @@ typedef struct {
 }
 
 
+def support_names() -> tuple[str, ...]:
+    """What generated files may define, so that nothing else is called so."""
+    return (*_pieces(), "float_bits_t", "wide_entry_t", "PROFILE_LABEL")
+
+
 def _floats() -> dict[str, str]:
     horner = "\n".join(f"    p = p * r + {float_literal(c)};" for c in float32.EXP_POLY[1:])
     lo, hi = float_literal(float32.EXP_LO), float_literal(float32.EXP_HI)
