@@ -34,8 +34,8 @@ class QuantizedSynapses:
 
     The sigmoid's argument is ``asr(sigma*u_pre + offset, k_z)`` (for k_z < 0: ``shl(sigma*u_pre, -k_z) + offset``), in
     units of 2**-Z_FRAC and 0 at the table's left end: ``offset`` holds ``-sigma*mu``, the table's half width and the
-    rounding half. With ``s`` of fraction ``S_FRAC`` the conductance is ``shr(w*s, k_den)`` and the current
-    ``shr(we*s, k_num)``, ``we`` standing for ``w*erev``.
+    rounding half. With ``s`` of fraction ``S_FRAC`` the conductance is ``asr(w*s, k_den)`` and the current
+    ``asr(we*s, k_num)``, ``we`` standing for ``w*erev``.
     """
 
     format: SynapseFormat
@@ -139,7 +139,10 @@ S_FRAC = 15
 
 
 def sigmoid_table() -> I64:
-    """``TABLE_SIZE + 1`` entries floor(sigmoid(-Z_HALF + i*2*Z_HALF/TABLE_SIZE) * 2**S_FRAC + 1/2)."""
+    """``TABLE_SIZE + 1`` entries floor(sigmoid(-Z_HALF + i*2*Z_HALF/TABLE_SIZE) * 2**S_FRAC + 1/2), at most 2**15 - 1.
+
+    So every value fits 16 bits signed, which processors with 16-bit multipliers profit from.
+    """
     z = np.linspace(-Z_HALF, Z_HALF, TABLE_SIZE + 1)
-    table: I64 = np.floor(2.0**S_FRAC / (1.0 + np.exp(-z)) + 0.5).astype(np.int64)
+    table: I64 = np.minimum(np.floor(2.0**S_FRAC / (1.0 + np.exp(-z)) + 0.5), 2**S_FRAC - 1).astype(np.int64)
     return table
