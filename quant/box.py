@@ -74,7 +74,8 @@ def _push(step: Step, sign: int, level: F64) -> F64:
     for s in step.sets:
         at = level[s.post]
         current, pull = sign * s.we * m * 2.0**-s.k_num * FULL, s.w * at * 2.0**-s.k_den * FULL
-        rounding = (m / 2 if s.k_num else 0.0) + (np.abs(at) / 2 if s.k_den else 0.0)
+        # Rounded down: a current can lack one unit (it pushes towards minus), a conductance one of its pull.
+        rounding = (m if s.k_num and sign < 0 else 0.0) + (np.maximum(at, 0.0) if s.k_den else 0.0)
         # A synapse whose weights are 0 contributes exactly nothing.
         np.add.at(total, s.post, np.maximum(current - pull, 0.0) + np.where((s.w != 0) | (s.we != 0), rounding, 0.0))
         np.add.at(size, s.post, np.abs(current) + np.abs(pull))

@@ -192,12 +192,12 @@ def _argument(slope: F64, centre: F64, frac: int, bits: int, u_frac: int, reach:
 def _leak(layer: Ltc, g: int, n: int, hull: float) -> tuple[I64, I64]:
     """``gleak + epsilon`` and ``gleak*vleak``.
 
-    Each rounded synapse can be off by half a unit in N and in G. A neuron whose leak is smaller than their sum could be
-    pushed outwards without end, so its conductance to 0 (epsilon) is raised to that many units of 2**-g.
+    Each synapse is rounded down by less than a unit in N and in G. A neuron whose leak is smaller than the sum of these
+    could be pushed outwards without end, so its conductance to 0 (epsilon) is raised to that many units of 2**-g.
     """
     leaky = to_raw(layer.gleak, g)
     degree = _incoming(layer, np.ones(len(layer.sensory)), np.ones(len(layer.recurrent)))
-    guard = np.ceil(degree * (2.0 ** (g - n) + hull) / (2.0 * max(hull, 2.0**-8))).astype(np.int64)
+    guard = np.ceil(degree * (2.0 ** (g - n) + hull) / max(hull, 2.0**-8)).astype(np.int64)
     epsilon = to_raw(layer.epsilon, g)
     conductance = np.where(leaky + epsilon < guard, guard, leaky + epsilon)
     return conductance, np.where(leaky == 0, 0, to_raw(layer.gleak * layer.vleak, n))

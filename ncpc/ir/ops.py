@@ -52,7 +52,7 @@ OPS: dict[str, OpSpec] = {
     "mulshr": OpSpec((2, 2), ("k",), "each", "fixed", "floor(a*b / 2**k + 1/2) with an exact 64-bit product"),
     "lut": OpSpec((2, 2), ("k",), "each", "fixed", "a limited to [0, (n << k) - 1] indexes the n+1-entry table T (2nd "
                   "argument): i = a >> k, f = a mod 2**k, T[i] + floor((T[i+1]-T[i])*f / 2**k + 1/2)"),
-    "inverse": OpSpec((1, 1), ("k",), "each", "fixed", "r * 2**(e + k), close to 2**(46 + k) / a, 1 <= a < 2**31: e with "
-                      "2**30 <= a * 2**e < 2**31 and e + k >= 0, r close to 2**31 / floor(a * 2**e / 2**15) by table "
-                      "and one Newton step; the fraction is 46 + k - frac(a)"),
+    "inverse": OpSpec((1, 1), ("k",), "each", "fixed", "r * 2**(e + k), close to 2**(46 + k) / a, 1 <= a < 2**31: e "
+                      "with 2**30 <= a * 2**e < 2**31 and e + k >= 0, r close to 2**31 / floor(a * 2**e / 2**15) by "
+                      "table and one Newton step; the fraction is 46 + k - frac(a)"),
 }

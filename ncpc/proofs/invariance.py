@@ -7,7 +7,7 @@ It reads the emitted operations of the integer program, not the records they cam
 and checks, in exact integers, for each neuron with box [L, H] and overshoot o (the most by which one update can pass
 its resting level, from the exact error of the division):
 
-    sum_j max_s (shr(we_j*s) * 2**m - shr(w_j*s) * (H - o)) + leak * 2**m - gleak * (H - o) <= 2**(m-1),
+    sum_j max_s (asr(we_j*s) * 2**m - asr(w_j*s) * (H - o)) + leak * 2**m - gleak * (H - o) <= 2**(m-1),
 
 s over all values the table can return (all 2**16 arguments), and its mirror image at L + o. Then N - mulshr(G, v) <= 0
 for every v >= H - o, so no such v grows, and from below an update lands at most o above H - o: v' <= H.
@@ -35,7 +35,7 @@ CHUNK = 128
 
 @dataclass(frozen=True, eq=False)
 class Terms:
-    """One synapse set's share of a sum: ``shr(weight*s, k)`` for s in ``values``, added to neuron ``post``."""
+    """One synapse set's share of a sum: ``weight*s >> k`` for s in ``values``, added to neuron ``post``."""
 
     post: I64
     weight: I64
@@ -117,8 +117,8 @@ def _push(u: Update, level: I64, sign: int) -> list[int]:
 def _worst(current: Terms, conductance: Terms, part: slice, level: I64, m: int, sign: int) -> I64:
     """Per synapse the maximum over the table's values; |i| < 2**28, m <= 32 and |g*level| < 2**60: exact in int64."""
     s = current.values[None, :]
-    i = fixed.shr(current.weight[part, None] * s, current.k)
-    g = fixed.shr(conductance.weight[part, None] * s, conductance.k)
+    i = current.weight[part, None] * s >> current.k
+    g = conductance.weight[part, None] * s >> conductance.k
     worst: I64 = ((sign * i << m) - g * level[current.post[part], None]).max(axis=1)
     return worst
 
@@ -140,8 +140,8 @@ def _conductance_range(u: Update, neuron: int) -> tuple[int, int]:
     least = most = int(u.gleak[neuron])
     for terms in u.conductances:
         weight = terms.weight[terms.post == neuron]
-        least += int(fixed.shr(weight * terms.values[0], terms.k).sum())
-        most += int(fixed.shr(weight * terms.values[-1], terms.k).sum())
+        least += int((weight * terms.values[0] >> terms.k).sum())
+        most += int((weight * terms.values[-1] >> terms.k).sum())
     return least, most
 
 
@@ -188,7 +188,7 @@ def _sum(program: Program, defs: Mapping[str, Op], name: str) -> tuple[I64, tupl
 
 def _terms(program: Program, defs: Mapping[str, Op], total: Op) -> Terms:
     product, k = defs[total.args[0]], 0
-    if product.kind == "shr":
+    if product.kind == "asr":
         product, k = defs[product.args[0]], _k(product)
     lut = defs[product.args[1]]
     if (product.kind, lut.kind) != ("mul", "lut"):
