@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ncpc.sim.plan import CallPlan, Interface
-from ncpc.sim.run import SimSession
+from ncpc.sim.run import open_session
 from ncpc.targets.c.cores import load_core
 from ncpc.targets.c.toolchain import build_elf
 
@@ -105,7 +105,7 @@ def measure(core_name: str, hook: str, steps: int) -> dict[str, object]:
     built = build_elf({"net.c": source().encode()}, core, None, ["init", "reset", "step"])
     interface = Interface("init", "step", "reset", struct_bytes=4 * NEURONS, x_bytes=2 * INPUTS, y_bytes=8)
     x = np.random.default_rng(2).integers(-800, 800, (1, steps, INPUTS)).astype("<i2").view(np.uint8)
-    with SimSession(built.elf, core, interface, hook) as session:
+    with open_session(built.elf, core, interface, hook) as session:
         session.run(CallPlan(interface, x[:, :2]))
         begin = time.perf_counter()
         result = session.run(CallPlan(interface, x))

@@ -13,7 +13,7 @@ import pytest
 import ncpc.sim.run as client
 from ncpc.errors import BadInput, MissingTool, NcpcError
 from ncpc.sim.plan import CallPlan, Interface
-from ncpc.sim.run import SimSession, simulate
+from ncpc.sim.run import open_session, simulate
 from ncpc.targets.c.cores import load_core
 from ncpc.targets.c.toolchain import build_elf
 
@@ -319,7 +319,7 @@ def test_a_program_that_does_not_return_is_stopped(monkeypatch):
 def test_a_session_gives_what_a_run_gives():
     x = samples(1, 9)
     whole = run_network(RISCV, x)
-    with SimSession(network(RISCV), load_core(RISCV), NET) as session:
+    with open_session(network(RISCV), load_core(RISCV), NET) as session:
         session.reset()
         for _ in range(2):
             steps = [session.step(x[0, t].view(np.uint8)) for t in range(9)]
@@ -333,7 +333,7 @@ def test_a_session_gives_what_a_run_gives():
 def test_a_session_reports_a_fault():
     elf = programs.assembled(ARM, "ldr r3, [r1]\nldr r3, [r3]")
     where = pytest.raises(NcpcError, match=r"step 0: read of 4 bytes at 0x00000004 by step")
-    with SimSession(elf, load_core(ARM), programs.PLAIN) as session, where:
+    with open_session(elf, load_core(ARM), programs.PLAIN) as session, where:
         session.step(programs.inputs((4, 0))[0, 0])
 
 
@@ -367,8 +367,8 @@ def test_missing_emulator_is_named(monkeypatch):
 
 
 def test_a_worker_that_dies_is_noticed():
-    session = SimSession(network(ARM), load_core(ARM), NET)
-    session._process.kill()
+    session = open_session(network(ARM), load_core(ARM), NET)
+    session.process.kill()
     with pytest.raises(NcpcError, match="ended unexpectedly"):
         session.step(np.zeros(2, np.uint8))
     session.close()

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -28,62 +29,69 @@ def simulate(elf: bytes, core: Core, plan: CallPlan, hook: str = "auto") -> SimR
     ``hook`` is ``auto``, ``c`` or ``python``; the counts are the same. Faults of the program are in the result.
     Raises BadInput (shapes, missing symbols, ELF of another core), MissingTool without emulator or disassembler.
     """
-    with SimSession(elf, core, plan.interface, hook) as session:
+    with open_session(elf, core, plan.interface, hook) as session:
         return session.run(plan)
 
 
-class SimSession:
-    """A program loaded on a simulated core in a process of its own; use it as a context manager.
+def open_session(elf: bytes, core: Core, interface: Interface, hook: str = "auto") -> SimSession:
+    """Load ``elf`` on a simulated ``core`` in a process of its own. The same exceptions as ``simulate``."""
+    session = SimSession(_start_worker(), interface)
+    head = {"core": pack(core), "interface": pack(interface), "hook": hook}
+    try:
+        session.ask(Message(head, {"elf": np.frombuffer(elf, np.uint8)}))
+    except NcpcError:
+        session.close()
+        raise
+    return session
 
-    ``reset()`` then ``step(x)`` for closed loops; ``run(plan)`` for whole sequences. The same exceptions as
-    ``simulate``.
+
+@dataclass(eq=False)
+class SimSession:
+    """A program loaded on a simulated core, by ``open_session``; use it as a context manager.
+
+    ``reset()`` then ``step(x)`` for closed loops; ``run(plan)`` for whole sequences.
     """
 
-    def __init__(self, elf: bytes, core: Core, interface: Interface, hook: str = "auto") -> None:
-        """Start the process and load ``elf``."""
-        self.core = core
-        self.interface = interface
-        self._steps = 0
-        self._started = False
-        self._process = _start_worker()
-        head = {"core": pack(core), "interface": pack(interface), "hook": hook}
-        self._ask(Message(head, {"elf": np.frombuffer(elf, np.uint8)}))
+    process: subprocess.Popen[bytes]
+    interface: Interface
+    started: bool = False
+    steps: int = 0
 
     def run(self, plan: CallPlan) -> SimResult:
         """All sequences of ``plan``, from init; see ``simulate``."""
         _check(plan, self.interface)
         optional = {"dt": plan.dt, "reset": plan.reset}
         arrays = {"x": plan.x, **{name: a for name, a in optional.items() if a is not None}}
-        self._started = True
-        return result_of(self._ask(Message({"command": "run"}, arrays)))
+        self.started = True
+        return result_of(self.ask(Message({"command": "run"}, arrays)))
 
     def reset(self) -> None:
         """Init on a fresh instance the first time, reset from then on. Raises NcpcError if the program faults."""
-        answer = self._ask(Message({"command": "reset", "first": not self._started}))
-        self._started, self._steps = True, 0
+        answer = self.ask(Message({"command": "reset", "first": not self.started}))
+        self.started, self.steps = True, 0
         _raise_faults(answer)
 
     def step(self, x: NDArray[np.uint8], dt: int | None = None) -> StepResult:
         """One step on ``x`` (x_bytes,) uint8; ``dt`` the argument's bits. Raises NcpcError if the program faults."""
-        if not self._started:
+        if not self.started:
             self.reset()
         if x.shape != (self.interface.x_bytes,) or x.dtype != np.uint8:
             raise BadInput(f"x is {x.dtype}{x.shape}: a step takes uint8({self.interface.x_bytes},)")
         if (dt is not None) != self.interface.takes_dt:
             raise BadInput(f"dt: this program {'needs' if self.interface.takes_dt else 'takes no'} dt")
-        answer = self._ask(Message({"command": "step", "dt": int(dt or 0), "at": self._steps}, {"x": x}))
-        self._steps += 1
+        answer = self.ask(Message({"command": "step", "dt": int(dt or 0), "at": self.steps}, {"x": x}))
+        self.steps += 1
         _raise_faults(answer)
         status, *counts = (int(answer.head[name]) for name in ("status", "instructions", "lower", "upper"))
         return StepResult(answer.arrays["y"], answer.arrays["state"], status, *counts)
 
     def close(self) -> None:
         """End the process."""
-        for stream in (self._process.stdin, self._process.stdout):
+        for stream in (self.process.stdin, self.process.stdout):
             if stream is not None:
                 with suppress(BrokenPipeError):
                     stream.close()
-        self._process.wait()
+        self.process.wait()
 
     def __enter__(self) -> SimSession:
         """Itself."""
@@ -92,15 +100,16 @@ class SimSession:
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
         """Close; if an exception passes, without waiting for what is still being run."""
         if value is not None:
-            self._process.kill()
+            self.process.kill()
         self.close()
 
-    def _ask(self, message: Message) -> Message:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
+    def ask(self, message: Message) -> Message:
+        """Send a request and wait for its answer. Raises what the worker reports."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
         try:
-            write_message(self._process.stdin, message)
-            answer = read_message(self._process.stdout)
+            write_message(self.process.stdin, message)
+            answer = read_message(self.process.stdout)
         except BrokenPipeError:
             answer = None
         if answer is None:
