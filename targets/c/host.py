@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -59,9 +61,15 @@ class Instance:
             self.memory[at : at + size] = raw.view(np.uint8)
 
 
+def load_library(path: Path) -> ctypes.CDLL:
+    """The library as the file is now: loaded under a name of its own, as a name once opened stays what it was."""
+    with tempfile.TemporaryDirectory(prefix="ncpc-load-") as folder:
+        return ctypes.CDLL(shutil.copy(path, folder))
+
+
 def run_library(path: Path, program: Program, data: Sequences, initial: NDArray[np.int64] | None = None) -> Trace:
     """Run ``data`` through the library, each sequence from reset or from the raw states ``initial`` (B, S)."""
-    instance = Instance(ctypes.CDLL(str(path)), interface_of(program))
+    instance = Instance(load_library(path), interface_of(program))
     x, dt = ports.encode(program.x, data.x), encoded_dt(program, data)
     batch, steps = data.x.shape[:2]
     y = np.zeros((batch, steps, instance.face.outputs), ports.dtype(program.y.value.type))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from ncpc.sim.plan import Interface as Calls
 from ncpc.sim.run import open_session
 from ncpc.targets.c.cores import Core
 from ncpc.targets.c.device import dt_bits
-from ncpc.targets.c.host import Instance
+from ncpc.targets.c.host import Instance, load_library
 from ncpc.targets.c.interface import from_bytes, interface_of, to_bytes
 
 F64 = NDArray[np.float64]
@@ -28,7 +27,7 @@ class HostSession:
     def __init__(self, library: Path, program: Program) -> None:
         self.status = 0
         self._program = program
-        self._instance = Instance(ctypes.CDLL(str(library)), interface_of(program))
+        self._instance = Instance(load_library(library), interface_of(program))
 
     def reset(self) -> None:
         """Back to the reset state."""
