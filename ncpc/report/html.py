@@ -16,6 +16,7 @@ from ncpc.report import plots
 from ncpc.report.record import Facts, Json, device_run
 from ncpc.report.terminal import TIMING, cycles, share, size
 from ncpc.report.wiring import left_out, wiring
+from ncpc.targets.base import CycleCounts
 from ncpc.verify.verdict import Verification
 
 PROVED = ("No input and timespan in the declared ranges can ever drive a state out of its outer bar, nor any integer "
@@ -156,16 +157,26 @@ def _cycles(report: Json, facts: Facts) -> tuple[Figure, ...]:
     if run is None or run.cycles is None:
         return ()
     counts = run.cycles
-    bounds = not np.array_equal(counts.lower, counts.upper)
-    legend = (("hist", "upper bound"), ("hist-low", "lower bound")) if bounds else ()
-    figures = [Figure("Cycles per step", Markup(plots.histogram(counts.lower, counts.upper, "cycles per step")),
-                      f"{len(counts.upper):,} steps on the simulated {report['target']['core']}.", legend)]
+    figures = [_per_step(counts, f"{len(counts.upper):,} steps on the simulated {report['target']['core']}")]
     for title, profile in (("By function", counts.per_function), ("By neuron", counts.per_neuron)):
         top = sorted(profile.items(), key=lambda item: -item[1])[:SHOWN_NEURONS]
         if top:
             rows = [plots.Bar(name, value) for name, value in top]
             figures.append(Figure(title, Markup(plots.bars(rows, f"cycles {title.lower()}")), "Mean cycles per step."))
     return tuple(figures)
+
+
+def _per_step(counts: CycleCounts, what: str) -> Figure:
+    """How often each count occurs, or the bounds alone where every step costs the same."""
+    exact = np.array_equal(counts.lower, counts.upper)
+    if np.ptp(counts.lower) == 0 and np.ptp(counts.upper) == 0:
+        both = [("lower bound", counts.lower), ("upper bound", counts.upper)]
+        rows = [plots.Bar(name, float(c[0]), note=f"{c[0]:,}") for name, c in (both[1:] if exact else both)]
+        return Figure("Cycles per step", Markup(plots.bars(rows, "cycles per step")),
+                      f"{what}: every step takes the same time, whatever the inputs.")
+    legend = () if exact else (("hist", "upper bound"), ("hist-low", "lower bound"))
+    return Figure("Cycles per step", Markup(plots.histogram(counts.lower, counts.upper, "cycles per step")),
+                  f"{what}.", legend)
 
 
 def _memory(report: Json, facts: Facts) -> Figure | None:

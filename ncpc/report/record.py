@@ -170,6 +170,7 @@ def _link(link: Link) -> Json:
         "max_abs": None if difference is None else difference.max_abs,
         "first_divergent": None if first is None else {
             "step": first.step, "sequence": first.sequence, "time": first.time, "neuron": first.neuron,
+            "neurons": list(first.neurons),
             "expected": first.expected, "found": first.found, "context": first.context,
         },
         "holds": link.holds,

@@ -121,7 +121,9 @@ def share(fraction: float | None) -> str:
 
 
 def size(count: int | None) -> str:
-    """Bytes, in kB from 10,000 on."""
+    """Bytes, in kB from 10,000 and MB from 1,000,000 on."""
     if count is None:
         return NONE
+    if count >= 1_000_000:
+        return f"{count / 1e6:.2f} MB"
     return f"{count / 1000:.1f} kB" if count >= 10_000 else f"{count:,} B"

@@ -10,28 +10,35 @@ from numpy.typing import NDArray
 from ncpc.ir.program import Program
 from ncpc.ir.sequences import Sequences, Trace
 
+MOST_NAMED = 6
+
 
 @dataclass(frozen=True)
 class Divergence:
     """The first place where two traces differ.
 
     ``step`` counts the steps of all sequences in order, from 0; ``sequence`` and ``time`` locate it among them.
-    ``neuron`` is the state or output that differs most there, ``others`` how many more do, ``context`` says in words
-    what happened just before (start, reset).
+    ``neurons`` are the states that differ there (outputs, where no state does), the largest difference first, at most
+    ``MOST_NAMED``; ``others`` how many more do; ``context`` says in words what happened just before (start, reset).
     """
 
     step: int
     sequence: int
     time: int
-    neuron: str
+    neurons: tuple[str, ...]
     others: int
     expected: float
     found: float
     context: str
 
+    @property
+    def neuron(self) -> str:
+        """The one that differs most."""
+        return self.neurons[0]
+
     def __str__(self) -> str:
-        more = f" and {self.others} more" if self.others else ""
-        return (f"step {self.time} of sequence {self.sequence} ({self.context}), {self.neuron}{more}: "
+        also = f" (also {', '.join(self.neurons[1:])}{' and more' if self.others else ''})" if self.neurons[1:] else ""
+        return (f"step {self.time} of sequence {self.sequence}, {self.context}, {self.neuron}{also}: "
                 f"expected {self.expected:.6g}, found {self.found:.6g}")
 
 
@@ -122,10 +129,12 @@ def _first(
     row, time = int(rows[pick]), int(times[pick])
     here = np.nonzero(wrong[row, time])[0]
     named = [i for i in here if not names[i].startswith(("output ", "status"))] or list(here)
-    worst = int(max(named, key=lambda i: float(np.nan_to_num(abs(expected[row, time, i] - found[row, time, i]),
-                                                             nan=np.inf))))
+    size = np.nan_to_num(np.abs(expected[row, time] - found[row, time]), nan=np.inf)
+    ordered = sorted(named, key=lambda i: (-float(size[i]), int(i)))
+    worst = int(ordered[0])
     return Divergence(
-        step=row * wrong.shape[1] + time, sequence=row, time=time, neuron=names[worst], others=len(here) - 1,
+        step=row * wrong.shape[1] + time, sequence=row, time=time,
+        neurons=tuple(names[i] for i in ordered[:MOST_NAMED]), others=max(0, len(ordered) - MOST_NAMED),
         expected=float(expected[row, time, worst]), found=float(found[row, time, worst]),
         context=_context(data, row, time),
     )

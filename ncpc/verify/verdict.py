@@ -111,5 +111,7 @@ def _deployed(setting: Setting, chain: Chain) -> tuple[str, Trace, Trace, Sequen
 def _search(setting: Setting, phases: Phases) -> Worst:
     lowered = setting.lowered
     with phases.phase("search for the worst input") as phase:
-        return search(lowered.policy, lowered.real, lowered.program, runtime_dt=setting.options.dt == "runtime",
-                      progress=phase.advance)
+        worst = search(lowered.policy, lowered.real, lowered.program, runtime_dt=setting.options.dt == "runtime",
+                       progress=phase.advance)
+        phase.note = f"{worst.evaluations} sequences of {len(worst.witness.x[0])} steps"
+    return worst
