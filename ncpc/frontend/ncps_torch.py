@@ -14,10 +14,15 @@ from numpy.typing import NDArray
 
 from ncpc.errors import BadInput, Unsupported
 from ncpc.frontend.imported import Imported
-from ncpc.ir.policy import Activation, Dense, Layer, Ltc, Synapses
+from ncpc.frontend.ncps_cfc import read_cfc, read_lstm, read_wired_cfc
+from ncpc.frontend.tensors import array_of, class_name, dense_of
+from ncpc.frontend.torch_cells import own_readers, torch_readers
+from ncpc.ir.cells import RECURRENT, MixedMemory
+from ncpc.ir.policy import Activation, Layer, Ltc, Synapses
 from ncpc.torch_library import ncps_torch_module, torch_module, versions
 
-SUPPORTED = "ncps.torch LTC and LTCCell, torch.nn Linear, ReLU, Tanh, Sigmoid, Identity"
+SUPPORTED = ("ncps.torch LTC, CfC and their cells, torch.nn LSTM, GRU, RNN, Linear, ReLU, Tanh, Sigmoid, Identity, "
+             "and the modules of ncpc.cells")
 
 F64 = NDArray[np.float64]
 
@@ -28,10 +33,10 @@ def import_model(model: Any) -> Imported:
     Raises ``Unsupported`` naming the first module that cannot be read, ``BadInput`` for parameters that are not valid.
     """
     modules = flatten(model)
-    layers = _with_widths([_import_module(module) for module in modules])
-    if not any(isinstance(layer, Ltc) for layer in layers):
-        raise Unsupported(f"{_type(model)}: holds no recurrent cell; a policy needs an ncps.torch LTC or LTCCell")
-    cells = [{"class": _type(m), **_options(_cell(m))} for m in modules if _is_cell(m)]
+    layers = _with_widths(layer for module in modules for layer in _import_module(module))
+    if not any(layer.kind in RECURRENT for layer in layers):
+        raise Unsupported(f"{class_name(model)}: holds no recurrent cell; supported are {SUPPORTED}")
+    cells = [{"class": class_name(m), **_options(m)} for m in modules if _is_recurrent(m)]
     return Imported(layers, {"source": "ncps.torch", "cells": cells, "versions": versions()})
 
 
@@ -51,23 +56,55 @@ def _is_ncpc_sequential(model: Any) -> bool:
     return isinstance(model, Sequential)
 
 
-def _import_module(module: Any) -> Layer | None:
-    """One module as a layer; None for the identity; an activation's width is filled in later."""
-    nn = torch_module().nn
-    readers: dict[Any, Callable[[Any], Layer | None]] = {
-        nn.Linear: _linear,
-        nn.ReLU: lambda _: Activation("relu", 0),
-        nn.Tanh: lambda _: Activation("tanh", 0),
-        nn.Sigmoid: lambda _: Activation("sigmoid", 0),
-        nn.Identity: lambda _: None,
-        ncps_torch_module().LTC: _ltc,
-        ncps_torch_module().LTCCell: _ltc,
-    }
-    for kind, reader in readers.items():
+def _is_recurrent(module: Any) -> bool:
+    from ncpc.cells import is_recurrent
+
+    return is_recurrent(module)
+
+
+def _import_module(module: Any) -> list[Layer]:
+    """One module as layers, none for the identity; an activation's width is filled in later."""
+    for kind, reader in _readers().items():
         if isinstance(module, kind) and _unchanged(type(module), kind):
             return reader(module)
-    raise Unsupported(f"{_type(module)} cannot be read; supported are {SUPPORTED}; "
+    raise Unsupported(f"{class_name(module)} cannot be read; supported are {SUPPORTED}; "
                       "pass a model of your own as the ordered list of its layers, e.g. [model.fc, model.rnn]")
+
+
+def _readers() -> dict[Any, Callable[[Any], list[Layer]]]:
+    nn, ncps = torch_module().nn, ncps_torch_module()
+    return {
+        nn.Linear: lambda m: [dense_of(m)],
+        nn.ReLU: lambda _: [Activation("relu", 0)],
+        nn.Tanh: lambda _: [Activation("tanh", 0)],
+        nn.Sigmoid: lambda _: [Activation("sigmoid", 0)],
+        nn.Identity: lambda _: [],
+        ncps.LTC: _ncps_layer,
+        ncps.LTCCell: _ncps_layer,
+        ncps.CfC: _ncps_layer,
+        ncps.CfCCell: _ncps_layer,
+        ncps.WiredCfCCell: _ncps_layer,
+        **torch_readers(),
+        **own_readers(),
+    }
+
+
+def _ncps_layer(module: Any) -> list[Layer]:
+    """The cell, inside its mixed memory where it has one, and the projection of its output where it has one."""
+    cell, ncps = _cell(module), ncps_torch_module()
+    for kind in (ncps.LTCCell, ncps.CfCCell, ncps.WiredCfCCell):
+        if isinstance(cell, kind) and not _unchanged(type(cell), kind):
+            raise Unsupported(f"{class_name(cell)} overrides a method of {kind.__name__} and cannot be read; "
+                              f"supported are {SUPPORTED}")
+    layer: Layer
+    if isinstance(cell, ncps.LTCCell):
+        layer = _ltc(cell)
+    else:
+        layer = read_wired_cfc(cell) if isinstance(cell, ncps.WiredCfCCell) else read_cfc(cell)
+    if getattr(module, "use_mixed", False):
+        layer = MixedMemory(read_lstm(module.lstm), layer, "state")
+    projection = getattr(module, "fc", None)
+    return [layer, dense_of(projection)] if isinstance(projection, torch_module().nn.Linear) else [layer]
 
 
 def _unchanged(kind: Any, base: Any) -> bool:
@@ -76,9 +113,9 @@ def _unchanged(kind: Any, base: Any) -> bool:
     return all(getattr(kind, name, None) is getattr(base, name, None) for name in methods)
 
 
-def _with_widths(layers: Iterable[Layer | None]) -> tuple[Layer, ...]:
-    """Without identities; an activation is as wide as the layer before it, or after it if it comes first."""
-    found = [layer for layer in layers if layer is not None]
+def _with_widths(layers: Iterable[Layer]) -> tuple[Layer, ...]:
+    """An activation is as wide as the layer before it, or after it if it comes first."""
+    found = list(layers)
     known = [i for i, layer in enumerate(found) if not isinstance(layer, Activation)]
     if not known:
         return ()
@@ -90,22 +127,12 @@ def _with_widths(layers: Iterable[Layer | None]) -> tuple[Layer, ...]:
     return tuple(found)
 
 
-def _linear(module: Any) -> Dense:
-    weight = _numpy(module.weight)
-    return Dense(weight, np.zeros(weight.shape[0]) if module.bias is None else _numpy(module.bias))
-
-
-def _ltc(module: Any) -> Ltc:
-    if getattr(module, "use_mixed", False):
-        raise Unsupported(f"{_type(module)} with mixed_memory=True cannot be read; supported are {SUPPORTED} "
-                          "without mixed memory")
-    cell = _cell(module)
-    if not _unchanged(type(cell), ncps_torch_module().LTCCell):
-        raise Unsupported(f"{_type(cell)} overrides a method of LTCCell and cannot be read; supported are {SUPPORTED}")
+def _ltc(cell: Any) -> Ltc:
     _refuse_ignored_parameters(cell)
     wiring = cell._wiring
     if wiring.output_dim is None:
-        raise BadInput(f"{_type(module)}: its wiring has no output_dim; call wiring.set_output_dim(n) before building")
+        raise BadInput(f"{class_name(cell)}: its wiring has no output_dim; "
+                       "call wiring.set_output_dim(n) before building")
     outputs = min(wiring.output_dim, wiring.units)
     roles = known_roles([str(wiring.get_type_of_neuron(i)) for i in range(wiring.units)], outputs)
     unfolds, epsilon = cell._ode_unfolds, cell._epsilon
@@ -118,9 +145,9 @@ def _refuse_ignored_parameters(cell: Any) -> None:
     for name, used in cell._params.items():
         registered = cell._parameters.get(name)
         if registered is None or (registered is not used and not torch.equal(registered, used)):
-            raise BadInput(f"{_type(cell)}: its forward ignores the parameter '{name}' that replaced the original one "
-                           "(parametrize, prune or load_state_dict(assign=True)); copy the values into the original "
-                           "parameter, e.g. by load_state_dict into a fresh model")
+            raise BadInput(f"{class_name(cell)}: its forward ignores the parameter '{name}' that replaced the original "
+                           "one (parametrize, prune or load_state_dict(assign=True)); copy the values into the "
+                           "original parameter, e.g. by load_state_dict into a fresh model")
 
 
 def build_ltc(
@@ -133,9 +160,9 @@ def build_ltc(
     return Ltc(
         sensory=sensory,
         recurrent=_synapses(params, positive, ""),
-        cm=_numpy(positive(params["cm"])),
-        gleak=_numpy(positive(params["gleak"])),
-        vleak=_numpy(params["vleak"]),
+        cm=array_of(positive(params["cm"])),
+        gleak=array_of(positive(params["gleak"])),
+        vleak=array_of(params["vleak"]),
         input_w=_or(params, "input_w", np.ones(inputs)),
         input_b=_or(params, "input_b", np.zeros(inputs)),
         output_w=_or(params, "output_w", np.ones(outputs)),
@@ -149,17 +176,17 @@ def build_ltc(
 
 def _synapses(params: Mapping[str, Any], positive: Callable[[Any], Any], prefix: str) -> Synapses:
     """The synapses whose mask is not zero, sorted by post, then pre; a mask other than 1 scales ``w``."""
-    mask = _numpy(params[f"{prefix}sparsity_mask"])
+    mask = array_of(params[f"{prefix}sparsity_mask"])
     post, pre = np.nonzero(mask.T)
-    w = _numpy(positive(params[f"{prefix}w"])) * mask
-    sigma, mu, erev = (_numpy(params[prefix + name])[pre, post] for name in ("sigma", "mu", "erev"))
+    w = array_of(positive(params[f"{prefix}w"])) * mask
+    sigma, mu, erev = (array_of(params[prefix + name])[pre, post] for name in ("sigma", "mu", "erev"))
     return Synapses(pre.astype(np.int64), post.astype(np.int64), w[pre, post], sigma, mu, erev)
 
 
 def clip_negative(modules: Iterable[Any]) -> None:
     """Clip, in place, what ``apply_weight_constraints()`` would: w, sensory_w, cm, gleak of explicit-mode cells."""
     for module in modules:
-        if _is_cell(module):
+        if _is_ltc(module):
             _cell(module).apply_weight_constraints()
 
 
@@ -174,7 +201,11 @@ def known_roles(found: Sequence[str], outputs: int) -> tuple[str, ...]:
     return tuple(["motor"] * outputs + known[outputs:])
 
 
-def _options(cell: Any) -> dict[str, object]:
+def _options(module: Any) -> dict[str, object]:
+    """What the container tells of a cell's making."""
+    cell = _cell(module)
+    if not _is_ltc(module):
+        return {"mode": str(cell.mode)} if hasattr(cell, "mode") and isinstance(cell.mode, str) else {}
     return {
         "constraints": "implicit" if cell._implicit_param_constraints else "explicit",
         "input_mapping": cell._input_mapping,
@@ -183,7 +214,7 @@ def _options(cell: Any) -> dict[str, object]:
     }
 
 
-def _is_cell(module: Any) -> bool:
+def _is_ltc(module: Any) -> bool:
     ncps = ncps_torch_module()
     return isinstance(module, (ncps.LTC, ncps.LTCCell))
 
@@ -193,13 +224,4 @@ def _cell(module: Any) -> Any:
 
 
 def _or(params: Mapping[str, Any], name: str, default: F64) -> F64:
-    return _numpy(params[name]) if name in params else default
-
-
-def _numpy(tensor: Any) -> F64:
-    array: F64 = tensor.detach().cpu().double().numpy().copy()
-    return array
-
-
-def _type(value: Any) -> str:
-    return f"{type(value).__module__.partition('.')[0]}.{type(value).__name__}"
+    return array_of(params[name]) if name in params else default

@@ -7,7 +7,7 @@ earlier ones (values are looked at only once shapes are right).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import fields
 from itertools import pairwise
 from typing import Any
@@ -15,6 +15,9 @@ from typing import Any
 import numpy as np
 
 from ncpc.errors import BadInput
+from ncpc.frontend.problems import Problems, finite
+from ncpc.frontend.validate_cells import CELL_CHECKS
+from ncpc.ir.cells import MixedMemory
 from ncpc.ir.policy import ROLES, Activation, Dense, DtRange, Layer, Ltc, Policy, Synapses
 from ncpc.ir.sequences import Sequences
 
@@ -22,8 +25,6 @@ SOLVERS = ("fused", "euler", "rk4")
 FUNCTIONS = ("relu", "tanh", "sigmoid")
 _CLIP = "call apply_weight_constraints() on the cell before saving, or save with clip_negative=True (--clip-negative)"
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-
-Problems = Iterator[str]
 
 
 def check_policy(policy: Policy, where: str) -> None:
@@ -69,18 +70,10 @@ def _policy(policy: Policy) -> Problems:
 
 
 def _layer(layer: Layer) -> Problems:
-    yield from _finite(layer)
+    yield from finite(layer)
+    if isinstance(layer, MixedMemory):
+        yield from (f"cell: {problem}" for problem in _layer(layer.cell))
     yield from _CHECKS.get(layer.kind, _nothing_more)(layer)
-
-
-def _finite(record: Any) -> Problems:
-    """No NaN or infinity in any array or number of a layer, whatever its kind."""
-    for field in fields(record):
-        value = getattr(record, field.name)
-        if isinstance(value, Synapses):
-            yield from (f"{field.name} synapses: {problem}" for problem in _finite(value))
-        elif isinstance(value, (np.ndarray, float)) and not np.all(np.isfinite(value)):
-            yield f"{field.name} holds NaN or infinity; train again or restore an earlier checkpoint"
 
 
 def _nothing_more(_: Any) -> Problems:
@@ -253,4 +246,4 @@ def _timespans(timespans: Any, shape: tuple[int, ...], dt: DtRange) -> Problems:
         yield f"dt spans [{lo:g}, {hi:g}], outside the declared [{dt.lo:g}, {dt.hi:g}]; declare dt=({lo:g}, {hi:g})"
 
 
-_CHECKS: dict[str, Callable[[Any], Problems]] = {"ltc": _ltc, "dense": _dense, "activation": _activation}
+_CHECKS: dict[str, Callable[[Any], Problems]] = {"ltc": _ltc, "dense": _dense, "activation": _activation, **CELL_CHECKS}

@@ -17,7 +17,13 @@ from ncpc.ir.policy import Activation, Dense, Policy
 from ncpc.ir.program import Port, Program, Value
 from ncpc.ir.types import Axis, Real
 from ncpc.passes.context import Lowering
+from ncpc.passes.lower_cfc import lower_cfc, lower_wired_cfc
+from ncpc.passes.lower_ct_gru import lower_ct_gru
+from ncpc.passes.lower_gates import lower_gru, lower_lstm, lower_rnn
 from ncpc.passes.lower_ltc import lower_ltc
+from ncpc.passes.lower_mixed import lower_mixed_memory
+from ncpc.passes.lower_ode import lower_ct_rnn, lower_leaky_integrator, lower_neural_ode
+from ncpc.passes.solvers import refuse_unstable
 
 
 def lower(policy: Policy) -> Program:
@@ -28,6 +34,7 @@ def lower(policy: Policy) -> Program:
     state = Lowering(b, x, dt)
     out = x
     for layer in policy.layers:
+        refuse_unstable(layer, policy.dt)
         state.x = out
         out = lowering_of(layer)(layer, state)
     program = Program(
@@ -55,6 +62,16 @@ LOWERINGS: dict[str, Callable[[Any, Any], Value]] = {
     "ltc": lower_ltc,
     "dense": lower_dense,
     "activation": lower_activation,
+    "cfc": lower_cfc,
+    "wired_cfc": lower_wired_cfc,
+    "mixed_memory": lower_mixed_memory,
+    "lstm": lower_lstm,
+    "gru": lower_gru,
+    "rnn": lower_rnn,
+    "ct_rnn": lower_ct_rnn,
+    "neural_ode": lower_neural_ode,
+    "ct_gru": lower_ct_gru,
+    "leaky_integrator": lower_leaky_integrator,
 }
 
 

@@ -4,35 +4,73 @@ from __future__ import annotations
 
 import numpy as np
 
-from ncpc.errors import Unsupported
 from ncpc.ir.build import Builder
 from ncpc.ir.policy import Ltc, Synapses
 from ncpc.ir.program import Origin, State, Value
 from ncpc.ir.types import Axis, Index
 from ncpc.passes.context import Lowering
+from ncpc.passes.solvers import explicit_step, length
 
 
 def lower_ltc(layer: Ltc, ctx: Lowering) -> Value:
-    """``u = x*input_w + input_b``, sensory terms once, ``unfolds`` fused steps, then the motor neurons' outputs."""
-    if layer.solver != "fused":
-        raise Unsupported(f"LTC solver '{layer.solver}' cannot be lowered; supported: fused")
-    b, neurons = ctx.builder, Axis(ctx.builder.unique("neurons"), layer.neurons)
-    v = b.value("v", [neurons])
+    """``u = x*input_w + input_b``, sensory terms once, ``unfolds`` steps, then the motor neurons' outputs."""
+    v = ltc_state(layer, ctx)
+    y, after = ltc_step(layer, ctx.builder, ctx.x, v, ctx.dt)
+    ctx.states.append(State(v, after.name, np.zeros(layer.neurons)))
+    return y
+
+
+def ltc_state(layer: Ltc, ctx: Lowering) -> Value:
+    """A fresh state over named neurons."""
+    neurons = Axis(ctx.builder.unique("neurons"), layer.neurons)
     ctx.labels[neurons.name] = layer.names
+    return ctx.builder.value("v", [neurons])
+
+
+def ltc_step(layer: Ltc, b: Builder, x: Value, v: Value, dt: Value) -> tuple[Value, Value]:
+    """The output and the new state."""
     b.origin = Origin("ltc", "u = x*input_w + input_b", "inputs")
-    u = _affine(b, "u", ctx.x, layer.input_w, layer.input_b)
+    u = _affine(b, "u", x, layer.input_w, layer.input_b)
+    after = _fused(layer, b, u, v, dt) if layer.solver == "fused" else _explicit(layer, b, u, v, dt)
+    b.origin = Origin("ltc", "y = v[motor]*output_w + output_b", "outputs")
+    motor = b.op("slice", "motor", after, axes=[Axis(b.unique("outputs"), layer.outputs)], start=0)
+    return _affine(b, "y", motor, layer.output_w, layer.output_b), after
+
+
+def _fused(layer: Ltc, b: Builder, u: Value, v: Value, dt: Value) -> Value:
+    """``v <- (cm_t*v + num) / (cm_t + den)``: implicit in v, explicit in the conductances."""
+    neurons = v.axes[0]
     b.origin = Origin("ltc", "terms that every unfold shares", neurons.name)
-    cm_t = b.op("div", "cm_t", b.const("cm_unfolds", layer.cm * layer.unfolds, [neurons]), ctx.dt)
+    cm_t = b.op("div", "cm_t", b.const("cm_unfolds", layer.cm * layer.unfolds, [neurons]), dt)
     leak = b.const("leak", layer.gleak * layer.vleak, [neurons])
     den_l = b.op("add", "den_l", cm_t, b.const("gleak_eps", layer.gleak + layer.epsilon, [neurons]))
     b.origin = Origin("ltc", "num_s, den_s over sensory synapses", "sensory_synapses")
     base = _currents(b, "_s", layer.sensory, u, (leak, den_l))
     with b.repeat(layer.unfolds, v=(v, None)) as loop:
         loop.set("v", _unfold(b, layer, loop["v"], cm_t, base))
-    ctx.states.append(State(v, loop["v"].name, np.zeros(layer.neurons)))
-    b.origin = Origin("ltc", "y = v[motor]*output_w + output_b", "outputs")
-    motor = b.op("slice", "motor", loop["v"], axes=[Axis(b.unique("outputs"), layer.outputs)], start=0)
-    return _affine(b, "y", motor, layer.output_w, layer.output_b)
+    return loop["v"]
+
+
+def _explicit(layer: Ltc, b: Builder, u: Value, v: Value, dt: Value) -> Value:
+    """``cm dv/dt = num - den*v`` by Euler or Runge-Kutta steps of dt/unfolds."""
+    neurons = v.axes[0]
+    b.origin = Origin("ltc", "terms that every unfold shares", neurons.name)
+    per_cm = b.const("per_cm_unfolds", 1.0 / (layer.cm * layer.unfolds), [neurons])
+    size = length(b, b.op("mul", "h_cm", per_cm, dt), layer.solver)
+    leak = b.const("leak", layer.gleak * layer.vleak, [neurons])
+    den_l = b.const("gleak_eps", layer.gleak + layer.epsilon, [neurons])
+    b.origin = Origin("ltc", "num_s, den_s over sensory synapses", "sensory_synapses")
+    base = _currents(b, "_s", layer.sensory, u, (leak, den_l))
+
+    def current(at: Value) -> Value:
+        b.origin = Origin("ltc", "num, den over recurrent synapses", "synapses")
+        num, den = _currents(b, "", layer.recurrent, at, base)
+        b.origin = Origin("ltc", f"cm dv/dt = num - den*v, {layer.solver}", neurons.name)
+        return b.op("sub", "current", num, b.op("mul", "den_v", den, at))
+
+    with b.repeat(layer.unfolds, v=(v, None)) as loop:
+        loop.set("v", explicit_step(b, current, loop["v"], size))
+    return loop["v"]
 
 
 def _unfold(b: Builder, layer: Ltc, v: Value, cm_t: Value, base: tuple[Value, Value]) -> Value:

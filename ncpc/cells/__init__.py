@@ -1,0 +1,8 @@
+"""Small torch modules for what the libraries leave out. Importing this needs torch (extra ``torch``)."""
+
+from ncpc.cells.ct_gru import CtGru
+from ncpc.cells.leaky import LeakyIntegrator
+from ncpc.cells.ode import CtRnn, NeuralOde
+from ncpc.cells.sequential import Sequential, is_recurrent
+
+__all__ = ["CtGru", "CtRnn", "LeakyIntegrator", "NeuralOde", "Sequential", "is_recurrent"]

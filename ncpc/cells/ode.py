@@ -1,0 +1,109 @@
+"""CT-RNN and neural ODE, the baselines of Hasani et al. 2021 (arXiv 2006.04439), as torch modules."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from ncpc.cells.over_time import over_time
+from ncpc.torch_library import torch_module
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = torch_module()
+
+
+class CtRnn(torch.nn.Module):
+    """``dh/dt = -h/tau + tanh(W [x, h] + b)``, ``unfolds`` steps of ``step*dt``; the output is ``h``.
+
+    ``tau="trained"`` learns one positive time constant (softplus of a parameter that starts at tau = 1); ``tau="one"``
+    is the published code, which keeps tau = 1 even where it creates a variable for it. ``feedback=False`` (published
+    default) leaves ``h`` out of the tanh. ``solver`` is ``euler`` (published) or ``rk4``; ``clip`` > 0 limits ``h``.
+    Weights start as ``torch.nn.Linear``'s.
+    """
+
+    def __init__(
+        self, inputs: int, units: int, *, tau: str = "trained", feedback: bool = False, unfolds: int = 6,
+        step: float = 0.1, solver: str = "euler", clip: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if tau not in ("trained", "one"):
+            raise ValueError(f"tau is {tau!r}; give 'trained' or 'one'")
+        self.inputs, self.units, self.feedback = inputs, units, feedback
+        self.unfolds, self.step, self.solver, self.clip = unfolds, step, _known(solver), clip
+        self.dense = torch.nn.Linear(inputs + units if feedback else inputs, units)
+        self.raw_tau = torch.nn.Parameter(torch.tensor([math.log(math.e - 1)])) if tau == "trained" else None
+
+    def tau(self) -> torch.Tensor:
+        """The time constant, (1,)."""
+        one = torch.ones_like(self.dense.bias[:1])
+        return one if self.raw_tau is None else torch.nn.functional.softplus(self.raw_tau)
+
+    def forward(
+        self, x: torch.Tensor, hx: torch.Tensor | None = None, timespans: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Outputs (B, T, units) and final state (B, units) for ``x`` (B, T, inputs); ``timespans`` (T,) or (B, T)."""
+        return over_time(self._step, x, x.new_zeros(self.units) if hx is None else hx, timespans)
+
+    def _step(self, x: torch.Tensor, h: torch.Tensor, dt: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        for _ in range(self.unfolds):
+            h = _advance(self, x, h, self.step * dt)
+        return h, h
+
+    def slope(self, x: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
+        """``dh/dt``."""
+        seen = torch.cat([x, h], dim=1) if self.feedback else x
+        drive: torch.Tensor = torch.tanh(self.dense(seen))
+        return drive - h / self.tau()
+
+
+class NeuralOde(torch.nn.Module):
+    """``dh/dt = tanh(W [x, h] + b)`` (Chen et al. 2018, as a recurrent cell); the output is ``h``.
+
+    ``unfolds`` steps of ``step*dt`` with ``solver`` ``rk4`` (published: 6 steps of 0.1) or ``euler``; ``clip`` > 0
+    limits ``h``. Weights start as ``torch.nn.Linear``'s.
+    """
+
+    def __init__(
+        self, inputs: int, units: int, *, unfolds: int = 6, step: float = 0.1, solver: str = "rk4", clip: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.inputs, self.units = inputs, units
+        self.unfolds, self.step, self.solver, self.clip = unfolds, step, _known(solver), clip
+        self.dense = torch.nn.Linear(inputs + units, units)
+
+    def forward(
+        self, x: torch.Tensor, hx: torch.Tensor | None = None, timespans: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Outputs (B, T, units) and final state (B, units) for ``x`` (B, T, inputs); ``timespans`` (T,) or (B, T)."""
+        return over_time(self._step, x, x.new_zeros(self.units) if hx is None else hx, timespans)
+
+    def _step(self, x: torch.Tensor, h: torch.Tensor, dt: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        for _ in range(self.unfolds):
+            h = _advance(self, x, h, self.step * dt)
+        return h, h
+
+    def slope(self, x: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
+        """``dh/dt``."""
+        drive: torch.Tensor = torch.tanh(self.dense(torch.cat([x, h], dim=1)))
+        return drive
+
+
+def _known(solver: str) -> str:
+    if solver not in ("euler", "rk4"):
+        raise ValueError(f"solver is {solver!r}; give 'euler' or 'rk4'")
+    return solver
+
+
+def _advance(cell: CtRnn | NeuralOde, x: torch.Tensor, h: torch.Tensor, size: torch.Tensor) -> torch.Tensor:
+    """One step of length ``size`` (B, 1)."""
+    k1 = cell.slope(x, h)
+    if cell.solver == "euler":
+        after = h + size * k1
+    else:
+        k2 = cell.slope(x, h + size / 2 * k1)
+        k3 = cell.slope(x, h + size / 2 * k2)
+        k4 = cell.slope(x, h + size * k3)
+        after = h + size / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+    return after.clamp(-cell.clip, cell.clip) if cell.clip > 0 else after

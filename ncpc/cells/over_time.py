@@ -1,0 +1,33 @@
+"""A step function run over sequences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ncpc.torch_library import torch_module
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = torch_module()
+
+Step = Callable[["torch.Tensor", "torch.Tensor", "torch.Tensor"], tuple["torch.Tensor", "torch.Tensor"]]
+"""(x (B, inputs), state (B, n), dt (B, 1)) -> (y (B, outputs), state)."""
+
+
+def over_time(
+    step: Step, x: torch.Tensor, state: torch.Tensor, timespans: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Outputs (B, T, outputs) and the final state for ``x`` (B, T, inputs), ``state`` (B, n) or (n,).
+
+    ``timespans`` is (T,) or (B, T), 1.0 each when left out.
+    """
+    if timespans is None:
+        timespans = x.new_ones(x.shape[:2])
+    timespans = timespans.expand(x.shape[:2])[..., None]
+    state, outputs = state.expand(x.shape[0], state.shape[-1]), []
+    for t in range(x.shape[1]):
+        y, state = step(x[:, t], state, timespans[:, t])
+        outputs.append(y)
+    return torch.stack(outputs, dim=1), state
