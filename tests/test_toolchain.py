@@ -136,6 +136,19 @@ def test_warnings_are_those_of_both_compilers(require_program):
             build_host_library({"a.c": narrowing}, cc, extra_flags=toolchain.WARNINGS)
 
 
+@pytest.mark.parametrize("name", CORES)
+def test_the_core_s_gcc_links_the_same_program(name, require_program):
+    core = load_core(name)
+    require_program(core.gcc_command, optional=True)
+    first, second = (build_elf({"a.c": SOURCE}, core, core.gcc_command, ["kept"]) for _ in range(2))
+    image = read_elf(first.elf)
+    assert first.elf == second.elf
+    assert image.machine == core.elf_machine
+    assert core.flash.origin <= image.address("kept") < core.flash.end
+    assert "gcc" in first.compiler
+    assert check_symbols(first.objects) == []
+
+
 M0 = {"zig_mcpu": "cortex_m0", "zig_flags": ()}
 NO_MULTIPLY = {"zig_mcpu": "generic_rv32+c"}
 FORBIDDEN = [
