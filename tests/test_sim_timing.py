@@ -44,6 +44,7 @@ CORTEX_M4_CASES = [
     ("dependent loads", "str r0, [r0]\nldr r2, [r0]\nldr r3, [r2]", 3, 4, 5),
     ("load behind its address", "adds r3, r0, #4\nldr r3, [r3]", 2, 3, 4),
     ("load after something else", "adds r3, r1, #4\nldr r3, [r0]", 2, 3, 3),
+    ("loads that step their address", "mov r3, r0\nnop\nldr r2, [r3], #4\nldr r1, [r3], #4", 4, 5, 6),
     ("literal", "ldr r3, =0x12345678", 1, 2, 3),
     ("store", "str r1, [r0]", 1, 1, 1),
     ("store by register", "movs r3, #4\nnop\nstr r1, [r0, r3]", 3, 3, 4),

@@ -66,6 +66,7 @@ def _arm(i: Any) -> Instruction:
         listed=_listed(name, i.operands),
         jumps=name in ARM_JUMPS or PC in writes,
         form=_form(memory),
+        updates=pointers[:1] if i.writeback else (),
     )
 
 

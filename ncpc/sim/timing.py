@@ -19,7 +19,7 @@ class Instruction:
     ``name`` is the mnemonic without condition and width (``ldr``, ``c.lw`` becomes ``lw``); ``reads`` and ``writes``
     are register numbers, ``address_registers`` those that form a memory address; ``listed`` how many registers a
     multiple load or store moves; ``jumps`` whether it can continue elsewhere than at the next instruction;
-    ``form`` refines memory accesses: ``imm``, ``reg`` or ``literal``.
+    ``form`` refines memory accesses: ``imm``, ``reg`` or ``literal``; ``updates`` are address registers written back.
     """
 
     address: int
@@ -32,6 +32,7 @@ class Instruction:
     listed: int = 0
     jumps: bool = False
     form: str = ""
+    updates: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ class CortexM:
         cycles = (stored if i.name in SINGLE_STORES else self.load) + self._stall(i, before)
         if i.form == "literal":
             cycles += self.literal_stall
-        if before is not None and _is_single(before) and not _depends(i, before):
+        if before is not None and _is_single(before) and not _uses_loaded(i, before):
             return Cycles(1, cycles.upper)
         return cycles
 
@@ -114,6 +114,11 @@ def _is_memory(i: Instruction) -> bool:
 def _depends(i: Instruction, before: Instruction) -> bool:
     """Whether the address of ``i`` needs what ``before`` writes."""
     return any(register in before.writes for register in i.address_registers)
+
+
+def _uses_loaded(i: Instruction, before: Instruction) -> bool:
+    """Whether the address of ``i`` needs what the load ``before`` loads; an address it wrote back is no obstacle."""
+    return any(r in before.writes and r not in before.updates for r in i.address_registers)
 
 
 CORTEX_M4 = CortexM(
