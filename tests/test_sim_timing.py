@@ -11,7 +11,7 @@ import pytest
 import ncpc.sim.timing as timing
 from ncpc.errors import BadInput
 from ncpc.sim.decode import decode
-from ncpc.sim.timing import Cycles, timing_model, total
+from ncpc.sim.timing import ALWAYS, Correction, Cycles, timing_model, total
 
 spec = importlib.util.spec_from_file_location("sim_programs", Path(__file__).parent / "sim_programs.py")
 assert spec is not None
@@ -137,6 +137,26 @@ def test_divide_cost_follows_its_operand_in_every_step():
     assert result.lower[0].tolist() == [8 + 37, 8 + 2, 8 + 37, 8 + 2]
     assert result.y[0].view("<i4").ravel().tolist() == [3, -1, -2, -1]
     assert result.functions["step"].lower == result.lower.sum()
+
+
+class SlowSigns:
+    """Ibex, with a divider that takes one cycle more when the operands' signs differ."""
+
+    def cost(self, block, following):
+        plain = timing_model("ibex_small").cost(block, following)
+        divides = [i for i in block if i.name == "div"]
+        signs = [Correction(i.address, "signs-differ", Cycles(1, 1), ALWAYS, i.reads[0], i.reads[1]) for i in divides]
+        return replace(plain, corrections=(*plain.corrections, *signs))
+
+
+@pytest.mark.parametrize("hook", ["c", "python"])
+def test_a_correction_by_the_operands_signs(hook, monkeypatch):
+    monkeypatch.setitem(timing.TABLES, "ibex_small", SlowSigns)
+    code = "lw a3, 0(a1)\nlw a4, 4(a1)\ndiv a3, a3, a4\nsw a3, 0(a2)"
+    x = programs.inputs((7, 2), (-7, 2), (7, -2), (-7, -2), (-7, 0), (7, 0))
+    result = programs.run(RISCV, programs.assembled(RISCV, code), x, hook=hook)
+    assert (result.lower[0] - 8).tolist() == [37, 38, 38, 37, 3, 2]
+    assert result.functions["step"].upper == result.upper.sum()
 
 
 WRONG_ENTRIES = [
