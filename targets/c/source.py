@@ -11,8 +11,8 @@ from ncpc.ir.types import Float32
 from ncpc.targets.c.api import functions, self_test
 from ncpc.targets.c.data import constants
 from ncpc.targets.c.interface import Interface
+from ncpc.targets.c.locals import bundles_of, declarations
 from ncpc.targets.c.names import Names
-from ncpc.targets.c.numbers import scalar, stored
 from ncpc.targets.c.statements import INDENT, Writer, profiled, statements
 from ncpc.targets.c.support import support, support_names
 from ncpc.targets.c.tables import tables_of
@@ -41,7 +41,7 @@ def written(nest: Nest, face: Interface) -> Writer:
 
 
 def _writer(nest: Nest, face: Interface) -> Writer:
-    return Writer(nest, tables_of(nest), _names(nest, face), face.macro, profiled(nest))
+    return Writer(nest, tables_of(nest), _names(nest, face), face.macro, profiled(nest), bundles=bundles_of(nest))
 
 
 def _profile_label(face: Interface) -> str:
@@ -103,11 +103,7 @@ def _step(writer: Writer, face: Interface) -> Iterator[str]:
     lines = list(statements(writer, writer.nest.body, INDENT))
     if face.flags:
         yield f"{INDENT}uint32_t status = 0;"
-    for buffer in writer.nest.buffers:
-        if buffer.place == "local":
-            sizes = "".join(f"[{axis.size}]" for axis in buffer.axes)
-            ctype = stored(buffer.type) if buffer.axes else scalar(buffer.type)
-            yield f"{INDENT}{ctype.name} {writer.names[buffer.name]}{sizes};"
+    yield from declarations(writer)
     for parameter in ("s", "x", *(["dt"] if face.dt else [])):
         if not any(re.search(rf"\b{parameter}\b", line) for line in lines):
             yield f"{INDENT}(void){parameter};"

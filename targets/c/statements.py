@@ -7,18 +7,19 @@ the equation; the others are named constants.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ncpc.ir.loops import Assign, At, For, Lit, Nest, Node, Operand, Pair, Ref, Times, assigns, loops
-from ncpc.targets.c.expressions import SHIFT, Expr, apply, call, cast, mix
+from ncpc.ir.types import Fixed
+from ncpc.targets.c.expressions import SHIFT, UNARY, Expr, apply, call, cast, mix
 from ncpc.targets.c.names import Names
 from ncpc.targets.c.numbers import INT32, CType, literal, scalar, stored
 from ncpc.targets.c.tables import Member, Tables, count_key
 
 INDENT = "    "
-INLINE = 64
-"""Longest expression that is put into another."""
+INLINE, LINE = 64, 84
+"""Longest expression that is put into another, and longest right side with its indentation."""
 
 
 NEURON_LABEL, NEURON_END = "ncpc_neuron", "ncpc_neuron_end"
@@ -55,7 +56,15 @@ class Writer:
     macro: str
     marked: For | None = None
     inlined: dict[str, Expr] = field(default_factory=dict)
+    bundles: Mapping[str, str] = field(default_factory=dict)
+    """Local arrays that are fields of a struct per element: array -> key of the struct array."""
     pointers: set[str] = field(default_factory=set)
+    outside: str | None = None
+    """The variable that collects which bits a limit changed in the loop being written."""
+
+    def bit(self, node: Assign) -> str:
+        """The macro of the status bit that ``node`` raises."""
+        return f"{self.macro}_{str(node.attrs['flag']).upper()}"
 
     def place(self, name: str) -> str | None:
         return next((b.place for b in self.nest.buffers if b.name == name), None)
@@ -113,6 +122,8 @@ class Writer:
             constant = self.field_of(ref.name, self.names[ref.at[0].var])
             if constant is not None:
                 return constant
+        if ref.name in self.bundles:
+            return f"{self.names[self.bundles[ref.name]]}[{self._index(ref.at[0])}].{self.names[ref.name]}"
         return self.storage(ref.name) + "".join(f"[{self._index(at)}]" for at in ref.at)
 
     def _index(self, at: At) -> str:
@@ -168,8 +179,8 @@ def _reads(node: Node) -> Iterator[Ref]:
 
 
 def _assign(writer: Writer, node: Assign, indent: str, inline: bool, dead: bool) -> Iterator[str]:
-    ctype = scalar(node.type)
-    args = [writer.operand(a, ctype) for a in node.args]
+    yield from _shorten(writer, node, indent)
+    args = _operands(writer, node)
     for arg in node.args:
         if isinstance(arg, Ref):
             writer.inlined.pop(arg.name, None)
@@ -187,7 +198,29 @@ def _assign(writer: Writer, node: Assign, indent: str, inline: bool, dead: bool)
         yield from _flag(writer, node, value if dead else None, args[0], indent)
 
 
+def _operands(writer: Writer, node: Assign) -> list[Expr]:
+    return [writer.operand(a, scalar(node.type)) for a in node.args]
+
+
+def _shorten(writer: Writer, node: Assign, indent: str) -> Iterator[str]:
+    """Name the longest pending operand, and the next, until the line is short enough to read."""
+    pending = sorted({a.name for a in node.args if isinstance(a, Ref) and a.name in writer.inlined},
+                     key=lambda name: -len(writer.inlined[name].text))
+    for name in pending:
+        if len(indent) + len(_value(writer, node, _operands(writer, node)).text) <= LINE:
+            return
+        yield _named(writer, name, indent)
+
+
+def _named(writer: Writer, name: str, indent: str) -> str:
+    """A pending expression becomes a constant after all."""
+    ctype = scalar(writer.nest.types[name])
+    return f"{indent}const {ctype.name} {writer.names[name]} = {_as(writer.inlined.pop(name), ctype)};"
+
+
 def _value(writer: Writer, node: Assign, args: list[Expr]) -> Expr:
+    if node.kind == "accumulate":
+        return args[0]
     if node.kind == "mix" and isinstance(node.args[2], Ref):
         return mix(args, writer.nest.types[node.args[2].name])
     if node.kind != "lut" or not isinstance(node.args[1], Ref):
@@ -212,7 +245,10 @@ def _store(writer: Writer, node: Assign, value: Expr, indent: str, dead: bool) -
 def _flag(writer: Writer, node: Assign, value: Expr | None, first: Expr, indent: str) -> Iterator[str]:
     """Set the status bit; ``value`` is given where the result is needed for nothing else."""
     target = writer.element(node.out) if value is None else value.text
-    bit = f"{writer.macro}_{str(node.attrs['flag']).upper()}"
+    if writer.outside is not None and node.kind == "clamp":
+        yield f"{indent}{writer.outside} |= {target} ^ {first.within(UNARY)};"
+        return
+    bit = writer.bit(node)
     changed = f"!is_finite({first.text})" if node.kind == "guard" else f"{target} != {first.within(SHIFT)}"
     yield f"{indent}if ({changed}) {{"
     yield f"{indent}{INDENT}status |= {bit};"
@@ -230,9 +266,7 @@ def _settle(writer: Writer, written: str, indent: str) -> Iterator[str]:
     faces = {p.next: p.now for node in _times(writer.nest.body) for p in node.pairs}
     for name, value in list(writer.inlined.items()):
         if written in value.reads and written not in faces:
-            ctype = scalar(writer.nest.types[name])
-            del writer.inlined[name]
-            yield f"{indent}const {ctype.name} {writer.names[name]} = {_as(value, ctype)};"
+            yield _named(writer, name, indent)
 
 
 def _for(writer: Writer, node: For, indent: str, said: str | None) -> Iterator[str]:
@@ -241,6 +275,7 @@ def _for(writer: Writer, node: For, indent: str, said: str | None) -> Iterator[s
         inner = [n for n in node.body if isinstance(n, For) and n.segment is not None]
         for segment in inner:
             yield indent + _cursor(writer, segment)
+        yield from _watch(writer, node, indent)
         yield f"{indent}for (int {var} = 0; {var} < {size}; {var}++) {{"
     else:
         yield from (indent + line for line in _segment_head(writer, node))
@@ -251,6 +286,28 @@ def _for(writer: Writer, node: For, indent: str, said: str | None) -> Iterator[s
     if marked:
         yield f"{indent}{INDENT}PROFILE_LABEL({NEURON_END});"
     yield f"{indent}}}"
+    yield from _report(writer, node, indent)
+
+
+def _watched(node: For) -> Assign | None:
+    """The integer limit in a loop whose status bit is set once, after the loop."""
+    clamps = [n for n in node.body if isinstance(n, Assign) and n.kind == "clamp" and n.attrs.get("flag")]
+    return clamps[0] if len(clamps) == 1 and isinstance(clamps[0].type, Fixed) else None
+
+
+def _watch(writer: Writer, node: For, indent: str) -> Iterator[str]:
+    if _watched(node) is not None:
+        writer.outside = writer.names.fresh("outside")
+        yield f"{indent}int32_t {writer.outside} = 0;"
+
+
+def _report(writer: Writer, node: For, indent: str) -> Iterator[str]:
+    clamp = _watched(node)
+    if clamp is not None and node.segment is None:
+        yield f"{indent}if ({writer.outside} != 0) {{"
+        yield f"{indent}{INDENT}status |= {writer.bit(clamp)};"
+        yield f"{indent}}}"
+        writer.outside = None
 
 
 def _cursor(writer: Writer, segment: For) -> str:

@@ -17,7 +17,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "is_finite": ("bits_f",),
     "finite_f": ("is_finite",),
     "differ_f": ("bits_f",),
-    "inverse": ("norm", "recip_seed"),
+    "inverse": ("leading_zeros", "recip_seed"),
 }
 """Which pieces a piece calls."""
 
@@ -212,18 +212,18 @@ static int32_t mulshr(int32_t a, int32_t b, int k)
     return (int32_t)(((int64_t)a * b + ((int64_t)1 << (k - 1))) >> k);
 }
 """,
-    "norm": """
-/* e with 2^30 <= a * 2^e < 2^31, for 1 <= a < 2^31. */
-static int norm(uint32_t a)
+    "leading_zeros": """
+/* How many zeros stand before the highest one of a, a >= 1. */
+static int leading_zeros(uint32_t a)
 {
 #if defined(__GNUC__) && UINT_MAX == 0xFFFFFFFFu
-    return __builtin_clz(a) - 1;
+    return __builtin_clz(a);
 #else
-    int e = 0;
-    for (; a < 0x40000000u; a <<= 1) {
-        e++;
+    int zeros = 0;
+    for (; a < 0x80000000u; a <<= 1) {
+        zeros++;
     }
-    return e;
+    return zeros;
 #endif
 }
 """,
@@ -245,11 +245,11 @@ _INVERSE = """
 /* Close to 2^(46 + k) / a, 1 <= a < 2^31: a seed and one Newton step for the leading 16 bits of a, then a shift. */
 static int32_t inverse(uint32_t a, int k)
 {
-    const int e = norm(a);
-    const uint32_t m = (a << e) >> 15;
+    const int zeros = leading_zeros(a);
+    const uint32_t m = (a << zeros) >> 16;
     const uint32_t seed = recip_seed[(m >> 8) & 127u];
     const int32_t residual = (int32_t)(0x80000000u - m * seed) >> 8;
     const int32_t r = (int32_t)seed + (((int32_t)seed * residual + 4194304) >> 23);
-    return (int32_t)((uint32_t)r << (e + k));
+    return (int32_t)((uint32_t)r << (zeros - 1 + k));
 }
 """
