@@ -12,6 +12,7 @@ import ncpc.sim.timing as timing
 from ncpc.errors import BadInput
 from ncpc.sim.decode import decode
 from ncpc.sim.timing import ALWAYS, Correction, Cycles, timing_model, total
+from ncpc.sim.timing_ibex import IBEX_SMALL
 
 spec = importlib.util.spec_from_file_location("sim_programs", Path(__file__).parent / "sim_programs.py")
 assert spec is not None
@@ -143,7 +144,7 @@ class SlowSigns:
     """Ibex, with a divider that takes one cycle more when the operands' signs differ."""
 
     def cost(self, block, following):
-        plain = timing_model("ibex_small").cost(block, following)
+        plain = IBEX_SMALL.cost(block, following)
         divides = [i for i in block if i.name == "div"]
         signs = [Correction(i.address, "signs-differ", Cycles(1, 1), ALWAYS, i.reads[0], i.reads[1]) for i in divides]
         return replace(plain, corrections=(*plain.corrections, *signs))
