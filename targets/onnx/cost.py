@@ -59,16 +59,16 @@ def work(axis: SynapseAxis, form: str) -> Work:
         return Work(3 * axis.trips, weights * axis.trips, axis.size * axis.trips, 0, 4 * weights)
     slots = axis.neurons * (axis.sources if form == "dense" else axis.fan_in)
     calls = 1 + axis.elementwise + 2 * axis.sums
-    read = slots if form == "gather" else 0
+    read = slots if form == "gather" and axis.size < axis.neurons * axis.sources else 0  # full nets are read in order
     return Work(calls * axis.trips, 0, slots * (axis.elementwise + axis.sums) * axis.trips, read * axis.trips,
                 4 * (slots * axis.constants + read))
 
 
-def choose(program: Program, form: str = "auto") -> dict[str, str]:
+def choose(program: Program, form: str, p: Prices) -> dict[str, str]:
     """Axis name -> form: the cheapest that can hold it, or ``form`` for all. Raises BadInput for an impossible one."""
     axes = synapse_axes(program)
     if form == "auto":
-        return {name: cheapest(axis, prices()) for name, axis in axes.items()}
+        return {name: cheapest(axis, p) for name, axis in axes.items()}
     for name, axis in axes.items():
         if form not in _possible(axis) and axis.size:
             raise BadInput(f"--form {form}: {name} cannot be laid out as a grid; use --form matrix")

@@ -4,16 +4,17 @@ The operands of every product with trained weights pass through QuantizeLinear a
 take the product in integers. Sums, quotients, nonlinearities and the carried state stay in float: an 8-bit state
 would dominate the error, and denominators span the whole range of dt.
 
+Activations have one scale and zero point per tensor, from the range it can have, and 8-bit ones that are read one by
+one are brought to even units first; weights have one scale per column, symmetric. Biases are int32 with scale
+``s_x * s_w``, as integer kernels add them. Where a column's weights are so small beside its bias that the bias would
+overflow, the column's scale is raised to ``|b| / (s_x * 2**30)``: ONNX Runtime makes that int32 itself when it is not
+given, without looking.
+
 Three details are for ONNX Runtime, whose optimized model is to compute what the file says:
 - Zero points are written out: integer products are fused only then.
 - 8-bit numbers are unsigned: on processors without VNNI, sums of two products with signed weights saturate at 16 bits.
 - Weights stand as (outputs, inputs) with transB: otherwise products of int16 activations with int8 weights are taken as
   weight-only products, which round the activations to 8 bits.
-
-Activations have one scale and zero point per tensor, from the range it can have; weights one scale per column,
-symmetric. Biases are int32 with scale ``s_x * s_w``, as integer kernels add them. Where a column's weights are so
-small beside its bias that the bias would overflow, the column's scale is raised to ``|b| / (s_x * 2**30)``: ONNX
-Runtime makes that int32 itself when it is not given, without looking.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from ncpc.targets.onnx.graph import Array, Graph, Node
 from ncpc.targets.onnx.ranges import Interval
 
 BIAS_LIMIT = float(1 << 30)
+UNEVEN = 1.5
+"""How many times wider than another an element may be before 8-bit activations are brought to even units."""
 FLOAT_MADE = ("Add", "Div", "Mul", "Sub")
 """Operators on grids whose results go on in float."""
 
@@ -47,7 +50,7 @@ class Quantization:
     """A graph on its way: new nodes and constants, and which tensors have a dequantized copy already."""
 
     source: Graph
-    ranges: Mapping[str, Interval]
+    ranges: dict[str, Interval]
     widths: Widths
     nodes: list[Node] = field(default_factory=list)
     constants: dict[str, Array] = field(default_factory=dict)
@@ -63,7 +66,7 @@ class Quantization:
 
 def quantize(graph: Graph, ranges: Mapping[str, Interval], widths: Widths) -> Graph:
     """``ranges`` bounds every tensor; raises Unsupported for one that needs a scale and has no bound."""
-    q = Quantization(graph, ranges, widths, constants=dict(graph.constants), shapes=dict(graph.shapes))
+    q = Quantization(graph, dict(ranges), widths, constants=dict(graph.constants), shapes=dict(graph.shapes))
     made_by = {output: node.kind for node in graph.nodes for output in node.outputs}
     timing = _from_dt_alone(graph)
     for node in graph.nodes:
@@ -83,12 +86,32 @@ def _gemm(q: Quantization, node: Node) -> None:
     """Integer product; a bias that is computed is added in float, as no integer kernel takes it."""
     (x, weight, *bias), (out,) = node.inputs, node.outputs
     fixed = bias[0] if bias and bias[0] in q.source.constants else None
-    inputs = (_activation(q, x), *_weights(q, weight, fixed, _scale_of(q, x)[0]))
+    # Units are free where a column has one weight; a column that sums would lose resolution on its narrow elements.
+    reading = int(np.count_nonzero(q.source.constants[weight], axis=0).max(initial=0)) <= 1
+    even, units = _even(q, x) if reading else (x, np.ones(1))
+    inputs = (_activation(q, even), *_weights(q, weight, fixed, _scale_of(q, even)[0], units))
     if not bias or fixed:
         q.nodes.append(Node("Gemm", inputs, (out,), {"transB": 1}))
     else:
         product = q.node("Gemm", inputs, f"{out}_product", out, transB=1)
         q.nodes.append(Node("Add", (product, bias[0]), (out,)))
+
+
+def _even(q: Quantization, name: str) -> tuple[str, NDArray[np.float64]]:
+    """The tensor in units in which every element spans about as much, and those units, which go into the weights.
+
+    Else eight bits that span the widest element would leave few to the narrow ones: an angle beside a velocity.
+    """
+    found = q.ranges[name]
+    reach = np.maximum(np.abs(found.lo), np.abs(found.hi))[0]
+    if q.widths.activations is not np.uint8 or reach.max() <= UNEVEN * reach.min() or not np.isfinite(reach).all():
+        return name, np.ones(1)
+    units = np.maximum(reach, 1e-6 * reach.max())
+    even = f"{name}_even"
+    if even not in q.shapes:
+        q.node("Mul", (name, _constant(q, f"{name}_unit", (1.0 / units).astype(np.float32))), even, name)
+        q.ranges[even] = Interval(found.lo / units, found.hi / units)
+    return even, units
 
 
 def _activation(q: Quantization, name: str) -> str:
@@ -113,11 +136,12 @@ def _scale_of(q: Quantization, name: str) -> tuple[np.float32, int]:
     return step, int(np.clip(np.rint(info.min - lo / float(step)), info.min, info.max))
 
 
-def _weights(q: Quantization, weight: str, bias: str | None, step: np.float32) -> tuple[str, ...]:
-    """Weight and bias, dequantized; shared by all products that have the same ones."""
-    key = (weight, bias or "", str(step))
+def _weights(q: Quantization, weight: str, bias: str | None, step: np.float32,
+             units: NDArray[np.float64]) -> tuple[str, ...]:
+    """Weight and bias, dequantized; shared by all products that have the same ones. ``units`` are the activation's."""
+    key = (weight, bias or "", str(step), units.tobytes().hex())
     if key not in q.copies:
-        data = q.source.constants[weight].astype(np.float64)
+        data = q.source.constants[weight].astype(np.float64) * units[:, None]
         offset = np.zeros(data.shape[1]) if bias is None else q.source.constants[bias].astype(np.float64)
         largest = np.abs(data).max(axis=0, initial=0.0)
         scale = np.maximum(largest / _top(q.widths.weights), np.abs(offset) / (float(step) * BIAS_LIMIT))

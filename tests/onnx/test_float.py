@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from ncpc.ir.sequences import Sequences
 from ncpc.semantics.run import run
 from ncpc.targets.onnx import runtime
 from ncpc.targets.onnx.cost import FORMS
-from ncpc.targets.onnx.target import Onnx
+from ncpc.targets.onnx.target import FLOAT_TOLERANCE, Onnx
 
 LIMIT = 1e-6
 
@@ -102,6 +103,24 @@ def test_resets_and_initial_states(make: Any, sequences: Any, tmp_path: Path) ->
     whole = case.target.run(tmp_path, case.lowered, case.options, Sequences(data.x[:, :14], data.dt[:, :14]),
                             runtime.ORT_FULL)
     np.testing.assert_array_equal(second.trace.y, whole.trace.y[:, 7:])
+
+
+@pytest.mark.parametrize("constant", ["z_W", "numerator_den_W"])
+def test_a_changed_weight_is_seen(make: Any, sequences: Any, constant: str, tmp_path: Path) -> None:
+    """The link runs the file: one weight off by a hundredth is more than the link's tolerance."""
+    import onnx
+
+    case = make("full8", form="matrix")
+    model = onnx.load_from_string(case.step)
+    tensor = next(i for i in model.graph.initializer if i.name == constant)
+    data = onnx.numpy_helper.to_array(tensor).copy()
+    data[np.unravel_index(np.abs(data).argmax(), data.shape)] *= 1.01
+    tensor.CopyFrom(onnx.numpy_helper.from_array(data, constant))
+    files = {**case.files, next(iter(case.files)): model.SerializeToString()}
+    data = sequences(case.policy, 1, 200)
+    wanted = run(case.lowered.program, data).y
+    found = run_in(dataclasses.replace(case, files=files), runtime.ORT_FULL, data, tmp_path)
+    assert np.abs(found - wanted).max() > FLOAT_TOLERANCE * np.ptp(wanted)
 
 
 def test_bad_inputs_are_limited_as_in_the_program(make: Any, sequences: Any, tmp_path: Path) -> None:

@@ -165,3 +165,17 @@ def test_a_state_without_a_box_is_refused_by_name(make: Any) -> None:
     lowered = dataclasses.replace(case.lowered, program=dataclasses.replace(case.lowered.program, states=states))
     with pytest.raises(Unsupported, match="'state' has no known range"):
         case.target.emit(lowered, case.options)
+
+
+def test_a_narrow_input_beside_a_wide_one_keeps_its_bits() -> None:
+    """An angle within 0.01 beside a velocity within 100: with one scale for both, the angle would be lost."""
+    w = Writer()
+    x = w.tensor("x", [2])
+    w.finish(w.node("Gemm", [x, w.const("W", np.diag([100.0, 0.01]))], "out", [2]), "y")
+    graph = emit.Graph(tuple(w.nodes), w.constants, {"x": 2}, {"y": 2}, w.shapes)
+    box = Interval(np.array([[-0.01, -100.0]]), np.array([[0.01, 100.0]]))
+    quantized = quantize(graph, intervals(graph, {"x": box}), Widths(np.uint8, np.uint8))
+    feeds = {"x": (np.random.default_rng(0).uniform(-1, 1, (50, 2)) * [0.01, 100.0]).astype(np.float32)}
+    error = np.abs(evaluate(quantized, feeds)["y"] - evaluate(graph, feeds)["y"]).max(axis=0)
+    assert (error <= 0.006).all()
+    assert (error > 0).all()
