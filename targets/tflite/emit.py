@@ -15,8 +15,10 @@ from ncpc.semantics.run import run
 from ncpc.targets.base import CompileOptions, Lowered
 from ncpc.targets.tflite.float_graph import float_graph
 from ncpc.targets.tflite.graph import Graph
-from ncpc.targets.tflite.integer_graph import FORMATS, integer_graph
-from ncpc.targets.tflite.integer_program import Range, integer_program
+from ncpc.targets.tflite.integer_graph import integer_graph
+from ncpc.targets.tflite.integer_program import integer_program
+from ncpc.targets.tflite.rewriter import Range
+from ncpc.targets.tflite.scales import FORMATS
 
 RESIDUAL = {"int16": 2.0**-17, "int8": 2.0**-9}
 """How close Newton's iteration comes to a reciprocal before rounding: below half a unit of the activations."""
@@ -32,8 +34,7 @@ def file_name(lowered: Lowered) -> str:
 
 def graph(lowered: Lowered, options: CompileOptions) -> Graph:
     """The graph of one step. Raises Unsupported for what the format, or both runtimes, cannot hold."""
-    dt = lowered.policy.dt.nominal if options.dt == "fixed" else None
-    real = lowered.real if dt is None else fix_dt(lowered.real, dt)
+    dt, real = lowered.policy.dt.nominal if options.dt == "fixed" else None, timed(lowered, options)
     if lowered.scheme == "float32":
         return float_graph(real, dt)
     if real.dt is not None:
@@ -41,6 +42,11 @@ def graph(lowered: Lowered, options: CompileOptions) -> Graph:
                           "it; use --dt fixed or --quant float32")
     made = integer_program(real, boxes(lowered, real), RESIDUAL[lowered.scheme])
     return integer_graph(made, FORMATS[lowered.scheme], dt)
+
+
+def timed(lowered: Lowered, options: CompileOptions) -> Program:
+    """The program over the reals, its timespan compiled in where the options say so."""
+    return fix_dt(lowered.real, lowered.policy.dt.nominal) if options.dt == "fixed" else lowered.real
 
 
 def boxes(lowered: Lowered, real: Program) -> dict[str, Range]:

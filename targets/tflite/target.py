@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ncpc.errors import BadInput
+from ncpc.errors import BadInput, MissingTool
 from ncpc.ir.sequences import Sequences, Trace
 from ncpc.semantics.ports import physical
 from ncpc.targets.base import (
@@ -25,14 +26,18 @@ from ncpc.targets.base import (
     TargetOption,
     TimingClass,
 )
-from ncpc.targets.tflite import emit, float_graph, libraries, npu, runtimes, sequences
+from ncpc.targets.tflite import corners, emit, float_graph, libraries, npu, runtimes, sequences
+from ncpc.targets.tflite.difference import unequal
 from ncpc.targets.tflite.flatbuffer import write
+from ncpc.targets.tflite.graph import Graph
 from ncpc.targets.tflite.model import IntegerModel
 from ncpc.targets.tflite.reading import File, read
 from ncpc.targets.tflite.session import TfliteSession
 
 TOLERANCE = {"float32": 1e-5, "int16": 2e-3, "int8": 5e-2}
 """How far XNNPACK's kernels, and float kernels of any kind, may be from their source: a share of the output range."""
+EXPLAINED = (runtimes.REFERENCE, runtimes.MICRO)
+"""Runtimes whose operators are compared with the model one by one."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +68,14 @@ class Tflite:
         return {emit.file_name(lowered): write(emit.graph(lowered, options))}
 
     def build(self, folder: Path, lowered: Lowered, options: CompileOptions) -> Built:
-        """Runs Vela when an NPU is asked for; the report gets the operators and the boundary's scales."""
+        """Runs Vela when an NPU is asked for; the report gets the operators, the boundary's scales, and a run from
+        the corners of the state's box.
+        """
         name = emit.file_name(lowered)
         compiled = npu.compile_file(folder / name, options.extra.get("npu", "none"))
         tools = {"ai-edge-litert": libraries.installed("ai-edge-litert"), **compiled.tools}
-        return Built(files=compiled.files, tools=tools, extra={**_facts(_file(folder, lowered)), **compiled.extra},
-                     missing=compiled.missing)
+        facts = {**_facts(_file(folder, lowered)), **_checks(folder, lowered, options), **compiled.extra}
+        return Built(files=compiled.files, tools=tools, extra=facts, missing=compiled.missing)
 
     def links(self, lowered: Lowered, options: CompileOptions) -> tuple[LinkSpec, ...]:
         """Integers: every runtime equals the model bit for bit, but XNNPACK, which has kernels of its own."""
@@ -127,6 +134,25 @@ def _content(folder: Path, lowered: Lowered) -> bytes:
 
 def _file(folder: Path, lowered: Lowered) -> File:
     return read(_content(folder, lowered), emit.file_name(lowered))
+
+
+def _checks(folder: Path, lowered: Lowered, options: CompileOptions) -> dict[str, Any]:
+    """What links cannot say: states at the box's corners; operators that differ from their model, and by how much."""
+    graph = None if lowered.scheme == "float32" else emit.graph(lowered, options)
+    real, content = emit.timed(lowered, options), _content(folder, lowered)
+    found: dict[str, Any] = {
+        "corners": corners.check(content, _file(folder, lowered), real, graph, emit.boxes(lowered, real)),
+    }
+    if graph is not None:
+        found["unequal_operators"] = {name: _unequal(content, graph, name) for name in EXPLAINED}
+    return found
+
+
+def _unequal(content: bytes, graph: Graph, runtime: str) -> dict[str, dict[str, int]] | str:
+    try:
+        return unequal(content, graph, runtime)
+    except MissingTool as missing:
+        return f"not run: {missing}"
 
 
 def _facts(file: File) -> dict[str, object]:

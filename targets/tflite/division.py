@@ -1,0 +1,97 @@
+"""Quotients without a division: normalized denominators, reciprocals by Newton's iteration.
+
+``N/D`` is ``(cN) * r`` with ``c = 1/max(D)`` for each element, so that cD lies in [rho, 1], and r close to 1/(cD).
+Where N holds a multiple of a state, as in the fused step ``v' = (a*v + ...)/(a + ...)``, the quotient is taken as
+``v' = v + (N - D*v)/D`` instead: a cancels, and the rounding of r matters only while v moves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from ncpc.errors import Unsupported
+from ncpc.ir.program import Op, Value
+from ncpc.targets.tflite import affine
+from ncpc.targets.tflite.affine import F64, Affine, Term
+from ncpc.targets.tflite.rewriter import Range, Rewriter, product_range
+
+
+def quotient(r: Rewriter, op: Op) -> Affine:
+    """The value of a ``div``. Raises Unsupported where the divisor may be 0 or negative."""
+    size = int(np.prod(op.out.shape, dtype=np.int64))
+    n, d = (affine.widen(r.form(a), op.out.axes, size) for a in op.args)
+    if d.constant:
+        return affine.scale(n, 1.0 / d.bias, op.out.axes)
+    lo, hi = r.bounds(d)
+    if np.any(lo <= 0):
+        raise Unsupported(f"target tflite: the divisor of '{op.out.name}' may be {lo.min():.3g}: integers need a "
+                          f"positive one; use --quant float32")
+    held = _held(r, n, op)
+    return _plain(r, op.out, n, d, (lo, hi)) if held is None else _moved(r, op.out, n, d, held)
+
+
+def _held(r: Rewriter, n: Affine, op: Op) -> Term | None:
+    """The dividend's term that is a positive multiple of a state, where the quotient is what that state becomes."""
+    if op.out.name not in r.boxes:
+        return None
+    states = [t for t in n.terms if t.diagonal and t.atom.name in r.boxes and np.all(t.factor > 0)]
+    return states[0] if len(states) == 1 else None
+
+
+def _plain(r: Rewriter, out: Value, n: Affine, d: Affine, limits: Range) -> Affine:
+    lo, hi = limits
+    divisor = r.value(affine.scale(d, 1.0 / hi, out.axes), f"{out.name}/divisor")
+    inverse = reciprocal(r, divisor, lo / hi, r.residual, out.name)
+    top = affine.scale(n, 1.0 / hi, out.axes)
+    if top.constant:
+        return affine.scale(affine.of_atom(inverse), top.bias, out.axes)
+    dividend = r.value(top, f"{out.name}/dividend")
+    within = r.boxes.get(out.name) or product_range(r.ranges[dividend.name], (1.0 + 0 * lo, hi / lo))
+    return affine.of_atom(r.op("mul", out.name, dividend, inverse, limits=within))
+
+
+def _moved(r: Rewriter, out: Value, n: Affine, d: Affine, held: Term) -> Affine:
+    """``v + ((N - a*v) - (D - a)*v) / D``, every part divided by max(D)."""
+    v, a, box = held.atom, held.factor, r.boxes[out.name]
+    rest, load = replace(n, terms=tuple(t for t in n.terms if t is not held)), replace(d, bias=d.bias - a)
+    lo, hi = r.bounds(d)
+    c = 1.0 / hi
+    conductance = r.value(affine.scale(load, c, out.axes), f"{out.name}/conductance")
+    current = r.value(affine.scale(rest, c, out.axes), f"{out.name}/current")
+    leak = r.op("mul", f"{out.name}/leak", conductance, v, limits=product_range(r.ranges[conductance.name], box))
+    reach = c * _reach(r, rest, load, box)
+    net = r.op("sub", f"{out.name}/net", current, leak, limits=(-reach, reach))
+    capacitance = r.constant(f"{out.name}/capacitance", a * c, out.axes)
+    divisor = r.op("add", f"{out.name}/divisor", conductance, capacitance, limits=(lo * c, hi * c))
+    # Where v rests the reciprocal's error has no effect, and where it moves it acts on the change alone.
+    inverse = reciprocal(r, divisor, lo / hi, r.residual**0.5, out.name)
+    width = box[1] - box[0]
+    change = r.op("mul", f"{out.name}/change", net, inverse, limits=(-width, width))
+    return affine.of_atom(r.op("add", out.name, v, change, limits=box))
+
+
+def _reach(r: Rewriter, rest: Affine, load: Affine, box: Range) -> F64:
+    """The largest |rest - load*v| for each element, v within its box."""
+    (low, high), load_range = r.bounds(rest), r.bounds(load)
+    least, most = product_range(load_range, box)
+    return np.maximum(np.abs(low - most), np.abs(high - least))
+
+
+def reciprocal(r: Rewriter, d: Value, rho: F64, residual: float, name: str) -> Value:
+    """1/d for d in [rho, 1]: k*(rho + 1 - d) leaves |1 - d*r| <= e = 1 - k*rho, and each Newton step squares it."""
+    k = 8.0 / ((rho + 1) ** 2 + 4 * rho)
+    error = 1.0 - k * rho
+    slope = r.op("mul", f"{name}/line", d, r.constant("newton/slope", k, d.axes), limits=(k * rho, k))
+    guess = r.op("sub", f"{name}/guess", r.constant("newton/intercept", k * (rho + 1), d.axes), slope,
+                 limits=(k * rho, k))
+    step = 0
+    while error.max() > residual:
+        step += 1
+        near = r.op("mul", f"{name}/near_one{step}", d, guess, limits=(1 - error, 1 + error))
+        gap = r.op("sub", f"{name}/two_minus{step}", r.constant("newton/two", 2 + 0 * rho, d.axes), near,
+                   limits=(1 - error, 1 + error))
+        guess = r.op("mul", f"{name}/reciprocal{step}", guess, gap, limits=(0 * rho, 1 / rho))
+        error = error**2
+    return guess

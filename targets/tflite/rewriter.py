@@ -1,0 +1,125 @@
+"""Builds the integer program: affine forms in, as few tensors and roundings as possible out, with their ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from ncpc.ir.build import Builder
+from ncpc.ir.program import Value
+from ncpc.ir.types import Axis, Real
+from ncpc.passes.unroll import Unrolled
+from ncpc.targets.tflite import affine
+from ncpc.targets.tflite.affine import F64, Affine, Term
+
+Range = tuple[F64, F64]
+Ranges = Mapping[str, Range]
+
+
+class Rewriter:
+    """The new program while it grows. ``forms`` holds the affine form of each value of the old one."""
+
+    def __init__(self, source: Unrolled, boxes: Ranges, residual: float) -> None:
+        self.source = source.program
+        self.residual = residual
+        self.b = Builder(Real())
+        self.forms: dict[str, Affine] = {}
+        self.ranges: dict[str, Range] = {}
+        self.boxes = {name: boxes[state] for state, names in source.carried.items() for name in (state, *names)}
+        self.boxes.update({s.out: boxes[s.inp.name] for s in source.program.states})
+        self._made: dict[tuple[object, ...], Value] = {}
+
+    def form(self, name: str) -> Affine:
+        """The affine form of a value of the old program."""
+        if name not in self.forms:
+            value, data = self.source.constants[name]
+            self.forms[name] = affine.of_constant(data, value.axes)
+        return self.forms[name]
+
+    def input(self, value: Value, limits: Range) -> Value:
+        """A value that no op makes."""
+        made = self.b.value(value.name, value.axes)
+        self.forms[value.name] = affine.of_atom(made)
+        self.ranges[made.name] = limits
+        return made
+
+    def op(self, kind: str, name: str, *args: Value, limits: Range, axes: tuple[Axis, ...] | None = None) -> Value:
+        """Append an op whose result stays within ``limits``; the same op on the same arguments is made once."""
+        key = (kind, tuple(a.name for a in args))
+        if key not in self._made:
+            self._made[key] = self.b.op(kind, name, *args, axes=axes)
+            self.ranges[self._made[key].name] = limits
+        return self._made[key]
+
+    def constant(self, name: str, data: F64, axes: tuple[Axis, ...]) -> Value:
+        """A constant, made once for equal data."""
+        key = ("constant", data.shape, data.tobytes(), axes)
+        if key not in self._made:
+            self._made[key] = self.b.const(name, data, axes)
+            self.ranges[self._made[key].name] = (data.reshape(-1), data.reshape(-1))
+        return self._made[key]
+
+    def bounds(self, form: Affine) -> Range:
+        """The range of an affine form: each term at its extremes."""
+        lo, hi = form.bias.copy(), form.bias.copy()
+        for term in form.terms:
+            low, high = _times(term, self.ranges[term.atom.name])
+            lo, hi = lo + low, hi + high
+        return lo, hi
+
+    def value(self, form: Affine, name: str, limits: Range | None = None) -> Value:
+        """The form as a tensor: each term one op, summed in order, the bias in the first convolution."""
+        if form.atom is not None and limits is None:
+            return form.atom
+        limits = limits or self.bounds(form)
+        order = sorted(form.terms, key=lambda t: t.diagonal)
+        if not order:
+            return self.constant(name, form.bias, form.axes)
+        head = Affine(form.axes, (order[0],), form.bias)
+        total = self._single(head, name, limits if len(order) == 1 else self.bounds(head))
+        for k, term in enumerate(order[1:], 2):
+            head = Affine(form.axes, (*head.terms, term), form.bias)
+            part = Affine(form.axes, (term,), np.zeros(form.size))
+            one = self._single(part, f"{name}/term{k}", self.bounds(part))
+            total = self.op("add", f"{name}/sum{k}", total, one,
+                            limits=limits if k == len(order) else self.bounds(head))
+        return total
+
+    def _single(self, form: Affine, name: str, limits: Range) -> Value:
+        """One term and the bias."""
+        term = form.terms[0]
+        if term.diagonal:
+            return self._elementwise(form, name, limits)
+        weight = self.constant(f"{name}/weight", term.factor, (*form.axes, *self._columns(term.atom)))
+        bias = self.constant(f"{name}/bias", form.bias, form.axes)
+        return self.op("matmul", name, weight, term.atom, bias, limits=limits, axes=form.axes)
+
+    def _elementwise(self, form: Affine, name: str, limits: Range) -> Value:
+        term, biased = form.terms[0], bool(np.any(form.bias))
+        total = term.atom
+        if np.any(term.factor != 1.0):
+            part = Affine(form.axes, (term,), np.zeros(form.size))
+            within = self.bounds(part) if biased else limits
+            factor = self.constant(f"{name}/factor", term.factor, form.axes)
+            total = self.op("mul", f"{name}/scaled" if biased else name, total, factor, limits=within)
+        if biased:
+            total = self.op("add", name, total, self.constant(f"{name}/offset", form.bias, form.axes), limits=limits)
+        return total
+
+    def _columns(self, atom: Value) -> tuple[Axis, ...]:
+        return atom.axes or (Axis("one", 1),)
+
+
+def _times(term: Term, limits: Range) -> Range:
+    if term.diagonal:
+        low, high = term.factor * limits[0], term.factor * limits[1]
+        return np.minimum(low, high), np.maximum(low, high)
+    up, down = np.maximum(term.factor, 0.0), np.minimum(term.factor, 0.0)
+    return up @ limits[0] + down @ limits[1], up @ limits[1] + down @ limits[0]
+
+
+def product_range(a: Range, b: Range) -> Range:
+    """The range of a product of independent factors."""
+    corners = [u * v for u in a for v in b]
+    return np.minimum.reduce(corners), np.maximum.reduce(corners)

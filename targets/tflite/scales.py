@@ -1,0 +1,150 @@
+"""Scales of integer tensors: from ranges, so that LiteRT and TFLite Micro compute the same multipliers.
+
+LiteRT multiplies two 16-bit tensors by a factor computed in binary32, TFLite Micro by one computed in binary64 (equal
+only if s_a*s_b/s_out needs no rounding). So in every product at most one factor has a scale that is no power of two,
+and the result has a power of two or that factor's scale times one. Convolutions, sums and curves take any scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncpc.ir.program import Op, Program, Value, statements
+from ncpc.targets.tflite.graph import Quant
+from ncpc.targets.tflite.rewriter import Range, Ranges
+
+F64 = NDArray[np.float64]
+
+SMALLEST = 2.0**-40
+"""A tensor that is always 0 gets this scale."""
+
+FIXED: dict[tuple[str, str], Quant] = {
+    ("sigmoid", "int16"): Quant(np.array([2.0**-15], np.float32)),
+    ("sigmoid", "int8"): Quant(np.array([2.0**-8], np.float32), -128),
+    ("tanh", "int16"): Quant(np.array([2.0**-15], np.float32)),
+    ("tanh", "int8"): Quant(np.array([2.0**-7], np.float32)),
+}
+"""Scales that kernels demand of their results."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """How reals become integers: ``dtype`` of activations, ``bias`` of biases; ``symmetric``: 0 is the integer 0."""
+
+    dtype: str
+    bias: str
+    symmetric: bool
+
+    @property
+    def top(self) -> int:
+        return int(np.iinfo(self.dtype).max)
+
+    def scale(self, limits: Range, fine: bool) -> Quant:
+        """The scale for ``limits``, 0 included; without ``fine`` a power of two. The end may saturate by one unit."""
+        lo, hi = min(float(limits[0].min()), 0.0), max(float(limits[1].max()), 0.0)
+        if self.symmetric:
+            step = max(-lo, hi, SMALLEST) / (self.top + 1)
+            return Quant(_step(step if fine else power_of_two(step)))
+        step = float(np.float32(max(hi - lo, SMALLEST) / (2 * self.top + 1)))
+        zero = round(-self.top - 1 - lo / step)
+        return Quant(_step(step), max(-self.top - 1, min(zero, self.top)))
+
+    def constant(self, data: F64, fine: bool = True) -> Quant:
+        """The scale of a constant that is multiplied or added element by element."""
+        step = max(float(np.abs(data).max(initial=0.0)), SMALLEST) / self.top
+        return Quant(_step(step if fine else power_of_two(step)))
+
+
+INT16 = Format("int16", "int64", True)
+INT8 = Format("int8", "int32", False)
+FORMATS: Mapping[str, Format] = {"int16": INT16, "int8": INT8}
+
+
+def plan(program: Program, ranges: Ranges, form: Format) -> dict[str, Quant]:
+    """The scale of every value by name, and of elementwise constants by ``constant_key``."""
+    fine = _fine(program) if form.symmetric else set(ranges)
+    found = {v.name: form.scale(ranges[v.name], v.name in fine) for v in _inputs(program)}
+    for op in statements(program.body):
+        _scale_constants(op, program, form, found)
+        found[op.out.name] = _result(op, ranges[op.out.name], form, found, op.out.name in fine)
+    return found
+
+
+def _inputs(program: Program) -> list[Value]:
+    return [program.x.value, *(state.inp for state in program.states)]
+
+
+def _scale_constants(op: Op, program: Program, form: Format, found: dict[str, Quant]) -> None:
+    """A constant that meets a factor of any scale gets a power of two, another one the best scale."""
+    if op.kind == "matmul":
+        return
+    for name, other in (op.args, op.args[::-1]) if len(op.args) == 2 else ():
+        if name in program.constants:
+            data = np.asarray(program.constants[name][1], np.float64)
+            limited = op.kind in ("max", "min")
+            own = found[other] if limited else form.constant(data, _is_power(found[other]))
+            found[constant_key(op, name)] = own
+
+
+def constant_key(op: Op, name: str) -> str:
+    """A constant's scale depends on what it meets: the key of its scale as an argument of ``op``."""
+    return f"{op.out.name}({name})"
+
+
+def _result(op: Op, limits: Range, form: Format, found: Mapping[str, Quant], fine: bool) -> Quant:
+    if (op.kind, form.dtype) in FIXED:
+        return FIXED[op.kind, form.dtype]
+    if op.kind in ("max", "min"):
+        return found[op.args[0]]
+    if op.kind == "mul" and form.symmetric:
+        return _product(limits, form, [found.get(a) or found[constant_key(op, a)] for a in op.args], fine)
+    return form.scale(limits, fine)
+
+
+def _product(limits: Range, form: Format, factors: Sequence[Quant], fine: bool) -> Quant:
+    """A power of two, or the odd factor's scale times one, whichever is smaller."""
+    power = form.scale(limits, False)
+    odd = [q for q in factors if not _is_power(q)]
+    if not fine or len(odd) != 1:
+        return power
+    own = odd[0].step * power_of_two(form.scale(limits, True).step / odd[0].step)
+    return Quant(_step(own)) if own < power.step else power
+
+
+def _fine(program: Program) -> set[str]:
+    """Values whose scale may be any number: at most one in each product, none whose kernel keeps a scale."""
+    ops = list(statements(program.body))
+    made = {op.out.name: op.kind for op in ops}
+    tied = {state.out: state.inp.name for state in program.states}
+    kept = {op.args[0] for op in ops if op.kind in ("max", "min")}
+    fine = {*(v.name for v in _inputs(program)), *made} - kept
+    fine -= {name for name, kind in made.items() if kind in ("max", "min", "sigmoid", "tanh")}
+    for op in ops:
+        if op.kind == "mul" and fine.issuperset(op.args):
+            fine.discard(min(op.args, key=lambda name: _worth(name, made, tied)))
+    coarse = {s for s in tied if s not in fine or tied[s] not in fine or made.get(s) == "mul"}
+    return fine - coarse - {tied[s] for s in coarse}
+
+
+def _worth(name: str, made: Mapping[str, str], tied: Mapping[str, str]) -> int:
+    """States keep their fine scale first, products last: those seldom have a use for it."""
+    if name in tied or name not in made:
+        return 2
+    return int(made[name] != "mul")
+
+
+def power_of_two(step: float) -> float:
+    """The smallest power of two that is no less."""
+    return float(2.0 ** np.ceil(np.log2(max(step, SMALLEST))))
+
+
+def _is_power(quant: Quant) -> bool:
+    return bool(np.frexp(quant.step)[0] == 0.5)
+
+
+def _step(step: float) -> NDArray[np.float32]:
+    return np.array([step], np.float32)
