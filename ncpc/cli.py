@@ -13,6 +13,7 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
+from ncpc.comparison import between, lines
 from ncpc.errors import EXIT_HOLDS, EXIT_INTERRUPTED, BadInput, MissingTool, NcpcError
 from ncpc.job import Request
 from ncpc.phases import Phases, Silent
@@ -177,7 +178,12 @@ def compile_command(
         return _watched(as_json, lambda phases: compile_policy(
             policy, folder, request, calibrate=calibrate, phases=phases))
 
-    return _show([each(request, folder) for request, folder in zip(requests, folders, strict=True)], as_json)
+    outcomes = [each(request, folder) for request, folder in zip(requests, folders, strict=True)]
+    _show(outcomes, as_json)
+    if not as_json:
+        for outcome in outcomes:
+            click.echo(f"{outcome.folder}/report.html")
+    return _code(outcomes)
 
 
 @cli.command()
@@ -201,7 +207,8 @@ def verify(
     """
     outcome = _watched(as_json, lambda phases: verify_build(
         build, inputs, tolerance=tolerance, strict=strict or None, steps=steps, phases=phases))
-    return _show([outcome], as_json)
+    _show([outcome], as_json)
+    return _code([outcome])
 
 
 @cli.command()
@@ -301,17 +308,21 @@ def _watched(as_json: bool, work: Callable[[Phases], T]) -> T:
         stop()
 
 
-def _show(outcomes: list[Outcome], as_json: bool) -> int:
-    """Reports as JSON (one object, or a list for several targets) or as a table; the worst exit code."""
+def _show(outcomes: list[Outcome], as_json: bool) -> None:
+    """Reports as JSON (several targets: ``reports`` and ``between``, the distances), or as a table with remarks."""
     reports = [outcome.report for outcome in outcomes]
+    distances = between(outcomes)
     if as_json:
-        click.echo(dumps(reports[0]) if len(reports) == 1 else json.dumps(reports, indent=1), nl=False)
-    else:
-        console = Console()
-        console.print(terminal.result_table(reports))
-        for line in (line for report in reports for line in terminal.explanations(report)):
-            console.print(line, highlight=False, soft_wrap=True)
-        for outcome in outcomes:
-            console.print(f"[dim]{outcome.folder}/report.html[/]", highlight=False)
+        click.echo(dumps(reports[0] if len(reports) == 1 else {"reports": reports, "between": distances}), nl=False)
+        return
+    console = Console()
+    console.print(terminal.result_table(reports))
+    remarks = [line for report in reports for line in terminal.explanations(report)]
+    for line in (*remarks, *lines(distances)):
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def _code(outcomes: list[Outcome]) -> int:
+    """The worst exit code."""
     codes = [outcome.exit_code for outcome in outcomes]
     return next((code for code in (1, MissingTool.exit_code) if code in codes), EXIT_HOLDS)

@@ -216,7 +216,7 @@ def _target_record(name: str) -> Json:
         target = registry.load(name)
     except NcpcError as error:
         return {"name": name, "summary": str(error), "core": None, "timing_class": None, "quant": [], "needs": [],
-                "missing": []}
+                "missing": [], "install": []}
     absent = registry.missing(target)
     return {
         "name": name,
@@ -225,7 +225,8 @@ def _target_record(name: str) -> Json:
         "timing_class": target.timing_class,
         "quant": list(target.capabilities.schemes),
         "needs": [f"{need.module} ({need.purpose})" for need in target.requirements],
-        "missing": [f"pip install 'ncpc[{need.extra}]' for {need.purpose}" for need in absent],
+        "missing": [f"{need.module}, for {need.purpose}: pip install 'ncpc[{need.extra}]'" for need in absent],
+        "install": sorted({need.extra for need in absent}),
     }
 
 
@@ -235,8 +236,8 @@ def target_table(records: list[Json]) -> Table:
     for name in ("target", "what it is", "quant", "cycles", "state"):
         table.add_column(name)
     for record in records:
-        missing = list(dict.fromkeys(record["missing"]))
-        state = f"[yellow]{escape('; '.join(missing))}[/]" if missing else "[green]ready[/]"
+        install = escape(f"pip install 'ncpc[{','.join(record['install'])}]'")
+        state = f"[yellow]{install}[/]" if record["install"] else "[green]ready[/]"
         quant = ", ".join(record["quant"])
         table.add_row(record["name"], record["summary"], quant, record["timing_class"] or "", state)
     return table

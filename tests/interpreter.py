@@ -38,7 +38,7 @@ ABACUS = Capabilities(("float32", "int16", "int8"), flash_bytes=65536, ram_bytes
 
 @dataclass(frozen=True)
 class Interpreter:
-    """``faults``: ``bump`` {constant: index} adds 1 to an element, ``late`` forgets resets, ``nan`` ruins an output."""
+    """``faults``: ``bump`` {constant: index} adds ``by`` (1) to an element, ``late`` forgets resets, ``nan`` ruins an output."""
 
     name: str = "interpreter"
     faults: Mapping[str, Any] = field(default_factory=dict)
@@ -88,7 +88,7 @@ def faulty_run(lowered: Lowered, inputs: Sequences, faults: Mapping[str, Any]) -
     for name, index in faults.get("bump", {}).items():
         value, data = constants[name]
         changed = data.copy()
-        changed.flat[index] += 1
+        changed.flat[index] += faults.get("by", 1)
         constants[name] = (value, changed)
     data = dataclasses.replace(inputs, reset=None) if faults.get("late") else inputs
     trace = run(dataclasses.replace(program, constants=constants), data)

@@ -14,6 +14,7 @@ import pytest
 
 from ncpc import builds
 from ncpc.cli import run
+from ncpc.comparison import between
 from ncpc.errors import ProofFailed
 from ncpc.frontend.container import write_policy
 from ncpc.ir.policy import DtRange
@@ -210,4 +211,19 @@ def test_several_targets_get_a_folder_each(stage: Stage, capsys: pytest.CaptureF
     code = run(["compile", str(stage.policy), "--target", "one,two", "-o", str(stage.out), "--quant", "float32"])
     assert code == 0
     assert sorted(p.name for p in stage.out.iterdir()) == ["one", "two"]
-    assert capsys.readouterr().out.count("holds") == 2
+    printed = capsys.readouterr().out
+    assert printed.count("holds") == 2
+    assert "one and two: equal outputs on 900 steps; both run the same program bit for bit" in printed
+
+
+def test_the_distance_between_targets_is_measured_and_explained(stage: Stage) -> None:
+    exact = stage.compile(Interpreter(name="exact"), quant="int16")
+    stage.out = stage.out.with_name("other")
+    faults = {"bump": {"sigmoid_table": 256}, "by": 400}
+    bent = stage.compile(Interpreter(name="bent", faults=faults), quant="int16")
+    (record,) = between([exact, bent])
+    y = [np.load(o.folder / builds.VECTORS)["y"] for o in (exact, bent)]
+    rows, length = y[1].shape[:2]
+    assert record["max_abs"] == np.abs(y[0][:rows, :length] - y[1]).max() > 0
+    assert "exact has the int16 program" in record["why"]
+    assert "bent has its own int16 arithmetic" in record["why"]
