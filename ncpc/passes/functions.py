@@ -23,6 +23,12 @@ def elementwise(b: Builder, function: str, x: Value) -> Value:
     return _FUNCTIONS[function](b, x)
 
 
+def magnitude(b: Builder, name: str, x: Value) -> Value:
+    """``|x|`` as relu(x) + relu(-x): never negative in interval arithmetic either."""
+    minus = b.op("relu", f"{name}_minus", b.op("neg", f"{name}_neg", x))
+    return b.op("add", name, b.op("relu", f"{name}_plus", x), minus)
+
+
 def _silu(b: Builder, x: Value) -> Value:
     """``x*sigmoid(x)``."""
     return b.op("mul", "silu", x, b.op("sigmoid", "silu_gate", x))
@@ -30,7 +36,7 @@ def _silu(b: Builder, x: Value) -> Value:
 
 def _gelu(b: Builder, x: Value) -> Value:
     """``x*Phi(x) = relu(x) - |x|*erfc(|x|/sqrt(2))/2``."""
-    size = b.op("max", "gelu_size", x, b.op("neg", "gelu_minus", x))
+    size = magnitude(b, "gelu_size", x)
     a = b.op("mul", "gelu_a", size, b.const("gelu_root_half", np.sqrt(0.5)))
     one = b.const("gelu_one", 1.0)
     t = b.op("div", "gelu_t", one, b.op("add", "gelu_1_pa", b.op("mul", "gelu_pa", a, b.const("gelu_p", ERFC_P)), one))

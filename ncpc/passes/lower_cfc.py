@@ -12,7 +12,7 @@ from ncpc.ir.policy import F64, Dense
 from ncpc.ir.program import Origin, State, Value
 from ncpc.ir.types import Axis
 from ncpc.passes.context import Lowering
-from ncpc.passes.functions import elementwise
+from ncpc.passes.functions import elementwise, magnitude
 from ncpc.passes.weigh import Wires, is_sparse, summed, weighted, wires
 
 Sources = Sequence[tuple[Value, slice]]
@@ -125,8 +125,7 @@ def _pure(layer: Cfc, b: Builder, ff1: Value, dt: Value) -> Value:
     assert layer.w_tau is not None
     assert layer.a is not None
     b.origin = Origin("cfc", "h <- a - a*exp(-dt*(|w_tau| + |ff1|))*ff1", ff1.axes[0].name)
-    size = b.op("max", "ff1_size", ff1, b.op("neg", "ff1_neg", ff1))
-    rate = b.op("add", "rate", size, b.const("w_tau", np.abs(layer.w_tau), ff1.axes))
+    rate = b.op("add", "rate", magnitude(b, "ff1_size", ff1), b.const("w_tau", np.abs(layer.w_tau), ff1.axes))
     faded = b.op("exp", "faded", b.op("neg", "minus_dt_rate", b.op("mul", "dt_rate", rate, dt)))
     a = b.const("a", layer.a, ff1.axes)
     return b.op("sub", "h_next", a, b.op("mul", "a_faded", a, b.op("mul", "faded_ff1", faded, ff1)))

@@ -40,7 +40,8 @@ def prove(program: Program) -> Proof:
 def _before_updates(program: Program) -> dict[str, Interval]:
     """Intervals of what is computed before the first repeat, and of the constants: where cm_t comes from."""
     first = next((i for i, s in enumerate(program.body) if isinstance(s, Repeat)), len(program.body))
-    head = dataclasses.replace(program, body=program.body[:first], states=())
+    unchanged = tuple(dataclasses.replace(s, out=s.inp.name) for s in program.states)
+    head = dataclasses.replace(program, body=program.body[:first], states=unchanged)
     return analyse(head, {})
 
 
