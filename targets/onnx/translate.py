@@ -13,6 +13,7 @@ import numpy as np
 
 from ncpc.errors import Unsupported
 from ncpc.ir.program import Op, Program, Repeat, Stmt, Value, statements
+from ncpc.passes.decompose import without_mix
 from ncpc.targets.onnx import linear
 from ncpc.targets.onnx.evaluate import KERNELS
 from ncpc.targets.onnx.graph import Graph, Writer
@@ -73,6 +74,7 @@ def translate(program: Program, grids: Mapping[str, Grid]) -> Graph:
     """The step as a graph with inputs ``x``, ``state`` and ``dt`` (where the program has them), outputs ``y`` and
     ``state_out``. ``grids`` says which synapse axes are grids; the others are matrices. Raises Unsupported.
     """
+    program = without_mix(program)
     t = Translation(program, grids)
     inputs = _inputs(t)
     for name, (_, data) in program.constants.items():
