@@ -97,17 +97,25 @@ def compare(name: str) -> dict[str, Any]:
     model = ncps.torch.LTC(inputs, wiring()).eval()
     models, rows = {}, {}
     for exporter, export in EXPORTERS.items():
-        begin = time.perf_counter()
-        models[exporter] = export(model, inputs)
+        models[exporter], seconds = _timed(export, model, inputs)
         graph = onnx.load_from_string(models[exporter]).graph
-        rows[exporter] = {"nodes": len(graph.node), "file_bytes": len(models[exporter]),
-                          "export_s": round(time.perf_counter() - begin, 3)}
+        rows[exporter] = {"nodes": len(graph.node), "file_bytes": len(models[exporter]), "export_s": round(seconds, 3)}
     agree(model, models, inputs)
     rows[EAGER] = {}
     for batch in BATCHES:
         for who, seconds in latencies(model, models, inputs, batch).items():
             rows[who][f"us_batch_{batch}"] = round(1e6 * seconds, 1)
     return {"net": name, "rows": rows, "times_ncpc": ratios(rows)}
+
+
+def _timed(export: Callable[[Any, int], bytes], model: Any, inputs: int) -> tuple[bytes, float]:
+    """The export, and the best time of three."""
+    best, made = np.inf, b""
+    for _ in range(3):
+        begin = time.perf_counter()
+        made = export(model, inputs)
+        best = min(best, time.perf_counter() - begin)
+    return made, best
 
 
 def draw(model: Any, inputs: int, batch: int) -> dict[str, np.ndarray]:

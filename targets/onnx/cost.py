@@ -1,7 +1,7 @@
 """Which form each synapse axis takes: a static cost model, so that equal policies give equal files.
 
 The prices in ``cost.json`` were fitted to ONNX Runtime's latency at batch 1 by the benchmark named there; they are data
-and change only with a commit. ``byte_ns`` is not measured: it is what a byte of file is worth, 1 kB for 1 microsecond.
+and change only with a commit. ``byte_ns`` is not measured: it is what a byte of file is worth, 2 kB for 1 microsecond.
 """
 
 from __future__ import annotations

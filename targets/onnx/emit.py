@@ -133,7 +133,7 @@ def metadata(lowered: Lowered, step: StepGraph) -> dict[str, str]:
         "dt": {"lo": policy.dt.lo, "hi": policy.dt.hi, "nominal": policy.dt.nominal, "input": program.dt is not None},
         "quant": lowered.scheme, "forms": dict(step.forms),
     }
-    return {f"ncpc.{key}": json.dumps(value) for key, value in facts.items()}
+    return {f"ncpc.{key}": json.dumps(value, separators=(",", ":")) for key, value in facts.items()}
 
 
 def _state_facts(policy: Policy, program: Program) -> list[dict[str, object]]:

@@ -126,7 +126,8 @@ class Settler:
             product = tensor
             if not (factor == 1.0).all() or self.writer.shapes[tensor] != (rows,):
                 weight = self.writer.const(f"{name}_w", factor)
-                product = self.writer.node("Mul", [tensor, weight], f"{name}_w_{tensor}", [rows])
+                alone = total is None and len(terms) == 1
+                product = self.writer.node("Mul", [tensor, weight], name if alone else f"{name}_{tensor}", [rows])
             total = product if total is None else self.writer.node("Add", [total, product], name, [rows])
         return total or ""
 
