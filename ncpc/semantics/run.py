@@ -157,10 +157,10 @@ def _compile_op(op: Op, table: Mapping[str, Value], constants: Env) -> Action:
 
 
 def _lift(arg: Value, out: Value, constant: bool) -> Callable[[NDArray[Any]], NDArray[Any]] | None:
-    """A batch of single numbers (B,) meets arrays (B, n) as (B, 1)."""
+    """A batch of single numbers (B,) meets arrays (B, n) as (B, 1); what follows from constants has no batch."""
     if constant or arg.axes or not out.axes:
         return None
-    return lambda a: a.reshape(a.shape[0], *([1] * len(out.axes)))
+    return lambda a: a.reshape(a.shape[0], *([1] * len(out.axes))) if a.ndim else a
 
 
 def _require_fit(op: Op, result: NDArray[Any]) -> None:

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from ncpc.errors import ProofFailed
 from ncpc.ir.program import Program
 from ncpc.ir.sequences import Sequences, Trace
-from ncpc.passes.fuse import fuse
 from ncpc.semantics import ports
 from ncpc.semantics.run import encoded_dt, trace_of
 from ncpc.sim.plan import CallPlan, SimResult
 from ncpc.sim.plan import Interface as Calls
 from ncpc.targets.base import CycleCounts
 from ncpc.targets.c.cores import Core
+from ncpc.targets.c.emit import nest_of
 from ncpc.targets.c.interface import Interface, from_bytes, interface_of, to_bytes
 from ncpc.targets.c.statements import NEURON_END, NEURON_LABEL, profiled
 
@@ -29,7 +29,7 @@ def symbol_roots(face: Interface) -> tuple[str, ...]:
 def calls(program: Program) -> Calls:
     """How the simulator calls the program's C."""
     face = interface_of(program)
-    loop = profiled(fuse(program))
+    loop = profiled(nest_of(program))
     init, reset, step = symbol_roots(face)
     return Calls(
         init=init, step=step, reset=reset, struct_bytes=face.struct_bytes(),
@@ -81,7 +81,7 @@ def cycles_from(program: Program, core: Core, result: SimResult) -> CycleCounts 
 
 
 def _neurons(program: Program, result: SimResult, steps: int) -> dict[str, float]:
-    loop = profiled(fuse(program))
+    loop = profiled(nest_of(program))
     if loop is None or not result.neurons or result.neurons_other is None:
         return {}
     names = program.labels.get(loop.axis.name, tuple(f"neuron {i}" for i in range(loop.axis.size)))

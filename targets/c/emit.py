@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from ncpc.ir.loops import Nest
 from ncpc.ir.program import Program
+from ncpc.passes.fold import fold_constants
 from ncpc.passes.fuse import fuse
 from ncpc.targets.c.header import header
 from ncpc.targets.c.interface import interface_of
@@ -10,8 +12,13 @@ from ncpc.targets.c.source import source
 from ncpc.targets.c.vectors import vectors_of
 
 
+def nest_of(program: Program) -> Nest:
+    """The loop nest that is written: what follows from constants is computed beforehand."""
+    return fuse(fold_constants(program))
+
+
 def emit_c(program: Program) -> dict[str, bytes]:
     """File name -> text, for a program in binary32 or integers. Raises Unsupported for what C cannot hold."""
     face = interface_of(program)
-    text = source(fuse(program), face, vectors_of(program))
+    text = source(nest_of(program), face, vectors_of(program))
     return {f"{face.name}.c": text.encode(), f"{face.name}.h": header(face).encode()}

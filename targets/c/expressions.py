@@ -6,6 +6,7 @@ are narrow, so that no result depends on the width of int.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -62,13 +63,19 @@ def mix(args: list[Expr], share: Type) -> Expr:
     return call("mix_f", args, FLOAT)
 
 
+def ctype_of(a: Expr, b: Expr) -> CType:
+    """The type C gives an operation on both."""
+    return next((t for t in (FLOAT, UINT32) if t in (a.ctype, b.ctype)), INT32)
+
+
 def _infix(sign: str, level: int) -> Callable[[list[Expr], Mapping[str, Attr]], Expr]:
     def make(args: list[Expr], attrs: Mapping[str, Attr]) -> Expr:
         a, b = args if any(not e.ctype.narrow for e in args) else [wide(args[0]), args[1]]
         # The right operand of an equal level needs parentheses: a - (b - c), and floats are not associative.
         right = b.within(level - 1)
-        ctype = FLOAT if FLOAT in (a.ctype, b.ctype) else (UINT32 if UINT32 in (a.ctype, b.ctype) else INT32)
-        return Expr(f"{a.within(level)} {sign} {right}", ctype, level, a.reads | b.reads)
+        if sign == "+" and re.fullmatch(r"-[\d.e+]+f?", right):
+            return Expr(f"{a.within(level)} - {right[1:]}", ctype_of(a, b), level, a.reads | b.reads)
+        return Expr(f"{a.within(level)} {sign} {right}", ctype_of(a, b), level, a.reads | b.reads)
 
     return make
 
@@ -114,9 +121,16 @@ def _shr(args: list[Expr], attrs: Mapping[str, Attr]) -> Expr:
 
 
 def _shl(args: list[Expr], attrs: Mapping[str, Attr]) -> Expr:
-    """A product: shifting a negative number left is undefined."""
+    """A product, as shifting a negative number left is undefined; what fits 32 bits after k > 31 was 0."""
     a, k = wide(args[0]), _k(attrs)
-    return a if k == 0 else Expr(f"{a.within(PRODUCT)} * {1 << k}", INT32, PRODUCT, a.reads)
+    factor = "0" if k > 31 else f"{1 << 30} * 2" if k == 31 else f"{1 << k}"
+    return a if k == 0 else Expr(f"{a.within(PRODUCT)} * {factor}", INT32, PRODUCT, a.reads)
+
+
+def _mulshr(args: list[Expr], attrs: Mapping[str, Attr]) -> Expr:
+    """Of two signed numbers, or of an unsigned one (dt) and a signed one."""
+    a, b = sorted(args, key=lambda e: e.ctype != UINT32)
+    return call("mulshr_u" if a.ctype == UINT32 else "mulshr", [a, b, Expr(str(_k(attrs)), INT32)], INT32)
 
 
 def _with_k(name: str) -> Callable[[list[Expr], Mapping[str, Attr]], Expr]:
@@ -147,6 +161,6 @@ OPS: dict[str, Callable[[list[Expr], Mapping[str, Attr]], Expr]] = {
     "asr": _asr,
     "shr": _shr,
     "shl": _shl,
-    "mulshr": _with_k("mulshr"),
+    "mulshr": _mulshr,
     "inverse": _inverse,
 }

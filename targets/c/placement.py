@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from ncpc.ir.program import Program, values
-from ncpc.passes.fuse import fuse
 from ncpc.sim.elf import Image
 from ncpc.targets.c.data import labels
+from ncpc.targets.c.emit import nest_of
 from ncpc.targets.c.interface import Interface, interface_of, to_bytes
 from ncpc.targets.c.source import written
 from ncpc.targets.c.tables import Column, Table, Tables
@@ -20,7 +20,7 @@ Json = dict[str, Any]
 def placement(program: Program, image: Image | None) -> Json:
     """The tables of constants element by element, and the state struct; addresses where the program is linked."""
     face = interface_of(program)
-    writer = written(fuse(program), face)
+    writer = written(nest_of(program), face)
     tables = [_table(writer.tables, table, writer.names, program, image) for table in writer.tables.tables]
     return {"name": face.name, "state": _state(face, program), "tables": tables}
 

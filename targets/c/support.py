@@ -212,6 +212,13 @@ static int32_t mulshr(int32_t a, int32_t b, int k)
     return (int32_t)(((int64_t)a * b + ((int64_t)1 << (k - 1))) >> k);
 }
 """,
+    "mulshr_u": """
+/* floor(a*b / 2^k + 1/2), k >= 1, for an unsigned a. */
+static int32_t mulshr_u(uint32_t a, int32_t b, int k)
+{
+    return (int32_t)(((int64_t)a * b + ((int64_t)1 << (k - 1))) >> k);
+}
+""",
     "leading_zeros": """
 /* How many zeros stand before the highest one of a, a >= 1. */
 static int leading_zeros(uint32_t a)
