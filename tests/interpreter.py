@@ -38,7 +38,7 @@ ABACUS = Capabilities(("float32", "int16", "int8"), flash_bytes=65536, ram_bytes
 
 @dataclass(frozen=True)
 class Interpreter:
-    """``faults``: ``bump`` {constant: index} adds ``by`` (1) to an element, ``late`` forgets resets, ``nan`` ruins an output."""
+    """``faults``: ``bump`` {constant: index} adds ``by`` (1) to an element, ``late`` forgets resets, ``nan``."""
 
     name: str = "interpreter"
     faults: Mapping[str, Any] = field(default_factory=dict)

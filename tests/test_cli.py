@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,8 @@ from ncpc.cli import run
 from ncpc.frontend.container import policy_bytes, write_policy
 from ncpc.ir.policy import Policy
 from ncpc.targets import registry
-from ncpc.verify.search import search
+from ncpc.targets.base import PROGRAM
+from ncpc.verify.verdict import SEARCH
 from tests.interpreter import Interpreter
 from tests.nets import random_ltc, random_policy
 
@@ -40,7 +40,7 @@ def interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
     """One target, ``interpreter``, beside the real error for any other name."""
     real = registry.load
     monkeypatch.setattr("ncpc.job.MIN_STEPS", 600)
-    monkeypatch.setattr("ncpc.verify.verdict.search", partial(search, screens=1, generations=1, length=24))
+    monkeypatch.setitem(SEARCH, PROGRAM, {"screens": 1, "generations": 1, "length": 24})
     monkeypatch.setattr(registry, "load", lambda name: Interpreter() if name == "interpreter" else real(name))
     monkeypatch.setattr(registry, "names", lambda: ("interpreter",))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,8 @@ from ncpc.pipeline import Outcome, compile_policy
 from ncpc.reopen import verify_build
 from ncpc.report.record import SCHEMA_FILE
 from ncpc.targets import registry
-from ncpc.verify.search import search
+from ncpc.targets.base import PROGRAM
+from ncpc.verify.verdict import SEARCH
 from tests.interpreter import Interpreter
 from tests.nets import random_policy
 
@@ -44,7 +44,7 @@ class Stage:
         self.patch, self.out, self.policy = monkeypatch, tmp_path / "build", policy
         self.use(Interpreter())
         monkeypatch.setattr("ncpc.job.MIN_STEPS", 900)
-        monkeypatch.setattr("ncpc.verify.verdict.search", partial(search, screens=1, generations=1, length=24))
+        monkeypatch.setitem(SEARCH, PROGRAM, {"screens": 1, "generations": 1, "length": 24})
 
     def use(self, target: Interpreter) -> None:
         self.patch.setattr(registry, "load", lambda name: target)
@@ -123,7 +123,7 @@ def test_an_error_past_the_tolerance_does_not_hold(stage: Stage) -> None:
 
 
 def test_the_search_counts_only_when_strict(stage: Stage) -> None:
-    stage.patch.setattr("ncpc.verify.verdict.search", partial(search, screens=2, generations=8, length=60))
+    stage.patch.setitem(SEARCH, PROGRAM, {"screens": 2, "generations": 8, "length": 60})
     loose = stage.compile(Interpreter(), quant="int16")
     error, worst = (loose.report["error"][k] for k in ("max_range", "search"))
     limit = (error + worst["max_range"]) / 2

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,8 @@ import pytest
 from ncpc.job import Request
 from ncpc.pipeline import Outcome, compile_policy
 from ncpc.targets import registry
-from ncpc.targets.base import CompileOptions, Lowered, Target
-from ncpc.verify.search import search
+from ncpc.targets.base import PROGRAM, CompileOptions, Lowered, Target
+from ncpc.verify.verdict import SEARCH
 from tests.nets import random_ltc, random_policy
 
 Edit = Callable[[str], str]
@@ -46,7 +45,7 @@ def compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, require_tool: Any)
     for module in ("ziglang", "elftools", "unicorn", "capstone"):
         require_tool(module)
     real = registry.load
-    monkeypatch.setattr("ncpc.verify.verdict.search", partial(search, screens=1, generations=1, length=24))
+    monkeypatch.setitem(SEARCH, PROGRAM, {"screens": 1, "generations": 1, "length": 24})
 
     def run(edit: Edit, target: str = "host", quant: str = "int16") -> Outcome:
         monkeypatch.setattr(registry, "load", lambda name: Faulty(real(name), edit))

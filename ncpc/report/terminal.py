@@ -48,7 +48,8 @@ class PhaseLines:
 
 def result_table(reports: Sequence[Json]) -> Table:
     """One column per target: error, cost, verdict. Narrow, so that a log of 80 characters holds it."""
-    table = Table(title=f"{reports[0]['policy']['name']}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=f"{reports[0]['policy']['name']}  (errors in % of the output range)", title_justify="left",
+                  box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
     for report in reports:
         table.add_column(f"{report['target']['name']} {report['quant']['scheme']}", justify="right")
@@ -69,7 +70,11 @@ def _bytes(name: str) -> Callable[[Json], str]:
 
 def _verified(report: Json) -> str:
     ran = [link for link in report["links"] if link["holds"]]
-    return f"{len(ran)} of {len(report['links'])} links, {max((k['steps'] for k in ran), default=0):,} steps"
+    return f"{len(ran)} of {len(report['links'])} links"
+
+
+def _steps(report: Json) -> str:
+    return f"{max((link['steps'] for link in report['links'] if link['holds']), default=0):,}"
 
 
 def _verdict(report: Json) -> str:
@@ -77,15 +82,16 @@ def _verdict(report: Json) -> str:
 
 
 ROWS: dict[str, Callable[[Json], str]] = {
-    "max error / output range": _error("max_range"),
-    "rms error / output range": _error("nrmse_range"),
-    "worst input found": lambda report: share(((report["error"] or {}).get("search") or {}).get("max_range")),
+    "max error": _error("max_range"),
+    "rms error": _error("nrmse_range"),
+    "worst found": lambda report: share(((report["error"] or {}).get("search") or {}).get("max_range")),
     "cycles per step": lambda report: cycles(report) if report["cycles"] else NONE,
     "instructions per step": lambda report: f"{report['instructions']['max']:,}" if report["instructions"] else NONE,
     "flash": _bytes("flash"),
     "RAM": _bytes("ram"),
     "stack": _bytes("stack"),
-    "verified": _verified,
+    "links that hold": _verified,
+    "steps compared": _steps,
     "verdict": _verdict,
 }
 

@@ -70,13 +70,18 @@ class Chain:
         return None
 
 
-def check(setting: Setting, specs: tuple[LinkSpec, ...], phases: Phases) -> Chain:
+def specs(setting: Setting) -> tuple[LinkSpec, ...]:
+    """The links the target wants checked."""
+    return setting.target.links(setting.lowered, setting.options)
+
+
+def check(setting: Setting, wanted: tuple[LinkSpec, ...], phases: Phases) -> Chain:
     """Run every link in order; a link whose tool is missing is recorded, not raised."""
     with phases.phase("reference"):
-        roots = {name: _root(setting, name) for name in sorted({POLICY, PROGRAM, *(s.source for s in specs)})
-                 if name in ROOTS}
+        used = {POLICY, *(spec.source for spec in wanted if spec.source in ROOTS)}
+        roots = {name: run_root(setting, name, setting.data) for name in sorted(used)}
     done: list[Link] = []
-    for spec in specs:
+    for spec in wanted:
         with phases.phase(f"{spec.source} = {spec.runtime}") as phase:
             link = _check(setting, spec, roots, {one.spec.runtime: one for one in done})
             phase.note = summary(link)
@@ -101,10 +106,11 @@ def cut(trace: Trace, data: Sequences) -> Trace:
                  raw_state=trace.raw_state[:n, :t], flags=trace.flags[:n, :t])
 
 
-def _root(setting: Setting, name: str) -> Trace:
+def run_root(setting: Setting, name: str, data: Sequences) -> Trace:
+    """``data`` through a root: the float64 policy, the typed program, or the target's own arithmetic."""
     if name == MODEL:
-        return setting.target.model(setting.lowered, setting.options, setting.data)
-    return run(setting.lowered.real if name == POLICY else setting.lowered.program, setting.data)
+        return setting.target.model(setting.lowered, setting.options, data)
+    return run(setting.lowered.real if name == POLICY else setting.lowered.program, data)
 
 
 def _check(setting: Setting, spec: LinkSpec, roots: Mapping[str, Trace], done: Mapping[str, Link]) -> Link:

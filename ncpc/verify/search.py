@@ -13,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncpc.ir.policy import Policy
-from ncpc.ir.program import Program
-from ncpc.ir.sequences import Sequences
-from ncpc.semantics.run import run
+from ncpc.ir.sequences import Sequences, Trace
 from ncpc.verify.sequences import MAX_SEED, SEEDS, families, suite, timespans
 
 Progress = Callable[[float], None]
+Arithmetic = Callable[[Sequences], Trace]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,8 +33,8 @@ class Worst:
 
 def search(
     policy: Policy,
-    real: Program,
-    program: Program,
+    reference: Arithmetic,
+    deployed: Arithmetic,
     *,
     runtime_dt: bool,
     screens: int = 10,
@@ -46,16 +45,17 @@ def search(
 ) -> Worst:
     """Screen ``screens`` suites of random sequences, then breed the worst of them for ``generations`` generations.
 
-    Sequences have ``length`` steps. Deterministic; its effort is a number of steps, not a time.
+    ``reference`` and ``deployed`` run sequences, the float64 policy and what the device computes. Sequences have
+    ``length`` steps. Deterministic; the effort is a number of steps, not a time.
     """
     rng = np.random.default_rng([len(policy.layers) % MAX_SEED, policy.inputs, 2])
     pool = [_suite(policy, length, runtime_dt, seed) for seed in range(101, 101 + screens)]
-    data, error = _screened(real, program, _joined(*pool), population)
+    data, error = _screened(reference, deployed, _joined(*pool), population)
     progress(0.5)
     for generation in range(generations):
         children = _breed(rng, policy, data, error, runtime_dt)
-        data, error = _fittest(_joined(data, children), np.concatenate([error, _errors(real, program, children)]),
-                               population)
+        both = np.concatenate([error, _errors(reference, deployed, children)])
+        data, error = _fittest(_joined(data, children), both, population)
         progress(0.5 + 0.5 * (generation + 1) / generations)
     evaluations = sum(len(part.x) for part in pool) + generations * population
     return Worst(float(error[0].max()), int(error[0].argmax()), evaluations, evaluations * length,
@@ -66,8 +66,10 @@ def _suite(policy: Policy, length: int, runtime_dt: bool, seed: int) -> Sequence
     return suite(policy, length * len(families(policy)) * SEEDS, runtime_dt, seed)
 
 
-def _screened(real: Program, program: Program, data: Sequences, keep: int) -> tuple[Sequences, NDArray[np.float64]]:
-    return _fittest(data, _errors(real, program, data), keep)
+def _screened(
+    reference: Arithmetic, deployed: Arithmetic, data: Sequences, keep: int
+) -> tuple[Sequences, NDArray[np.float64]]:
+    return _fittest(data, _errors(reference, deployed, data), keep)
 
 
 def _fittest(data: Sequences, error: NDArray[np.float64], keep: int) -> tuple[Sequences, NDArray[np.float64]]:
@@ -76,9 +78,9 @@ def _fittest(data: Sequences, error: NDArray[np.float64], keep: int) -> tuple[Se
     return _rows(data, order), error[order]
 
 
-def _errors(real: Program, program: Program, data: Sequences) -> NDArray[np.float64]:
+def _errors(reference: Arithmetic, deployed: Arithmetic, data: Sequences) -> NDArray[np.float64]:
     """(B, T) largest output error at each step."""
-    difference = np.abs(run(real, data).y - run(program, data).y).max(axis=2)
+    difference = np.abs(reference(data).y - deployed(data).y).max(axis=2)
     return np.where(np.isnan(difference), np.inf, difference)
 
 

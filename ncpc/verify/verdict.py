@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from ncpc.errors import EXIT_DOES_NOT_HOLD, EXIT_HOLDS, EXIT_MISSING_TOOL
 from ncpc.ir.sequences import Sequences, Trace
 from ncpc.phases import Phases
-from ncpc.targets.base import POLICY, PROGRAM, Scheme
+from ncpc.targets.base import MODEL, POLICY, PROGRAM, Scheme
 from ncpc.verify.errors import ErrorStats, measure
-from ncpc.verify.links import Chain, Link, Setting, check, cut
+from ncpc.verify.links import Chain, Link, Setting, check, cut, run_root, specs
 from ncpc.verify.search import Worst, search
 
 TOLERANCE: dict[Scheme, float] = {"float32": 1e-5, "int16": 2e-3, "int8": 5e-2}
 """Largest error on the held-out sequences, as a fraction of the float output range."""
+
+SEARCH: dict[str, dict[str, int]] = {
+    PROGRAM: {"screens": 10, "generations": 12},
+    MODEL: {"screens": 4, "generations": 6},
+}
+"""The search's effort: the Program runs sequences side by side, a target's own arithmetic often one by one."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,7 @@ class Demand:
 
 def verify(setting: Setting, demand: Demand, phases: Phases) -> Verification:
     """Check every link, measure the error, search for the worst input, and judge."""
-    chain = check(setting, setting.target.links(setting.lowered, setting.options), phases)
+    chain = check(setting, specs(setting), phases)
     deployed, reference, found, data = _deployed(setting, chain)
     error = measure(reference, found, setting.lowered.program, data)
     worst = _search(setting, phases) if demand.search else None
@@ -97,21 +104,28 @@ def _deployed(setting: Setting, chain: Chain) -> tuple[str, Trace, Trace, Sequen
     """Name, reference trace, deployed trace and data of the artifact whose error counts.
 
     Where it equals a root bit for bit, that root speaks for it on all of the data; otherwise its own run does. When
-    nothing ran, the Program stands in.
+    nothing ran, the root that the links start from stands in.
     """
     link, policy = chain.deployed, chain.roots[POLICY]
     if link is None or link.result is None:
-        return PROGRAM, policy, chain.roots[PROGRAM], setting.data
+        name = arithmetic(setting)
+        return name, policy, chain.roots.get(name) or run_root(setting, name, setting.data), setting.data
     root = chain.exact_root(link)
     if root is not None:
         return link.spec.runtime, policy, chain.roots[root], setting.data
     return link.spec.runtime, cut(policy, link.data), link.result.trace, link.data
 
 
+def arithmetic(setting: Setting) -> str:
+    """The root that says in NumPy what the artifact computes."""
+    return MODEL if any(spec.source == MODEL for spec in specs(setting)) else PROGRAM
+
+
 def _search(setting: Setting, phases: Phases) -> Worst:
-    lowered = setting.lowered
     with phases.phase("search for the worst input") as phase:
-        worst = search(lowered.policy, lowered.real, lowered.program, runtime_dt=setting.options.dt == "runtime",
-                       progress=phase.advance)
+        worst = search(
+            setting.lowered.policy, partial(run_root, setting, POLICY), partial(run_root, setting, arithmetic(setting)),
+            runtime_dt=setting.options.dt == "runtime", progress=phase.advance, **SEARCH[arithmetic(setting)],
+        )
         phase.note = f"{worst.evaluations} sequences of {len(worst.witness.x[0])} steps"
     return worst
