@@ -22,6 +22,7 @@ BUILTIN: dict[str, str] = {
     "onnx": "ncpc.targets.onnx",
     "tflite": "ncpc.targets.tflite",
     "nir": "ncpc.targets.nir",
+    "nir-graded": "ncpc.targets.nir_graded",
 }
 
 GROUP = "ncpc.targets"

@@ -47,7 +47,7 @@ class Study:
 def study(policy: Policy) -> Study:
     """Run the calibration and generated sequences in float64. Raises Unsupported for layers that spikes cannot hold."""
     cell = cell_of(policy)
-    parts = [_visits(cell, x) for x in _evidence(policy)]
+    parts = [_visits(cell, x) for x in evidence(policy)]
     columns = [np.concatenate([part[k] for part in parts]) for k in range(4)]
     shares = [np.concatenate([np.full(len(part[k]), 1.0 / len(part[k])) for part in parts]) for k in (0, 2)]
     den = np.mean([part[4] for part in parts], axis=0)
@@ -62,7 +62,7 @@ def _visits(cell: Cell, x: F64) -> tuple[F64, F64, F64, F64, F64]:
     return flat[0], flat[1], flat[2], flat[3], run.den.mean((0, 1))
 
 
-def _evidence(policy: Policy) -> list[F64]:
+def evidence(policy: Policy) -> list[F64]:
     """Input sequences (B, T, inputs), one array per kind of evidence."""
     made = generated(policy)
     if policy.calibration is None:

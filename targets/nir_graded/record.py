@@ -1,0 +1,110 @@
+"""The graded LTC node: one layer's integer arithmetic as data.
+
+Arithmetic is that of ``ncpc.semantics.fixed``: ``shr(a, k) = floor(a/2^k + 1/2)``, ``asr(a, k) = floor(a/2^k)``,
+``lut`` interpolates its table, ``inverse(D, k)`` is close to ``2^(46+k)/D`` by seed table and one Newton step. One
+step, from raw input x and state v:
+
+    x <- min(max(x, x_lo), x_hi)
+    per synapse j of either set, source u (x, or the state as it was last sent):
+        s_j = lut(asr(sigma_j*u + offset_j, z_shift), table)       (z_shift < 0: shl(sigma_j*u, -z_shift) + offset_j)
+        G_i += asr(w_j*s_j, den_shift_i),  N_i += asr(we_j*s_j, num_shift_i)     starting from gleak_i, leak_i
+    unfolds times:  u = shr(v, u_shift);  D = cm_t + shr(G, g_shift)
+        v <- v + shr((N - shr(G*v, pull_shift)) * inverse(D, inverse_shift), delta_shift)
+    y = shr(v[:outputs]*output_w, y_shift) + output_b
+
+A source sends its value only when it has moved by more than ``theta`` since it last did (theta = 0: when it changed).
+``inverse_bits`` > 0 rounds the reciprocal's 16-bit mantissa to that many bits. ``state_bits`` is the width of v, and
+``sum_bits`` that of G, N and D.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+I64 = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Wires:
+    """Synapses as integers, vectors of one element each; shifts per synapse, equal for all that share ``post``."""
+
+    pre: I64
+    post: I64
+    sigma: I64
+    offset: I64
+    w: I64
+    we: I64
+    den_shift: I64
+    num_shift: I64
+    z_shift: int
+
+    def __len__(self) -> int:
+        return int(self.pre.shape[0])
+
+
+@dataclass(frozen=True, eq=False)
+class GradedLtc:
+    """See the module. Vectors over neurons unless said otherwise; ``x_frac`` (inputs,), ``y_frac`` (outputs,)."""
+
+    sensory: Wires
+    recurrent: Wires
+    gleak: I64
+    leak: I64
+    cm_t: I64
+    x_lo: I64
+    x_hi: I64
+    x_frac: I64
+    output_w: I64
+    output_b: I64
+    y_frac: I64
+    table: I64
+    unfolds: int
+    v_frac: int
+    u_shift: int
+    g_shift: int
+    pull_shift: int
+    inverse_shift: int
+    inverse_bits: int
+    delta_shift: int
+    y_shift: int
+    state_bits: int
+    sum_bits: int
+    theta: int
+    names: str
+    """The neurons' names, one a line."""
+
+    @property
+    def neurons(self) -> int:
+        return int(self.gleak.shape[0])
+
+
+def to_fields(record: GradedLtc) -> dict[str, Any]:
+    """Flat fields for a NIR file: those of the two synapse sets carry the set's name in front."""
+    fields: dict[str, Any] = {}
+    for name, value in vars(record).items():
+        if isinstance(value, Wires):
+            fields.update({f"{name}_{key}": part for key, part in vars(value).items()})
+        else:
+            fields[name] = value
+    return fields
+
+
+def from_fields(fields: dict[str, Any]) -> GradedLtc:
+    """The inverse of ``to_fields``; raises KeyError for a field that is missing."""
+    plain = {name: _plain(value) for name, value in fields.items()}
+    sensory, recurrent = (Wires(**{f.name: plain[f"{s}_{f.name}"] for f in dataclasses.fields(Wires)})
+                          for s in ("sensory", "recurrent"))
+    own = [f.name for f in dataclasses.fields(GradedLtc) if f.name not in ("sensory", "recurrent")]
+    return GradedLtc(sensory=sensory, recurrent=recurrent, **{name: plain[name] for name in own})
+
+
+def _plain(value: Any) -> Any:
+    """HDF5 gives NumPy scalars and bytes."""
+    if isinstance(value, bytes):
+        return value.decode()
+    return int(value) if isinstance(value, np.integer) else value

@@ -1,0 +1,268 @@
+"""Graded nodes: equal to the integer Program, readable by nir, and honest about chips."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ncpc.nir
+from ncpc.errors import BadInput, ProofFailed, Unsupported
+from ncpc.frontend.container import Container
+from ncpc.ir.policy import Dense, DtRange, Policy
+from ncpc.ir.sequences import Sequences
+from ncpc.lowering import lower_for
+from ncpc.semantics.run import run
+from ncpc.targets import registry
+from ncpc.targets.base import MODEL, PROGRAM, CompileOptions, Lowered
+from ncpc.targets.nir.study import study
+from ncpc.targets.nir_graded import chips
+from ncpc.targets.nir_graded.executor import execute
+from ncpc.targets.nir_graded.extract import record_of
+from ncpc.targets.nir_graded.loihi2 import loihi2
+from ncpc.targets.nir_graded.node import NAME, graph, register
+from ncpc.targets.nir_graded.record import GradedLtc, from_fields, to_fields
+from tests.conftest import RequireTool
+from tests.nets import random_policy
+
+TARGET = "nir-graded"
+
+
+@cache
+def lowered(seed: int = 1, scheme: str = "int16", dt: float = 1.0, neurons: int = 6) -> Lowered:
+    policy = random_policy(seed, dt=DtRange(dt, dt, dt), neurons=neurons, density=0.5)
+    return lower_for(Container(policy), CompileOptions(quant=scheme)).lowered  # type: ignore[arg-type]
+
+
+def inputs(rows: int = 3, steps: int = 40) -> Sequences:
+    rng = np.random.default_rng(0)
+    x = np.repeat(rng.uniform(-1.2, 1.2, (rows, steps // 4, 3)), 4, axis=1)
+    return Sequences(x, reset=rng.random((rows, steps)) < 0.05)
+
+
+def options(**extra: str) -> CompileOptions:
+    return CompileOptions(extra=extra)
+
+
+def write(folder: Path, source: Lowered, asked: CompileOptions) -> Path:
+    for name, content in registry.load(TARGET).emit(source, asked).items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+@pytest.mark.parametrize(("seed", "scheme", "dt"), [
+    (1, "int16", 1.0), (1, "int8", 1.0), (2, "int16", 0.05), (3, "int8", 4.0), (4, "int16", 4.0),
+])
+def test_the_written_node_equals_the_program(seed: int, scheme: str, dt: float, tmp_path: Path,
+                                             require_tool: RequireTool) -> None:
+    require_tool("nir")
+    source, target = lowered(seed, scheme, dt), registry.load(TARGET)
+    expected = run(source.program, inputs())
+    found = target.run(write(tmp_path, source, options()), source, options(), inputs(), "ncpc.nir").trace
+    assert np.array_equal(found.raw_y, expected.raw_y)
+    assert np.array_equal(found.raw_state, expected.raw_state)
+    assert np.array_equal(found.flags, expected.flags)
+    np.testing.assert_array_equal(found.y, expected.y)
+    assert expected.flags.any()
+    assert np.ptp(expected.raw_y) > 20
+
+
+def test_start_states_are_taken(tmp_path: Path) -> None:
+    """From the box's corners, as verification feeds them; equal to a run that got there by itself."""
+    record = record_of(lowered().program)
+    first = execute(record, Sequences(inputs().x[:, :20]))
+    rest = execute(record, Sequences(inputs().x[:, 20:]), first.trace.raw_state[:, -1])
+    whole = execute(record, Sequences(inputs().x))
+    assert np.array_equal(rest.trace.raw_y, whole.trace.raw_y[:, 20:])
+
+
+@pytest.mark.parametrize("field", ["w", "sigma", "offset", "we"])
+def test_one_wrong_integer_shows(field: str) -> None:
+    record = record_of(lowered().program)
+    wrong = getattr(record.recurrent, field).copy()
+    wrong[0] += 1 << (16 if field == "offset" else 8)
+    broken = dataclasses.replace(record, recurrent=dataclasses.replace(record.recurrent, **{field: wrong}))
+    assert not np.array_equal(execute(broken, inputs()).trace.raw_state, execute(record, inputs()).trace.raw_state)
+
+
+def test_fields_come_back_from_a_file(require_tool: RequireTool) -> None:
+    nir = require_tool("nir")
+    record = record_of(lowered().program, theta=3)
+    file = io.BytesIO()
+    nir.write(file, graph(record))
+    back = nir.read(io.BytesIO(file.getvalue())).nodes["ltc"].record
+    expected, found = to_fields(record), to_fields(back)
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        assert np.array_equal(value, found[name]), name
+    assert from_fields(expected).names == record.names
+
+
+def test_nir_reads_the_node_only_after_register(tmp_path: Path, require_tool: RequireTool) -> None:
+    require_tool("nir")
+    path = write(tmp_path, lowered(), options()) / "net.nir"
+    script = f"""
+import nir
+try:
+    nir.read({str(path)!r})
+    raise SystemExit("read without register")
+except AssertionError:
+    pass
+import ncpc.nir
+ncpc.nir.register()
+ncpc.nir.register()
+node = nir.read({str(path)!r}).nodes["ltc"]
+print(type(node).__name__, node.input_type["input"], node.output_type["output"])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [NAME, "[3]", "[2]"]
+    assert ncpc.nir.register is register
+
+
+def test_sigma_delta_sends_less_and_errs_more() -> None:
+    record = record_of(lowered().program)
+    runs = [execute(dataclasses.replace(record, theta=theta), inputs()) for theta in (0, 50, 500)]
+    assert runs[0].messages > runs[1].messages > runs[2].messages
+    assert runs[0].events > runs[1].events > runs[2].events
+    exact = run(lowered().program, inputs())
+    errors = [float(np.abs(r.trace.y - exact.y).max()) for r in runs]
+    assert errors[0] == 0.0
+    assert 0.0 < errors[1] < errors[2]
+
+
+def test_messages_of_a_held_input_cease() -> None:
+    """Once the state rests nothing is sent: traffic is only in the first steps."""
+    record = record_of(lowered().program)
+    held = [execute(record, Sequences(np.full((1, steps, 3), 0.5))) for steps in (60, 120)]
+    assert held[0].messages * 60 == pytest.approx(held[1].messages * 120, rel=0.02)
+
+
+def test_options_are_checked() -> None:
+    target = registry.load(TARGET)
+    for text in ("-1", "soon", "40000"):
+        with pytest.raises(BadInput, match=f"--theta {text}: give a whole number from 0 to 32767"):
+            target.emit(lowered(), options(theta=text))
+    with pytest.raises(Unsupported, match="--chip abacus: unknown; choose from none, loihi2, spinnaker2"):
+        target.emit(lowered(), options(chip="abacus"))
+    with pytest.raises(BadInput, match="compile with --quant int16"):
+        target.emit(lowered(1, "int8"), options(chip="loihi2"))
+
+
+def test_other_layers_are_refused() -> None:
+    policy = random_policy(1)
+    front = dataclasses.replace(policy, layers=(Dense(0.9 * np.eye(3), np.zeros(3)), *policy.layers))
+    source = lower_for(Container(front), CompileOptions()).lowered
+    with pytest.raises(Unsupported, match=r"layers \[dense, ltc\] are not one fused LTC layer .* use target 'nir'"):
+        registry.load(TARGET).emit(source, options())
+    with pytest.raises(Unsupported, match="is not one fused LTC layer"):
+        record_of(source.program)
+    runtime_dt = Policy("net", policy.layers, policy.input_range, DtRange(0.6, 1.9, 1.0))
+    moving = lower_for(Container(runtime_dt), CompileOptions(dt="runtime")).lowered
+    with pytest.raises(Unsupported, match="fixed dt"):
+        record_of(moving.program)
+
+
+@pytest.mark.parametrize("seed", [1, 5, 9])
+def test_loihi2_keeps_to_its_arithmetic_and_near_the_policy(seed: int) -> None:
+    source, profile = lowered(seed, neurons=10), chips.chip("loihi2")
+    record = loihi2(record_of(source.program), study(source.policy), profile)
+    _require_widths(record)
+    data = Sequences(np.clip(inputs(6, 80).x, -1, 1))
+    reference, found = run(source.real, data), execute(record, data).trace
+    rmse = float(np.sqrt(np.mean((found.y - reference.y) ** 2)))
+    assert rmse <= 0.01 * float(reference.y.std())
+
+
+def _require_widths(record: GradedLtc) -> None:
+    for wires in (record.sensory, record.recurrent):
+        assert np.abs(wires.w).max() <= 127
+        assert np.abs(wires.we).max() <= 127
+        for i in np.unique(wires.post):
+            assert len(np.unique(wires.den_shift[wires.post == i])) == 1
+            assert len(np.unique(wires.num_shift[wires.post == i])) == 1
+    assert (record.state_bits, record.sum_bits, record.inverse_bits) == (24, 24, 12)
+
+
+def test_a_chosen_factor_beats_the_widest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On nets of the benchmarks' size; the baseline fills 8 bits with each neuron's largest weight."""
+    errors = np.zeros(2)
+    for seed in (5, 6, 7):
+        source = lowered(seed, neurons=10)
+        known, base, profile = study(source.policy), record_of(source.program), chips.chip("loihi2")
+        data = Sequences(np.clip(inputs(6, 80).x, -1, 1))
+        reference = run(source.real, data).y
+        for k, trials in enumerate((64, 1)):
+            monkeypatch.setattr("ncpc.targets.nir_graded.loihi2.TRIALS", trials)
+            y = execute(loihi2(base, known, profile), data).trace.y
+            errors[k] += float(np.sqrt(np.mean((y - reference) ** 2)))
+    assert errors[0] < 0.8 * errors[1]
+
+
+def test_every_limit_names_its_source() -> None:
+    for name in chips.names():
+        profile = chips.chip(name)
+        assert "not run" in profile.note
+        for limit in profile.limits.values():
+            assert len(limit.source) > 20
+            assert limit.value > 0
+
+
+@pytest.mark.parametrize("limit", ["neurons_per_core", "fan_in", "core_bytes"])
+def test_what_a_chip_cannot_hold_is_refused_with_numbers(limit: str) -> None:
+    record, profile = record_of(lowered().program), chips.chip("loihi2")
+    needs = chips.require_fit(record, profile)[limit]
+    tight = dataclasses.replace(profile.limits[limit], value=needs - 1)
+    small = dataclasses.replace(profile, limits={**profile.limits, limit: tight})
+    with pytest.raises(ProofFailed, match=rf"--chip loihi2: needs {needs:,} .*, the chip has {needs - 1:,} \("):
+        chips.require_fit(record, small)
+
+
+def test_links_name_what_is_compared() -> None:
+    target = registry.load(TARGET)
+    assert [link.source for link in target.links(lowered(), options())] == [PROGRAM]
+    assert [link.source for link in target.links(lowered(), options(chip="spinnaker2"))] == [PROGRAM]
+    assert [link.source for link in target.links(lowered(), options(chip="loihi2"))] == [MODEL]
+    assert [link.source for link in target.links(lowered(), options(theta="4"))] == [MODEL]
+
+
+def test_cost_counts_messages_and_the_chips_needs(tmp_path: Path) -> None:
+    source = lowered()
+    extra = registry.load(TARGET).build(tmp_path, source, options(chip="loihi2")).extra[TARGET]
+    assert extra["messages_per_step"] > 1
+    assert extra["synaptic_events_per_step"] > extra["messages_per_step"]
+    assert extra["chip"]["needs"]["neurons_per_core"] == extra["synapses"] + 6
+    assert extra["chip"]["limits"]["state_bits"]["value"] == 24
+
+
+def test_sessions_step_like_runs(tmp_path: Path, require_tool: RequireTool) -> None:
+    require_tool("nir")
+    source, target = lowered(), registry.load(TARGET)
+    session = target.open(write(tmp_path, source, options()), source, options(), "ncpc.nir")
+    expected = run(source.program, Sequences(inputs().x[:1, :10]))
+    for _ in range(2):
+        session.reset()
+        for t in range(10):
+            assert np.array_equal(session.step(inputs().x[0, t]), expected.y[0, t])
+            assert session.status == expected.flags[0, t]
+
+
+def test_a_foreign_file_is_one_clear_line(tmp_path: Path, require_tool: RequireTool) -> None:
+    require_tool("nir")
+    (tmp_path / "net.nir").write_bytes(b"not HDF5")
+    with pytest.raises(BadInput, match=r"net\.nir: holds no graded LTC node .* compile again"):
+        registry.load(TARGET).run(tmp_path, lowered(), options(), inputs(), "ncpc.nir")
+
+
+@pytest.mark.slow
+def test_spinnaker2_counts_the_bytes_of_its_c(tmp_path: Path, require_tool: RequireTool) -> None:
+    require_tool("ziglang")
+    source = lowered()
+    chip = registry.load(TARGET).build(tmp_path, source, options(chip="spinnaker2")).extra[TARGET]["chip"]
+    assert 1000 < chip["c_memory_bytes"] < 131072
