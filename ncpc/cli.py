@@ -267,7 +267,7 @@ def consumers(as_json: bool) -> None:
 
 
 @cli.command("import")
-@click.argument("factory")
+@click.argument("source")
 @click.option("--weights", type=click.Path(path_type=Path), metavar="FILE",
               help="Checkpoint to load into what the factory returns; tensors only.")
 @click.option("--out", "-o", type=click.Path(path_type=Path), default=Path("policy.safetensors"), show_default=True,
@@ -278,22 +278,26 @@ def consumers(as_json: bool) -> None:
               help="Timespans the policy may meet, in the unit of training.")
 @click.option("--clip-negative", is_flag=True, help="Clip negative w, cm and gleak to 0.")
 @click.option("--trust-pickle", is_flag=True, help="Unpickle the weights file. This runs code that the file contains.")
+@click.option("--unfolds", type=click.IntRange(1), metavar="N", help="Solver steps, for a .h5 file of weights alone.")
 def import_command(
-    factory: str, weights: Path | None, out: Path, calibrate: Path | None, input_range: tuple[float, float] | None,
-    dt: tuple[float, float], clip_negative: bool, trust_pickle: bool,
+    source: str, weights: Path | None, out: Path, calibrate: Path | None, input_range: tuple[float, float] | None,
+    dt: tuple[float, float], clip_negative: bool, trust_pickle: bool, unfolds: int | None,
 ) -> None:
-    """Make a policy file from your own code: FACTORY is package.module:function, without arguments.
+    """Make a policy file from a Keras file or from your own code.
 
-    The function is run; it returns the module (or an ordered list of modules), and --weights are loaded into it.
+    SOURCE is a model.keras or model.h5 file, of which nothing is executed, or package.module:function, without
+    arguments. That function is run; it returns the module (or an ordered list of modules), and --weights are loaded
+    into it.
 
     \b
-    Example:
+    Examples:
+      ncpc import model.keras --calibrate data.npz -o policy.safetensors
       ncpc import training.model:make --weights checkpoint.pt --calibrate data.npz -o policy.safetensors
     """
     from ncpc.frontend.api import save
-    from ncpc.frontend.factory import import_from_factory
+    from ncpc.frontend.source import read_source
 
-    model = import_from_factory(factory, weights=weights, trust_pickle=trust_pickle)
+    model = read_source(source, weights=weights, trust_pickle=trust_pickle, unfolds=unfolds)
     policy = save(model, out, calibration=calibrate, input_range=input_range or None, dt=dt,
                   clip_negative=clip_negative)
     click.echo(f"{out}: {policy.inputs} inputs, {policy.outputs} outputs, "
@@ -318,7 +322,7 @@ def _show(outcomes: list[Outcome], as_json: bool) -> None:
     console = Console()
     console.print(terminal.result_table(reports))
     remarks = [line for report in reports for line in terminal.explanations(report)]
-    for line in (*remarks, *lines(distances)):
+    for line in ("[dim]errors are given in % of the output range[/]", *remarks, *lines(distances)):
         console.print(line, highlight=False, soft_wrap=True)
 
 

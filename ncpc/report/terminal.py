@@ -48,9 +48,8 @@ class PhaseLines:
 
 def result_table(reports: Sequence[Json]) -> Table:
     """One column per target: error, cost, verdict. Narrow, so that a log of 80 characters holds it."""
-    table = Table(title=f"{reports[0]['policy']['name']}  (errors in % of the output range)", title_justify="left",
-                  box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column(reports[0]["policy"]["name"])
     for report in reports:
         table.add_column(f"{report['target']['name']} {report['quant']['scheme']}", justify="right")
     for name, cell in ROWS.items():
@@ -74,7 +73,7 @@ def _verified(report: Json) -> str:
 
 
 def _steps(report: Json) -> str:
-    return f"{max((link['steps'] for link in report['links'] if link['holds']), default=0):,}"
+    return next((f"{link['steps']:,}" for link in reversed(report["links"]) if link["holds"]), NONE)
 
 
 def _verdict(report: Json) -> str:
@@ -97,7 +96,7 @@ ROWS: dict[str, Callable[[Json], str]] = {
 
 
 def explanations(report: Json) -> list[str]:
-    """The lines under the table: why the verdict does not hold, what was not run, what the numbers mean."""
+    """The lines under a table: why the verdict does not hold, what was not run, what the cycles mean."""
     verdict, target = report["verdict"], report["target"]
     lines = [f"[red]{target['name']}:[/] {escape(reason)}" for reason in verdict["reasons"]]
     lines += [f"[yellow]{target['name']}: not run:[/] {escape(text)}" for text in verdict["not_run"]]

@@ -65,6 +65,15 @@ def take(data: Sequences, rows: int, length: int) -> Sequences:
     )
 
 
+def rows_of(data: Sequences, rows: slice) -> Sequences:
+    """Some whole sequences."""
+    return Sequences(
+        x=data.x[rows],
+        dt=None if data.dt is None else data.dt[rows],
+        reset=None if data.reset is None else data.reset[rows],
+    )
+
+
 def within(data: Sequences, policy: Policy, runtime_dt: bool) -> tuple[Sequences, int]:
     """``data`` as a deployed policy sees it, and how many steps had an input or a dt outside the declared ranges.
 

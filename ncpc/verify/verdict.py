@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from ncpc.errors import EXIT_DOES_NOT_HOLD, EXIT_HOLDS, EXIT_MISSING_TOOL
@@ -12,6 +12,7 @@ from ncpc.targets.base import MODEL, POLICY, PROGRAM, Scheme
 from ncpc.verify.errors import ErrorStats, measure
 from ncpc.verify.links import Chain, Link, Setting, check, cut, run_root, specs
 from ncpc.verify.search import Worst, search
+from ncpc.verify.sequences import rows_of
 
 TOLERANCE: dict[Scheme, float] = {"float32": 1e-5, "int16": 2e-3, "int8": 5e-2}
 """Largest error on the held-out sequences, as a fraction of the float output range."""
@@ -64,7 +65,7 @@ def verify(setting: Setting, demand: Demand, phases: Phases) -> Verification:
     chain = check(setting, specs(setting), phases)
     deployed, reference, found, data = _deployed(setting, chain)
     error = measure(reference, found, setting.lowered.program, data)
-    worst = _search(setting, phases) if demand.search else None
+    worst = _worse(_search(setting, phases), error, data) if demand.search else None
     return Verification(setting, chain, error, deployed, reference, found, worst, demand.tolerance,
                         judge(chain, error, worst, demand))
 
@@ -114,6 +115,14 @@ def _deployed(setting: Setting, chain: Chain) -> tuple[str, Trace, Trace, Sequen
     if root is not None:
         return link.spec.runtime, policy, chain.roots[root], setting.data
     return link.spec.runtime, cut(policy, link.data), link.result.trace, link.data
+
+
+def _worse(worst: Worst, error: ErrorStats, data: Sequences) -> Worst:
+    """The search's worst input, or that of the held-out sequences where it is worse still."""
+    if worst.max_abs >= error.max_abs:
+        return worst
+    row, step = divmod(error.worst_step, data.x.shape[1])
+    return replace(worst, max_abs=error.max_abs, step=step, witness=rows_of(data, slice(row, row + 1)))
 
 
 def arithmetic(setting: Setting) -> str:
