@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,13 @@ from ncpc.errors import BadInput
 from ncpc.frontend.container import read_policy, write_policy
 from ncpc.frontend.data import read_sequences
 from ncpc.frontend.imported import Imported
+from ncpc.frontend.keras.live import is_keras
 from ncpc.frontend.validate import check_dt_range, check_input_range, check_policy
 from ncpc.ir.policy import DtRange, Layer, Ltc, Policy
 from ncpc.ir.sequences import Sequences
+
+Check = Callable[[Policy, str], None]
+"""Raises ``BadInput`` where the policy and the model it was read from differ."""
 
 
 def save(
@@ -37,17 +41,18 @@ def save(
 ) -> Policy:
     """Read a trained model, check that the policy computes what it computes, and write the container to ``path``.
 
-    ``model``: an ncps.torch ``LTC`` or ``LTCCell``, an ordered list of modules around one, or what a frontend has read
-    already (``Imported``, or layers of ``ncpc.ir.policy``), which is taken as it is. ``calibration``: typical inputs,
-    (T, inputs) or (B, T, inputs), as array, torch tensor, npz path (``x``, optional ``dt``, ``reset``) or mapping of
-    those. ``input_range``: (inputs, 2) or one (lo, hi) for all; left out, it is the calibration's widened at either end
-    by ``margin`` of its width. ``dt``: the timespan in the unit of training (1.0 where none were given), or the range
-    (lo, hi) of timespans the policy may meet. ``sample_hz`` documents how often steps happen. ``clip_negative`` sets
-    negative w, cm, gleak to 0, as ``apply_weight_constraints()`` does, without touching ``model``.
+    ``model``: an ncps.torch ``LTC`` or ``LTCCell``, an ordered list of modules around one, a Keras model with a cell of
+    ncps.keras, or what a frontend has read already (``Imported``, or layers of ``ncpc.ir.policy``), which is taken as
+    it is. ``calibration``: typical inputs, (T, inputs) or (B, T, inputs), as array, torch tensor, npz path (``x``,
+    optional ``dt``, ``reset``) or mapping of those. ``input_range``: (inputs, 2) or one (lo, hi) for all; left out, it is the
+    calibration's widened at either end by ``margin`` of its width. ``dt``: the timespan in the unit of training (1.0
+    where none were given), or the range (lo, hi) of timespans the policy may meet. ``sample_hz`` documents how often
+    steps happen. ``clip_negative`` sets negative w, cm, gleak to 0, as ``apply_weight_constraints()`` does, without
+    touching ``model``.
 
     Returns the policy as written. Raises ``BadInput`` or ``Unsupported``; nothing is written then.
     """
-    read, modules = _read_model(model, clip_negative)
+    read, check = _read_model(model, clip_negative)
     where, dt_range = str(path), _dt_range(dt)
     check_dt_range(dt_range, where)
     inputs, outputs = read.layers[0].inputs, read.layers[-1].outputs
@@ -64,10 +69,8 @@ def save(
         provenance=read.provenance,
     )
     check_policy(policy, where)
-    if modules:
-        from ncpc.frontend.agreement import check_agreement  # needs torch
-
-        check_agreement(policy, modules, where)
+    if check is not None:
+        check(policy, where)
     write_policy(policy, path)
     return policy
 
@@ -77,20 +80,34 @@ def load(path: str | Path) -> Policy:
     return read_policy(path)
 
 
-def _read_model(model: Any, clip_negative: bool) -> tuple[Imported, list[Any]]:
-    """What ``model`` says, and the modules to compare it with (none where there is no module)."""
+def _read_model(model: Any, clip_negative: bool) -> tuple[Imported, Check | None]:
+    """What ``model`` says, and the check against it (none where there is no running model)."""
     if isinstance(model, Imported):
-        return (_clipped(model) if clip_negative else model), []
+        return (_clipped(model) if clip_negative else model), None
     parts = list(model) if isinstance(model, (list, tuple)) else [model]
     if parts and all(isinstance(part, Layer) for part in parts):
         return _read_model(Imported(tuple(parts), {"source": "layers"}), clip_negative)
-    from ncpc.frontend import ncps_torch  # needs torch
+    return _read_keras(model, clip_negative) if is_keras(model) else _read_torch(model, clip_negative)
+
+
+def _read_keras(model: Any, clip_negative: bool) -> tuple[Imported, Check | None]:
+    """A model that is to be clipped is not compared with: it computes something else."""
+    from ncpc.frontend.keras import agreement, read
+
+    found = read.import_model(model)
+    if clip_negative:
+        return _clipped(found), None
+    return found, lambda policy, where: agreement.check_agreement(policy, model, where)
+
+
+def _read_torch(model: Any, clip_negative: bool) -> tuple[Imported, Check | None]:
+    from ncpc.frontend import agreement, ncps_torch  # need torch
 
     modules = ncps_torch.flatten(model)
     if clip_negative:
         modules = copy.deepcopy(modules)
         ncps_torch.clip_negative(modules)
-    return ncps_torch.import_model(modules), modules
+    return ncps_torch.import_model(modules), lambda policy, where: agreement.check_agreement(policy, modules, where)
 
 
 def _clipped(read: Imported) -> Imported:

@@ -17,6 +17,7 @@ from ncpc.frontend.imported import Imported
 from ncpc.frontend.ncps_cfc import read_cfc, read_lstm, read_wired_cfc
 from ncpc.frontend.tensors import array_of, class_name, dense_of
 from ncpc.frontend.torch_cells import own_readers, torch_readers
+from ncpc.frontend.with_widths import with_widths
 from ncpc.ir.cells import RECURRENT, MixedMemory
 from ncpc.ir.policy import Activation, Layer, Ltc, Synapses
 from ncpc.torch_library import ncps_torch_module, torch_module, versions
@@ -33,7 +34,7 @@ def import_model(model: Any) -> Imported:
     Raises ``Unsupported`` naming the first module that cannot be read, ``BadInput`` for parameters that are not valid.
     """
     modules = flatten(model)
-    layers = _with_widths(layer for module in modules for layer in _import_module(module))
+    layers = with_widths(layer for module in modules for layer in _import_module(module))
     if not any(layer.kind in RECURRENT for layer in layers):
         raise Unsupported(f"{class_name(model)}: holds no recurrent cell; supported are {SUPPORTED}")
     cells = [{"class": class_name(m), **_options(m)} for m in modules if _is_recurrent(m)]
@@ -111,20 +112,6 @@ def _unchanged(kind: Any, base: Any) -> bool:
     """Whether a subclass still computes what its base computes."""
     methods = ("forward", "_ode_solver", "_sigmoid", "_map_inputs", "_map_outputs")
     return all(getattr(kind, name, None) is getattr(base, name, None) for name in methods)
-
-
-def _with_widths(layers: Iterable[Layer]) -> tuple[Layer, ...]:
-    """An activation is as wide as the layer before it, or after it if it comes first."""
-    found = list(layers)
-    known = [i for i, layer in enumerate(found) if not isinstance(layer, Activation)]
-    if not known:
-        return ()
-    width = found[known[0]].inputs
-    for i, layer in enumerate(found):
-        if isinstance(layer, Activation):
-            found[i] = Activation(layer.function, width)
-        width = found[i].outputs
-    return tuple(found)
 
 
 def _ltc(cell: Any) -> Ltc:

@@ -82,6 +82,8 @@ def _wired_cfc(layer: WiredCfc) -> Problems:
         if before and stage.inputs != before.outputs:
             yield f"stage {i} takes {stage.inputs} values, but stage {i - 1} gives {before.outputs}"
         before = stage
+    if before and layer.motors is not None and not 0 < layer.motors <= before.outputs:
+        yield f"has {layer.motors} motor neurons, outside 1 to the {before.outputs} neurons of its last stage"
     names = [name for stage in layer.stages for name in stage.names]
     if len(set(names)) != len(names):
         yield "two of its neurons have the same name"

@@ -56,12 +56,13 @@ class Cfc:
 class WiredCfc:
     """CfC cells in a row, one per layer of a wiring: each takes the new state of the one before, the first one ``x``.
 
-    The output is the last stage's state.
+    The output is the last stage's state, or only the first ``motors`` values of it.
     """
 
     kind: ClassVar[str] = "wired_cfc"
 
     stages: tuple[Cfc, ...]
+    motors: int | None = None
 
     @property
     def inputs(self) -> int:
@@ -69,7 +70,7 @@ class WiredCfc:
 
     @property
     def outputs(self) -> int:
-        return self.stages[-1].outputs
+        return self.stages[-1].outputs if self.motors is None else self.motors
 
     @property
     def neurons(self) -> int:

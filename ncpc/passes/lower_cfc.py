@@ -35,7 +35,7 @@ def lower_wired_cfc(layer: WiredCfc, ctx: Lowering) -> Value:
     hs = [cfc_state(stage, ctx, f"h_{stage.roles[0]}") for stage in layer.stages]
     after = wired_cfc_step(layer, ctx.builder, ctx.x, hs, ctx.dt)
     ctx.states.extend(State(h, new.name, np.zeros(h.shape)) for h, new in zip(hs, after, strict=True))
-    return after[-1]
+    return wired_cfc_output(layer, ctx.builder, after)
 
 
 def cfc_state(layer: Cfc, ctx: Lowering, name: str) -> Value:
@@ -43,6 +43,13 @@ def cfc_state(layer: Cfc, ctx: Lowering, name: str) -> Value:
     neurons = Axis(ctx.builder.unique("neurons"), layer.neurons)
     ctx.labels[neurons.name] = layer.names
     return ctx.builder.value(name, [neurons])
+
+
+def wired_cfc_output(layer: WiredCfc, b: Builder, after: Sequence[Value]) -> Value:
+    """The last stage's new state, or its first values."""
+    if layer.motors is None:
+        return after[-1]
+    return b.op("slice", "motor", after[-1], axes=[Axis(b.unique("outputs"), layer.motors)], start=0)
 
 
 def wired_cfc_step(layer: WiredCfc, b: Builder, x: Value, hs: Sequence[Value], dt: Value) -> list[Value]:

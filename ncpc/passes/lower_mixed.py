@@ -13,7 +13,7 @@ from ncpc.ir.policy import Layer, Ltc
 from ncpc.ir.program import State, Value
 from ncpc.ir.types import Axis
 from ncpc.passes.context import Lowering
-from ncpc.passes.lower_cfc import cfc_state, cfc_step, wired_cfc_step
+from ncpc.passes.lower_cfc import cfc_state, cfc_step, wired_cfc_output, wired_cfc_step
 from ncpc.passes.lower_gates import lstm_step
 from ncpc.passes.lower_ltc import ltc_state, ltc_step
 
@@ -59,10 +59,9 @@ def _step(cell: Layer, b: Builder, x: Value, hs: list[Value], dt: Value) -> tupl
     if isinstance(cell, Ltc):
         y, v = ltc_step(cell, b, x, hs[0], dt)
         return y, [v]
-    after = wired_cfc_step(cell, b, x, hs, dt) if isinstance(cell, WiredCfc) else [_cfc(cell, b, x, hs[0], dt)]
-    return after[-1], after
-
-
-def _cfc(cell: Layer, b: Builder, x: Value, h: Value, dt: Value) -> Value:
+    if isinstance(cell, WiredCfc):
+        after = wired_cfc_step(cell, b, x, hs, dt)
+        return wired_cfc_output(cell, b, after), after
     assert isinstance(cell, Cfc)
-    return cfc_step(cell, b, x, h, dt)
+    h = cfc_step(cell, b, x, hs[0], dt)
+    return h, [h]

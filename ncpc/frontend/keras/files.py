@@ -1,0 +1,183 @@
+"""Opens Keras's files: ``.keras`` archives, whole models and bare weights in HDF5. Nothing in them is executed."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from ncpc.errors import BadInput, MissingTool, Unsupported
+from ncpc.frontend.keras import chain
+from ncpc.frontend.keras.layers import layer_of
+from ncpc.frontend.keras.model import CFC, F64, MIXED, WIRED, KerasModel
+from ncpc.frontend.keras.names import by_path, variables
+
+SUFFIXES = (".keras", ".h5", ".hdf5")
+
+
+def h5py_module(where: str) -> ModuleType:
+    """The ``h5py`` package. Raises ``MissingTool`` when it is not installed."""
+    try:
+        return importlib.import_module("h5py")
+    except ImportError:
+        raise MissingTool(f"{where}: h5py is not installed; run: pip install 'ncpc[keras]'") from None
+
+
+def read_file(path: Path) -> KerasModel:
+    """The model in a ``.keras`` or a whole-model ``.h5`` file. Raises ``BadInput`` or ``Unsupported``."""
+    if not path.is_file():
+        raise BadInput(f"{path}: no such file; give a .keras or .h5 file")
+    return _archive(path) if path.suffix == ".keras" else _whole(path)
+
+
+def _archive(path: Path) -> KerasModel:
+    """A zip of ``config.json``, ``metadata.json`` and ``model.weights.h5``."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            model, told, weights = (archive.read(name) for name in ("config.json", "metadata.json", "model.weights.h5"))
+    except (zipfile.BadZipFile, KeyError, OSError) as error:
+        raise BadInput(f"{path}: not a readable .keras file ({error}); save the model again") from None
+    with opened(path, weights) as file:
+        group = file["layers"] if "layers" in file else file["_layer_checkpoint_dependencies"]
+        specs = chain.layers_of(_json(model, path), str(path))
+        return _model(path, specs, _numbered(group, specs), _json(told, path))
+
+
+def _whole(path: Path) -> KerasModel:
+    """``model.save("x.h5")`` of Keras 2 and 3: the config as an attribute, weights under their full names."""
+    with opened(path) as file:
+        if "model_config" not in file.attrs:
+            raise BadInput(f"{path}: holds weights without a model; give unfolds and epsilon to "
+                           "ncpc.frontend.keras.weights.import_weights, or save the whole model")
+        specs = chain.layers_of(_json(file.attrs["model_config"], path), str(path))
+        groups = file["model_weights"]
+        found = [_named(groups, spec) for spec in specs]
+        return _model(path, specs, found, {"keras_version": str(file.attrs.get("keras_version", ""))})
+
+
+@contextmanager
+def opened(path: Path, content: bytes | None = None) -> Iterator[Any]:
+    """An HDF5 file for reading; ``content`` instead of the file where it lies inside another."""
+    h5py = h5py_module(str(path))
+    try:
+        file = h5py.File(path if content is None else io.BytesIO(content), "r")
+    except OSError as error:
+        raise BadInput(f"{path}: not a readable HDF5 file ({str(error).splitlines()[0]}); a TensorFlow checkpoint "
+                       "(.index, .data) must be saved as .h5 first") from None
+    with file:
+        try:
+            yield file
+        except KeyError as error:
+            raise BadInput(f"{path}: lacks {error}; the file is damaged or of another version of Keras") from None
+
+
+def _json(text: str | bytes, path: Path) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise BadInput(f"{path}: its config is not JSON ({error}); save the model again") from None
+
+
+def _model(
+    path: Path, specs: list[chain.Spec], weights: list[dict[str, F64]], told: Mapping[str, object]
+) -> KerasModel:
+    layers = [layer_of(spec, found, str(path)) for spec, found in zip(specs, weights, strict=True)]
+    shape = next((_shape(spec) for spec in specs if _shape(spec)), None)
+    source = {"source": f"keras {path.suffix}", "keras_version": str(told.get("keras_version", ""))}
+    return KerasModel(tuple(layer for layer in layers if layer is not None), shape, source)
+
+
+def _shape(spec: chain.Spec) -> tuple[int, ...] | None:
+    """One step's input shape: what follows the batch and the time in an input layer's shape."""
+    config = spec.get("config", {})
+    shape = config.get("batch_shape") or config.get("batch_input_shape")
+    return tuple(int(n) for n in shape[2:]) if shape and len(shape) > 2 and None not in shape[2:] else None
+
+
+def _named(groups: Any, spec: chain.Spec) -> dict[str, F64]:
+    """The weights of one layer of a whole-model file."""
+    name = str(spec["config"].get("name"))
+    if name not in groups:
+        return {}
+    group, (kind, memory, _) = groups[name], chain.cell_of(spec)
+    names = [n.decode() if isinstance(n, bytes) else str(n) for n in group.attrs["weight_names"]]
+    return by_path([(n, _array(group[n])) for n in names], kind, memory)
+
+
+def _numbered(groups: Any, specs: list[chain.Spec]) -> list[dict[str, F64]]:
+    """The weights of each layer of an archive, whose groups are named by class and count within it."""
+    counts: dict[str, int] = {}
+    found = []
+    for spec in specs:
+        base = _snake(chain.class_of(spec))
+        n = counts.get(base, 0)
+        counts[base] = n + 1
+        name = f"{base}_{n}" if n else base
+        kind, memory, options = chain.cell_of(spec)
+        found.append(_part(groups[name], kind, memory, options, str(spec["class_name"])) if name in groups else {})
+    return found
+
+
+def _snake(name: str) -> str:
+    """``TimeDistributed`` as ``time_distributed``, ``CfC`` as ``cf_c``, as Keras spells class names."""
+    words = [("_" if _breaks(name, i) else "") + letter for i, letter in enumerate(name)]
+    return "".join(words).lower()
+
+
+def _breaks(name: str, i: int) -> bool:
+    """Whether a new word begins at ``i``: a capital after a small letter or digit, or before a small one."""
+    if i == 0 or not name[i].isupper():
+        return False
+    return not name[i - 1].isupper() or (i + 1 < len(name) and name[i + 1].islower())
+
+
+def _part(group: Any, kind: str, memory: bool, options: Mapping[str, Any], layer: str) -> dict[str, F64]:
+    if layer == "TimeDistributed":
+        group = group["layer"]
+    group = group.get("cell", group)
+    if memory:
+        own = {f"memory/{name}": array for name, array in _own(group, MIXED, {}).items()}
+        return {**own, **_part(group["rnn_cell"], kind, False, options, "")}
+    if kind == WIRED:
+        stages = _in_order(group["_cfc_layers"])
+        return {f"stage{i}/{name}": array for i, stage in enumerate(stages)
+                for name, array in _part(stage, CFC, False, options, "").items()}
+    found = dict(_own(group, kind, options))
+    parts = [(name, group[name]) for name in ("time_a", "time_b") if name in group]
+    if "backbone_fn" in group:
+        dense = [g for g in _in_order(group["backbone_fn"]["layers"]) if len(g.get("vars", ()))]
+        parts += [(f"backbone{i}", part) for i, part in enumerate(dense)]
+    return {**found, **{f"{part}/{name}": a for part, g in parts for name, a in _own(g, "Dense", {}).items()}}
+
+
+def _in_order(group: Any) -> list[Any]:
+    """Members of a group in the order of their number: ``dense``, ``dense_1``, ..., ``dense_10``."""
+    def number(name: str) -> int:
+        tail = name.rpartition("_")[2]
+        return int(tail) if tail.isdigit() else 0
+
+    return [group[name] for name in sorted(group, key=number)]
+
+
+def _own(group: Any, kind: str, options: Mapping[str, Any]) -> dict[str, F64]:
+    """The variables of one group, named in the order in which the class makes them."""
+    held = group.get("vars", {})
+    if not len(held):
+        return {}
+    names = variables(kind, options)
+    if len(held) != len(names):
+        raise Unsupported(f"keras: a layer of class {kind} holds {len(held)} variables, expected {len(names)} "
+                          f"({', '.join(names)}); save the running model with ncpc.save")
+    return {name: _array(held[str(i)]) for i, name in enumerate(names)}
+
+
+def _array(dataset: Any) -> F64:
+    return np.asarray(dataset, np.float64)

@@ -1,0 +1,54 @@
+"""Keras models as policies: the entry points."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ncpc.errors import BadInput, Unsupported
+from ncpc.frontend.imported import Imported
+from ncpc.frontend.keras.cells import READERS, read_cell
+from ncpc.frontend.keras.files import SUFFIXES, read_file
+from ncpc.frontend.keras.heads import read_head
+from ncpc.frontend.keras.live import read_live
+from ncpc.frontend.keras.model import KerasModel
+from ncpc.frontend.with_widths import with_widths
+from ncpc.ir.cells import RECURRENT
+from ncpc.ir.policy import Layer
+
+
+def is_keras_file(path: str | Path) -> bool:
+    """Whether the name is that of a Keras model or of its weights."""
+    return Path(path).suffix in SUFFIXES
+
+
+def import_file(path: str | Path) -> Imported:
+    """The model in a ``.keras`` file or a whole-model ``.h5`` file, of Keras 3 or 2; no code in it is run.
+
+    Raises ``BadInput`` for a file that is damaged or holds only weights, ``Unsupported`` naming the layer or option
+    that cannot be read.
+    """
+    return _imported(read_file(Path(path)), str(path))
+
+
+def import_model(model: Any) -> Imported:
+    """A running Keras model, or one built layer. Raises as ``import_file`` does."""
+    return _imported(read_live(model), "keras")
+
+
+def _imported(model: KerasModel, where: str) -> Imported:
+    layers: list[Layer] = []
+    shape = model.shape
+    for found in model.layers:
+        try:
+            if found.kind in READERS:
+                layers.append(read_cell(found, where))
+                shape = (layers[-1].outputs,)
+            else:
+                layers, shape = read_head(found, shape, layers, where)
+        except KeyError as error:
+            raise BadInput(f"{where}: layer '{found.name}' ({found.kind}) lacks {error}; the file is damaged or was "
+                           "written by another version") from None
+    if not any(layer.kind in RECURRENT for layer in layers):
+        raise Unsupported(f"{where}: holds no recurrent cell; known are {', '.join(READERS)}")
+    return Imported(with_widths(layers), model.provenance)

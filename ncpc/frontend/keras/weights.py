@@ -1,0 +1,94 @@
+"""Bare weights in HDF5, as keras-ncp and ncps.tf wrote them: the tensors of an LTC, not how it is to be run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ncpc.errors import BadInput
+from ncpc.frontend.imported import Imported
+from ncpc.frontend.keras.cells import read_cell
+from ncpc.frontend.keras.files import opened
+from ncpc.frontend.keras.model import F64, LTC, KerasLayer, Wiring
+from ncpc.frontend.keras.names import variables
+from ncpc.frontend.ncps_torch import known_roles
+
+
+def import_weights(
+    path: str | Path,
+    *,
+    unfolds: int | None = None,
+    epsilon: float = 1e-8,
+    outputs: int | None = None,
+    roles: Sequence[str] | None = None,
+    wiring: Any = None,
+) -> Imported:
+    """The LTC behind bare weights (``model.save_weights("x.h5")`` of keras-ncp, ncps.tf or ncps.keras).
+
+    ``unfolds`` must be given (6 unless another number was trained with). ``wiring`` (an ncps wiring object) or
+    ``roles`` tell what each neuron is; without them the first ``outputs`` (left out: as many as there are output
+    weights) are motor neurons and the others inter neurons. Synapses are those with a reversal potential other than 0:
+    a mask leaves those it hides at 0. Raises ``BadInput`` naming what is missing or does not belong to an LTC.
+    """
+    if unfolds is None:
+        raise BadInput(f"{path}: weights alone do not say how many unfolds they were trained with; give unfolds "
+                       "(--unfolds; 6 unless it was changed)")
+    with opened(Path(path)) as file:
+        weights = _ltc_weights(file, str(path))
+    given = _wiring(weights, outputs, roles, wiring)
+    layer = KerasLayer(LTC, "ltc", {"ode_unfolds": unfolds, "epsilon": epsilon}, weights, given)
+    return Imported((read_cell(layer, str(path)),), {"source": "keras weights"})
+
+
+def holds_model(path: str | Path) -> bool:
+    """Whether an HDF5 file holds a model besides its weights."""
+    with opened(Path(path)) as file:
+        return "model_config" in file.attrs
+
+
+def _ltc_weights(file: Any, where: str) -> dict[str, F64]:
+    """By name, wherever in the file they lie: under their own names, or numbered in the order of their making."""
+    arrays: dict[str, F64] = {}
+
+    def visit(path: str, item: Any) -> None:
+        if hasattr(item, "shape"):
+            arrays[path] = np.asarray(item, np.float64)
+
+    file.visititems(visit)
+    named = {path.rpartition("/")[2].partition(":")[0]: array for path, array in arrays.items()}
+    if "gleak" not in named:
+        named = _numbered(arrays)
+    known = variables(LTC, {})
+    missing = [name for name in variables(LTC, {"input_mapping": None, "output_mapping": None}) if name not in named]
+    foreign = sorted(set(named) - set(known))
+    if missing or foreign or len(named) < len(arrays):
+        what = f"lacks '{missing[0]}'" if missing else f"holds '{foreign[0]}' too" if foreign else "holds several cells"
+        raise BadInput(f"{where}: not the weights of one LTC alone ({what}); save the whole model as .keras or .h5")
+    return named
+
+
+def _numbered(arrays: dict[str, F64]) -> dict[str, F64]:
+    """Keras 3's numbered variables. Which mappings there are follows from how many."""
+    found = sorted((int(path.rpartition("/")[2]), array) for path, array in arrays.items()
+                   if path.rpartition("/")[2].isdigit())
+    mappings = {11: (None, None), 15: ("affine", "affine")}.get(len(found), ("affine", "linear"))
+    names = variables(LTC, {"input_mapping": mappings[0], "output_mapping": mappings[1]})
+    return {name: array for name, (_, array) in zip(names, found, strict=False)}
+
+
+def _wiring(
+    weights: dict[str, F64], outputs: int | None, roles: Sequence[str] | None, wiring: Any
+) -> Wiring | None:
+    units = len(weights["gleak"])
+    if wiring is not None:
+        roles = [str(wiring.get_type_of_neuron(i)) for i in range(int(wiring.units))]
+        outputs = int(wiring.output_dim)
+    if roles is not None:
+        count = list(roles).count("motor") if outputs is None else outputs
+        return Wiring(known_roles(list(roles), count), count)
+    if outputs is None:
+        return None
+    return Wiring(known_roles(["inter"] * units, outputs), outputs)

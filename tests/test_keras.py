@@ -1,0 +1,202 @@
+"""Every Keras cell's policy equals the model of the original library, running or from its files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import ncpc
+from ncpc.cli import run as cli
+from ncpc.errors import BadInput, Unsupported
+from ncpc.frontend.imported import Imported
+from ncpc.frontend.keras.read import import_file, import_model
+from ncpc.frontend.keras.weights import import_weights
+from ncpc.ir.policy import DtRange, Policy
+from ncpc.ir.sequences import Sequences
+from ncpc.passes.lower import lower
+from ncpc.semantics.run import run
+from tests.keras_models import FAMILIES, in_double, keras, ncps_keras, random_model, wirings
+
+h5py = pytest.importorskip("h5py")
+
+TOLERANCE = 1e-5
+
+
+def outputs(read: Imported, x: np.ndarray) -> np.ndarray:
+    policy = Policy("net", read.layers, np.tile([-1.0, 1.0], (x.shape[2], 1)), DtRange())
+    return run(lower(policy), Sequences(x)).y
+
+
+def inputs_of(seed: int, width: int, steps: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    x = rng.uniform(-1, 1, (2, steps, width))
+    x[0] = np.clip(np.cumsum(x[0], axis=0) * 0.2, -1, 1)
+    return x
+
+
+def assert_same(family: str, seed: int, folder: Path, steps: int = 200) -> None:
+    model, width = random_model(family, seed)
+    x = inputs_of(seed, width, steps)
+    expected = in_double(model, x)
+    assert np.ptp(expected) > 0
+    readings = {"live": import_model(model)}
+    for suffix in (".keras", ".h5"):
+        model.save(folder / f"model{suffix}")
+        readings[suffix] = import_file(folder / f"model{suffix}")
+    for name, read in readings.items():
+        difference = np.abs(outputs(read, x) - expected).max()
+        assert difference <= TOLERANCE * max(1.0, np.abs(expected).max()), f"{family} {seed} {name}: {difference}"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@settings(max_examples=3, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 2**30))
+def test_policy_equals_model(family: str, seed: int, tmp_path_factory: pytest.TempPathFactory) -> None:
+    assert_same(family, seed, tmp_path_factory.mktemp("keras"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+@settings(max_examples=120, deadline=None)
+@given(seed=st.integers(0, 2**30))
+def test_policy_equals_model_for_many(family: str, seed: int, tmp_path_factory: pytest.TempPathFactory) -> None:
+    assert_same(family, seed, tmp_path_factory.mktemp("keras"))
+
+
+def test_running_model_is_saved_after_a_check(tmp_path: Path) -> None:
+    model, width = random_model("around", 5)
+    path = tmp_path / "p.safetensors"
+    policy = ncpc.save(model, path, input_range=(-1, 1))
+    assert ncpc.load(path).layers[0].inputs == policy.inputs == width
+    assert policy.provenance["source"] == "keras"
+
+
+def test_model_that_computes_something_else_is_refused(tmp_path: Path) -> None:
+    class Doubled(ncps_keras.CfCCell):
+        def call(self, inputs: Any, states: Any, **kwargs: Any) -> Any:
+            y, after = super().call(inputs, states, **kwargs)
+            return 2 * y, after
+
+    Doubled.__name__ = "CfCCell"
+    model = keras.Sequential([keras.layers.Input((None, 2)), keras.layers.RNN(Doubled(3), return_sequences=True)])
+    with pytest.raises(BadInput, match="policy and Keras model differ"):
+        ncpc.save(model, tmp_path / "p.safetensors", input_range=(-1, 1))
+    assert not (tmp_path / "p.safetensors").exists()
+
+
+def test_last_output_alone_is_compared(tmp_path: Path) -> None:
+    model = keras.Sequential([keras.layers.Input((None, 2)), ncps_keras.CfC(3, backbone_units=4)])
+    assert ncpc.save(model, tmp_path / "p.safetensors", input_range=(-1, 1)).outputs == 3
+
+
+def legacy_weights(path: Path, model: Any, prefix: str = "rnn/ltc_cell/") -> None:
+    """As keras-ncp wrote them under TensorFlow: names with a prefix and ':0'."""
+    with h5py.File(path, "w") as file:
+        for weight in model.weights:
+            name = weight.path.rpartition("/")[2]
+            file[f"layer/{prefix}{name}:0"] = keras.ops.convert_to_numpy(weight)
+
+
+def test_weights_alone_need_their_unfolds(tmp_path: Path) -> None:
+    wiring = wirings.AutoNCP(9, 2, seed=3)
+    layer = ncps_keras.LTC(wiring, return_sequences=True, ode_unfolds=4)
+    model = keras.Sequential([keras.layers.Input((None, 3)), layer])
+    legacy_weights(tmp_path / "old.h5", model)
+    model.save_weights(tmp_path / "new.weights.h5")
+    x = inputs_of(1, 3, 100)
+    expected = in_double(model, x)
+    for name in ("old.h5", "new.weights.h5"):
+        with pytest.raises(BadInput, match="give unfolds"):
+            import_weights(tmp_path / name)
+        read = import_weights(tmp_path / name, unfolds=4, wiring=wiring)
+        assert np.abs(outputs(read, x) - expected).max() <= TOLERANCE
+        roles = read.layers[0].roles  # type: ignore[attr-defined]
+        assert roles == tuple(wiring.get_type_of_neuron(i) for i in range(9))
+        assert import_weights(tmp_path / name, unfolds=4).layers[0].outputs == 2
+
+
+def test_weights_of_more_than_one_cell_are_refused(tmp_path: Path) -> None:
+    model = keras.Sequential([keras.layers.Input((None, 3)), keras.layers.Dense(2), ncps_keras.LTC(4)])
+    legacy_weights(tmp_path / "old.h5", model)
+    with pytest.raises(BadInput, match="holds 'bias' too"):
+        import_weights(tmp_path / "old.h5", unfolds=6)
+
+
+def test_legacy_whole_model_is_read(tmp_path: Path) -> None:
+    """Keras 2 with ncps.tf: the wiring spread out in the cell's config, names with ':0', a functional config."""
+    wiring = wirings.AutoNCP(9, 2, seed=3)
+    model = keras.Sequential([keras.layers.Input((None, 3)), ncps_keras.LTC(wiring, return_sequences=True)])
+    wiring_config = {"units": 9, "adjacency_matrix": wiring.adjacency_matrix.tolist(), "input_dim": 3, "output_dim": 2}
+    cell = {**wiring_config, "input_mapping": "affine", "output_mapping": "affine", "ode_unfolds": 6, "epsilon": 1e-8}
+    entry = {"class_name": "InputLayer", "name": "in", "inbound_nodes": [],
+             "config": {"name": "in", "batch_input_shape": [None, None, 3]}}
+    rnn = {"class_name": "RNN", "name": "rnn", "inbound_nodes": [[["in", 0, 0, {}]]],
+           "config": {"name": "rnn", "cell": {"class_name": "ncps>LTCCell", "config": cell}}}
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        file.attrs["model_config"] = json.dumps({"class_name": "Functional", "config": {"layers": [entry, rnn]}})
+        group = file.create_group("model_weights/rnn")
+        names = [f"rnn/ltc_cell/{w.path.rpartition('/')[2]}:0" for w in model.weights]
+        group.attrs["weight_names"] = names
+        for name, weight in zip(names, model.weights, strict=True):
+            group[name] = keras.ops.convert_to_numpy(weight)
+    x = inputs_of(2, 3, 50)
+    assert np.abs(outputs(import_file(tmp_path / "m.h5"), x) - in_double(model, x)).max() <= TOLERANCE
+
+
+def test_branching_model_is_refused(tmp_path: Path) -> None:
+    x = keras.layers.Input((None, 3))
+    y = keras.layers.Add()([keras.layers.Dense(3)(x), x])
+    model = keras.Model(x, ncps_keras.LTC(4)(y))
+    model.save(tmp_path / "m.keras")
+    for read in (lambda: import_model(model), lambda: import_file(tmp_path / "m.keras")):
+        with pytest.raises(Unsupported, match="chain of layers"):
+            read()
+
+
+def test_functional_chain_is_read(tmp_path: Path) -> None:
+    x = keras.layers.Input((None, 3))
+    model = keras.Model(x, ncps_keras.CfC(4, backbone_units=3, return_sequences=True)(keras.layers.Dense(2)(x)))
+    model.save(tmp_path / "m.keras")
+    data = inputs_of(4, 3, 20)
+    expected = in_double(model, data)
+    for read in (import_model(model), import_file(tmp_path / "m.keras")):
+        assert np.abs(outputs(read, data) - expected).max() <= TOLERANCE
+
+
+def test_wiring_whose_seed_is_lost_is_refused(tmp_path: Path) -> None:
+    """ncps forgets an NCP's seed when its config is asked for, and a wired CfC's file has no mask."""
+    model = keras.Sequential([keras.layers.Input((None, 3)), ncps_keras.CfC(wirings.NCP(4, 3, 2, 2, 2, 3, 2))])
+    model.save(tmp_path / "m.keras")
+    with pytest.raises(Unsupported, match="save the running model"):
+        import_file(tmp_path / "m.keras")
+    assert import_model(model).layers[0].outputs == 2
+
+
+@pytest.mark.parametrize(("content", "message"), [(b"", "not a readable"), (b"PK\x03\x04junk", "not a readable")])
+@pytest.mark.parametrize("name", ["m.keras", "m.h5"])
+def test_damaged_file_is_refused(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(BadInput, match=message):
+        import_file(tmp_path / name)
+
+
+def test_lambda_in_a_file_is_never_run(tmp_path: Path) -> None:
+    model = keras.Sequential([keras.layers.Input((None, 3)), keras.layers.Lambda(lambda x: x * 2), ncps_keras.LTC(4)])
+    model.save(tmp_path / "m.keras")
+    with pytest.raises(Unsupported, match="Lambda cannot be read"):
+        import_file(tmp_path / "m.keras")
+
+
+def test_command_imports_a_keras_file(tmp_path: Path) -> None:
+    model, _ = random_model("ltc", 2)
+    model.save(tmp_path / "m.keras")
+    out = tmp_path / "p.safetensors"
+    assert cli(["import", str(tmp_path / "m.keras"), "--input-range", "-1", "1", "-o", str(out)]) == 0
+    assert ncpc.load(out).layers
+    assert cli(["import", str(tmp_path / "m.keras"), "--unfolds", "6"]) == 2
