@@ -77,19 +77,23 @@ def widths(lowered: Lowered, options: CompileOptions) -> Widths:
 
 def known_ranges(lowered: Lowered, program: Program, graph: Graph) -> dict[str, Interval]:
     """Declared ranges of inputs, and the states' boxes, which hold after every unfold."""
-    boxes = {s.inp.name: _box(typed) for s, typed in zip(program.states, lowered.program.states, strict=True)}
-    known = {"x": _interval(program.x.range), **{t: boxes[state] for t, state in graph.held.items()}}
-    if boxes:
-        known["state"] = Interval(*(np.concatenate([getattr(b, end) for b in boxes.values()], axis=1)
-                                    for end in ("lo", "hi")))
+    held = boxes(lowered)
+    known = {"x": _interval(program.x.range), **{t: _interval(held[state]) for t, state in graph.held.items()}}
+    if held:
+        known["state"] = _interval(np.concatenate(list(held.values())))
     return known if program.dt is None else {**known, "dt": _interval(program.dt.range)}
 
 
-def _box(state: State) -> Interval:
+def boxes(lowered: Lowered) -> dict[str, NDArray[np.float64]]:
+    """State -> (n, 2) bounds in physical units, infinite where none are known."""
+    states = zip(lowered.real.states, lowered.program.states, strict=True)
+    return {real.inp.name: _box(typed) for real, typed in states}
+
+
+def _box(state: State) -> NDArray[np.float64]:
     unit = state.inp.type.lsb if isinstance(state.inp.type, Fixed) else 1.0
-    if state.box is None:
-        return _interval(np.tile([-np.inf, np.inf], (state.inp.shape[0], 1)))
-    return _interval(state.box.astype(np.float64) * unit)
+    unknown = np.tile([-np.inf, np.inf], (state.inp.shape[0], 1))
+    return unknown if state.box is None else state.box.astype(np.float64) * unit
 
 
 def _interval(rows: NDArray[np.float64]) -> Interval:
@@ -98,10 +102,12 @@ def _interval(rows: NDArray[np.float64]) -> Interval:
 
 def float_program(lowered: Lowered, options: CompileOptions) -> Program:
     """The step in binary32, guards included; with dt fixed, without that input."""
-    real = lowered.real
-    if options.dt == "fixed" and real.dt is not None:
-        real = fix_dt(real, lowered.policy.dt.nominal)
-    return fold_constants(to_float32(real))
+    return fold_constants(to_float32(exact_program(lowered, options)))
+
+
+def exact_program(lowered: Lowered, options: CompileOptions) -> Program:
+    """The step over the reals; with dt fixed, without that input."""
+    return fix_dt(lowered.real, lowered.policy.dt.nominal) if options.dt == "fixed" else lowered.real
 
 
 def file_names(lowered: Lowered) -> tuple[str, str]:

@@ -24,7 +24,7 @@ from ncpc.targets.base import (
     TargetOption,
     TimingClass,
 )
-from ncpc.targets.onnx import emit, runtime
+from ncpc.targets.onnx import corners, emit, runtime
 from ncpc.targets.onnx.cost import FORMS
 from ncpc.targets.onnx.evaluate import evaluate
 from ncpc.targets.onnx.library import onnx
@@ -66,8 +66,13 @@ class Onnx:
         return emit.files(lowered, options)
 
     def build(self, folder: Path, lowered: Lowered, options: CompileOptions) -> Built:
-        """Nothing is built; the report gets the forms, what they were predicted to cost, and node counts."""
-        return Built(tools={"onnx": str(onnx().__version__)}, extra=emit.facts(lowered, options))
+        """Nothing is built; the report gets the forms, what they were predicted to cost, node counts, and a run from
+        the corners of the state's box.
+        """
+        model = (folder / emit.file_names(lowered)[False]).read_bytes()
+        found = corners.check(model, emit.exact_program(lowered, options), emit.boxes(lowered),
+                              emit.nominal_dt(lowered, options))
+        return Built(tools={"onnx": str(onnx().__version__)}, extra={**emit.facts(lowered, options), "corners": found})
 
     def links(self, lowered: Lowered, options: CompileOptions) -> tuple[LinkSpec, ...]:
         """The evaluator first, being slow over fewer steps; fully optimized ONNX Runtime, the deployed one, last."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -39,3 +40,28 @@ def test_the_page_names_every_key_of_the_metadata(make: Any) -> None:
     keys = [p.key for p in onnx.load_from_string(make("full8").step).metadata_props]
     assert keys
     assert [key for key in keys if f"`{key}`" not in text] == []
+
+
+def test_the_table_is_the_benchmark() -> None:
+    record = json.loads((PAGE.parents[2] / "benchmarks" / "onnx_export.json").read_text())
+    text, keys = PAGE.read_text(), ("nodes", "file_bytes", "export_s", "us_batch_1", "us_batch_256")
+    rows = [row for net in record["nets"] for row in net["rows"].items()]
+    assert len(rows) == 4 * len(record["nets"]) > 0
+    for who, row in rows:
+        assert f"| {who} | " + " | ".join(f"{row[k]:,}" if k in row else "" for k in keys) + " |" in text
+
+
+def test_ncpc_is_smaller_and_faster_on_every_line_of_the_benchmark() -> None:
+    record = json.loads((PAGE.parents[2] / "benchmarks" / "onnx_export.json").read_text())
+    for net in record["nets"]:
+        ours = net["rows"]["ncpc"]
+        for who, row in net["rows"].items():
+            assert who == "ncpc" or all(value > ours[key] for key, value in row.items()), (net["net"], who)
+
+
+def test_committed_prices_are_near_those_fitted() -> None:
+    root = PAGE.parents[2]
+    fitted = json.loads((root / "benchmarks" / "onnx_forms.json").read_text())["fitted"]
+    committed = json.loads((root / "targets" / "onnx" / "cost.json").read_text())
+    for key in ("node_ns", "mac_ns", "element_ns", "gather_ns"):
+        assert fitted[key] / 1.5 <= committed[key] <= fitted[key] * 1.5

@@ -31,9 +31,8 @@ def written(case: Any, folder: Path) -> Any:
     return case
 
 
-@pytest.mark.parametrize("dt", ["fixed", "runtime"])
 @pytest.mark.parametrize(("quant", "weights"), list(LIMITS))
-@pytest.mark.parametrize("net", ["ncp19", "full8"])
+@pytest.mark.parametrize(("net", "dt"), [("ncp19", "runtime"), ("full8", "fixed")])
 def test_close_to_the_policy_and_alike_in_all_runtimes(
         make: Any, sequences: Any, net: str, quant: str, weights: str, dt: str, tmp_path: Path) -> None:
     case = written(make(net, quant=quant, dt=dt, weights=weights), tmp_path)
