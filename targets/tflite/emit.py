@@ -40,7 +40,7 @@ def graph(lowered: Lowered, options: CompileOptions) -> Graph:
     if real.dt is not None:
         raise Unsupported(f"target tflite: {lowered.scheme} has no dt input, since integer kernels cannot divide by "
                           "it; use --dt fixed or --quant float32")
-    made = integer_program(real, boxes(lowered, real), RESIDUAL[lowered.scheme])
+    made = integer_program(real, boxes(lowered, real), RESIDUAL[lowered.scheme], lowered.scheme == "int16")
     return integer_graph(made, FORMATS[lowered.scheme], dt)
 
 

@@ -13,14 +13,9 @@ from ncpc.targets.tflite.float_graph import CONV
 from ncpc.targets.tflite.graph import Graph, GraphBuilder, Option, Quant
 from ncpc.targets.tflite.integer_program import IntegerProgram
 from ncpc.targets.tflite.scales import Format, constant_key, plan
+from ncpc.targets.tflite.weights import row_scales
 
 F64 = NDArray[np.float64]
-
-BIAS_BITS = 30
-"""Biases stay below 2**30: an int32 accumulator (int8), and the 40 bits that NPUs give int16, then hold the sum."""
-SMALLEST_RATIO = 2.0**-24
-"""Least product of a row's weight scale and its input's, in units of the output's: the kernels' shifts end at 31."""
-
 
 class IntegerGraph:
     """The graph while it grows."""
@@ -97,14 +92,6 @@ def _convolve(g: IntegerGraph, op: Op) -> None:
     weight = g.b.constant(op.args[0], rows[:, None, None, :], Quant(scale))
     start = g.b.constant(op.args[2], bias, Quant(np.float32(source.step) * scale))
     g.result("CONV_2D", [g.names[op.args[1]], weight, start], op.out, **CONV)
-
-
-def row_scales(matrix: F64, offset: F64, source: float, out: float) -> NDArray[np.float32]:
-    """Each row's weight scale: its largest weight at 127, but never so small that the bias or the shift overflows."""
-    largest = np.abs(matrix).max(axis=1, initial=0.0) / 127
-    floors = np.maximum(np.abs(offset) / (source * 2.0**BIAS_BITS), SMALLEST_RATIO * out / source)
-    scales: NDArray[np.float32] = np.maximum(largest, floors).astype(np.float32)
-    return scales
 
 
 EMITTERS: dict[str, Callable[[IntegerGraph, Op], None]] = {

@@ -21,12 +21,16 @@ from ncpc.passes.fold import fold_constants
 from ncpc.passes.unroll import unroll
 from ncpc.targets.tflite import affine
 from ncpc.targets.tflite.affine import F64, Affine
-from ncpc.targets.tflite.division import quotient
+from ncpc.targets.tflite.division import quotient, reciprocal
 from ncpc.targets.tflite.rewriter import Range, Ranges, Rewriter, product_range
 
 SIGMOID_REACH = 12.0
 """Beyond this the sigmoid is within a fifth of its last bit at 16 bits; arguments are limited to it."""
 TANH_REACH = 6.0
+CURVES = ("sigmoid", "tanh")
+"""Their kernels prescribe the result's scale, also where it is a state."""
+LARGEST_POWER = 64
+"""The largest power of two among int8 weights."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,12 +41,15 @@ class IntegerProgram:
     ranges: Ranges
 
 
-def integer_program(program: Program, boxes: Ranges, residual: float = 2.0**-17) -> IntegerProgram:
-    """Rewrite a program without dt. ``boxes`` maps each state's name to its range; ``residual`` is how close cD*r
-    comes to 1 before rounding. Raises Unsupported for ops without integer kernels and divisors that may be 0.
+def integer_program(program: Program, boxes: Ranges, residual: float = 2.0**-17, wide: bool = True) -> IntegerProgram:
+    """Rewrite a program without dt.
+
+    ``boxes`` maps each state's name to its range; ``residual`` is how close cD*r comes to 1 before rounding; ``wide``
+    spends a second convolution on what 8-bit weights leave. Raises Unsupported for ops without integer kernels and for
+    divisors that may be 0.
     """
     flat = unroll(program)
-    r = Rewriter(replace(flat, program=fold_constants(flat.program)), boxes, residual)
+    r = Rewriter(replace(flat, program=fold_constants(flat.program)), boxes, residual, wide)
     limits = np.asarray(program.x.range, np.float64)
     x = r.input(r.source.x.value, (limits[:, 0], limits[:, 1]))
     states = [r.input(s.inp, boxes[s.inp.name]) for s in r.source.states]
@@ -66,7 +73,7 @@ def _rewrite(r: Rewriter, op: Op) -> None:
     if len(op.out.axes) > 1:
         raise Unsupported(f"target tflite: '{op.out.name}' has {len(op.out.axes)} axes; one is supported")
     form = RULES[op.kind](r, op)
-    if op.out.name in r.boxes:
+    if op.out.name in r.boxes and op.kind not in CURVES:
         form = affine.of_atom(r.value(form, op.out.name, r.boxes[op.out.name]))
     r.forms[op.out.name] = form
 
@@ -128,6 +135,18 @@ def _mix(r: Rewriter, op: Op) -> Affine:
     return affine.of_atom(r.op("add", op.out.name, r.value(a, f"{op.out.name}/from"), way, limits=limits))
 
 
+def _exp(r: Rewriter, op: Op) -> Affine:
+    """``e**z = e**top * (1/sigmoid(top - z) - 1)`` with top the largest z: the divisor lies in [1/2, 1]."""
+    form = r.form(op.args[0])
+    top = float(r.bounds(form)[1].max())
+    below = replace(affine.scale(form, np.array([-1.0]), form.axes), bias=top - form.bias)
+    ones = np.ones(form.size)
+    z = r.value(below, f"{op.out.name}/argument", (0 * ones, np.minimum(r.bounds(below)[1], SIGMOID_REACH)))
+    s = r.op("sigmoid", f"{op.out.name}/sigmoid", z, limits=(0.5 * ones, ones))
+    inverse = affine.of_atom(reciprocal(r, s, 0.5 * ones, r.residual, op.out.name))
+    return affine.scale(replace(inverse, bias=-ones), np.exp(top) * ones, op.out.axes)
+
+
 def _relu(r: Rewriter, op: Op) -> Affine:
     return _limited(r, op, 0.0, None)
 
@@ -135,12 +154,11 @@ def _relu(r: Rewriter, op: Op) -> Affine:
 def _limited(r: Rewriter, op: Op, lo: float | None, hi: float | None) -> Affine:
     """max and min against numbers; the result keeps the argument's scale, as these kernels demand."""
     value = r.value(r.form(op.args[0]), f"{op.out.name}/argument")
-    low, high = r.ranges[value.name]
-    for kind, bound in (("max", lo), ("min", hi)):
+    for kind, bound, cut in (("max", lo, np.maximum), ("min", hi, np.minimum)):
         if bound is not None:
-            data = np.full(low.shape, bound)
-            value = r.op(kind, op.out.name, value, r.constant(f"{op.out.name}/{kind}", data, op.out.axes),
-                         limits=(low, high))
+            low, high = r.ranges[value.name]
+            number = r.constant(f"{op.out.name}/{kind}", np.full(low.shape, bound), op.out.axes)
+            value = r.op(kind, op.out.name, value, number, limits=(cut(low, bound), cut(high, bound)))
     return affine.of_atom(value)
 
 
@@ -174,9 +192,29 @@ def _matrix(r: Rewriter, op: Op, matrix: F64, source: str) -> Affine:
     """``matrix @ source + start``. Sums multiply through a selection only: elsewhere 8 bits would lose the factors."""
     form = r.form(source)
     if not (form.selects or form.constant):
-        form = affine.of_atom(r.value(form, source))
+        sizes = _sizes(matrix, form)
+        part = affine.scale(form, 1.0 / sizes, form.axes)
+        matrix, form = matrix * sizes, affine.of_atom(r.value(part, source))
     total = affine.product(matrix, form, op.out.axes)
     return affine.add(r.form(op.args[2]), total, op.out.axes) if len(op.args) > 2 else total
+
+
+def _sizes(matrix: F64, form: Affine) -> F64:
+    """Powers of two, as large as each element's factor, that the matrix can take over without rounding.
+
+    A product rounds all its elements by the same amount; scaled to one size, each is rounded as fits its own.
+    """
+    ones = np.ones(form.size)
+    if len(form.terms) != 1 or not form.terms[0].diagonal or np.any(form.bias):
+        return ones
+    factor, entries = np.abs(form.terms[0].factor), np.abs(matrix)
+    if np.any(np.count_nonzero(entries, axis=0) > 1) or not np.all((entries == 0) | (entries == 1)):
+        return ones
+    size = 2.0 ** np.ceil(np.log2(np.maximum(factor, 2.0**-30)))
+    # Every element belongs to one row; a row of int8 weights holds powers of two up to 64.
+    largest = (entries * size).max(axis=1, initial=0.0) @ entries
+    held: F64 = np.where(largest > 0, np.maximum(size, largest / LARGEST_POWER), ones)
+    return held
 
 
 def _concat(r: Rewriter, op: Op) -> Affine:
@@ -195,6 +233,7 @@ RULES: dict[str, Callable[[Rewriter, Op], Affine]] = {
     "add": _add, "sub": _sub, "neg": _neg, "mul": _mul, "div": quotient, "sigmoid": _sigmoid, "tanh": _tanh,
     "relu": _relu, "clamp": _clamp, "gather": _gather, "slice": _slice, "segment_sum": _segment_sum,
     "matmul": _matmul, "concat": _concat, "cast": _cast, "mix": _mix,
+    "exp": _exp,
 }
 """How each op is rewritten; an op that is not here is refused by name."""
 

@@ -12,17 +12,27 @@ from ncpc.ir.types import Axis, Real
 from ncpc.passes.unroll import Unrolled
 from ncpc.targets.tflite import affine
 from ncpc.targets.tflite.affine import F64, Affine, Term
+from ncpc.targets.tflite.weights import split
 
 Range = tuple[F64, F64]
 Ranges = Mapping[str, Range]
 
 
-class Rewriter:
-    """The new program while it grows. ``forms`` holds the affine form of each value of the old one."""
+WORDS = ("upper", "lower")
+"""The two convolutions of a matrix that 8 bits do not hold."""
 
-    def __init__(self, source: Unrolled, boxes: Ranges, residual: float) -> None:
+
+class Rewriter:
+    """The new program while it grows. ``forms`` holds the affine form of each value of the old one.
+
+    ``residual`` is how close reciprocals come to 1; ``wide``: what 8-bit weights leave of a matrix is added by a second
+    convolution.
+    """
+
+    def __init__(self, source: Unrolled, boxes: Ranges, residual: float, wide: bool) -> None:
         self.source = source.program
         self.residual = residual
+        self.wide = wide
         self.b = Builder(Real())
         self.forms: dict[str, Affine] = {}
         self.ranges: dict[str, Range] = {}
@@ -70,7 +80,7 @@ class Rewriter:
 
     def value(self, form: Affine, name: str, limits: Range | None = None) -> Value:
         """The form as a tensor: each term one op, summed in order, the bias in the first convolution."""
-        if form.atom is not None and limits is None:
+        if form.atom is not None and (limits is None or _equal(limits, self.ranges[form.atom.name])):
             return form.atom
         limits = limits or self.bounds(form)
         order = sorted(form.terms, key=lambda t: t.diagonal)
@@ -91,14 +101,26 @@ class Rewriter:
         term = form.terms[0]
         if term.diagonal:
             return self._elementwise(form, name, limits)
-        weight = self.constant(f"{name}/weight", term.factor, (*form.axes, *self._columns(term.atom)))
+        held, rest = split(term.factor) if self.wide else (term.factor, np.zeros(1))
+        if not np.any(rest):
+            return self._convolve(form, name, limits)
+        upper = Affine(form.axes, (Term(term.atom, held),), form.bias)
+        lower = Affine(form.axes, (Term(term.atom, rest),), 0 * form.bias)
+        parts = [self._convolve(part, f"{name}/{word}", self.bounds(part)) for part, word in zip((upper, lower), WORDS,
+                                                                                                strict=True)]
+        return self.op("add", name, *parts, limits=limits)
+
+    def _convolve(self, form: Affine, name: str, limits: Range) -> Value:
+        atom = form.terms[0].atom
+        weight = self.constant(f"{name}/weight", form.terms[0].factor, (*form.axes, *self._columns(atom)))
         bias = self.constant(f"{name}/bias", form.bias, form.axes)
-        return self.op("matmul", name, weight, term.atom, bias, limits=limits, axes=form.axes)
+        return self.op("matmul", name, weight, atom, bias, limits=limits, axes=form.axes)
 
     def _elementwise(self, form: Affine, name: str, limits: Range) -> Value:
         term, biased = form.terms[0], bool(np.any(form.bias))
         total = term.atom
-        if np.any(term.factor != 1.0):
+        # A factor of 1 is an op too where the result has a range of its own: it changes the scale.
+        if np.any(term.factor != 1.0) or not biased:
             part = Affine(form.axes, (term,), np.zeros(form.size))
             within = self.bounds(part) if biased else limits
             factor = self.constant(f"{name}/factor", term.factor, form.axes)
@@ -117,6 +139,10 @@ def _times(term: Term, limits: Range) -> Range:
         return np.minimum(low, high), np.maximum(low, high)
     up, down = np.maximum(term.factor, 0.0), np.minimum(term.factor, 0.0)
     return up @ limits[0] + down @ limits[1], up @ limits[1] + down @ limits[0]
+
+
+def _equal(a: Range, b: Range) -> bool:
+    return np.array_equal(a[0], b[0]) and np.array_equal(a[1], b[1])
 
 
 def product_range(a: Range, b: Range) -> Range:

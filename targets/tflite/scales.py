@@ -68,10 +68,24 @@ def plan(program: Program, ranges: Ranges, form: Format) -> dict[str, Quant]:
     """The scale of every value by name, and of elementwise constants by ``constant_key``."""
     fine = _fine(program) if form.symmetric else set(ranges)
     found = {v.name: form.scale(ranges[v.name], v.name in fine) for v in _inputs(program)}
+    found.update(_prescribed(program, form))
     for op in statements(program.body):
         _scale_constants(op, program, form, found)
         found[op.out.name] = _result(op, ranges[op.out.name], form, found, op.out.name in fine)
+    for state in program.states:
+        assert _same(found[state.inp.name], found[state.out]), f"{state.out} has another scale than {state.inp.name}"
     return found
+
+
+def _same(a: Quant, b: Quant) -> bool:
+    return a.step == b.step and a.zero_point == b.zero_point
+
+
+def _prescribed(program: Program, form: Format) -> dict[str, Quant]:
+    """States that leave a kernel which prescribes its result's scale enter with that scale."""
+    made = {op.out.name: op.kind for op in statements(program.body)}
+    return {state.inp.name: FIXED[made[state.out], form.dtype] for state in program.states
+            if (made.get(state.out, ""), form.dtype) in FIXED}
 
 
 def _inputs(program: Program) -> list[Value]:
