@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncpc.targets.c.interface import Interface, StateField
+from ncpc.targets.c.layout import WIDTH
 from ncpc.targets.c.numbers import CType, literal
-
-WIDTH = 118
 
 
 def functions(face: Interface) -> list[str]:
@@ -23,16 +22,17 @@ def functions(face: Interface) -> list[str]:
 def number_table(numbers: NDArray[Any], ctype: CType, name: str) -> str:
     """A constant array of one or two dimensions."""
     sizes = "".join(f"[{n}]" for n in numbers.shape)
-    return f"static const {ctype.name} {name}{sizes} = {braces(numbers, ctype)};"
+    head = f"static const {ctype.name} {name}{sizes} = "
+    return f"{head}{braces(numbers, ctype, len(head))};"
 
 
-def braces(data: NDArray[Any], ctype: CType, indent: str = "    ") -> str:
-    """The initializer of an array."""
+def braces(data: NDArray[Any], ctype: CType, used: int, indent: str = "    ") -> str:
+    """The initializer of an array, on the same line if it fits behind the ``used`` characters."""
     if data.ndim > 1:
-        rows = [f"{indent}{braces(row, ctype, indent + '    ')}," for row in data]
+        rows = [f"{indent}{braces(row, ctype, len(indent), indent + '    ')}," for row in data]
         return "\n".join(["{", *rows, f"{indent[:-4]}}}"])
     text = ", ".join(literal(v, ctype) for v in data)
-    if len(text) + len(indent) < WIDTH - 2:
+    if used + len(text) < WIDTH - 3:
         return f"{{{text}}}"
     filled = textwrap.fill(text, WIDTH, initial_indent=indent, subsequent_indent=indent)
     return f"{{\n{filled},\n{indent[:-4]}}}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,11 +12,11 @@ from numpy.typing import NDArray
 from ncpc.ir.program import Program
 from ncpc.ir.types import Float32, Index
 from ncpc.passes.elements import singular
-from ncpc.targets.c.numbers import INT32, CType, holding, literal
-from ncpc.targets.c.statements import INDENT, Writer, member_name
+from ncpc.targets.c.api import number_table
+from ncpc.targets.c.layout import INDENT, comment
+from ncpc.targets.c.numbers import INT32, holding, literal
+from ncpc.targets.c.statements import Writer, member_name
 from ncpc.targets.c.tables import Column, Lut, Member, Table
-
-WIDTH = 118
 
 
 def constants(writer: Writer) -> Iterator[str]:
@@ -38,7 +37,7 @@ def _lut(writer: Writer, lut: Lut) -> str:
     value, step = lut.data[:-1], np.diff(lut.data)
     entry = _entry(value, step)
     cells = [f"{entry.cell}({a}, {b})," for a, b in zip(value, step, strict=True)]
-    lines = [INDENT + " ".join(cells[i : i + 7]) for i in range(0, n, 7)]
+    lines = [INDENT + " ".join(cells[i : i + 6]) for i in range(0, n, 6)]
     half = f" + {1 << k >> 1}" if k else ""
     result = f"{entry.value} + (({entry.step} * (inside & {(1 << k) - 1}){half}) >> {k})"
     fits = holding(int(lut.data.min()), int(lut.data.max())).name in ("int8_t", "int16_t")
@@ -127,12 +126,12 @@ def _cell(member: Member, i: int) -> str:
 def labels(program: Program, axis: str, size: int) -> list[str]:
     """A comment per element: a neuron's name, a synapse's two ends."""
     if axis in program.labels:
-        return [f" /* {name} */" for name in program.labels[axis]]
+        return [f" /* {comment(name)} */" for name in program.labels[axis]]
     maps = [(v, d) for v, d in program.constants.values() if isinstance(v.type, Index) and v.axes[0].name == axis]
     if len(maps) != 2:
         return [""] * size
     ends = [[_end_name(program, v.type.axis, int(k)) for k in d] for v, d in maps if isinstance(v.type, Index)]
-    return [f" /* {pre} -> {post} */" for pre, post in zip(*ends, strict=True)]
+    return [f" /* {comment(pre)} -> {comment(post)} */" for pre, post in zip(*ends, strict=True)]
 
 
 def _end_name(program: Program, axis: str, k: int) -> str:
@@ -144,17 +143,5 @@ def _array(writer: Writer, column: Column) -> str:
     names = writer.names
     if column.key.startswith("count:"):
         names.fix(column.key, names.fresh(_count_name(column.key, writer.nest.program)))
-    sizes = "".join(f"[{n}]" for n in column.data.shape)
-    body = _braces(column.data, column.ctype)
     meaning = _meaning(writer, column).strip()
-    return "\n".join([*([meaning] if meaning else []),
-                      f"static const {column.ctype.name} {names[column.key]}{sizes} = {body};"])
-
-
-def _braces(data: NDArray[Any], ctype: CType, indent: str = INDENT) -> str:
-    if data.ndim > 1:
-        rows = [f"{indent}{_braces(row, ctype, indent + INDENT)}," for row in data]
-        return "\n".join(["{", *rows, f"{indent[:-4]}}}"])
-    text = ", ".join(literal(v, ctype) for v in data)
-    filled = textwrap.fill(text, WIDTH - len(indent), initial_indent=indent, subsequent_indent=indent)
-    return f"{{\n{filled},\n{indent[:-4]}}}"
+    return "\n".join([*([meaning] if meaning else []), number_table(column.data, column.ctype, names[column.key])])

@@ -11,6 +11,7 @@ from ncpc.ir.types import Fixed
 from ncpc.semantics import ports
 from ncpc.semantics.ops import FLAGS
 from ncpc.targets.c.interface import Interface
+from ncpc.targets.c.layout import comment, wrapped
 from ncpc.targets.c.numbers import CType, holding
 
 MEANINGS = {
@@ -55,8 +56,9 @@ def _title(face: Interface) -> Iterator[str]:
 def _channels(title: str, port: Port, ctype: CType) -> Iterator[str]:
     yield f" * {title}, {ctype.name}:"
     bounded = ports.encode(port, np.where(np.isfinite(port.range), port.range, 0.0).T).T
-    width = max(len(name) for name in port.names)
-    for c, name in enumerate(port.names):
+    names = [comment(name) for name in port.names]
+    width = max(map(len, names))
+    for c, name in enumerate(names):
         lo, hi = port.range[c]
         where = "" if not np.isfinite([lo, hi]).all() else f" {lo:g} .. {hi:g}"
         if port.fracs is not None:
@@ -78,7 +80,7 @@ def _box(box: object, type_: object) -> str:
         return ""
     lo, hi = box[:, 0].min(), box[:, 1].max()
     if isinstance(type_, Fixed):
-        return f", within {lo * type_.lsb:.6g} .. {hi * type_.lsb:.6g} = raw {lo} .. {hi} for all time"
+        return f", within {lo * type_.lsb:.6g} .. {hi * type_.lsb:.6g} = raw {lo} .. {hi}"
     return f", within {lo:.6g} .. {hi:.6g}"
 
 
@@ -134,7 +136,7 @@ def _prototypes(face: Interface) -> Iterator[str]:
     yield f"void {n}_reset({n}_t *s);"
     yield ""
     yield "/* One time step: reads x, writes y, returns status bits. x and y must not overlap. */"
-    yield f"uint32_t {face.step_signature()};"
+    yield from wrapped(f"uint32_t {face.step_signature()};")
     yield ""
     yield "/* Copy the state out, and in again: numbers outside the box are limited to it and reported. */"
     yield f"void {n}_save(const {n}_t *s, {n}_state_t *to);"

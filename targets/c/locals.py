@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ncpc.ir.loops import Assign, Buffer, Nest, Node, Pair, Ref, Times, assigns
+from ncpc.passes.elements import singular
+from ncpc.targets.c.layout import INDENT
 from ncpc.targets.c.numbers import scalar, stored
-from ncpc.targets.c.statements import INDENT, Writer
+from ncpc.targets.c.statements import Writer
 
 
 def bundles_of(nest: Nest) -> dict[str, str]:
@@ -19,7 +21,7 @@ def bundles_of(nest: Nest) -> dict[str, str]:
     for buffer in nest.buffers:
         if buffer.place == "local" and len(buffer.axes) == 1 and buffer.name not in elsewhere:
             found.setdefault(buffer.axes[0].name, []).append(buffer.name)
-    return {name: f"values:{axis}" for axis, names in found.items() if len(names) > 1 for name in names}
+    return {name: f"values:{singular(axis)}" for axis, names in found.items() if len(names) > 1 for name in names}
 
 
 def _read_elsewhere(nest: Nest) -> set[str]:

@@ -11,9 +11,10 @@ from ncpc.ir.types import Float32
 from ncpc.targets.c.api import functions, self_test
 from ncpc.targets.c.data import constants
 from ncpc.targets.c.interface import Interface
+from ncpc.targets.c.layout import INDENT, wrapped
 from ncpc.targets.c.locals import bundles_of, declarations
 from ncpc.targets.c.names import Names
-from ncpc.targets.c.statements import INDENT, Writer, profiled, statements
+from ncpc.targets.c.statements import Writer, profiled, statements
 from ncpc.targets.c.support import support, support_names
 from ncpc.targets.c.tables import tables_of
 from ncpc.targets.c.vectors import Vectors
@@ -75,8 +76,8 @@ def _head(program: Program, face: Interface) -> str:
 _FLOAT_RULES = """
 #include <float.h>
 
-/* Every operation is rounded to binary32 by itself: no wider intermediate results, no fused multiply-add. (gcc: compile
- * with -std=c99 or -ffp-contract=off.) */
+/* Every operation is rounded to binary32 by itself: no wider intermediate results, no fused multiply-add.
+ * (gcc: compile with -std=c99 or -ffp-contract=off.) */
 #if defined(__clang__)
 #pragma STDC FP_CONTRACT OFF
 #endif
@@ -98,9 +99,9 @@ def _sizes(nest: Nest, names: Names) -> str:
 
 
 def _step(writer: Writer, face: Interface) -> Iterator[str]:
-    yield f"uint32_t {face.step_signature()}"
+    yield from wrapped(f"uint32_t {face.step_signature()}")
     yield "{"
-    lines = list(statements(writer, writer.nest.body, INDENT))
+    lines = [part for line in statements(writer, writer.nest.body, INDENT) for part in wrapped(line)]
     if face.flags:
         yield f"{INDENT}uint32_t status = 0;"
     yield from declarations(writer)

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from ncpc.ir.loops import Assign, At, For, Lit, Nest, Node, Operand, Pair, Ref, Times, assigns, loops
 from ncpc.ir.types import Fixed
 from ncpc.targets.c.expressions import SHIFT, UNARY, Expr, apply, call, cast, mix
+from ncpc.targets.c.layout import INDENT
 from ncpc.targets.c.names import Names
 from ncpc.targets.c.numbers import INT32, CType, literal, scalar, stored
 from ncpc.targets.c.tables import Member, Tables, count_key
 
-INDENT = "    "
 INLINE, LINE = 64, 84
 """Longest expression that is put into another, and longest right side with its indentation."""
 

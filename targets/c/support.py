@@ -137,8 +137,8 @@ static int differ_f(float a, float b)
 """
 
 _EXP = """
-/* e^x for x limited to [{lo}, {hi}]: x = n ln 2 + r with |r| <= ln(2)/2 (Cody and Waite), a polynomial in r, times 2^n
- * through the exponent field. Every operation is rounded to binary32 and none is contracted. */
+/* e^x for x limited to [{lo}, {hi}]: x = n ln 2 + r with |r| <= ln(2)/2 (Cody and Waite), a polynomial in r,
+ * times 2^n through the exponent field. Every operation is rounded to binary32 and none is contracted. */
 static float exp_f(float x)
 {{
     x = x > {lo} ? x : {lo};
