@@ -46,7 +46,7 @@ class Onnx:
 
     @property
     def capabilities(self) -> Capabilities:
-        ops = frozenset({*LINEAR, *NODES, "segment_sum"} & OPS.keys())
+        ops = frozenset({*LINEAR, *NODES, "segment_sum", "mix"} & OPS.keys())
         return Capabilities(schemes=("float32", "int16", "int8"), ops=ops)
 
     @property

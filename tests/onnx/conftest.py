@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,7 @@ def make(require_tool: Callable[..., Any]) -> Callable[..., Case]:
     torch, wirings, ncps = (require_tool(m) for m in ("torch", "ncps.wirings", "ncps.torch"))
     require_tool("onnx")
 
+    @cache
     def one(net: str, seed: int = 0, quant: str = "float32", dt: str = "runtime", **extra: str) -> Case:
         wiring, arguments, inputs = NETS[net]
         torch.manual_seed(seed)
