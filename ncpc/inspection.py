@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -80,24 +81,57 @@ def _states(policy: Policy) -> list[Json]:
     return [{"name": n, "lo": a, "hi": b} for n, a, b in zip(state_names(real), lo, hi, strict=True)]
 
 
+@dataclass(frozen=True)
+class Estimate:
+    """Upper cycles and flash bytes of an int16 step, linear in what decides them: (per unit, per unit, fixed).
+
+    ``cycles`` per synapse evaluation and neuron update, ``flash`` per synapse and neuron. Fitted to random networks of
+    6 to 32 neurons; a test holds them to what is built.
+    """
+
+    cycles: tuple[float, float, float]
+    flash: tuple[float, float, float]
+
+
+ESTIMATES = {
+    "cortex-m4": Estimate((28.0, 69.4, 21.0), (11.4, 37.4, 3280.0)),
+    "rv32imc-ibex": Estimate((53.0, 126.0, -320.0), (10.5, 44.6, 3280.0)),
+}
+
+
 def cost(name: str, policy: Policy) -> Json:
-    """What a step costs on a target in the units that decide it: synapse evaluations and neuron updates."""
+    """What an int16 step costs on a target, before it is built; None where there is no estimate."""
     wired = [layer for layer in policy.layers if isinstance(layer, Ltc)]
-    target = registry.load(name)
-    ready = not registry.missing(target)
-    return {
-        "target": name,
-        "core": target.core,
-        "ready": ready,
-        "synapse_evaluations": sum(map(evaluations, wired)),
-        "neuron_updates": sum(layer.neurons * layer.unfolds for layer in wired),
-    }
+    estimate = ESTIMATES.get(name) if len(wired) == len(policy.layers) else None
+    record: Json = {"target": name, "cycles": None, "flash_bytes": None}
+    if estimate is not None:
+        synapses = sum(len(layer.recurrent) + len(layer.sensory) for layer in wired)
+        updates = sum(layer.neurons * layer.unfolds for layer in wired)
+        record["cycles"] = _linear(estimate.cycles, sum(map(evaluations, wired)), updates)
+        record["flash_bytes"] = _linear(estimate.flash, synapses, sum(layer.neurons for layer in wired))
+    return record
+
+
+def _linear(factors: tuple[float, float, float], a: int, b: int) -> int:
+    return round(factors[0] * a + factors[1] * b + factors[2])
 
 
 def inspection_tables(found: Json) -> list[Table]:
     """The inspection for people: the policy, its layers, its inputs and states."""
-    return [_summary(found), _layers(found), _ranges("inputs", found["inputs"], "declared range"),
-            _ranges("neurons", found["states"], "range on generated inputs")]
+    ranges = [_ranges("inputs", found["inputs"], "declared range"),
+              _ranges("neurons", found["states"], "range on generated inputs")]
+    return [_summary(found), _layers(found), *ranges, *_costs(found["cost"])]
+
+
+def _costs(costs: list[Json]) -> list[Table]:
+    known = [cost for cost in costs if cost["cycles"] is not None]
+    table = Table(title="a step in int16, estimated", title_justify="left")
+    table.add_column("core")
+    table.add_column("cycles", justify="right")
+    table.add_column("flash", justify="right")
+    for cost in known:
+        table.add_row(cost["target"], f"{cost['cycles']:,}", size(cost["flash_bytes"]))
+    return [table] if known else []
 
 
 def _summary(found: Json) -> Table:
