@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncpc.targets.tflite.graph import Node, Quant, Tensor
-from ncpc.targets.tflite.rounding import quantize_multiplier, rescale, rescale_wide
+from ncpc.targets.tflite.rounding import quantize_multiplier, rescaler, wide_rescaler
 
 I64 = NDArray[np.int64]
 F32 = NDArray[np.float32]
@@ -37,9 +37,9 @@ def _convolve(inputs: Sequence[Tensor], out: Tensor) -> Kernel:
     rows, start = weight.data.reshape(weight.shape[0], -1).astype(np.int64).T, bias.data.astype(np.int64)
     real = _quant(source).step * weight.quant.scale.astype(np.float64) / _quant(out).step
     m, shift = (np.array(v, np.int64) for v in zip(*map(quantize_multiplier, real), strict=True))
-    scaled = rescale_wide if out.dtype == "int16" else rescale
-    zero, zero_out = _quant(source).zero_point, _quant(out).zero_point
-    return lambda a: _limit(scaled((a[0] - zero) @ rows + start, m, shift) + zero_out, out)
+    scaled = (wide_rescaler if out.dtype == "int16" else rescaler)(m, shift)
+    zero, zero_out, limit = _quant(source).zero_point, _quant(out).zero_point, _limiter(out)
+    return lambda a: limit(scaled((a[0] - zero) @ rows + start) + zero_out)
 
 
 def _add(inputs: Sequence[Tensor], out: Tensor) -> Kernel:
@@ -54,13 +54,13 @@ def _sum(inputs: Sequence[Tensor], out: Tensor, sign: int) -> Kernel:
     """a + sign*b: both brought to twice the larger scale, with 15 or 20 bits to spare."""
     qa, qb, qo = _quant(inputs[0]), _quant(inputs[1]), _quant(out)
     left, twice = (15 if out.dtype == "int16" else 20), 2.0 * max(qa.step, qb.step)
-    first, second = quantize_multiplier(qa.step / twice), quantize_multiplier(qb.step / twice)
-    last = quantize_multiplier(twice / (2.0**left * qo.step))
+    first, second, last = (rescaler(*quantize_multiplier(real)) for real in
+                           (qa.step / twice, qb.step / twice, twice / (2.0**left * qo.step)))
+    limit = _limiter(out)
 
     def compute(a: Sequence[I64]) -> I64:
-        one = rescale((a[0] - qa.zero_point) << left, *first)
-        two = rescale((a[1] - qb.zero_point) << left, *second)
-        return _limit(rescale(one + sign * two, *last) + qo.zero_point, out)
+        one, two = first((a[0] - qa.zero_point) << left), second((a[1] - qb.zero_point) << left)
+        return limit(last(one + sign * two) + qo.zero_point)
 
     return compute
 
@@ -68,13 +68,9 @@ def _sum(inputs: Sequence[Tensor], out: Tensor, sign: int) -> Kernel:
 def _multiply(inputs: Sequence[Tensor], out: Tensor) -> Kernel:
     qa, qb, qo = _quant(inputs[0]), _quant(inputs[1]), _quant(out)
     # LiteRT computes this multiplier in binary32, TFLite Micro in binary64: equal where scales are powers of two.
-    real = quantize_multiplier(float(np.float32(qa.step) * np.float32(qb.step) / np.float32(qo.step)))
-
-    def compute(a: Sequence[I64]) -> I64:
-        product = (a[0] - qa.zero_point) * (a[1] - qb.zero_point)
-        return _limit(rescale(product, *real) + qo.zero_point, out)
-
-    return compute
+    real = float(np.float32(qa.step) * np.float32(qb.step) / np.float32(qo.step))
+    scaled, limit = rescaler(*quantize_multiplier(real)), _limiter(out)
+    return lambda a: limit(scaled((a[0] - qa.zero_point) * (a[1] - qb.zero_point)) + qo.zero_point)
 
 
 RAISED = (4, 8, 12, 14, 15, 16, 17, 19, 20, 21, 22, 25, 27, 28, 29, 30, 31, 33, 34, 35, 37, 39, 40, 41, 43, 44, 45, 46,
@@ -146,7 +142,7 @@ def _lookup(inputs: Sequence[Tensor], out: Tensor, function: Callable[[F32], F32
     real = np.float32(quant.step) * (np.arange(-128, 128) - quant.zero_point).astype(np.float32)
     scaled = (function(real) * np.float32(1 / target.step)).astype(np.float64)
     nearest = (np.sign(scaled) * np.floor(np.abs(scaled) + 0.5)).astype(np.int64)
-    table = _limit(nearest + target.zero_point, out)
+    table = _limiter(out)(nearest + target.zero_point)
     return lambda a: table[a[0] + 128]
 
 
@@ -163,10 +159,10 @@ def _quant(tensor: Tensor) -> Quant:
     return tensor.quant
 
 
-def _limit(raw: I64, out: Tensor) -> I64:
+def _limiter(out: Tensor) -> Callable[[I64], I64]:
     """The nearest number the tensor's type holds."""
-    info = np.iinfo(out.dtype)
-    return np.maximum(np.minimum(raw, info.max), info.min)
+    low, high = int(np.iinfo(out.dtype).min), int(np.iinfo(out.dtype).max)
+    return lambda raw: np.maximum(np.minimum(raw, high), low)
 
 
 KERNELS: dict[str, Callable[[Sequence[Tensor], Tensor], Kernel]] = {

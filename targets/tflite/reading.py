@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,7 +67,7 @@ def read(content: bytes, where: str) -> File:
     try:
         model = s.ModelT.InitFromObj(s.Model.GetRootAsModel(content, 0))
         record = _record(model)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError, StopIteration) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, StopIteration, struct.error) as error:
         raise BadInput(f"{where}: is no TFLite file that ncpc wrote; compile the policy again") from error
     graph = model.subgraphs[0]
     names = {code: name for name, code in vars(s.BuiltinOperator).items() if not name.startswith("_")}

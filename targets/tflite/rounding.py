@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import frexp
 
 import numpy as np
@@ -20,30 +21,26 @@ def quantize_multiplier(real: float) -> tuple[int, int]:
     return (0, 0) if shift < -31 else (m, shift)
 
 
-def doubling_high(a: I64, m: I64 | int) -> I64:
-    """``a*m / 2**31`` to nearest, halves up, for ``m`` in [0, 2**31)."""
-    # gemmlowp nudges by the sign and cuts towards zero, which is the same number.
-    rounded: I64 = (a * m + (1 << 30)) >> 31
-    return rounded
+def rescaler(m: I64 | int, shift: I64 | int) -> Callable[[I64], I64]:
+    """A 32-bit number times a quantized multiplier: halves go up in the product, then away from zero in the shift.
 
-
-def rounding_shift(a: I64, k: I64 | int) -> I64:
-    """``a / 2**k`` to nearest, halves away from zero, ``k >= 0``."""
-    some = np.asarray(k) > 0
-    half = (np.int64(1) << np.asarray(k, np.int64)) >> 1
-    rounded: I64 = (a + half - ((a < 0) & some)) >> k
-    return rounded
-
-
-def rescale(a: I64, m: I64 | int, shift: I64 | int) -> I64:
-    """A 32-bit number times a quantized multiplier: two roundings, one in the product and one in the shift."""
+    gemmlowp's product nudges by the sign and cuts towards zero, which is the same number as rounding halves up.
+    """
     left, right = np.maximum(shift, 0), np.maximum(-np.asarray(shift, np.int64), 0)
-    return rounding_shift(doubling_high(a << left, m), right)
+    half, some = (np.int64(1) << right) >> 1, right > 0
+
+    def rescale(a: I64) -> I64:
+        product = ((a << left) * m + (1 << 30)) >> 31
+        below = ((product < 0) & some).astype(np.int64)
+        shifted: I64 = (product + half - below) >> right
+        return shifted
+
+    return rescale
 
 
-def rescale_wide(a: I64, m: I64, shift: I64) -> I64:
-    """A 48-bit accumulator times a quantized multiplier cut to 16 bits: one rounding, half up."""
+def wide_rescaler(m: I64, shift: I64) -> Callable[[I64], I64]:
+    """A 48-bit accumulator times a quantized multiplier cut to 16 bits: one rounding, halves up."""
     reduced = np.where(m < 0x7FFF0000, (m + (1 << 15)) >> 16, 0x7FFF)
     total = 15 - shift
-    rounded: I64 = (a * reduced + (np.int64(1) << (total - 1))) >> total
-    return rounded
+    half = np.int64(1) << (total - 1)
+    return lambda a: (a * reduced + half) >> total

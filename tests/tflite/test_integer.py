@@ -1,0 +1,228 @@
+"""int16x8 and int8 files: equal to the model of their kernels bit for bit, and close to the policy."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ncpc.errors import MissingTool, Unsupported
+from ncpc.ir.policy import Activation, Dense, Ltc, Policy
+from ncpc.ir.program import statements
+from ncpc.semantics.run import run
+from ncpc.targets.base import MODEL, RunResult
+from ncpc.targets.tflite import runtimes
+from ncpc.targets.tflite.corners import STARTS, STEPS
+from ncpc.targets.tflite.emit import boxes, graph, timed
+from ncpc.targets.tflite.integer_program import integer_program
+from ncpc.targets.tflite.reading import read
+from ncpc.targets.tflite.weights import row_scales, split
+from tests.conftest import RequireTool
+from tests.nets import random_policy
+from tests.tflite.conftest import Emit, Emitted, sequences
+
+
+def run_in(made: Emitted, data: Any, runtime: str) -> RunResult:
+    return made.target.run(made.folder, made.lowered, made.options, data, runtime)
+
+
+def share(found: np.ndarray, expected: np.ndarray) -> float:
+    """RMSE over the output's standard deviation."""
+    return float(np.sqrt(np.mean((found - expected) ** 2)) / expected.std())
+
+
+@pytest.mark.parametrize("quant", ["int16", "int8"])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_runtimes_equal_the_model(emit: Emit, quant: str, seed: int) -> None:
+    policy = random_policy(seed)
+    made, data = emit(policy, quant), sequences(policy, seed)
+    expected = made.target.model(made.lowered, made.options, data)
+    for runtime in ("litert-reference", "tflite-micro"):
+        found = run_in(made, data, runtime).trace
+        np.testing.assert_array_equal(found.raw_y, expected.raw_y)
+        np.testing.assert_array_equal(found.raw_state, expected.raw_state)
+    reference = run(made.lowered.real, data).y
+    assert share(expected.y, reference) < {"int16": 0.002, "int8": 0.25}[quant]
+
+
+def test_rewritten_program_is_the_same_function(emit: Emit) -> None:
+    """In float64, without rounding, only the reciprocal's residue is left, and it moves no fixed point."""
+    made = emit(random_policy(4), "int16")
+    real = timed(made.lowered, made.options)
+    program = integer_program(real, boxes(made.lowered, real)).program
+    data = sequences(made.lowered.policy, 4)
+    np.testing.assert_allclose(run(program, data).y, run(real, data).y, atol=1e-5)
+    assert {op.kind for op in statements(program.body)} <= {"matmul", "mul", "add", "sub", "sigmoid"}
+
+
+def test_ranges_hold_over_long_runs(emit: Emit) -> None:
+    """No value leaves the range its tensor is scaled for, but arguments of sigmoids, which are limited on purpose."""
+    from ncpc.semantics.run import Executor
+
+    made = emit(random_policy(5), "int16")
+    real = timed(made.lowered, made.options)
+    held = integer_program(real, boxes(made.lowered, real))
+    executor, rng = Executor(held.program), np.random.default_rng(0)
+    executor.reset(16)
+    for _ in range(50):
+        executor.step(rng.choice([-1.0, 1.0], (16, 3)))
+        for op in statements(held.program.body):
+            if not op.out.name.endswith("argument"):
+                lo, hi = held.ranges[op.out.name]
+                value = executor.value(op.out.name)
+                assert np.all(value >= lo - 1e-9), op.out.name
+                assert np.all(value <= hi + 1e-9), op.out.name
+
+
+@pytest.mark.parametrize("runtime", ["litert-reference", "tflite-micro"])
+def test_half_a_percent_of_the_outputs_deviation(emit: Emit, require_tool: RequireTool, runtime: str) -> None:
+    """LTC(20, AutoNCP(19, 4)), 1,000 closed-loop steps."""
+    torch, ncps, wirings = (require_tool(name) for name in ("torch", "ncps.torch", "ncps.wirings"))
+    from ncpc.frontend.ncps_torch import import_model
+
+    torch.manual_seed(0)
+    module = ncps.LTC(20, wirings.AutoNCP(19, 4))
+    policy = Policy("ncp19", import_model(module).layers, np.tile([-1.0, 1.0], (20, 1)))
+    made, data = emit(policy, "int16"), sequences(policy, 2, steps=1000, batch=1)
+    assert share(run_in(made, data, runtime).trace.y, run(made.lowered.real, data).y) <= 0.005
+
+
+def test_only_operators_that_npus_and_old_runtimes_have(emit: Emit) -> None:
+    file = read(emit(random_policy(0), "int16").content, "net.tflite")
+    assert set(file.operators) == {"ADD", "CONV_2D", "LOGISTIC", "MUL", "RESHAPE", "SUB"}
+    assert {edge.dtype for edge in (*file.inputs, *file.outputs)} == {"int16"}
+
+
+def test_state_enters_and_leaves_with_one_scale(emit: Emit) -> None:
+    for quant in ("int16", "int8"):
+        file = read(emit(random_policy(0), quant).content, "net.tflite")
+        a, b = file.edge("state").quant, file.edge("state_out").quant
+        assert a is not None
+        assert b is not None
+        assert (a.step, a.zero_point) == (b.step, b.zero_point)
+
+
+def test_layers_around_the_cell(emit: Emit) -> None:
+    policy, rng = random_policy(3), np.random.default_rng(0)
+    head, tail = Dense(rng.normal(size=(3, 5)), rng.normal(size=3)), Dense(rng.normal(size=(2, 2)), rng.normal(size=2))
+    layers = (head, Activation("relu", 3), *policy.layers, Activation("tanh", 2), tail, Activation("sigmoid", 2))
+    policy = dataclasses.replace(policy, layers=layers, input_range=np.tile([-1.0, 1.0], (5, 1)))
+    made, data = emit(policy, "int16", proved=False), sequences(policy, 3)
+    expected = made.target.model(made.lowered, made.options, data)
+    np.testing.assert_array_equal(run_in(made, data, "litert-reference").trace.raw_y, expected.raw_y)
+    np.testing.assert_array_equal(run_in(made, data, "tflite-micro").trace.raw_y, expected.raw_y)
+    assert share(expected.y, run(made.lowered.real, data).y) < 0.005
+
+
+def test_states_at_the_corners_of_their_box(emit: Emit) -> None:
+    made = emit(random_policy(1), "int16")
+    found = made.target.build(made.folder, made.lowered, made.options).extra
+    assert found["corners"]["assumption"] == "state within box"
+    assert found["corners"]["steps"] == STARTS * STEPS
+    assert found["corners"]["steps_unequal_to_model"] == 0
+    assert found["corners"]["of_range"] < 0.005
+    assert found["unequal_operators"] == {"litert-reference": {}, "tflite-micro": {}}
+
+
+def test_a_wrong_kernel_is_named_with_its_size(emit: Emit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A planted fault in the model: products off by 3 units."""
+    from ncpc.targets.tflite import kernels
+    from ncpc.targets.tflite.difference import unequal
+
+    made = emit(random_policy(1), "int16")
+    built, right = graph(made.lowered, made.options), kernels.KERNELS["MUL"]
+    monkeypatch.setitem(kernels.KERNELS, "MUL", lambda i, o: (lambda kernel: lambda a: kernel(a) + 3)(right(i, o)))
+    for runtime in (runtimes.REFERENCE, runtimes.MICRO):
+        found = unequal(made.content, built, runtime)
+        assert set(found) == {"MUL"}
+        assert found["MUL"]["units"] == 3
+
+
+def test_a_changed_file_is_not_the_model(emit: Emit) -> None:
+    """A planted fault in the file: one weight off by one."""
+    made, data = emit(random_policy(1), "int16"), sequences(random_policy(1), 1)
+    weights = next(t for t in graph(made.lowered, made.options).tensors.values() if t.dtype == "int8").data
+    assert weights is not None
+    at = made.content.index(weights.tobytes()) + int(np.flatnonzero(weights)[0])
+    changed = bytearray(made.content)
+    changed[at] = (changed[at] - 1) % 256
+    (made.folder / "net.tflite").write_bytes(bytes(changed))
+    expected = made.target.model(made.lowered, made.options, data)
+    assert np.any(run_in(made, data, "litert-reference").trace.raw_y != expected.raw_y)
+
+
+def test_start_states_come_in_the_programs_own_integers(emit: Emit) -> None:
+    made = emit(random_policy(1), "int16")
+    data = dataclasses.replace(sequences(made.lowered.policy, 1, steps=1), reset=None)
+    state = made.lowered.program.states[0]
+    assert state.box is not None
+    raw = np.stack([state.box[:, 0], state.box[:, 1]]).astype(np.int64)
+    found = made.target.run(made.folder, made.lowered, made.options, data, "litert-reference", raw).trace.state[:, 0]
+    assert np.all(np.abs(found) <= np.abs(state.box * state.inp.type.lsb).max() + 1e-3)  # type: ignore[union-attr]
+    assert np.abs(found[0] - found[1]).max() > 0.05
+
+
+def test_integers_have_no_dt_input(emit: Emit, small: Policy) -> None:
+    with pytest.raises(Unsupported, match=r"int16 has no dt input.*--dt fixed or --quant float32"):
+        emit(small, "int16", "runtime", proved=False)
+
+
+def test_a_divisor_that_may_be_zero_is_refused(emit: Emit) -> None:
+    layer = random_policy(0).layers[0]
+    assert isinstance(layer, Ltc)
+    loose = dataclasses.replace(layer, cm=0 * layer.cm, gleak=0 * layer.gleak, epsilon=0.0)
+    with pytest.raises(Unsupported, match="divisor of 'unfold1/v_next' may be 0"):
+        emit(dataclasses.replace(random_policy(0), layers=(loose,)), "int16", proved=False)
+
+
+def test_old_runtime_is_named_when_it_is_not_there(emit: Emit, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, data = emit(random_policy(0), "int16"), sequences(random_policy(0), 0, steps=2)
+    monkeypatch.delenv(runtimes.OLD_PYTHON, raising=False)
+    with pytest.raises(MissingTool, match=r"tflite-runtime 2\.14\.0 needs an environment of its own"):
+        run_in(made, data, runtimes.OLD)
+    monkeypatch.setenv(runtimes.OLD_PYTHON, "/no/such/python")
+    with pytest.raises(MissingTool, match="/no/such/python: cannot be run"):
+        run_in(made, data, runtimes.OLD)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("quant", ["float32", "int16", "int8"])
+def test_the_same_file_in_tflite_runtime_2_14(
+    emit: Emit, quant: str, old_runtime: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(runtimes.OLD_PYTHON, old_runtime)
+    policy = random_policy(1)
+    made, data = emit(policy, quant), sequences(policy, 1)
+    found = run_in(made, data, runtimes.OLD).trace
+    if quant == "float32":
+        np.testing.assert_allclose(found.y, run(made.lowered.real, data).y, atol=1e-6)
+    else:
+        expected = made.target.model(made.lowered, made.options, data)
+        np.testing.assert_array_equal(found.raw_y, expected.raw_y)
+        np.testing.assert_array_equal(found.raw_state, expected.raw_state)
+
+
+def test_links_say_what_equals_what(emit: Emit) -> None:
+    made = emit(random_policy(0), "int16")
+    links = {link.runtime: link for link in made.target.links(made.lowered, made.options)}
+    assert [name for name, link in links.items() if link.kind == "bitwise"] == [
+        "tflite-runtime", "litert-reference", "tflite-micro"]
+    assert all(link.source == MODEL for link in links.values())
+    assert [name for name, link in links.items() if link.required] == ["litert-reference"]
+
+
+def test_row_scales_leave_room_for_the_bias() -> None:
+    matrix, offset = np.array([[1.0, -0.5], [0.0, 0.0], [1e-9, 0.0]]), np.array([0.25, 3.0, 7.0])
+    scales = row_scales(matrix, offset, 1 / 32768, 1 / 32768).astype(np.float64)
+    assert scales[0] == 1 / 64  # powers of two of each other stay exact
+    assert np.all(np.abs(offset / (scales / 32768)) <= 2.0**30 * (1 + 1e-6))
+
+
+def test_split_matrices_add_up_to_15_bits() -> None:
+    matrix = np.random.default_rng(0).normal(size=(5, 7))
+    held, rest = split(matrix)
+    np.testing.assert_allclose(held + rest, matrix, atol=1e-12)
+    assert np.abs(rest).max() <= np.abs(matrix).max() / 127 / 2 * (1 + 1e-9)
+    assert not np.any(split(np.array([[1.0, 0.5, -0.25, 0.0]]))[1])
