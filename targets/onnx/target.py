@@ -72,7 +72,8 @@ class Onnx:
         model = (folder / emit.file_names(lowered)[False]).read_bytes()
         found = corners.check(model, emit.exact_program(lowered, options), emit.boxes(lowered),
                               emit.nominal_dt(lowered, options))
-        return Built(tools={"onnx": str(onnx().__version__)}, extra={**emit.facts(lowered, options), "corners": found})
+        facts = {**emit.facts(lowered, options), "corners": found}
+        return Built(tools={"onnx": str(onnx().__version__)}, extra={self.name: facts})
 
     def links(self, lowered: Lowered, options: CompileOptions) -> tuple[LinkSpec, ...]:
         """The evaluator first, being slow over fewer steps; fully optimized ONNX Runtime, the deployed one, last."""

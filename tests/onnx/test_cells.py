@@ -55,7 +55,8 @@ def test_float_many(family: str, tmp_path: Path) -> None:
     assert max(errors) <= LIMITS["float32"]
 
 
-@pytest.mark.parametrize("family", ["gated"])
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["cfc", "gated"])
 def test_int16(family: str, tmp_path: Path) -> None:
     assert 0 < error_of(family, 1, "int16", tmp_path) <= LIMITS["int16"]
 

@@ -96,7 +96,7 @@ def test_without_onnxruntime_the_evaluator_still_runs(
     assert ran == {runtime.REFERENCE: True}
     assert all("onnxruntime is not installed" in link.not_run for link in chain.links[1:])
     assert [spec.required for spec in specs] == [True, False, False, False]
-    corners = case.target.build(tmp_path, case.lowered, case.options).extra["corners"]
+    corners = case.target.build(tmp_path, case.lowered, case.options).extra["onnx"]["corners"]
     assert all("not run: onnxruntime" in said for said in corners["error_of_range"].values())
 
 
@@ -105,6 +105,6 @@ def test_from_the_corners_of_the_box(make: Any, tmp_path: Path) -> None:
         case = make("full8", quant=quant)
         for file, content in case.files.items():
             (tmp_path / file).write_bytes(content)
-        found = case.target.build(tmp_path, case.lowered, case.options).extra["corners"]
+        found = case.target.build(tmp_path, case.lowered, case.options).extra["onnx"]["corners"]
         assert found["starts"] == 8
         assert all(0 < error <= limit for error in found["error_of_range"].values())
