@@ -11,17 +11,20 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ncpc.errors import Unsupported
 from ncpc.ir.policy import F64
 from ncpc.ir.program import Program, Repeat, Stmt, statements
 from ncpc.ir.quantized import QuantizedGeneric
 from ncpc.ir.types import Fixed
-from ncpc.quant.intervals import Range, Ranges, hull, ranges_of
+from ncpc.quant.intervals import ROOM, Range, Ranges, UnclosedError, hull, ranges_of, roomy
 from ncpc.quant.ltc import Demand, Fractions, Incoming, Timespans
 from ncpc.quant.rounding import fraction_for
 
-ITERATIONS = 12
-ROOM = 0.01
-"""Share of its width by which a closed box is widened, so that roundings stay inside it."""
+ITERATIONS = 24
+WIDEST = 2.0**14
+"""A state's box beyond which what was observed is the better guide."""
+ENOUGH = 0.1
+"""A closed box that its image fills up to this share is not worth tightening."""
 OBSERVED_ROOM = 0.5
 """Share of its width by which an observed range is widened on each side."""
 
@@ -33,7 +36,10 @@ def quantize_generic(real: Program, incoming: Incoming, dt: Timespans, demand: D
     if real.dt is not None:
         inputs[real.dt.value.name] = Range(np.array(dt.lo), np.array(dt.hi))
     boxes, limits = _boxes(real, inputs, observed)
-    ranges = ranges_of(real, {**inputs, **boxes}, {n: boxes[n] for n in _carried(real.body) if n in boxes})
+    try:
+        ranges = ranges_of(real, {**inputs, **boxes}, {n: boxes[n] for n in _carried(real.body) if n in boxes})
+    except UnclosedError:
+        raise Unsupported(f"{real.name}: no range is known for what a repeat carries; use --quant float32") from None
     reach = ranges[real.y.value.name].most * (1 + 2.0**-8) + 2.0**-12
     y = Fixed(demand.out_bits, fraction_for(reach, demand.out_bits, most=demand.out_bits + 8))
     return QuantizedGeneric(
@@ -60,24 +66,53 @@ def _boxes(real: Program, inputs: Ranges, observed: Mapping[str, Range]) -> tupl
         return {}, {}
     closed = _closed(real, inputs)
     if closed is not None:
-        return _with_carried(real, closed), dict.fromkeys(_with_carried(real, closed), False)
-    boxes = {s.inp.name: _roomy(observed[s.inp.name], OBSERVED_ROOM) for s in real.states}
+        return closed, dict.fromkeys(closed, False)
+    boxes = {s.inp.name: roomy(observed[s.inp.name], OBSERVED_ROOM) for s in real.states}
     return _with_carried(real, boxes), dict.fromkeys(_with_carried(real, boxes), True)
 
 
 def _closed(real: Program, inputs: Ranges) -> Ranges | None:
-    """Boxes that the step maps into themselves, or None when iterating finds none."""
-    if any(_carried(real.body)):
-        return None
-    boxes = {s.inp.name: Range(np.asarray(s.init, np.float64), np.asarray(s.init, np.float64)) for s in real.states}
-    for _ in range(ITERATIONS):
+    """Boxes of states and carried values that the step maps into themselves; None when iterating finds none.
+
+    Boxes are replaced by their image until they settle. A slow memory (LSTM) would take hundreds of rounds, so every
+    third jumps to where a geometric series would end; what overshoots shrinks again.
+    """
+    start = {s.inp.name: Range(np.asarray(s.init, np.float64), np.asarray(s.init, np.float64)) for s in real.states}
+    boxes, best, grown = start, None, {n: Range(np.zeros_like(r.lo), np.zeros_like(r.hi)) for n, r in start.items()}
+    for k in range(ITERATIONS):
+        tried = {name: roomy(box, ROOM) for name, box in boxes.items()}
+        after = _image(real, inputs, tried, start)
+        if after is None:
+            break
+        if all(after[name].within(tried[name]) for name in boxes):
+            best = {**tried, **{inner: after[inner] for inner in _carried(real.body)}}
+            if all(boxes[name].within(roomy(after[name], ENOUGH)) for name in boxes):
+                break
+        step = {n: Range(after[n].lo - boxes[n].lo, after[n].hi - boxes[n].hi) for n in boxes}
+        boxes = {n: _ahead(after[n], grown[n], step[n]) if k % 3 == 2 else after[n] for n in boxes}
+        grown = step
+    return best if best is None or max(box.most for box in best.values()) <= WIDEST else None
+
+
+def _image(real: Program, inputs: Ranges, boxes: Ranges, start: Ranges) -> Ranges | None:
+    """Where a step takes the boxes, with the reset state; the boxes of carried values beside them."""
+    try:
         found = ranges_of(real, {**inputs, **boxes}, {})
-        after = {s.inp.name: found[s.out] for s in real.states}
-        roomy = {name: _roomy(box, ROOM) for name, box in boxes.items()}
-        if all(after[name].within(roomy[name]) for name in boxes):
-            return roomy
-        boxes = {name: hull(box, after[name]) for name, box in boxes.items()}
-    return None
+    except UnclosedError:
+        return None
+    carried = {inner: found[inner] for inner in _carried(real.body)}
+    return {**carried, **{s.inp.name: hull(start[s.inp.name], found[s.out]) for s in real.states}}
+
+
+def _ahead(box: Range, before: Range, now: Range) -> Range:
+    """Where a box that grew by ``before`` and then by ``now`` will end if it goes on so: the sum of what follows."""
+    return Range(box.lo + _rest(before.lo, now.lo), box.hi + _rest(before.hi, now.hi))
+
+
+def _rest(before: F64, now: F64) -> F64:
+    share = np.divide(now, before, out=np.zeros_like(now), where=before != 0)
+    rest: F64 = np.where((share > 0) & (share < 1), now * share / (1.0 - np.minimum(share, 1.0 - 2.0**-20)), 0.0)
+    return rest
 
 
 def _with_carried(real: Program, boxes: Ranges) -> Ranges:
@@ -88,8 +123,3 @@ def _with_carried(real: Program, boxes: Ranges) -> Ranges:
 
 def _carried(body: tuple[Stmt, ...]) -> dict[str, str]:
     return {c.inner.name: c.init for stmt in body if isinstance(stmt, Repeat) for c in stmt.carried}
-
-
-def _roomy(r: Range, share: float) -> Range:
-    room = share * (r.hi - r.lo) + 2.0**-10
-    return Range(r.lo - room, r.hi + room)

@@ -37,17 +37,34 @@ class Range:
 
 Ranges = dict[str, Range]
 
+CHOOSING = ("mix", "min", "max", "clamp", "relu", "neg", "gather", "slice", "concat")
+"""Ops whose result lies between their arguments, however it is rounded."""
+PASSES = 30
+"""How often a repeat's body is tried."""
+ROOM = 2.0**-12
+"""Share of its width by which a box that is tried is widened; beyond it, roundings are limited to the box."""
+
+
+def roomy(r: Range, share: float) -> Range:
+    """A range wider by ``share`` of its width at either end, and a little."""
+    room = share * (r.hi - r.lo) + 2.0**-10
+    return Range(r.lo - room, r.hi + room)
+
 
 def hull(a: Range, b: Range) -> Range:
     """The smallest range that holds both."""
     return Range(np.minimum(a.lo, b.lo), np.maximum(a.hi, b.hi))
 
 
+class UnclosedError(Exception):
+    """A value carried around a repeat leaves every range that was tried."""
+
+
 def ranges_of(program: Program, known: Mapping[str, Range], carried: Mapping[str, Range]) -> Ranges:
     """The range of every value, from those of inputs and states (``known``).
 
-    ``carried`` gives the ranges that values carried around a repeat are limited to; where it has none, a carry keeps
-    the range it starts with.
+    ``carried`` gives the ranges that values carried around a repeat are limited to. Where it has none, a range that
+    the body maps into itself is searched; raises ``UnclosedError`` when there seems to be none.
     """
     found: Ranges = dict(known)
     for name, (_, data) in program.constants.items():
@@ -59,12 +76,23 @@ def ranges_of(program: Program, known: Mapping[str, Range], carried: Mapping[str
 def _body(program: Program, body: tuple[Stmt, ...], found: Ranges, carried: Mapping[str, Range]) -> None:
     for stmt in body:
         if isinstance(stmt, Repeat):
-            starts = {c.inner.name: carried.get(c.inner.name, found[c.init]) for c in stmt.carried}
-            found.update(starts)
-            _body(program, stmt.body, found, carried)
-            found.update({c.out.name: starts[c.inner.name] for c in stmt.carried})
+            _repeat(program, stmt, found, carried)
         else:
-            found[stmt.out.name] = _widened(op_range(program, stmt, found))
+            result = op_range(program, stmt, found)
+            found[stmt.out.name] = result if stmt.kind in CHOOSING else _widened(result)
+
+
+def _repeat(program: Program, stmt: Repeat, found: Ranges, carried: Mapping[str, Range]) -> None:
+    starts = {c.inner.name: carried.get(c.inner.name, found[c.init]) for c in stmt.carried}
+    for _ in range(PASSES):
+        found.update(starts)
+        _body(program, stmt.body, found, carried)
+        results = {c.inner.name: found[c.result] for c in stmt.carried if c.inner.name not in carried}
+        if all(result.within(starts[name]) for name, result in results.items()):
+            found.update({c.out.name: starts[c.inner.name] for c in stmt.carried})
+            return
+        starts.update({name: roomy(hull(starts[name], result), ROOM) for name, result in results.items()})
+    raise UnclosedError
 
 
 def op_range(program: Program, op: Op, found: Mapping[str, Range]) -> Range:

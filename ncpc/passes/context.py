@@ -5,16 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ncpc.ir.build import Builder
+from ncpc.ir.policy import DtRange
 from ncpc.ir.program import State, Value
 
 
 @dataclass
 class Lowering:
-    """Over the reals: ``x`` is the layer's input, ``dt`` the timespan; states and labels collect."""
+    """Over the reals: ``x`` is the layer's input, ``dt`` the timespan in ``dt_range``; states and labels collect."""
 
     builder: Builder
     x: Value
     dt: Value
+    dt_range: DtRange
     states: list[State] = field(default_factory=list)
     labels: dict[str, tuple[str, ...]] = field(default_factory=dict)
 

@@ -15,6 +15,8 @@ from ncpc.passes.fixed_scope import WIDE, Scope, aligned, axes_of, frac_of, wide
 
 TABLE_BITS = 16
 """A table's argument spans 2**16 steps."""
+WIDEST = 4
+"""An exponential's table is at most 2**4 wide: e**-16 of the largest value is below what 15 bits hold."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ def emit_function(scope: Scope, op: Op) -> Value:
     start, span = _domain(scope, op, curve)
     frac = TABLE_BITS - span
     argument = wide(scope, op.args[0])
-    inner = max(frac, min(frac_of(argument), 30 - span - 1))
+    inner = max(frac, min(frac_of(argument), 30 - span - 1, _headroom(scope, op.args[0], start)))
     at = aligned(scope, argument, inner)
     half = 1 << (inner - frac) >> 1
     offset = b.const(f"{op.out.name}_offset", int(np.floor(-start * 2.0**inner + 0.5)) + half, (), Fixed(WIDE, inner))
@@ -49,18 +51,35 @@ def emit_function(scope: Scope, op: Op) -> Value:
     return b.op("lut", op.out.name, index, table, type_=table.type, k=TABLE_SHIFT)
 
 
+def _headroom(scope: Scope, name: str, start: float) -> int:
+    """The finest fraction at which the argument, counted from the table's left end, fits."""
+    lo, hi = scope.q.ranges[name]
+    return WIDE - 2 - int(np.ceil(np.log2(max(abs(float(lo.min()) - start), abs(float(hi.max()) - start), 1.0))))
+
+
 def _domain(scope: Scope, op: Op, curve: _Curve) -> tuple[float, int]:
-    """Left end of the table and log2 of its width."""
+    """Left end of the table and log2 of its width.
+
+    A measured table (exp) ends at the argument's largest value; what is more than 2**WIDEST below it counts as that.
+    """
     if curve.half is not None:
         return -float(curve.half), int(np.log2(2 * curve.half))
-    lo, hi = scope.q.ranges[op.args[0]]
-    span = int(np.ceil(np.log2(max(float(hi.max() - lo.min()), 2.0**-4) * 1.01)))
-    return float(lo.min()), max(span, 0)
+    lo, hi = (float(end) for end in (scope.q.ranges[op.args[0]][0].min(), scope.q.ranges[op.args[0]][1].max()))
+    span = min(max(int(np.ceil(np.log2(max(hi - lo, 2.0**-4) * 1.01))), 0), WIDEST)
+    return float(np.ceil(hi * 2.0**8) / 2.0**8) - 2.0**span, span
 
 
 def _table_type(curve: _Curve, start: float, span: int) -> Fixed:
     most = float(np.abs(curve.formula(np.array([start, start + 2.0**span]))).max())
     return Fixed(WIDE, 15 - max(0, int(np.ceil(np.log2(most)))))
+
+
+def _nodes(curve: _Curve, z: F64) -> F64:
+    """The curve's values, moved against its bend so that chords err as much above it as below: half of what they do."""
+    step = z[1] - z[0]
+    bend = curve.formula(z + step) - 2.0 * curve.formula(z) + curve.formula(z - step)
+    moved: F64 = curve.formula(z) - bend / 16.0
+    return moved
 
 
 def _table(scope: Scope, kind: str, curve: _Curve, start: float, span: int) -> Value:
@@ -70,6 +89,6 @@ def _table(scope: Scope, kind: str, curve: _Curve, start: float, span: int) -> V
     if key not in shared:
         type_ = _table_type(curve, start, span)
         z = start + np.arange(TABLE_SIZE + 1) * 2.0**span / TABLE_SIZE
-        data = np.floor(curve.formula(z) * 2.0**type_.frac + 0.5).astype(np.int64)
+        data = np.floor(_nodes(curve, z) * 2.0**type_.frac + 0.5).astype(np.int64)
         shared[key] = scope.builder.const(f"{kind}_table", data, [Axis(f"{kind}_entries", TABLE_SIZE + 1)], type_)
     return shared[key]

@@ -25,7 +25,7 @@ LECUN = (0.666, 1.7159)
 def lower_cfc(layer: Cfc, ctx: Lowering) -> Value:
     """One cell; its state is its output."""
     h = cfc_state(layer, ctx, "h")
-    after = cfc_step(layer, ctx.builder, ctx.x, h, ctx.dt)
+    after = cfc_step(layer, ctx, ctx.x, h)
     ctx.states.append(State(h, after.name, np.zeros(layer.neurons)))
     return after
 
@@ -33,7 +33,7 @@ def lower_cfc(layer: Cfc, ctx: Lowering) -> Value:
 def lower_wired_cfc(layer: WiredCfc, ctx: Lowering) -> Value:
     """The stages in a row, each with a state of its own."""
     hs = [cfc_state(stage, ctx, f"h_{stage.roles[0]}") for stage in layer.stages]
-    after = wired_cfc_step(layer, ctx.builder, ctx.x, hs, ctx.dt)
+    after = wired_cfc_step(layer, ctx, ctx.x, hs)
     ctx.states.extend(State(h, new.name, np.zeros(h.shape)) for h, new in zip(hs, after, strict=True))
     return wired_cfc_output(layer, ctx.builder, after)
 
@@ -52,24 +52,25 @@ def wired_cfc_output(layer: WiredCfc, b: Builder, after: Sequence[Value]) -> Val
     return b.op("slice", "motor", after[-1], axes=[Axis(b.unique("outputs"), layer.motors)], start=0)
 
 
-def wired_cfc_step(layer: WiredCfc, b: Builder, x: Value, hs: Sequence[Value], dt: Value) -> list[Value]:
+def wired_cfc_step(layer: WiredCfc, ctx: Lowering, x: Value, hs: Sequence[Value]) -> list[Value]:
     """The stages' new states."""
     after: list[Value] = []
     for stage, h in zip(layer.stages, hs, strict=True):
-        x = cfc_step(stage, b, x, h, dt)
+        x = cfc_step(stage, ctx, x, h)
         after.append(x)
     return after
 
 
-def cfc_step(layer: Cfc, b: Builder, x: Value, h: Value, dt: Value) -> Value:
+def cfc_step(layer: Cfc, ctx: Lowering, x: Value, h: Value) -> Value:
     """The new state from the input and the old state."""
+    b = ctx.builder
     sources = _backbone(layer, b, x, h)
     gain = LECUN[1] if layer.backbone and layer.activation == "lecun_tanh" else 1.0
     heads = {name: _scaled(head, gain) for name, head in _heads(layer).items()}
     b.origin = Origin("cfc", "heads ff1, ff2 of the features", h.axes[0].name)
     wired = _read_wires(b, heads, sources, h.axes[0])
     sums = {name: _head(b, name, head, sources, h.axes[0], wired) for name, head in heads.items()}
-    return _pure(layer, b, sums["ff1"], dt) if layer.mode == "pure" else _gated(layer, b, sums, dt)
+    return _pure(layer, ctx, sums["ff1"]) if layer.mode == "pure" else _gated(layer, b, sums, ctx.dt)
 
 
 def _heads(layer: Cfc) -> dict[str, Dense]:
@@ -128,11 +129,15 @@ def _gated(layer: Cfc, b: Builder, sums: dict[str, Value], dt: Value) -> Value:
     return b.op("mix", "h_next", f1, f2, t)
 
 
-def _pure(layer: Cfc, b: Builder, ff1: Value, dt: Value) -> Value:
+def _pure(layer: Cfc, ctx: Lowering, ff1: Value) -> Value:
     assert layer.w_tau is not None
     assert layer.a is not None
+    b = ctx.builder
     b.origin = Origin("cfc", "h <- a - a*exp(-dt*(|w_tau| + |ff1|))*ff1", ff1.axes[0].name)
     rate = b.op("add", "rate", magnitude(b, "ff1_size", ff1), b.const("w_tau", np.abs(layer.w_tau), ff1.axes))
-    faded = b.op("exp", "faded", b.op("neg", "minus_dt_rate", b.op("mul", "dt_rate", rate, dt)))
+    faded = b.op("exp", "faded", b.op("neg", "minus_dt_rate", b.op("mul", "dt_rate", rate, ctx.dt)))
     a = b.const("a", layer.a, ff1.axes)
-    return b.op("sub", "h_next", a, b.op("mul", "a_faded", a, b.op("mul", "faded_ff1", faded, ff1)))
+    # |z|*exp(-dt*|z|) is at most 1/(e*dt): said aloud, because intervals do not see it.
+    most = float(np.exp(-1.0) / ctx.dt_range.lo)
+    part = b.op("clamp", "faded_bounded", b.op("mul", "faded_ff1", faded, ff1), lo=-most, hi=most, flag=None)
+    return b.op("sub", "h_next", a, b.op("mul", "a_faded", a, part))

@@ -44,7 +44,8 @@ def lower_ct_gru(layer: CtGru, ctx: Lowering) -> Value:
     q = b.op("tanh", "q", _sum(b, "detect", layer.detect, x, held, grid.neurons))
     b.origin = Origin("ct_gru", "e <- (e + s*(q - e)) * decay**dt", grid.traces.name)
     s, total = _weights(b, "s", layer, layer.store, x, h, grid)
-    share = b.op("div", "s", s, b.op("gather", "s_total_of", total, grid.of))
+    quotient = b.op("div", "s", s, b.op("gather", "s_total_of", total, grid.of))
+    share = b.op("clamp", "s_share", quotient, lo=0.0, hi=1.0, flag=None)
     stored = b.op("mix", "stored", e, b.op("gather", "q_of", q, grid.of), share)
     e_next = b.op("mul", "e_next", stored, b.op("gather", "kept_of", _kept(b, layer, ctx.dt, grid.scales), grid.scale))
     if layer.clip > 0:
@@ -74,16 +75,9 @@ def _weights(b: Builder, name: str, layer: CtGru, gate: Dense, x: Value, h: Valu
     for k in range(1, layer.scales):
         largest = b.op("max", f"{name}_most_{k}", largest, b.op("gather", f"{name}_log_{k}", log, grid.column[k]))
     below = b.op("sub", f"{name}_below", log, b.op("gather", f"{name}_most_of", largest, grid.of))
-    weight = _exp(b, f"{name}_weight", b.op("clamp", f"{name}_held", below, lo=NEGLIGIBLE, hi=0.0, flag=None))
+    weight = b.op("exp", f"{name}_weight", b.op("clamp", f"{name}_held", below, lo=NEGLIGIBLE, hi=0.0, flag=None))
     total = b.op("segment_sum", f"{name}_weights", weight, grid.of, axes=[grid.neurons])
     return weight, b.op("max", f"{name}_total", total, b.const("one", 1.0))
-
-
-def _exp(b: Builder, name: str, z: Value) -> Value:
-    """``exp(z/4)**4``: as a table, a quarter of the range is four times finer."""
-    root = b.op("exp", f"{name}_root", b.op("mul", f"{name}_quarter", z, b.const("quarter", 0.25)))
-    square = b.op("mul", f"{name}_square", root, root)
-    return b.op("mul", name, square, square)
 
 
 def _recall(b: Builder, grid: Grid, e: Value, weights: tuple[Value, Value]) -> Value:

@@ -27,17 +27,21 @@ def ltc_state(layer: Ltc, ctx: Lowering) -> Value:
     return ctx.builder.value("v", [neurons])
 
 
-def ltc_step(layer: Ltc, b: Builder, x: Value, v: Value, dt: Value) -> tuple[Value, Value]:
-    """The output and the new state."""
+def ltc_step(
+    layer: Ltc, b: Builder, x: Value, v: Value, dt: Value, bounds: tuple[float, float] | None = None
+) -> tuple[Value, Value]:
+    """The output and the new state; ``bounds``, known to hold for it, are written down with every fused unfold."""
     b.origin = Origin("ltc", "u = x*input_w + input_b", "inputs")
     u = _affine(b, "u", x, layer.input_w, layer.input_b)
-    after = _fused(layer, b, u, v, dt) if layer.solver == "fused" else _explicit(layer, b, u, v, dt)
+    after = _fused(layer, b, u, v, dt, bounds) if layer.solver == "fused" else _explicit(layer, b, u, v, dt)
     b.origin = Origin("ltc", "y = v[motor]*output_w + output_b", "outputs")
     motor = b.op("slice", "motor", after, axes=[Axis(b.unique("outputs"), layer.outputs)], start=0)
     return _affine(b, "y", motor, layer.output_w, layer.output_b), after
 
 
-def _fused(layer: Ltc, b: Builder, u: Value, v: Value, dt: Value) -> Value:
+def _fused(
+    layer: Ltc, b: Builder, u: Value, v: Value, dt: Value, bounds: tuple[float, float] | None
+) -> Value:
     """``v <- (cm_t*v + num) / (cm_t + den)``: implicit in v, explicit in the conductances."""
     neurons = v.axes[0]
     b.origin = Origin("ltc", "terms that every unfold shares", neurons.name)
@@ -47,7 +51,8 @@ def _fused(layer: Ltc, b: Builder, u: Value, v: Value, dt: Value) -> Value:
     b.origin = Origin("ltc", "num_s, den_s over sensory synapses", "sensory_synapses")
     base = _currents(b, "_s", layer.sensory, u, (leak, den_l))
     with b.repeat(layer.unfolds, v=(v, None)) as loop:
-        loop.set("v", _unfold(b, layer, loop["v"], cm_t, base))
+        after = _unfold(b, layer, loop["v"], cm_t, base)
+        loop.set("v", b.op("clamp", "v_bounded", after, lo=bounds[0], hi=bounds[1], flag=None) if bounds else after)
     return loop["v"]
 
 

@@ -26,9 +26,9 @@ def lower_mixed_memory(layer: MixedMemory, ctx: Lowering) -> Value:
     c = b.value("c", [whole])
     recalled, c_next = lstm_step(layer.memory, b, ctx.x, h, c)
     if layer.into == "input":
-        y, after = _step(layer.cell, b, recalled, hs, ctx.dt)
+        y, after = _step(layer.cell, ctx, recalled, hs)
     else:
-        y, after = _step(layer.cell, b, ctx.x, _parts(b, recalled, hs), ctx.dt)
+        y, after = _step(layer.cell, ctx, ctx.x, _parts(b, recalled, hs))
     ctx.states.extend(State(old, new.name, np.zeros(old.shape)) for old, new in zip(hs, after, strict=True))
     ctx.states.append(State(c, c_next.name, np.zeros(c.shape)))
     return y
@@ -54,14 +54,23 @@ def _states(cell: Layer, ctx: Lowering) -> list[Value]:
                       "supported: ltc, cfc, wired_cfc")
 
 
-def _step(cell: Layer, b: Builder, x: Value, hs: list[Value], dt: Value) -> tuple[Value, list[Value]]:
+def _hull(cell: Ltc) -> tuple[float, float]:
+    """Bounds of an LTC's state that starts in [-1, 1], as the memory's output does.
+
+    A fused unfold is a mean, with weights >= 0, of the state, vleak, the reversal potentials and (epsilon's share) 0.
+    """
+    ends = np.concatenate([[-1.0, 1.0], cell.vleak, cell.sensory.erev, cell.recurrent.erev])
+    return float(ends.min()), float(ends.max())
+
+
+def _step(cell: Layer, ctx: Lowering, x: Value, hs: list[Value]) -> tuple[Value, list[Value]]:
     """The cell's output and new states."""
     if isinstance(cell, Ltc):
-        y, v = ltc_step(cell, b, x, hs[0], dt)
+        y, v = ltc_step(cell, ctx.builder, x, hs[0], ctx.dt, _hull(cell))
         return y, [v]
     if isinstance(cell, WiredCfc):
-        after = wired_cfc_step(cell, b, x, hs, dt)
-        return wired_cfc_output(cell, b, after), after
+        after = wired_cfc_step(cell, ctx, x, hs)
+        return wired_cfc_output(cell, ctx.builder, after), after
     assert isinstance(cell, Cfc)
-    h = cfc_step(cell, b, x, hs[0], dt)
+    h = cfc_step(cell, ctx, x, hs[0])
     return h, [h]

@@ -21,7 +21,11 @@ REST = {"tanh": 0.0, "relu": 0.0, "identity": 0.0, "sigmoid": 0.5}
 
 
 def lower_ct_rnn(layer: CtRnn, ctx: Lowering) -> Value:
-    """``dh/dt = -h/tau + tanh(W_x x + W_h h + b)``."""
+    """``dh/dt = -h/tau + tanh(W_x x + W_h h + b)``.
+
+    No step, Euler's or Runge-Kutta's, that is no longer than tau leaves [-tau, tau]: it is a mean, with weights >= 0,
+    of ``h`` and of values of tau*tanh(...). Euler's is written as such a mean, the other is limited to that range.
+    """
     return _lower_ode(layer, 1.0 / layer.tau, ctx)
 
 
@@ -35,27 +39,41 @@ def _lower_ode(layer: CtRnn | NeuralOde, decay: F64 | None, ctx: Lowering) -> Va
     v = b.value("h", [axis])
     b.origin = Origin(layer.kind, "W_x x + b, once per step", axis.name)
     base = weighted(b, "drive_x", layer.weight_x, ctx.x, layer.bias, axis)
-    h = b.op("mul", "h_step", ctx.dt, b.const("step", layer.step))
-    size = length(b, h, layer.solver)
-    slope = _slope(b, layer.weight_h, base, decay, axis)
+    drive = _drive(b, layer.weight_h, base, axis)
+    step = _step(layer, b, decay, drive, axis, ctx)
     with b.repeat(layer.unfolds, h=(v, None)) as loop:
         b.origin = Origin(layer.kind, f"{layer.solver} step", axis.name)
-        loop.set("h", _clipped(b, explicit_step(b, slope, loop["h"], size), layer.clip))
+        loop.set("h", _clipped(b, step(loop["h"]), layer.clip))
     ctx.states.append(State(v, loop["h"].name, np.zeros(layer.outputs)))
     return loop["h"]
 
 
-def _slope(b: Builder, weight_h: F64, base: Value, decay: F64 | None, axis: Axis) -> Callable[[Value], Value]:
-    """``dh/dt`` as a function of ``h``; without feedback its tanh is computed here, once."""
+Update = Callable[[Value], Value]
+
+
+def _step(layer: CtRnn | NeuralOde, b: Builder, decay: F64 | None, drive: Update, axis: Axis, ctx: Lowering) -> Update:
+    """One step as a function of ``h``."""
+    mean = decay is not None and bool(np.all(layer.step * ctx.dt_range.hi * decay <= 1.0))
+    if decay is not None and mean and layer.solver == "euler":
+        share = b.op("mul", "share", b.const("step_tau", layer.step * decay, [axis]), ctx.dt)
+        tau = b.const("tau", 1.0 / decay, [axis])
+        return lambda h: b.op("mix", "h_next", h, b.op("mul", "goal", tau, drive(h)), share)
+    size = length(b, b.op("mul", "h_step", ctx.dt, b.const("step", layer.step)), layer.solver)
     rate = None if decay is None else b.const("decay", decay, [axis])
-    fed_back = bool(np.any(weight_h))
-    held = None if fed_back else b.op("tanh", "drive", base)
 
     def slope(h: Value) -> Value:
-        drive = held or b.op("tanh", "drive", weighted(b, "drive_h", weight_h, h, base, axis))
-        return drive if rate is None else b.op("sub", "slope", drive, b.op("mul", "decayed", rate, h))
+        return drive(h) if rate is None else b.op("sub", "slope", drive(h), b.op("mul", "decayed", rate, h))
 
-    return slope
+    most = float(np.max(1.0 / decay)) if decay is not None and mean else 0.0
+    return lambda h: _clipped(b, explicit_step(b, slope, h, size), most)
+
+
+def _drive(b: Builder, weight_h: F64, base: Value, axis: Axis) -> Update:
+    """``tanh(W_h h + base)`` as a function of ``h``; without feedback it is computed here, once."""
+    if not np.any(weight_h):
+        held = b.op("tanh", "drive", base)
+        return lambda h: held
+    return lambda h: b.op("tanh", "drive", weighted(b, "drive_h", weight_h, h, base, axis))
 
 
 def _clipped(b: Builder, v: Value, clip: float) -> Value:

@@ -80,13 +80,30 @@ def _body(a: Analysis, body: tuple[Stmt, ...]) -> None:
 
 
 def _repeat(a: Analysis, stmt: Repeat) -> None:
-    """A carried value has its initial interval in every pass; the body must return into it."""
+    """A carried value has one interval in every pass: its initial one, or that and the first pass's result.
+
+    The body must return into it.
+    """
+    _passes(a, stmt, {c.inner.name: a.found[c.init] for c in stmt.carried})
+    wider = {c.inner.name: _hull(a.found[c.init], a.found[c.result]) for c in stmt.carried}
+    if any(not _holds(a.found[c.init], wider[c.inner.name]) for c in stmt.carried):
+        _passes(a, stmt, wider)
     for carry in stmt.carried:
-        a.found[carry.inner.name] = a.found[carry.init]
+        _inside(a, carry.result, a.found[carry.inner.name])
+        a.found[carry.out.name] = a.found[carry.inner.name]
+
+
+def _passes(a: Analysis, stmt: Repeat, carried: Mapping[str, Interval]) -> None:
+    a.found.update(carried)
     _body(a, stmt.body)
-    for carry in stmt.carried:
-        _inside(a, carry.result, a.found[carry.init])
-        a.found[carry.out.name] = a.found[carry.init]
+
+
+def _hull(a: Interval, b: Interval) -> Interval:
+    return Interval(np.minimum(a.lo, b.lo), np.maximum(a.hi, b.hi))
+
+
+def _holds(outer: Interval, inner: Interval) -> bool:
+    return bool((outer.lo <= inner.lo).all() and (inner.hi <= outer.hi).all())
 
 
 def _inside(a: Analysis, name: str, box: Interval) -> None:
