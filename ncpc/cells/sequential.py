@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ncpc.cells.ct_gru import CtGru
@@ -26,12 +26,14 @@ class Sequential(torch.nn.Module):
     """An ordered list of modules around recurrent cells, run over sequences.
 
     ``torch.nn.Sequential`` cannot run an ncps ``LTC``, which returns (output, state); this one takes the output,
-    carries the state, and gives each sequence of a batch its own timespans.
+    carries the state, and gives each sequence of a batch its own timespans. ``input_shape`` is that of one step's input
+    where it is a frame (channels, height, width): inputs may then be flat or have that shape.
     """
 
-    def __init__(self, layers: Iterable[torch.nn.Module]) -> None:
+    def __init__(self, layers: Iterable[torch.nn.Module], input_shape: Sequence[int] | None = None) -> None:
         super().__init__()
         self.layers = torch.nn.ModuleList(layers)
+        self.input_shape = None if input_shape is None else tuple(input_shape)
 
     def forward(
         self, x: torch.Tensor, hx: State | None = None, timespans: torch.Tensor | None = None
@@ -42,7 +44,9 @@ class Sequential(torch.nn.Module):
         layer gives it ((B, units) for an LTC), zeros when left out; the returned tuple can be passed back in to
         continue.
         """
-        if x.dim() == 2:
+        shape = self.input_shape or x.shape[-1:]
+        x = x.reshape(*(x.shape[:-1] if x.shape[-len(shape) :] != shape else x.shape[: -len(shape)]), *shape)
+        if x.dim() == 1 + len(shape):
             y, hx = self.forward(x[None], hx, None if timespans is None else timespans[None])
             return y[0], hx
         if timespans is None:
@@ -54,7 +58,7 @@ class Sequential(torch.nn.Module):
                 x, state = _run_cell(layer, x, next(carried, None), timespans)
                 states.append(state)
             else:
-                x = layer(x)
+                x = layer(x.flatten(0, 1)).unflatten(0, x.shape[:2])
         return x, tuple(states)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,9 @@ MAX_SEQUENCES, MAX_STEPS = 64, 500
 """How much of the calibration is run: its first sequences, each from its start."""
 
 
-def check_agreement(policy: Policy, modules: list[Any], where: str) -> None:
+def check_agreement(
+    policy: Policy, modules: list[Any], where: str, input_shape: Sequence[int] | None = None
+) -> None:
     """Run ``modules`` (in order) and ``policy`` side by side; raise ``BadInput`` if their outputs differ.
 
     They run on the calibration and on random inputs and timespans over the declared ranges. The module is run in
@@ -31,11 +34,11 @@ def check_agreement(policy: Policy, modules: list[Any], where: str) -> None:
     for data in probes(policy):
         expected = run(lower(policy), data).y
         tolerance = TOLERANCE * max(1.0, float(np.abs(expected).max()))
-        exact = _largest(run_modules(modules, data, double=True), expected)
+        exact = _largest(run_modules(modules, data, input_shape, double=True), expected)
         if not exact <= tolerance:
             raise BadInput(f"{where}: policy and module differ by {exact:.3g} (more than {tolerance:.3g}); a hook or "
                            "an override changes what the module computes, remove it before saving")
-        single = _largest(run_modules(modules, data, double=False), expected)
+        single = _largest(run_modules(modules, data, input_shape, double=False), expected)
         if not single <= tolerance:
             warnings.warn(f"{where}: in its own precision the module strays {single:.3g} from exact arithmetic: this "
                           "network amplifies rounding, and so will any deployment of it", stacklevel=4)
@@ -56,12 +59,14 @@ def probes(policy: Policy) -> list[Sequences]:
     return found
 
 
-def run_modules(modules: list[Any], data: Sequences, *, double: bool) -> NDArray[np.float64]:
+def run_modules(
+    modules: list[Any], data: Sequences, input_shape: Sequence[int] | None = None, *, double: bool
+) -> NDArray[np.float64]:
     """Outputs (B, T, outputs) of a copy of ``modules`` run in order, in double or in their own precision."""
     from ncpc.cells import Sequential  # needs torch
 
     torch = torch_module()
-    copied = Sequential(copy.deepcopy(modules)).eval().cpu()
+    copied = Sequential(copy.deepcopy(modules), input_shape).eval().cpu()
     copied = copied.double() if double else copied
     dtype = next(copied.parameters()).dtype
     timespans = None if data.dt is None else torch.as_tensor(data.dt, dtype=dtype)

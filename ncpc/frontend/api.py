@@ -38,21 +38,23 @@ def save(
     sample_hz: float | None = None,
     margin: float = 0.1,
     clip_negative: bool = False,
+    input_shape: Sequence[int] | None = None,
 ) -> Policy:
     """Read a trained model, check that the policy computes what it computes, and write the container to ``path``.
 
     ``model``: an ncps.torch ``LTC`` or ``LTCCell``, an ordered list of modules around one, a Keras model with a cell of
     ncps.keras, or what a frontend has read already (``Imported``, or layers of ``ncpc.ir.policy``), which is taken as
     it is. ``calibration``: typical inputs, (T, inputs) or (B, T, inputs), as array, torch tensor, npz path (``x``,
-    optional ``dt``, ``reset``) or mapping of those. ``input_range``: (inputs, 2) or one (lo, hi) for all; left out, it is the
-    calibration's widened at either end by ``margin`` of its width. ``dt``: the timespan in the unit of training (1.0
-    where none were given), or the range (lo, hi) of timespans the policy may meet. ``sample_hz`` documents how often
-    steps happen. ``clip_negative`` sets negative w, cm, gleak to 0, as ``apply_weight_constraints()`` does, without
-    touching ``model``.
+    optional ``dt``, ``reset``) or mapping of those. ``input_range``: (inputs, 2) or one (lo, hi) for all; left out, it
+    is the calibration's widened at either end by ``margin`` of its width. ``dt``: the timespan in the unit of training
+    (1.0 where none were given), or the range (lo, hi) of timespans the policy may meet. ``sample_hz`` documents how
+    often steps happen. ``clip_negative`` sets negative w, cm, gleak to 0, as ``apply_weight_constraints()`` does,
+    without touching ``model``. ``input_shape`` is that of one step's input where torch modules read frames, (channels,
+    height, width); a Keras model tells it by itself. A calibration may hold frames or flat ones.
 
     Returns the policy as written. Raises ``BadInput`` or ``Unsupported``; nothing is written then.
     """
-    read, check = _read_model(model, clip_negative)
+    read, check = _read_model(model, clip_negative, input_shape)
     where, dt_range = str(path), _dt_range(dt)
     check_dt_range(dt_range, where)
     inputs, outputs = read.layers[0].inputs, read.layers[-1].outputs
@@ -80,14 +82,18 @@ def load(path: str | Path) -> Policy:
     return read_policy(path)
 
 
-def _read_model(model: Any, clip_negative: bool) -> tuple[Imported, Check | None]:
+def _read_model(
+    model: Any, clip_negative: bool, shape: Sequence[int] | None = None
+) -> tuple[Imported, Check | None]:
     """What ``model`` says, and the check against it (none where there is no running model)."""
     if isinstance(model, Imported):
         return (_clipped(model) if clip_negative else model), None
     parts = list(model) if isinstance(model, (list, tuple)) else [model]
     if parts and all(isinstance(part, Layer) for part in parts):
         return _read_model(Imported(tuple(parts), {"source": "layers"}), clip_negative)
-    return _read_keras(model, clip_negative) if is_keras(model) else _read_torch(model, clip_negative)
+    if is_keras(model):
+        return _read_keras(model, clip_negative)
+    return _read_torch(model, clip_negative, shape)
 
 
 def _read_keras(model: Any, clip_negative: bool) -> tuple[Imported, Check | None]:
@@ -100,14 +106,15 @@ def _read_keras(model: Any, clip_negative: bool) -> tuple[Imported, Check | None
     return found, lambda policy, where: agreement.check_agreement(policy, model, where)
 
 
-def _read_torch(model: Any, clip_negative: bool) -> tuple[Imported, Check | None]:
+def _read_torch(model: Any, clip_negative: bool, shape: Sequence[int] | None) -> tuple[Imported, Check | None]:
     from ncpc.frontend import agreement, ncps_torch  # need torch
 
     modules = ncps_torch.flatten(model)
     if clip_negative:
         modules = copy.deepcopy(modules)
         ncps_torch.clip_negative(modules)
-    return ncps_torch.import_model(modules), lambda policy, where: agreement.check_agreement(policy, modules, where)
+    read = ncps_torch.import_model(modules, shape)
+    return read, lambda policy, where: agreement.check_agreement(policy, modules, where, shape)
 
 
 def _clipped(read: Imported) -> Imported:

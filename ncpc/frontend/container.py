@@ -22,13 +22,14 @@ from ncpc.files import write_atomically
 from ncpc.frontend.records import Array, decode, encode
 from ncpc.frontend.validate import check_policy
 from ncpc.ir.cells import CELLS
+from ncpc.ir.heads import HEADS
 from ncpc.ir.policy import Activation, Dense, Ltc, Policy
 
 SCHEMA = 1
 KEY = "ncpc"
 
 # A new kind of layer is one entry here: how it is stored follows from its fields.
-_KINDS: tuple[type[Any], ...] = (Ltc, Dense, Activation, *CELLS)
+_KINDS: tuple[type[Any], ...] = (Ltc, Dense, Activation, *CELLS, *HEADS)
 LAYERS: dict[str, type] = {layer.kind: layer for layer in _KINDS}
 
 

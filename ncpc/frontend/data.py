@@ -27,7 +27,7 @@ def read_sequences(source: object, inputs: int, dt: DtRange, where: str | None =
     source in messages. Raises ``BadInput`` for a wrong width (naming both), shape, NaN, or dt outside the range.
     """
     where = where or (str(source) if isinstance(source, (str, Path)) else "data")
-    sequences = source if isinstance(source, Sequences) else _from_arrays(_arrays(source, where), where)
+    sequences = source if isinstance(source, Sequences) else _from_arrays(_arrays(source, where), inputs, where)
     check_sequences(sequences, inputs, dt, where)
     return sequences
 
@@ -59,14 +59,22 @@ def _known(arrays: Mapping[Any, object], where: str) -> Mapping[str, object]:
     return arrays
 
 
-def _from_arrays(arrays: Mapping[str, object], where: str) -> Sequences:
-    x = _numbers(arrays["x"], "x", where)
+def _from_arrays(arrays: Mapping[str, object], inputs: int, where: str) -> Sequences:
+    x = _flat_frames(_numbers(arrays["x"], "x", where), inputs)
     if x.ndim not in (2, 3):
         raise BadInput(f"{where}: x has shape {x.shape}, expected (steps, inputs) or (sequences, steps, inputs)")
     x = x[None] if x.ndim == 2 else x
     dt = _per_step(arrays.get("dt"), "dt", x, where)
     reset = _per_step(arrays.get("reset"), "reset", x, where)
     return Sequences(x, dt, None if reset is None else reset != 0)
+
+
+def _flat_frames(x: NDArray[np.float64], inputs: int) -> NDArray[np.float64]:
+    """Inputs that are frames of more than one dimension, flat."""
+    for lead in (2, 1):
+        if x.ndim > lead + 1 and int(np.prod(x.shape[lead:])) == inputs:
+            return x.reshape(*x.shape[:lead], inputs)
+    return x
 
 
 def _per_step(value: object, name: str, x: NDArray[np.float64], where: str) -> NDArray[np.float64] | None:

@@ -13,32 +13,51 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncpc.errors import BadInput, Unsupported
+from ncpc.frontend.heads import merged
 from ncpc.frontend.imported import Imported
 from ncpc.frontend.ncps_cfc import read_cfc, read_lstm, read_wired_cfc
 from ncpc.frontend.tensors import array_of, class_name, dense_of
 from ncpc.frontend.torch_cells import own_readers, torch_readers
+from ncpc.frontend.torch_heads import head_reader
 from ncpc.frontend.with_widths import with_widths
 from ncpc.ir.cells import RECURRENT, MixedMemory
 from ncpc.ir.policy import Activation, Layer, Ltc, Synapses
 from ncpc.torch_library import ncps_torch_module, torch_module, versions
 
-SUPPORTED = ("ncps.torch LTC, CfC and their cells, torch.nn LSTM, GRU, RNN, Linear, ReLU, Tanh, Sigmoid, Identity, "
-             "and the modules of ncpc.cells")
+SUPPORTED = ("ncps.torch LTC, CfC and their cells, torch.nn LSTM, GRU, RNN, Linear, Conv1d, Conv2d, MaxPool, AvgPool, "
+             "BatchNorm, Flatten, ReLU, Tanh, Sigmoid, Softmax, Dropout, Identity, and the modules of ncpc.cells")
 
 F64 = NDArray[np.float64]
 
 
-def import_model(model: Any) -> Imported:
+def import_model(model: Any, input_shape: Sequence[int] | None = None) -> Imported:
     """The layers of an ncps ``LTC`` or ``LTCCell``, or of an ordered list of modules around one.
 
+    ``input_shape`` is that of one step's input where it is a frame: (channels, height, width).
     Raises ``Unsupported`` naming the first module that cannot be read, ``BadInput`` for parameters that are not valid.
     """
     modules = flatten(model)
-    layers = with_widths(layer for module in modules for layer in _import_module(module))
+    layers = with_widths(merged(_layers(modules, input_shape)))
     if not any(layer.kind in RECURRENT for layer in layers):
         raise Unsupported(f"{class_name(model)}: holds no recurrent cell; supported are {SUPPORTED}")
     cells = [{"class": class_name(m), **_options(m)} for m in modules if _is_recurrent(m)]
     return Imported(layers, {"source": "ncps.torch", "cells": cells, "versions": versions()})
+
+
+def _layers(modules: Sequence[Any], input_shape: Sequence[int] | None) -> list[Layer]:
+    """Every module's layers; what works on frames is told their shape."""
+    layers: list[Layer] = []
+    shape = None if input_shape is None else tuple(int(n) for n in input_shape)
+    for module in modules:
+        reader = head_reader(module)
+        if reader is not None:
+            layers, shape = reader(module, shape, layers)
+            continue
+        found = _import_module(module)
+        layers += found
+        if found and not isinstance(found[-1], Activation):
+            shape = (found[-1].outputs,)
+    return layers
 
 
 def flatten(model: Any) -> list[Any]:
@@ -80,6 +99,7 @@ def _readers() -> dict[Any, Callable[[Any], list[Layer]]]:
         nn.Tanh: lambda _: [Activation("tanh", 0)],
         nn.Sigmoid: lambda _: [Activation("sigmoid", 0)],
         nn.Identity: lambda _: [],
+        nn.Dropout: lambda _: [],
         ncps.LTC: _ncps_layer,
         ncps.LTCCell: _ncps_layer,
         ncps.CfC: _ncps_layer,

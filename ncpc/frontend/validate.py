@@ -17,6 +17,7 @@ import numpy as np
 from ncpc.errors import BadInput
 from ncpc.frontend.problems import Problems, finite
 from ncpc.frontend.validate_cells import CELL_CHECKS
+from ncpc.frontend.validate_heads import HEAD_CHECKS
 from ncpc.ir.cells import MixedMemory
 from ncpc.ir.policy import ROLES, Activation, Dense, DtRange, Layer, Ltc, Policy, Synapses
 from ncpc.ir.sequences import Sequences
@@ -246,4 +247,5 @@ def _timespans(timespans: Any, shape: tuple[int, ...], dt: DtRange) -> Problems:
         yield f"dt spans [{lo:g}, {hi:g}], outside the declared [{dt.lo:g}, {dt.hi:g}]; declare dt=({lo:g}, {hi:g})"
 
 
-_CHECKS: dict[str, Callable[[Any], Problems]] = {"ltc": _ltc, "dense": _dense, "activation": _activation, **CELL_CHECKS}
+_CHECKS: dict[str, Callable[[Any], Problems]] = {"ltc": _ltc, "dense": _dense, "activation": _activation, **CELL_CHECKS,
+                                                **HEAD_CHECKS}

@@ -14,7 +14,7 @@ from typing import Literal
 from ncpc.ir.program import Attr, Origin, Program
 from ncpc.ir.types import Axis, Type
 
-Place = Literal["x", "dt", "y", "state", "local"]
+Place = Literal["x", "dt", "y", "state", "local", "arena"]
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,23 @@ class Times:
     body: tuple[Node, ...]
 
 
-Node = Assign | For | Times
+@dataclass(frozen=True)
+class Window:
+    """A whole op over windows of a frame, ``conv2d`` or ``pool``: reads and writes arrays, never in place."""
+
+    kind: str
+    out: str
+    type: Type
+    args: tuple[str, ...]
+    attrs: Mapping[str, Attr]
+    origin: Origin | None = None
+
+    @property
+    def body(self) -> tuple[Node, ...]:
+        return ()
+
+
+Node = Assign | For | Times | Window
 
 
 @dataclass(frozen=True)
@@ -153,6 +169,9 @@ def _lines(body: tuple[Node, ...], indent: str) -> Iterator[str]:
     for node in body:
         if isinstance(node, Assign):
             yield f"{indent}{_assign(node)}"
+            continue
+        if isinstance(node, Window):
+            yield f"{indent}{node.out} = {node.kind}({', '.join(node.args)})"
             continue
         yield f"{indent}{_head(node)} {{"
         yield from _lines(node.body, indent + "  ")

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ncpc.errors import Unsupported
-from ncpc.ir.loops import Assign, At, For, Lit, Node, Operand, Ref
+from ncpc.ir.loops import Assign, At, For, Lit, Node, Operand, Ref, Window
 from ncpc.ir.program import Attr, Op, Value
 from ncpc.ir.types import Axis, Type
-from ncpc.passes.group import Item, Piece, Reduction
+from ncpc.passes.group import WHOLE, Item, Piece, Reduction
 
 
 @dataclass
@@ -71,6 +71,9 @@ def item_nodes(item: Item, var: str | None, scope: Scope) -> Iterator[Node]:
         yield Assign("copy", out, work.op.out.type, (scope.ref(work.part, var),), {}, work.op.origin)
     elif isinstance(work, Op) and work.kind == "matmul":
         yield from _matmul(work, str(var), scope)
+    elif isinstance(work, Op) and work.kind in WHOLE:
+        names = tuple(scope.name(arg) for arg in work.args)
+        yield Window(work.kind, scope.name(work.out.name), work.out.type, names, work.attrs, work.origin)
     elif isinstance(work, Op):
         yield _elementwise(work, var, scope)
 

@@ -16,6 +16,8 @@ from ncpc.ir.program import Op, Repeat, Stmt, Value, statements
 from ncpc.ir.types import Axis
 
 SUMS = ("segment_sum",)
+WHOLE = ("conv2d", "pool")
+"""Ops that are loop nests of their own."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ def _sunk(body: Sequence[Stmt], table: Mapping[str, Value], escapes: frozenset[s
             continue
         goals = goal.get(stmt.out.name, set())
         key = next(iter(goals)) if len(goals) == 1 else None
-        sinks = key is not None and stmt.kind not in (*SUMS, "matmul", "concat", "slice")
+        sinks = key is not None and stmt.kind not in (*SUMS, *WHOLE, "matmul", "concat", "slice")
         sunk |= {stmt.out.name} if sinks else set()
         for position, arg in enumerate(stmt.args):
             goal.setdefault(arg, set()).add(_goal(stmt, position, arg, key if sinks else None, table))
@@ -202,6 +204,8 @@ def _plain_items(stmt: Stmt, table: Mapping[str, Value]) -> Iterator[Item]:
         yield Item(stmt, None, makes, frozenset(), free_names(stmt))
     elif stmt.kind == "concat":
         yield from _pieces(stmt, table)
+    elif stmt.kind in WHOLE:
+        yield Item(stmt, None, (stmt.out.name,), frozenset(), frozenset(reads(stmt)))
     else:
         axis = stmt.out.axes[0] if stmt.out.axes else None
         aligned = {a for a in reads(stmt) if _is_aligned(stmt, a, table)}

@@ -14,12 +14,13 @@ from ncpc.errors import Unsupported
 from ncpc.ir.build import Builder
 from ncpc.ir.check import check
 from ncpc.ir.policy import Activation, Dense, Policy
-from ncpc.ir.program import Port, Program, Value
+from ncpc.ir.program import Origin, Port, Program, Value
 from ncpc.ir.types import Axis, Real
 from ncpc.passes.context import Lowering
 from ncpc.passes.lower_cfc import lower_cfc, lower_wired_cfc
 from ncpc.passes.lower_ct_gru import lower_ct_gru
 from ncpc.passes.lower_gates import lower_gru, lower_lstm, lower_rnn
+from ncpc.passes.lower_heads import lower_conv2d, lower_pool, lower_softmax
 from ncpc.passes.lower_ltc import lower_ltc
 from ncpc.passes.lower_mixed import lower_mixed_memory
 from ncpc.passes.lower_ode import lower_ct_rnn, lower_leaky_integrator, lower_neural_ode
@@ -31,7 +32,7 @@ def lower(policy: Policy) -> Program:
     b = Builder(Real())
     x = b.value("x", [Axis("inputs", policy.inputs)])
     dt = b.value("dt", ())
-    state = Lowering(b, x, dt, policy.dt)
+    state = Lowering(b, x, dt)
     out = x
     for layer in policy.layers:
         refuse_unstable(layer, policy.dt)
@@ -49,12 +50,14 @@ def lower_dense(layer: Dense, ctx: Lowering) -> Value:
     """``y = W x + b``."""
     b = ctx.builder
     out = Axis(b.unique("dense_outputs"), layer.outputs)
+    b.origin = Origin("dense", "y = W x + b", out.name)
     weight = b.const("dense_w", layer.weight, [out, *ctx.x.axes])
     return b.op("matmul", "dense_y", weight, ctx.x, b.const("dense_b", layer.bias, [out]))
 
 
 def lower_activation(layer: Activation, ctx: Lowering) -> Value:
     """An elementwise function."""
+    ctx.builder.origin = Origin("activation", f"y = {layer.function}(x)", ctx.x.axes[0].name)
     return ctx.builder.op(layer.function, layer.function, ctx.x)
 
 
@@ -72,6 +75,9 @@ LOWERINGS: dict[str, Callable[[Any, Any], Value]] = {
     "neural_ode": lower_neural_ode,
     "ct_gru": lower_ct_gru,
     "leaky_integrator": lower_leaky_integrator,
+    "conv2d": lower_conv2d,
+    "pool": lower_pool,
+    "softmax": lower_softmax,
 }
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ncpc.ir.program import Attr, Op, Value
 from ncpc.ir.types import Fixed, Float32
-from ncpc.semantics import fixed, float32
+from ncpc.semantics import fixed, float32, windows
 from ncpc.semantics.ports import dtype
 
 Arr = NDArray[Any]
@@ -205,4 +205,6 @@ _MAKERS: dict[str, Callable[[Op, Sequence[Value], Mapping[str, Arr]], Compute]] 
     "mulshr": _with_k(fixed.mulshr),
     "lut": _with_k(fixed.lut),
     "inverse": _with_k(fixed.inverse),
+    "conv2d": windows.conv2d,
+    "pool": windows.pool,
 }

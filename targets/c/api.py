@@ -130,7 +130,7 @@ def _self_test(face: Interface, x: NDArray[Any], dt: NDArray[Any] | None, y: NDA
     yield ""
     yield f"int {face.name}_self_test(void)"
     yield "{"
-    yield f"    {face.name}_t s;"
+    yield f"    {'static ' if face.arena else ''}{face.name}_t s;"
     yield f"    {face.y.name} y[{face.outputs}];"
     yield "    int wrong = 0;"
     yield f"    {face.name}_init(&s);"

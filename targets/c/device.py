@@ -16,8 +16,8 @@ from ncpc.sim.plan import CallPlan, SimResult
 from ncpc.sim.plan import Interface as Calls
 from ncpc.targets.base import CycleCounts
 from ncpc.targets.c.cores import Core
-from ncpc.targets.c.emit import nest_of
 from ncpc.targets.c.interface import Interface, from_bytes, interface_of, to_bytes
+from ncpc.targets.c.nest import nest_of
 from ncpc.targets.c.statements import NEURON_END, NEURON_LABEL, profiled
 
 

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from ncpc.ir.loops import Nest
 from ncpc.ir.program import Program
-from ncpc.passes.fold import fold_constants
-from ncpc.passes.fuse import fuse
 from ncpc.targets.c.header import header
 from ncpc.targets.c.interface import interface_of
+from ncpc.targets.c.nest import nest_of
 from ncpc.targets.c.source import source
 from ncpc.targets.c.vectors import vectors_of
-
-
-def nest_of(program: Program) -> Nest:
-    """The loop nest that is written: what follows from constants is computed beforehand."""
-    return fuse(fold_constants(program))
 
 
 def emit_c(program: Program) -> dict[str, bytes]:

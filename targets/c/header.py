@@ -14,6 +14,9 @@ from ncpc.targets.c.interface import Interface
 from ncpc.targets.c.layout import comment, wrapped
 from ncpc.targets.c.numbers import CType, holding
 
+LISTED = 64
+"""Channels that are listed one by one even if they are all alike."""
+
 MEANINGS = {
     "input_saturated": "an input was outside its range and was limited to it",
     "input_nan": "an input was NaN or infinite and was taken as 0",
@@ -58,14 +61,16 @@ def _channels(title: str, port: Port, ctype: CType) -> Iterator[str]:
     bounded = ports.encode(port, np.where(np.isfinite(port.range), port.range, 0.0).T).T
     names = [comment(name) for name in port.names]
     width = max(map(len, names))
-    for c, name in enumerate(names):
+    many = is_uniform(port)
+    for c, name in enumerate(names[:1] if many else names):
         lo, hi = port.range[c]
         where = "" if not np.isfinite([lo, hi]).all() else f" {lo:g} .. {hi:g}"
         if port.fracs is not None:
             q = Fixed(8 * ctype.bytes, port.fracs[c], ctype.name.startswith("int"))
             raw = f" = raw {bounded[c][0]} .. {bounded[c][1]}" if where else ""
             where = f" {q}, number = raw / {2**port.fracs[c]}{',' if where else ''}{where}{raw}"
-        yield f" *   [{c}] {name.ljust(width)} {where}".rstrip()
+        told = f"[0] .. [{len(names) - 1}]" if many else f"[{c}] {name.ljust(width)}"
+        yield f" *   {told} {where}".rstrip()
 
 
 def _states(face: Interface) -> Iterator[str]:
@@ -103,10 +108,20 @@ def _fracs(face: Interface, letter: str, port: Port) -> Iterator[str]:
         return
     what = "dt" if letter == "DT" else f"{letter.lower()}[i]"
     yield f"/* Fraction bits: the number is {what} / 2^frac. */"
+    if is_uniform(port):
+        yield f"#define {face.macro}_{letter}_FRAC {port.fracs[0]}"
+        yield ""
+        return
     for c, frac in enumerate(port.fracs):
         index = "" if letter == "DT" else f"{c}"
         yield f"#define {face.macro}_{letter}{index}_FRAC {frac}"
     yield ""
+
+
+def is_uniform(port: Port) -> bool:
+    """Whether a port has too many channels to be listed, all of one range and format: a frame."""
+    alike = port.fracs is None or len(set(port.fracs)) == 1
+    return len(port.names) > LISTED and alike and bool((port.range == port.range[0]).all())
 
 
 def _types(face: Interface) -> Iterator[str]:
@@ -123,8 +138,22 @@ def _types(face: Interface) -> Iterator[str]:
     yield "/* One instance; the caller owns it, and there may be any number of them. */"
     yield "typedef struct {"
     yield f"    {face.name}_state_t state;"
+    yield from _arena(face)
     yield f"}} {face.name}_t;"
     yield ""
+
+
+def _arena(face: Interface) -> Iterator[str]:
+    """The large arrays of a step; the offsets keep apart what lives at the same time."""
+    if not face.arena:
+        return
+    yield "    /* Working memory of one step: what does not live at the same time shares it. */"
+    yield "    union {"
+    yield "        int32_t aligned;"
+    for field in face.arena:
+        before = f"char before[{field.offset}]; " if field.offset else ""
+        yield f"        struct {{ {before}{field.ctype.name} numbers[{field.size}]; }} {field.name};"
+    yield "    } arena;"
 
 
 def _prototypes(face: Interface) -> Iterator[str]:
@@ -156,8 +185,7 @@ def _conversions(face: Interface) -> Iterator[str]:
     yield "/* Physical numbers to raw ones, floor(value * 2^frac + 1/2), limited to the type; NaN becomes 0. */"
     yield f"static inline {face.x.name} {face.name}_x_from_float(int channel, float value)"
     yield "{"
-    yield f"    static const float unit[{face.inputs}] = {{{_powers(face.program.x.fracs, 1)}}};"
-    yield "    const float scaled = value * unit[channel];"
+    yield from _scaled(face)
     yield "    if (!(scaled == scaled)) {"
     yield "        return 0;"
     yield "    }"
@@ -178,6 +206,17 @@ def _conversions(face: Interface) -> Iterator[str]:
     yield "    return (float)raw * unit[channel];"
     yield "}"
     yield "#endif"
+
+
+def _scaled(face: Interface) -> Iterator[str]:
+    fracs = face.program.x.fracs
+    assert fracs is not None
+    if is_uniform(face.program.x):
+        yield "    (void)channel;"
+        yield f"    const float scaled = value * {_powers(fracs[:1], 1)};"
+        return
+    yield f"    static const float unit[{face.inputs}] = {{{_powers(fracs, 1)}}};"
+    yield "    const float scaled = value * unit[channel];"
 
 
 def _powers(fracs: tuple[int, ...], sign: int) -> str:

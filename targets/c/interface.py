@@ -9,8 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncpc.ir.program import Array, Program, statements
+from ncpc.passes.arena import ALIGN, slots_of
+from ncpc.passes.group import WHOLE
 from ncpc.semantics.ops import FLAGS
 from ncpc.targets.c.names import Names, identifier
+from ncpc.targets.c.nest import nest_of
 from ncpc.targets.c.numbers import CType, stored
 
 
@@ -30,6 +33,22 @@ class StateField:
         return f"{base}.{self.name}" if self.scalar else f"{base}.{self.name}[{index}]"
 
 
+@dataclass(frozen=True)
+class ArenaField:
+    """A large array of the step in the instance: the value it holds, its C name, and its first byte in the arena."""
+
+    value: str
+    name: str
+    ctype: CType
+    size: int
+    offset: int
+
+    @property
+    def text(self) -> str:
+        """The array in an instance, without the instance."""
+        return f"arena.{self.name}.numbers"
+
+
 @dataclass(frozen=True, eq=False)
 class Interface:
     """Names and types of one policy's C functions."""
@@ -41,6 +60,7 @@ class Interface:
     dt: CType | None
     states: tuple[StateField, ...]
     flags: tuple[str, ...]
+    arena: tuple[ArenaField, ...] = ()
 
     @property
     def macro(self) -> str:
@@ -71,8 +91,18 @@ class Interface:
 
     def struct_bytes(self) -> int:
         """sizeof(NAME_t)."""
+        end = self.state_bytes()
+        return end if not self.arena else end + -end % ALIGN + self.arena_bytes()
+
+    def state_bytes(self) -> int:
+        """sizeof(NAME_state_t)."""
         end = max((offset + size for offset, size in self.offsets()), default=1)
         return end + -end % max((s.ctype.bytes for s in self.states), default=1)
+
+    def arena_bytes(self) -> int:
+        """What the step's large arrays take together."""
+        end = max((a.offset + a.size * a.ctype.bytes for a in self.arena), default=0)
+        return end + -end % ALIGN
 
 
 def interface_of(program: Program) -> Interface:
@@ -85,11 +115,20 @@ def interface_of(program: Program) -> Interface:
         )
         for s in program.states
     )
+    arena = tuple(
+        ArenaField(slot.buffer.name, names.fresh(slot.buffer.name), stored(slot.buffer.type),
+                   int(np.prod([axis.size for axis in slot.buffer.axes], dtype=int)), slot.offset)
+        for slot in (slots_of(nest_of(program)) if _has_windows(program) else ())
+    )
     raised = {str(op.attrs["flag"]) for op in statements(program.body) if op.attrs.get("flag")}
     return Interface(
         program, identifier(program.name), stored(program.x.value.type), stored(program.y.value.type),
-        stored(program.dt.value.type) if program.dt else None, states, tuple(f for f in FLAGS if f in raised),
+        stored(program.dt.value.type) if program.dt else None, states, tuple(f for f in FLAGS if f in raised), arena,
     )
+
+
+def _has_windows(program: Program) -> bool:
+    return any(op.kind in WHOLE for op in statements(program.body))
 
 
 _DTYPES: dict[str, np.dtype[Any]] = {

@@ -9,8 +9,8 @@ import numpy as np
 from ncpc.ir.program import Program, values
 from ncpc.sim.elf import Image
 from ncpc.targets.c.data import labels
-from ncpc.targets.c.emit import nest_of
 from ncpc.targets.c.interface import Interface, interface_of, to_bytes
+from ncpc.targets.c.nest import nest_of
 from ncpc.targets.c.source import written
 from ncpc.targets.c.tables import Column, Table, Tables
 
@@ -31,7 +31,7 @@ def _state(face: Interface, program: Program) -> Json:
          "elements": list(program.labels.get(state.inp.axes[0].name, ())) if state.inp.axes else []}
         for field, state, (offset, size) in zip(face.states, program.states, face.offsets(), strict=True)
     ]
-    return {"struct": f"{face.name}_state_t", "bytes": face.struct_bytes(), "members": members}
+    return {"struct": f"{face.name}_state_t", "bytes": face.state_bytes(), "members": members}
 
 
 def _table(tables: Tables, table: Table, names: Any, program: Program, image: Image | None) -> Json:

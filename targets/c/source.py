@@ -61,6 +61,8 @@ def _names(nest: Nest, face: Interface) -> Names:
     for buffer in nest.buffers:
         if buffer.place in ("x", "dt", "y"):
             names.fix(buffer.name, buffer.place)
+    for array in face.arena:
+        names.fix(array.value, array.text)
     for state, field in zip(nest.program.states, face.states, strict=True):
         names.fix(state.inp.name, field.name)
     for loop in loops(nest.body):

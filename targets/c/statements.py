@@ -10,8 +10,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ncpc.ir.loops import Assign, At, For, Lit, Nest, Node, Operand, Pair, Ref, Times, assigns, loops
+from ncpc.ir.loops import Assign, At, For, Lit, Nest, Node, Operand, Pair, Ref, Times, Window, assigns, loops
 from ncpc.ir.types import Fixed
+from ncpc.targets.c.conv import window_lines
 from ncpc.targets.c.expressions import SHIFT, UNARY, Expr, apply, call, cast, mix
 from ncpc.targets.c.layout import INDENT
 from ncpc.targets.c.names import Names
@@ -59,8 +60,8 @@ class Writer:
     bundles: Mapping[str, str] = field(default_factory=dict)
     """Local arrays that are fields of a struct per element: array -> key of the struct array."""
     pointers: set[str] = field(default_factory=set)
-    outside: str | None = None
-    """The variable that collects which bits a limit changed in the loop being written."""
+    outside: tuple[str, CType] | None = None
+    """The variable, as wide as what is limited, that collects which bits a limit changed in the loop being written."""
 
     def bit(self, node: Assign) -> str:
         """The macro of the status bit that ``node`` raises."""
@@ -71,7 +72,8 @@ class Writer:
 
     def storage(self, name: str) -> str:
         """The C name of an array, a scalar or a face of a pair."""
-        return f"s->state.{self.names[name]}" if self.place(name) == "state" else self.names[name]
+        base = {"state": "s->state.", "arena": "s->"}.get(self.place(name) or "", "")
+        return f"{base}{self.names[name]}"
 
     def element_type(self, name: str) -> CType:
         """The type of what ``ref`` reads."""
@@ -143,6 +145,10 @@ def statements(writer: Writer, body: Sequence[Node], indent: str, said: str | No
         if isinstance(node, Assign):
             dead = node.declares and node.out.name not in read
             yield from _assign(writer, node, indent, node.out.name in inline, dead)
+            continue
+        if isinstance(node, Window):
+            texts = {name: writer.storage(name) for name in (node.out, *node.args)}
+            yield from window_lines(writer.nest, node, texts, indent)
             continue
         for written in dict.fromkeys(a.out.name for a in assigns(node.body)):
             yield from _settle(writer, written, indent)
@@ -246,7 +252,9 @@ def _flag(writer: Writer, node: Assign, value: Expr | None, first: Expr, indent:
     """Set the status bit; ``value`` is given where the result is needed for nothing else."""
     target = writer.element(node.out) if value is None else value.text
     if writer.outside is not None and node.kind == "clamp":
-        yield f"{indent}{writer.outside} |= {target} ^ {first.within(UNARY)};"
+        name, ctype = writer.outside
+        bits = f"{target} ^ {first.within(UNARY)}"
+        yield f"{indent}{name} = ({ctype.name})({name} | ({bits}));" if ctype.narrow else f"{indent}{name} |= {bits};"
         return
     bit = writer.bit(node)
     changed = f"!is_finite({first.text})" if node.kind == "guard" else f"{target} != {first.within(SHIFT)}"
@@ -296,15 +304,17 @@ def _watched(node: For) -> Assign | None:
 
 
 def _watch(writer: Writer, node: For, indent: str) -> Iterator[str]:
-    if _watched(node) is not None:
-        writer.outside = writer.names.fresh("outside")
-        yield f"{indent}int32_t {writer.outside} = 0;"
+    clamp = _watched(node)
+    if clamp is not None:
+        name, ctype = writer.names.fresh("outside"), stored(clamp.type)
+        writer.outside = (name, ctype)
+        yield f"{indent}{ctype.name} {name} = 0;"
 
 
 def _report(writer: Writer, node: For, indent: str) -> Iterator[str]:
     clamp = _watched(node)
-    if clamp is not None and node.segment is None:
-        yield f"{indent}if ({writer.outside} != 0) {{"
+    if clamp is not None and writer.outside is not None:
+        yield f"{indent}if ({writer.outside[0]} != 0) {{"
         yield f"{indent}{INDENT}status |= {writer.bit(clamp)};"
         yield f"{indent}}}"
         writer.outside = None

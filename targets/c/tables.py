@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ncpc.ir.loops import Assign, For, Nest, Node, Ref, assigns, loops
+from ncpc.ir.loops import Assign, For, Nest, Node, Ref, Window, assigns, loops
 from ncpc.ir.program import Program
 from ncpc.ir.types import Index
 from ncpc.targets.c.numbers import UINT32, CType, constant, holding
@@ -141,6 +141,9 @@ def _uses(body: Sequence[Node], axes: Mapping[str, str], program: Program) -> It
         if isinstance(node, Assign):
             for ref in (a for a in node.args if isinstance(a, Ref)):
                 yield from _ref_uses(ref, axes, program)
+            continue
+        if isinstance(node, Window):
+            yield from ((None, name) for name in node.args if name in program.constants)
             continue
         inside = axes
         if isinstance(node, For):

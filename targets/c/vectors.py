@@ -13,6 +13,8 @@ from ncpc.semantics import ports
 from ncpc.semantics.run import Executor
 
 STEPS = 8
+NUMBERS = 4096
+"""Input numbers of all steps together: a network that reads frames runs fewer of them."""
 GOLDEN_RATIO = 0.6180339887498949
 """Multiples of it, taken modulo 1, fill the unit interval evenly."""
 
@@ -32,6 +34,7 @@ def vectors_of(program: Program, steps: int = STEPS) -> Vectors:
     """Run ``steps`` steps of the program's semantics."""
     executor = Executor(program)
     executor.reset(1)
+    steps = max(1, min(steps, NUMBERS // program.x.value.shape[0]))
     x = ports.encode(program.x, _spread(program.x, steps, 0))
     dt = ports.encode(program.dt, _spread(program.dt, steps, 1))[:, 0] if program.dt else None
     ys = []

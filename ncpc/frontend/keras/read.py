@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ncpc.errors import BadInput, Unsupported
+from ncpc.frontend.heads import merged
 from ncpc.frontend.imported import Imported
 from ncpc.frontend.keras.cells import READERS, read_cell
 from ncpc.frontend.keras.files import SUFFIXES, read_file
@@ -51,4 +52,4 @@ def _imported(model: KerasModel, where: str) -> Imported:
                            "written by another version") from None
     if not any(layer.kind in RECURRENT for layer in layers):
         raise Unsupported(f"{where}: holds no recurrent cell; known are {', '.join(READERS)}")
-    return Imported(with_widths(layers), model.provenance)
+    return Imported(with_widths(merged(layers)), model.provenance)

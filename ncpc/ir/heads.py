@@ -1,0 +1,76 @@
+"""Layers before and after a cell, step by step: convolution and pooling over a frame, softmax."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from ncpc.ir.policy import F64
+from ncpc.ir.windows import Windows
+
+
+@dataclass(frozen=True, eq=False)
+class Conv2d:
+    """A convolution without flipping: ``y[place, f] = bias[f] + sum weight[f] * window[place]``, then relu if asked.
+
+    ``weight`` (filters, kernel_h, kernel_w, channels), ``bias`` (filters,). Frames are flat, in the windows' layout,
+    and so are results. A one-dimensional convolution has a frame of one row.
+    """
+
+    kind: ClassVar[str] = "conv2d"
+
+    windows: Windows
+    weight: F64
+    bias: F64
+    relu: bool = False
+
+    @property
+    def inputs(self) -> int:
+        return self.windows.inputs
+
+    @property
+    def filters(self) -> int:
+        return int(self.weight.shape[0])
+
+    @property
+    def outputs(self) -> int:
+        return self.windows.places * self.filters
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """The largest (``max``) or the mean (``avg``) of each window, channel by channel; windows lie in the frame."""
+
+    kind: ClassVar[str] = "pool"
+
+    windows: Windows
+    function: str
+
+    @property
+    def inputs(self) -> int:
+        return self.windows.inputs
+
+    @property
+    def outputs(self) -> int:
+        return self.windows.places * self.windows.channels
+
+
+@dataclass(frozen=True, eq=False)
+class Softmax:
+    """``exp(x) / sum exp(x)`` over all ``width`` values."""
+
+    kind: ClassVar[str] = "softmax"
+
+    width: int
+
+    @property
+    def inputs(self) -> int:
+        return self.width
+
+    @property
+    def outputs(self) -> int:
+        return self.width
+
+
+HEADS: tuple[type[Any], ...] = (Conv2d, Pool, Softmax)
+"""Every layer of this module: what can be stored in a container."""

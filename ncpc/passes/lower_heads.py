@@ -1,0 +1,56 @@
+"""Convolution, pooling and softmax over the reals."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ncpc.ir.heads import Conv2d, Pool, Softmax
+from ncpc.ir.policy import F64
+from ncpc.ir.program import Origin, Value
+from ncpc.ir.types import Axis, Index
+from ncpc.passes.context import Lowering
+
+NEGLIGIBLE = -16.0
+"""Below it a softmax's exponential is less than the last place of a 16-bit weight."""
+
+
+def lower_conv2d(layer: Conv2d, ctx: Lowering) -> Value:
+    """``y = bias + weight * window``; the weights as one row per filter."""
+    b = ctx.builder
+    b.origin = Origin("conv2d", "y = bias + weight * window" + (", at least 0" if layer.relu else ""), "features")
+    filters, window = Axis(b.unique("filters"), layer.filters), Axis(b.unique("taps"), layer.weight[0].size)
+    weight = b.const("conv_w", flat_weight(layer), [filters, window])
+    out = Axis(b.unique("features"), layer.outputs)
+    bias = b.const("conv_b", layer.bias + 0.0, [filters])
+    return b.op("conv2d", "conv_y", weight, ctx.x, bias, axes=[out], type_=None, relu=int(layer.relu),
+                **layer.windows.attrs())
+
+
+def flat_weight(layer: Conv2d) -> F64:
+    """(filters, taps), the taps in the order in which a window is summed."""
+    weight = layer.weight if layer.windows.layout == "hwc" else layer.weight.transpose(0, 3, 1, 2)
+    return np.ascontiguousarray(weight).reshape(layer.filters, -1)
+
+
+def lower_pool(layer: Pool, ctx: Lowering) -> Value:
+    """The largest or the mean of each window."""
+    b = ctx.builder
+    b.origin = Origin("pool", f"y = {layer.function} of a window", "features")
+    out = Axis(b.unique("features"), layer.outputs)
+    return b.op("pool", "pool_y", ctx.x, axes=[out], type_=None, function=layer.function, **layer.windows.attrs())
+
+
+def lower_softmax(layer: Softmax, ctx: Lowering) -> Value:
+    """The largest value is subtracted first, so that no exponential exceeds 1 and their sum is at least 1."""
+    b, x = ctx.builder, ctx.x
+    b.origin = Origin("softmax", "y = exp(x - max x) / sum", x.axes[0].name)
+    one = Axis(b.unique("all"), 1)
+    largest = b.op("slice", "x_0", x, axes=[one], start=0)
+    for i in range(1, layer.width):
+        largest = b.op("max", f"most_{i}", largest, b.op("slice", f"x_{i}", x, axes=[one], start=i))
+    everyone = b.const("all_of", np.zeros(layer.width, np.int64), x.axes, Index(one.name))
+    below = b.op("sub", "below", x, b.op("gather", "most_of", largest, everyone))
+    weight = b.op("exp", "weight", b.op("clamp", "held", below, lo=NEGLIGIBLE, hi=0.0, flag=None))
+    total = b.op("segment_sum", "total", weight, everyone, axes=[one])
+    least = b.op("max", "total_1", total, b.const("one", 1.0))
+    return b.op("div", "softmax", weight, b.op("gather", "total_of", least, everyone))

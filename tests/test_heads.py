@@ -1,0 +1,101 @@
+"""Convolutions, pooling, normalization and softmax around a cell equal their modules; the C equals the program."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import ncpc
+from ncpc.errors import BadInput, Unsupported
+from ncpc.frontend.agreement import run_modules
+from ncpc.frontend.container import policy_bytes, read_policy, write_policy
+from ncpc.frontend.ncps_torch import import_model
+from ncpc.ir.policy import DtRange, Policy
+from ncpc.ir.sequences import Sequences
+from ncpc.passes.lower import lower
+from ncpc.semantics.run import run
+from tests.c_programs import assert_c_is_program, float_program
+from tests.head_models import ncps_cells, nn, random_heads, torch
+
+TOLERANCE = 1e-5
+
+
+def policy_of(modules: list[torch.nn.Module], frame: tuple[int, ...]) -> Policy:
+    inputs = int(np.prod(frame))
+    return Policy("net", import_model(modules, frame).layers, np.tile([-1.0, 1.0], (inputs, 1)), DtRange())
+
+
+def frames(seed: int, inputs: int, steps: int) -> Sequences:
+    rng = np.random.default_rng(seed)
+    return Sequences(rng.uniform(-1, 1, (2, steps, inputs)), np.ones((2, steps)))
+
+
+def assert_same(seed: int, steps: int) -> None:
+    modules, frame = random_heads(seed)
+    policy = policy_of(modules, frame)
+    data = frames(seed, policy.inputs, steps)
+    expected = run_modules(modules, data, frame, double=True)
+    assert np.ptp(expected) > 0
+    assert np.abs(run(lower(policy), data).y - expected).max() <= TOLERANCE
+
+
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 2**30))
+def test_policy_equals_modules(seed: int) -> None:
+    assert_same(seed, 20)
+
+
+@pytest.mark.slow
+@settings(max_examples=120, deadline=None)
+@given(seed=st.integers(0, 2**30))
+def test_policy_equals_modules_for_many(seed: int) -> None:
+    assert_same(seed, 200)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_saved_policy_comes_back_unchanged(seed: int, tmp_path: Path) -> None:
+    policy = policy_of(*random_heads(seed))
+    write_policy(policy, tmp_path / "p.safetensors")
+    assert policy_bytes(read_policy(tmp_path / "p.safetensors")) == policy_bytes(policy)
+
+
+def test_frames_are_saved_and_checked(tmp_path: Path) -> None:
+    modules, frame = random_heads(3)
+    x = np.random.default_rng(0).uniform(-1, 1, (2, 6, *frame))
+    policy = ncpc.save(modules, tmp_path / "p.safetensors", calibration=x, input_shape=frame)
+    assert policy.calibration is not None
+    assert np.array_equal(policy.calibration.x, x.reshape(2, 6, -1))
+
+
+def test_frame_of_unknown_shape_is_refused(tmp_path: Path) -> None:
+    modules, _ = random_heads(3)
+    with pytest.raises(BadInput, match="give input_shape"):
+        ncpc.save(modules, tmp_path / "p.safetensors", input_range=(-1, 1))
+
+
+def test_normalization_behind_an_activation_is_refused() -> None:
+    modules = [nn.Conv2d(1, 2, 3), nn.Tanh(), nn.BatchNorm2d(2), nn.Flatten(), ncps_cells.CfC(50, 2)]
+    with pytest.raises(Unsupported, match="put it before the activation"):
+        import_model(modules, (1, 7, 7))
+
+
+@pytest.mark.parametrize("module", [nn.Conv2d(2, 2, 3, groups=2), nn.Conv2d(2, 2, 3, dilation=2),
+                                    nn.MaxPool2d(2, padding=1), nn.Conv2d(2, 2, 3, padding=1, padding_mode="reflect")])
+def test_option_that_changes_the_function_is_refused(module: torch.nn.Module) -> None:
+    with pytest.raises(Unsupported, match="cannot be read; use"):
+        import_model([module, nn.Flatten(), ncps_cells.CfC(4, 2)], (2, 8, 8))
+
+
+def test_window_larger_than_the_frame_is_refused() -> None:
+    with pytest.raises(BadInput, match="does not fit its input of 3 x 3"):
+        import_model([nn.Conv2d(1, 1, 5), nn.Flatten(), ncps_cells.CfC(1, 2)], (1, 3, 3))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_c_equals_the_program(seed: int, tmp_path: Path) -> None:
+    policy = policy_of(*random_heads(seed))
+    assert_c_is_program(float_program(policy), tmp_path)
