@@ -32,7 +32,7 @@ def lower(policy: Policy) -> Program:
     b = Builder(Real())
     x = b.value("x", [Axis("inputs", policy.inputs)])
     dt = b.value("dt", ())
-    state = Lowering(b, x, dt)
+    state = Lowering(b, x, dt, policy.dt)
     out = x
     for layer in policy.layers:
         refuse_unstable(layer, policy.dt)
