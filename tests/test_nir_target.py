@@ -7,6 +7,7 @@ import io
 import json
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from ncpc.targets import registry
 from ncpc.targets.base import MODEL, CompileOptions, Lowered
 from ncpc.targets.nir import consumers, graph
 from ncpc.targets.nir.files import read_interface
-from ncpc.targets.nir.spikes import NOT_ON_GRID
+from ncpc.targets.nir.spikes import NOT_ON_GRID, predict
 from ncpc.targets.nir.target import EULER, network
 from tests.conftest import Golden, RequireTool
 from tests.nets import random_policy
@@ -80,8 +81,26 @@ def test_sessions_step_like_the_model(runtime: str, tmp_path: Path, require_tool
     session.close()
 
 
-FAULTS = {"input weight": ("sense", (100, 2), 0.5), "level": ("encode", (150, 8), 0.02),
-          "synapse": ("decode", (0, 150), 4096.0), "dither": ("encode", (150, -1), 8.0)}
+FAULTS = ("input weight", "level", "synapse", "phase")
+
+
+def plant(fault: str, nodes: dict[str, Any]) -> None:
+    """Change one weight of a unit that fires about half the time: of an input's, else of a neuron's."""
+    net = network(lowered(), OPTIONS)
+    face = net.interface
+    spikes = predict(net, face.quantized(np.clip(inputs().x, -1, 1))[0], keep=True).spikes
+    assert spikes is not None
+    first = int(face.starts[face.sensed])
+    span = (0, first) if fault == "input weight" else (first, int(face.starts[-1]))
+    unit = span[0] + int(np.argmin(np.abs(spikes[..., slice(*span)].mean((0, 1)) - 0.5)))
+    node, place = {
+        "input weight": ("sense", (unit, int(np.argmax(np.abs(net.weight[unit]))))),
+        "level": ("encode", (unit, int(np.argmax(np.abs(net.encode[unit]))))),
+        "synapse": ("decode", (int(np.argmax(np.abs(net.decode[:, unit]))), unit)),
+        "phase": ("encode", (unit, -2)),
+    }[fault]
+    weight = nodes[node].weight
+    weight[place] += max(0.5 * abs(float(weight[place])), 1.0)
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -90,8 +109,7 @@ def test_a_planted_fault_is_named(fault: str, tmp_path: Path, require_tool: Requ
     nir = require_tool("nir")
     path = write(tmp_path) / "net.nir"
     broken = nir.read(path)
-    node, place, change = FAULTS[fault]
-    broken.nodes[node].weight[place] += np.float32(change)
+    plant(fault, broken.nodes)
     nir.write(path, broken)
     with pytest.raises(ProofFailed, match=r"spikes differ from the integer model at tick \d+; first \w+, level \d+"):
         registry.load("nir").run(tmp_path, lowered(), OPTIONS, inputs(), EULER)
@@ -128,9 +146,11 @@ def test_emitting_twice_gives_the_same_bytes() -> None:
 
 
 def test_golden_interface(golden: Golden) -> None:
-    """What drivers read: a change of the format shows here."""
+    """What drivers read: a change of the format shows here. Rounded: the last digits are the machine's."""
     options = CompileOptions(extra={"units": "48", "levels": "uniform"})
-    golden("nir_interface.json", registry.load("nir").emit(lowered(), options)["net.json"])
+    text = registry.load("nir").emit(lowered(), options)["net.json"]
+    record = json.loads(text, parse_float=lambda digits: round(float(digits), 3))
+    golden("nir_interface.json", json.dumps(record, indent=1) + "\n")
 
 
 def test_golden_vectors_drive_the_file(tmp_path: Path, require_tool: RequireTool) -> None:

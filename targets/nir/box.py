@@ -28,10 +28,15 @@ def invariant_box(cell: Cell, input_range: F64) -> F64:
     box = _hull(ltc)
     sensory = _activity(ltc.sensory, sensed)
     for _ in range(ROUNDS):
-        recurrent = _activity(ltc.recurrent, box)
+        recurrent = _activity(ltc.recurrent, _widened(box))
         upper = _bound(ltc, sensory, recurrent, box[:, 1], 1.0)
         lower = -_bound(ltc, sensory, recurrent, -box[:, 0], -1.0)
         box = np.stack([np.maximum(lower, box[:, 0]), np.minimum(upper, box[:, 1])], axis=1)
+    return _widened(box)
+
+
+def _widened(box: F64) -> F64:
+    """Sources are let to roam the widened box, so that it is the widened box which is invariant."""
     return np.asarray(box + MARGIN * (box[:, 1:] - box[:, :1]) * np.array([-1.0, 1.0]))
 
 

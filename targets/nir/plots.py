@@ -13,7 +13,7 @@ from ncpc.targets.nir.graph import EDGES
 from ncpc.targets.nir.spikes import Spikes, predict
 
 RASTER_STEPS = 12
-PLACES = {"input": (0.0, 0.0), "sense": (1.0, 0.0), "units": (2.0, 0.0), "encode": (1.5, -1.0), "decode": (2.5, -1.0),
+PLACES = {"input": (0.0, 0.0), "sense": (1.0, 0.0), "units": (2.0, 0.0), "encode": (1.3, -1.0), "decode": (2.7, -1.0),
           "readout": (3.0, 0.0), "output": (4.0, 0.0)}
 """Where each node of the graph is drawn."""
 INK, INPUT_INK, BELOW_INK = "#222222", "#1b7f79", "#b3541e"

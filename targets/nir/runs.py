@@ -32,19 +32,26 @@ class Machine(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Segments:
-    """Sequences cut at their resets: ``rows``, ``begin``, ``end`` (S,), and raw inputs (S, longest, inputs), each
-    segment's last input repeated to the end.
+    """Stretches of sequences between resets, of similar length: ``rows``, ``begin``, ``end`` (S,), and raw inputs
+    (S, longest, inputs), each segment's last input repeated to the end. Every segment starts from silence.
     """
 
     rows: I64
     begin: I64
     end: I64
     x: I64
+
+
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """Sequences cut at their resets, in groups; the status bits of every step (B, T)."""
+
+    groups: tuple[Segments, ...]
     flags: I64
 
 
-def segments(face: Interface, data: Sequences) -> Segments:
-    """Quantize the inputs and cut at resets; every segment starts from silence."""
+def cut(face: Interface, data: Sequences) -> Cut:
+    """Quantize the inputs and cut at resets. Lengths in a group differ by less than a factor of 2, to pad little."""
     raw, saturated, nan = face.quantized(data.x)
     flags = (saturated.astype(np.int64) << FLAGS.index("input_saturated")) | (
         nan.astype(np.int64) << FLAGS.index("input_nan"))
@@ -53,28 +60,37 @@ def segments(face: Interface, data: Sequences) -> Segments:
     rows, begin = np.nonzero(reset)
     end = np.append(begin[1:], data.x.shape[1])
     end[np.append(rows[1:] != rows[:-1], True)] = data.x.shape[1]
+    size = np.frexp(end - begin)[1]
+    groups = (_group(raw, rows[size == k], begin[size == k], end[size == k]) for k in np.unique(size))
+    return Cut(tuple(groups), flags)
+
+
+def _group(raw: I64, rows: I64, begin: I64, end: I64) -> Segments:
     steps = np.arange(int((end - begin).max()))
     x = np.stack([raw[r, np.minimum(b + steps, e - 1)] for r, b, e in zip(rows, begin, end, strict=True)])
-    return Segments(rows, begin, end, x, flags)
+    return Segments(rows, begin, end, x)
 
 
-def to_trace(face: Interface, cut: Segments, run: SpikeRun) -> Trace:
-    """The segments put back where they came from."""
-    raw_y, cells = _joined(cut, run.y), _joined(cut, run.cells)
-    return Trace(face.physical_y(raw_y), face.states(cells), raw_y, cells, cut.flags)
-
-
-def _joined(cut: Segments, values: I64) -> I64:
-    joined = np.zeros((*cut.flags.shape, values.shape[2]), np.int64)
-    for k, (row, begin, end) in enumerate(zip(cut.rows, cut.begin, cut.end, strict=True)):
-        joined[row, begin:end] = values[k, : end - begin]
-    return joined
+def collected(face: Interface, pieces: Cut, run: Callable[[I64], SpikeRun]) -> tuple[Trace, float]:
+    """Every group through ``run``, put back where it came from; and the mean spikes per step."""
+    steps, neurons = pieces.flags.shape, len(face.below) - face.sensed
+    raw_y, cells = np.zeros((*steps, len(face.y_frac)), np.int64), np.zeros((*steps, neurons), np.int64)
+    spikes, run_steps = 0.0, 0
+    for group in pieces.groups:
+        found = run(group.x)
+        spikes += found.rate * group.x.shape[0] * group.x.shape[1]
+        run_steps += group.x.shape[0] * group.x.shape[1]
+        for k, (row, begin, end) in enumerate(zip(group.rows, group.begin, group.end, strict=True)):
+            raw_y[row, begin:end] = found.y[k, : end - begin]
+            cells[row, begin:end] = found.cells[k, : end - begin]
+    trace = Trace(face.physical_y(raw_y), face.states(cells), raw_y, cells, pieces.flags)
+    return trace, spikes / run_steps
 
 
 def predicted(net: Spikes, data: Sequences) -> Trace:
     """The integer model on sequences."""
-    cut = segments(net.interface, data)
-    return to_trace(net.interface, cut, predict(net, cut.x))
+    trace, _ = collected(net.interface, cut(net.interface, data), lambda x: predict(net, x))
+    return trace
 
 
 Watch = Callable[[int, Bools], None]

@@ -123,17 +123,18 @@ class SpikeRun:
 
 
 def predict(net: Spikes, x: I64, keep: bool = False) -> SpikeRun:
-    """Run raw inputs ``x`` (B, steps, inputs) from silence; float64 matrix products hold these integers exactly."""
+    """Run raw inputs ``x`` (B, steps, inputs) from silence; float32 products hold these integers exactly."""
     face, steps = net.interface, x.shape[1]
-    decode, encode = net.decode.T.astype(np.float64), net.encode.T.astype(np.float64)
-    drive = x.astype(np.float64) @ net.weight.T.astype(np.float64) + net.bias
-    s, ys, cells, kept, total = np.zeros((x.shape[0], net.units)), [], [], [], 0.0
+    decode, encode = net.decode.T.astype(np.float32), net.encode.T.astype(np.float32)
+    drive = (x.astype(np.float64) @ net.weight.T.astype(np.float64) + net.bias).astype(np.float32)
+    readout = net.readout.T.astype(np.float64)
+    s, ys, cells, kept, total = np.zeros((x.shape[0], net.units), np.float32), [], [], [], 0.0
     for tick in range(face.ticks(steps)):
-        s = (drive[:, min(tick // face.unfolds, steps - 1)] + (s @ decode) @ encode >= 0.0).astype(np.float64)
+        s = (drive[:, min(tick // face.unfolds, steps - 1)] + (s @ decode) @ encode >= 0.0).astype(np.float32)
         total += float(s.sum())
         kept += [s > 0.0] if keep else []
         if tick and tick % face.unfolds == 0:
-            ys.append(s @ net.readout.T)
+            ys.append(s @ readout)
             cells.append(face.cells(s > 0.0))
     y = np.stack(ys, axis=1).astype(np.int64)
     return SpikeRun(y, np.stack(cells, axis=1), total / (x.shape[0] * steps), np.stack(kept) if keep else None)

@@ -33,7 +33,7 @@ from ncpc.targets.nir.cost import cost
 from ncpc.targets.nir.files import read_interface, stem, written
 from ncpc.targets.nir.graph import library
 from ncpc.targets.nir.machine import euler
-from ncpc.targets.nir.runs import Machine, against, execute, predicted, segments, to_trace
+from ncpc.targets.nir.runs import Machine, against, collected, cut, execute, predicted
 from ncpc.targets.nir.sizing import sized
 from ncpc.targets.nir.spikes import Interface, Spikes
 from ncpc.targets.nir.study import study
@@ -101,11 +101,11 @@ class NirTarget:
         """
         if initial is not None:
             raise Unsupported("target 'nir': a network of spikes starts from silence; it takes no start states")
+        net = network(lowered, options)
         machine, face, version = load(folder, lowered.policy, runtime)
-        cut = segments(face, inputs)
-        run = execute(face, machine, cut.x, against(network(lowered, options), cut.x, runtime))
-        return RunResult(to_trace(face, cut, run), runtime, version, "float32, dt = 1e-4 s",
-                         extra={"spikes_per_step": round(run.rate, 1)})
+        trace, rate = collected(face, cut(face, inputs), lambda x: execute(
+            face, machine.fork(), x, against(net, x, runtime)))
+        return RunResult(trace, runtime, version, "float32, dt = 1e-4 s", extra={"spikes_per_step": round(rate, 1)})
 
     def open(self, folder: Path, lowered: Lowered, options: CompileOptions, runtime: str) -> SpikeSession:
         """A session on ``runtime``."""
