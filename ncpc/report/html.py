@@ -160,7 +160,7 @@ def _cycles(report: Json, facts: Facts) -> tuple[Figure, ...]:
     figures = [_per_step(counts, f"{len(counts.upper):,} steps on the simulated {report['target']['core']}")]
     for title, profile in (("By function", counts.per_function), ("By neuron", counts.per_neuron)):
         top = sorted(profile.items(), key=lambda item: -item[1])[:SHOWN_NEURONS]
-        if top:
+        if len(top) > 1:
             rows = [plots.Bar(name, value) for name, value in top]
             figures.append(Figure(title, Markup(plots.bars(rows, f"cycles {title.lower()}")), "Mean cycles per step."))
     return tuple(figures)

@@ -125,9 +125,9 @@ def _node(node: Node, step: float) -> str:
              else f'<circle class="node {node.role}" cx="{c(node.x)}" cy="{c(node.y)}" r="{c(radius)}"/>')
     if step < 11:
         return shape
-    first = node.column == 0
-    x, anchor = (node.x - radius - 6, "end") if first else (node.x, "middle")
-    y = node.y + 4 if first else node.y - radius - 4
-    size = "" if step > 24 or first else ' style="font-size:8px"'
+    beside = node.column == 0 or step < 30
+    x, anchor = (node.x - radius - 6, "end") if beside else (node.x, "middle")
+    y = node.y + 4 if beside else node.y - radius - 4
+    size = "" if step > 13 else ' style="font-size:8px"'
     return (f'{shape}<text class="node-name" x="{c(x)}" y="{c(y)}" text-anchor="{anchor}"{size}>{escape(node.name)}'
             "</text>")

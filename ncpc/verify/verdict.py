@@ -18,7 +18,7 @@ TOLERANCE: dict[Scheme, float] = {"float32": 1e-5, "int16": 2e-3, "int8": 5e-2}
 """Largest error on the held-out sequences, as a fraction of the float output range."""
 
 SEARCH: dict[str, dict[str, int]] = {
-    PROGRAM: {"screens": 10, "generations": 12},
+    PROGRAM: {"screens": 8, "generations": 10},
     MODEL: {"screens": 4, "generations": 6},
 }
 """The search's effort: the Program runs sequences side by side, a target's own arithmetic often one by one."""
