@@ -15,9 +15,10 @@ from ncpc.passes.lower import lower
 from ncpc.passes.lower_fixed import lower_fixed
 from ncpc.passes.to_float32 import to_float32
 from ncpc.proofs.prove import Proof, prove
+from ncpc.quant.brevitas_activations import STATE_BITS, brevitas_activations
 from ncpc.quant.brevitas_weights import brevitas_scales
 from ncpc.quant.calibrate import Formats, dead_band, formats_from_json, recorded, stored
-from ncpc.quant.policy import quantize
+from ncpc.quant.policy import BITS, quantize
 from ncpc.targets.base import CompileOptions, Lowered
 from ncpc.verify.verdict import TOLERANCE
 
@@ -67,7 +68,8 @@ def _fixed(container: Container, real: Program, options: CompileOptions) -> Lowe
     lowered = Lowered(policy, real, program, scheme, _formats(program), proved=True)
     states = ", ".join(f"{s.inp.name} {s.inp.type}" for s in program.states)
     note = f"{scheme}, state {states}, no overflow proved"
-    return Lowering(lowered, {**held, scheme: formats.as_json()}, _proof(proof), note)
+    compared = _compared(program, formats)
+    return Lowering(lowered, {**held, scheme: formats.as_json()}, {**_proof(proof), "formats": compared}, note)
 
 
 def _quantized(policy: Policy, options: CompileOptions, held: Any) -> tuple[Formats, Any]:
@@ -77,12 +79,28 @@ def _quantized(policy: Policy, options: CompileOptions, held: Any) -> tuple[Form
     stall = dead_band(policy, TOLERANCE[options.quant])
     chosen: dict[str, dict[str, int]] = {}
     quantized = quantize(policy, options.quant, options.dt, stall, recorded(brevitas_scales, chosen))
-    return Formats(stall, chosen), quantized
+    return Formats(stall, chosen, brevitas_activations(policy, BITS[options.quant])), quantized
 
 
 def _formats(program: Program) -> dict[str, str]:
     """Name -> Qm.n of every value and constant."""
     return {name: str(v.type) for name, v in values(program).items() if isinstance(v.type, Fixed)}
+
+
+def _compared(program: Program, formats: Formats) -> list[dict[str, str]]:
+    """Inputs, states and outputs: the format calibration alone would have chosen, and the one that holds always."""
+    rows = []
+    for key, port in (("x", program.x), ("y", program.y)):
+        assert isinstance(port.value.type, Fixed)
+        assert port.fracs is not None
+        kinds = [Fixed(port.value.type.bits, f) for f in port.fracs]
+        rows += list(zip(port.names, kinds, formats.activations.get(key, ()), strict=False))
+    for state in program.states:
+        assert isinstance(state.inp.type, Fixed)
+        wider = state.inp.type.bits - STATE_BITS
+        rows += [(state.inp.name, state.inp.type, f + wider) for f in formats.activations.get(state.inp.name, ())]
+    return [{"value": name, "calibrated": str(Fixed(kind.bits, seen)), "proved": str(kind)}
+            for name, kind, seen in rows]
 
 
 def _proof(proof: Proof) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from ncpc.errors import BadInput
@@ -17,21 +17,30 @@ STALL = 0.25
 
 @dataclass(frozen=True)
 class Formats:
-    """One scheme's choices: the state's dead band (physical units), fractions per layer position and vector name."""
+    """One scheme's choices: the state's dead band (physical units), fractions per layer position and vector name.
+
+    ``activations`` are the fractions that the calibration data alone would have given ``x``, ``y`` (per channel) and
+    the states (by name): not what is compiled, which holds on proved ranges, but what a report shows beside it.
+    """
 
     dead_band: float
     scales: Mapping[str, Mapping[str, int]]
+    activations: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """What a container stores under the scheme's name."""
-        return {"dead_band": self.dead_band, "scales": {k: dict(v) for k, v in self.scales.items()}}
+        return {
+            "activations": {k: list(v) for k, v in self.activations.items()}, "dead_band": self.dead_band,
+            "scales": {k: dict(v) for k, v in self.scales.items()},
+        }
 
 
 def formats_from_json(stored: Mapping[str, Any]) -> Formats:
     """Formats as a container holds them; raises ``BadInput`` when they are not of that form."""
     try:
         scales = {str(k): {str(n): int(f) for n, f in v.items()} for k, v in stored["scales"].items()}
-        return Formats(float(stored["dead_band"]), scales)
+        activations = {str(k): [int(f) for f in v] for k, v in stored["activations"].items()}
+        return Formats(float(stored["dead_band"]), scales, activations)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadInput(f"stored formats: not readable ({error!r}); save the policy again") from None
 

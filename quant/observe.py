@@ -26,6 +26,16 @@ def output_range(policy: Policy) -> float:
     return float(moving.min()) if moving.size else 1.0
 
 
+def observed_values(policy: Policy) -> tuple[F64, dict[str, F64], F64]:
+    """Inputs, states by name and outputs on the calibration data: (n, inputs), (n, neurons) each, (n, outputs)."""
+    real, data = lower(policy), _data(policy)
+    trace = run(real, data)
+    sizes = np.cumsum([int(np.prod(s.inp.shape)) for s in real.states])[:-1]
+    parts = np.split(trace.state, sizes, axis=2) if real.states else []
+    states = {s.inp.name: p.reshape(-1, p.shape[2]) for s, p in zip(real.states, parts, strict=True)}
+    return data.x.reshape(-1, policy.inputs), states, trace.y.reshape(-1, policy.outputs)
+
+
 def observed_states(policy: Policy, position: int) -> dict[str, Range]:
     """The ranges of one layer's states, by their names in that layer's own step."""
     layer = policy.layers[position]
