@@ -175,11 +175,11 @@ def test_the_search_finds_a_needle_that_random_sequences_miss() -> None:
 
     def crooked(data: Sequences) -> Trace:
         trace = copied(run(real, data))
-        near = (np.abs(data.x - corner).max(axis=2) < 0.3).astype(np.float64)
+        near = (np.abs(data.x - corner).max(axis=2) < 0.2).astype(np.float64)
         held = np.zeros(near.shape[0])
         for t in range(near.shape[1]):
             held = (held + 1) * near[:, t]
-            trace.y[:, t, 0] += 1e-3 * np.minimum(held, 40)
+            trace.y[:, t, 0] += 1e-3 * np.minimum(held, 55)
         return trace
 
     find = partial(search, policy, partial(run, real), crooked, runtime_dt=False, screens=1, length=60, population=16)
