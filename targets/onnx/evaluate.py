@@ -51,6 +51,35 @@ def _reduce_sum(a: Arr, axes: Arr) -> Arr:
     return total
 
 
+def _windows(a: Arr, attrs: Attrs, empty: float) -> Arr:
+    """(B, channels, rows, cols, kernel_h, kernel_w); what lies outside of the frame is ``empty``."""
+    (kh, kw), (sh, sw), (top, left, bottom, right) = (_ints(attrs, n) for n in ("kernel_shape", "strides", "pads"))
+    padded = np.pad(a, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=empty)
+    return np.lib.stride_tricks.sliding_window_view(padded, (kh, kw), axis=(2, 3))[:, :, ::sh, ::sw]
+
+
+def _ints(attrs: Attrs, name: str) -> list[int]:
+    found = attrs[name]
+    assert isinstance(found, list)
+    return found
+
+
+def _conv(a: Sequence[Arr], attrs: Attrs) -> Sequence[Arr]:
+    return [np.einsum("bcrskl,fckl->bfrs", _windows(a[0], attrs, 0.0), a[1]) + a[2][:, None, None]]
+
+
+def _max_pool(a: Sequence[Arr], attrs: Attrs) -> Sequence[Arr]:
+    return [_windows(a[0], attrs, -np.inf).max(axis=(4, 5))]
+
+
+def _average_pool(a: Sequence[Arr], attrs: Attrs) -> Sequence[Arr]:
+    return [_windows(a[0], attrs, 0.0).mean(axis=(4, 5))]
+
+
+def _transpose(a: Sequence[Arr], attrs: Attrs) -> Sequence[Arr]:
+    return [a[0].transpose(_ints(attrs, "perm"))]
+
+
 def _quantize(a: Arr, scale: Arr, zero: Arr) -> Arr:
     info = np.iinfo(zero.dtype)
     number: Arr = np.clip(np.rint(a / scale) + zero, info.min, info.max).astype(zero.dtype)
@@ -68,8 +97,10 @@ def _dequantize(a: Sequence[Arr], attrs: Attrs) -> Sequence[Arr]:
 KERNELS: dict[str, Kernel] = {
     "Abs": _plain(np.abs),
     "Add": _plain(np.add),
+    "AveragePool": _average_pool,
     "Clip": _plain(lambda a, lo, hi: np.minimum(np.maximum(a, lo), hi)),
     "Concat": lambda a, attrs: [np.concatenate(a, axis=-1)],
+    "Conv": _conv,
     "DequantizeLinear": _dequantize,
     "Div": _plain(np.divide),
     "Exp": _plain(np.exp),
@@ -78,6 +109,7 @@ KERNELS: dict[str, Kernel] = {
     "Identity": _plain(lambda a: a),
     "Less": _plain(np.less),
     "Max": _plain(np.maximum),
+    "MaxPool": _max_pool,
     "Min": _plain(np.minimum),
     "Mul": _plain(np.multiply),
     "Neg": _plain(np.negative),
@@ -85,10 +117,12 @@ KERNELS: dict[str, Kernel] = {
     "Reciprocal": _plain(lambda a: (1.0 / a).astype(a.dtype)),
     "ReduceSum": _plain(_reduce_sum),
     "Relu": _plain(lambda a: np.maximum(a, a.dtype.type(0))),
+    "Reshape": _plain(lambda a, shape: a.reshape(shape)),
     "Sigmoid": _plain(_sigmoid),
     "Split": _split,
     "Sub": _plain(np.subtract),
     "Tanh": _plain(np.tanh),
+    "Transpose": _transpose,
     "Unsqueeze": _plain(lambda a, axes: np.expand_dims(a, tuple(axes))),
     "Where": _plain(np.where),
 }

@@ -93,12 +93,33 @@ def _describe(program: Program, name: str, reduce: Op, trips: int) -> SynapseAxi
             if op.kind == "segment_sum" and program.constants[op.args[1]][0].axes[0].name == name]
     post = program.constants[reduce.args[1]][1].astype(np.int64)
     reads = {op.args[1] for op in along if op.kind == "gather"}
-    pre = next(iter(reads)) if len(reads) == 1 and all(s.args[1] == reduce.args[1] for s in sums) else None
+    own = len(reads) == 1 and all(s.args[1] == reduce.args[1] for s in sums) and _closed(program, name, along)
+    pre = next(iter(reads)) if own else None
     return SynapseAxis(
         name, post.shape[0], _sources(program, pre), reduce.out.axes[-1].size, post,
         program.constants[pre][1].astype(np.int64) if pre else None, trips,
         sum(op.kind != "gather" for op in along), len(_constants(program.constants, name)), len(sums),
     )
+
+
+def _closed(program: Program, axis: str, along: list[Op]) -> bool:
+    """Whether what is computed along an axis begins with gathers and ends in sums: no value comes from elsewhere or
+    goes elsewhere.
+    """
+    made, table = {op.out.name for op in along}, values(program)
+    arguments = {a for op in along if op.kind != "gather" for a in op.args}
+    read = {a for a in arguments if table[a].axes and table[a].axes[-1].name == axis}
+    others = (op for op in statements(program.body) if op.kind != "segment_sum" and op.out.name not in made)
+    used = {a for op in others for a in op.args}
+    kept = {program.y.value.name, *(s.out for s in program.states), *_carried(program.body)}
+    return read <= made | set(program.constants) and not made & (used | kept)
+
+
+def _carried(body: tuple[Stmt, ...]) -> Iterator[str]:
+    for stmt in body:
+        if isinstance(stmt, Repeat):
+            yield from (name for c in stmt.carried for name in (c.init, c.result, c.inner.name))
+            yield from _carried(stmt.body)
 
 
 def _sources(program: Program, pre: str | None) -> int:

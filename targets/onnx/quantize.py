@@ -72,6 +72,8 @@ def quantize(graph: Graph, ranges: Mapping[str, Interval], widths: Widths) -> Gr
     for node in graph.nodes:
         if node.kind == "Gemm" and node.inputs[0] not in timing:
             _gemm(q, node)
+        elif node.kind == "Conv":
+            _conv(q, node)
         elif node.kind in FLOAT_MADE and any(_on_grid(q, i) for i in node.inputs):
             inputs = tuple(_grid_operand(q, i, made_by) for i in node.inputs)
             q.nodes.append(Node(node.kind, inputs, node.outputs, node.attrs))
@@ -95,6 +97,13 @@ def _gemm(q: Quantization, node: Node) -> None:
     else:
         product = q.node("Gemm", inputs, f"{out}_product", out, transB=1)
         q.nodes.append(Node("Add", (product, bias[0]), (out,)))
+
+
+def _conv(q: Quantization, node: Node) -> None:
+    """As a product with one column per filter."""
+    x, weight, bias = node.inputs
+    weights = _weights(q, weight, bias, _scale_of(q, x)[0], np.ones(1))
+    q.nodes.append(Node("Conv", (_activation(q, x), *weights), node.outputs, node.attrs))
 
 
 def _even(q: Quantization, name: str) -> tuple[str, NDArray[np.float64]]:
@@ -141,12 +150,15 @@ def _weights(q: Quantization, weight: str, bias: str | None, step: np.float32,
     """Weight and bias, dequantized; shared by all products that have the same ones. ``units`` are the activation's."""
     key = (weight, bias or "", str(step), units.tobytes().hex())
     if key not in q.copies:
-        data = q.source.constants[weight].astype(np.float64) * units[:, None]
+        source = q.source.constants[weight].astype(np.float64)
+        data = source * units[:, None] if source.ndim == 2 else source.reshape(len(source), -1).T
         offset = np.zeros(data.shape[1]) if bias is None else q.source.constants[bias].astype(np.float64)
         largest = np.abs(data).max(axis=0, initial=0.0)
         scale = np.maximum(largest / _top(q.widths.weights), np.abs(offset) / (float(step) * BIAS_LIMIT))
         scale = np.maximum(scale, np.finfo(np.float32).tiny * 2.0**24).astype(np.float32)
-        name = _dequantized(q, weight, np.rint(data / scale).T, q.widths.weights, scale)
+        steps = np.rint(data / scale).T
+        name = _dequantized(q, weight, steps if source.ndim == 2 else steps.reshape(source.shape), q.widths.weights,
+                            scale)
         q.copies[key] = name if bias is None else f"{name} {_bias(q, bias, offset, scale, step)}"
     return tuple(q.copies[key].split())
 

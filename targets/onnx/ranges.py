@@ -105,14 +105,22 @@ def _gemm(a: Sequence[Interval], node: Node) -> Sequence[Interval]:
     return [Interval(a[0].lo @ up + a[0].hi @ down + base.lo, a[0].hi @ up + a[0].lo @ down + base.hi)]
 
 
+def _conv(a: Sequence[Interval], node: Node) -> Sequence[Interval]:
+    """As a Gemm over each window; the bias is added once."""
+    up, down, none = np.maximum(a[1].lo, 0.0), np.minimum(a[1].lo, 0.0), np.zeros_like(a[2].lo)
+    lo = _kernel([a[0].lo, up, a[2].lo], node)[0] + _kernel([a[0].hi, down, none], node)[0]
+    return [Interval(lo, _kernel([a[0].hi, up, a[2].hi], node)[0] + _kernel([a[0].lo, down, none], node)[0])]
+
+
 def _anything(shape: tuple[int, ...]) -> Interval:
     return Interval(np.full(shape, -np.inf), np.full(shape, np.inf))
 
 
 RULES: dict[str, Rule] = {
-    **dict.fromkeys(("Add", "Clip", "Concat", "Exp", "Identity", "Max", "Min", "Relu", "Sigmoid", "Tanh"), _rising),
-    **dict.fromkeys(("Gather", "ReduceSum", "Split", "Unsqueeze"), _shaping),
+    **dict.fromkeys(("Add", "AveragePool", "Clip", "Concat", "Exp", "Identity", "Max", "MaxPool", "Min", "Relu",
+                     "Sigmoid", "Tanh"), _rising),
+    **dict.fromkeys(("Gather", "ReduceSum", "Reshape", "Split", "Transpose", "Unsqueeze"), _shaping),
     **dict.fromkeys(("Div", "Mul"), _corners),
     **dict.fromkeys(("Neg", "Reciprocal"), _falling),
-    "Abs": _abs, "Gemm": _gemm, "Less": _less, "Sub": _sub, "Where": _where,
+    "Abs": _abs, "Conv": _conv, "Gemm": _gemm, "Less": _less, "Sub": _sub, "Where": _where,
 }

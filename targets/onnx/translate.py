@@ -14,7 +14,7 @@ import numpy as np
 from ncpc.errors import Unsupported
 from ncpc.ir.program import Op, Program, Repeat, Stmt, Value, statements
 from ncpc.passes.decompose import without_mix
-from ncpc.targets.onnx import linear
+from ncpc.targets.onnx import linear, windows
 from ncpc.targets.onnx.evaluate import KERNELS
 from ncpc.targets.onnx.graph import Graph, Writer
 from ncpc.targets.onnx.grid import Grid
@@ -327,6 +327,7 @@ def _guard(t: Translation, op: Op) -> Linear:
 
 
 NODES: dict[str, Callable[[Translation, Op], Linear]] = {
-    **dict.fromkeys(NODE_KINDS, _elementwise), "clamp": _clamp, "guard": _guard,
+    **dict.fromkeys(NODE_KINDS, _elementwise), "clamp": _clamp, "guard": _guard, "conv2d": windows.conv2d,
+    "pool": windows.pool,
 }
 """Ops that become nodes."""
