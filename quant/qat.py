@@ -198,7 +198,7 @@ def quantized_twin(policy: Policy, scheme: str, tolerance: float) -> QuantLtc:
     return QuantLtc(layer, vectors, _grids(layer, vectors, quantized, BITS[scheme]))
 
 
-def fine_tune(twin: QuantLtc, x: F64, target: F64, dt: F64, *, updates: int = 200, batch: int = 16, rate: float = 2e-3,
+def fine_tune(twin: QuantLtc, x: F64, target: F64, dt: F64, *, updates: int = 100, batch: int = 32, rate: float = 1e-3,
               seed: int = 0) -> list[float]:
     """Train ``twin`` in place to give ``target`` (B, T, outputs) for ``x`` (B, T, inputs) and ``dt`` (B, T) from reset.
 
