@@ -28,12 +28,15 @@ def pictures(net: Spikes) -> dict[str, bytes]:
 def graph_picture(net: Spikes) -> bytes:
     """The nodes of the .nir file with their shapes, and its edges."""
     figure, axes = _figure(8.0, 2.8)
+    boxes = {}
     for name, (x, y) in PLACES.items():
-        axes.text(x, y, f"{name}\n{_shape(net, name)}", ha="center", va="center", fontsize=8, color=INK,
-                  bbox={"boxstyle": "round,pad=0.4", "fc": "white", "ec": INK})
+        text = axes.text(x, y, f"{name}\n{_shape(net, name)}", ha="center", va="center", fontsize=8, color=INK,
+                         bbox={"boxstyle": "round,pad=0.4", "fc": "white", "ec": INK})
+        boxes[name] = text.get_bbox_patch()
+    figure.canvas.draw()  # boxes have their size only then
     for a, b in EDGES:
-        axes.annotate("", PLACES[b], PLACES[a], zorder=0,
-                      arrowprops={"arrowstyle": "-|>", "shrinkA": 26, "shrinkB": 26, "color": INK})
+        axes.annotate("", PLACES[b], PLACES[a], arrowprops={
+            "arrowstyle": "-|>", "color": INK, "patchA": boxes[a], "patchB": boxes[b], "shrinkA": 1, "shrinkB": 1})
     axes.set(xlim=(-0.5, 4.5), ylim=(-1.5, 0.6))
     axes.axis("off")
     return _svg(figure)
