@@ -111,17 +111,24 @@ def _own_option(option: TargetOption, targets: list[str]) -> click.Option:
 @cli.command()
 @click.argument("policy", type=click.Path(path_type=Path))
 @click.option("--wiring", type=click.Path(path_type=Path), help="Draw the wiring into this SVG file.")
+@click.option("--solver-study", is_flag=True, help="Show error against unfolds and cost, for every solver.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
-def inspect(policy: Path, wiring: Path | None, as_json: bool) -> None:
+def inspect(policy: Path, wiring: Path | None, solver_study: bool, as_json: bool) -> None:
     """Show what a policy holds: neurons by role, synapses, parameters, state ranges, cost of a step.
 
     \b
     Examples:
       ncpc inspect policy.safetensors
       ncpc inspect policy.safetensors --wiring wiring.svg
+      ncpc inspect policy.safetensors --solver-study
     """
-    from ncpc.inspection import draw_wiring, inspection, inspection_tables
+    from ncpc.inspection import draw_wiring, inspection, inspection_tables, study
+    from ncpc.report.solver_study import study_table
 
+    if solver_study:
+        result = study(policy)
+        click.echo(json.dumps(result, indent=1)) if as_json else Console().print(study_table(result))
+        return
     found = inspection(policy)
     if wiring is not None:
         draw_wiring(policy, wiring)

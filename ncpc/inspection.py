@@ -21,6 +21,7 @@ from ncpc.ir.policy import ROLES, Ltc, Policy
 from ncpc.ir.sequences import Sequences
 from ncpc.passes.lower import lower
 from ncpc.report.record import Json, device_cycles, parameters, plain, policy_record, spread
+from ncpc.report.solver_study import solver_study
 from ncpc.report.terminal import size
 from ncpc.report.wiring import wiring_svg
 from ncpc.semantics.run import run
@@ -49,6 +50,11 @@ def inspection(path: Path) -> Json:
         "cost": [cost(name, policy) for name in registry.names()],
     })
     return record
+
+
+def study(path: Path) -> Json:
+    """Error against unfolds and cost of every solver, for the policy at ``path``."""
+    return solver_study(read_policy(path))
 
 
 def _input_names(policy: Policy) -> tuple[str, ...]:
