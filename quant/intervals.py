@@ -13,6 +13,7 @@ import numpy as np
 from ncpc.errors import Unsupported
 from ncpc.ir.policy import F64
 from ncpc.ir.program import Op, Program, Repeat, Stmt
+from ncpc.quant import windows
 
 SLACK = 2.0**-14
 """Share of a bound by which it is widened: room for the roundings of an integer version."""
@@ -193,4 +194,6 @@ _RULES: dict[str, Rule] = {
     "segment_sum": _segment_sum,
     "matmul": _matmul,
     "clamp": _clamp,
+    "conv2d": lambda p, op, a: Range(*windows.conv2d_ends(op, [(r.lo, r.hi) for r in a])),
+    "pool": lambda p, op, a: Range(*windows.pool_ends(op, [(r.lo, r.hi) for r in a])),
 }

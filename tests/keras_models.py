@@ -15,6 +15,7 @@ torch = pytest.importorskip("torch")
 keras = pytest.importorskip("keras")
 ncps_keras = pytest.importorskip("ncps.keras")
 wirings = pytest.importorskip("ncps.wirings")
+dtypes = pytest.importorskip("keras.src.backend.common.dtypes")
 
 Layers = list[Any]
 
@@ -108,6 +109,9 @@ def in_double(model: Any, x: np.ndarray) -> np.ndarray:
 
 
 def _set_precision(model: Any, name: str) -> None:
+    # Keras makes 64-bit results of its ops 32 bits wide, whatever the precision it is set to.
+    dtypes.BIT64_TO_BIT32_DTYPE["float64"] = name
     for layer in model._flatten_layers():
         layer.dtype_policy = keras.DTypePolicy(name)
     keras.config.set_floatx(name)
+    keras.config.set_dtype_policy(name)

@@ -16,9 +16,11 @@ from ncpc.frontend.container import policy_bytes, read_policy, write_policy
 from ncpc.frontend.ncps_torch import import_model
 from ncpc.ir.policy import DtRange, Policy
 from ncpc.ir.sequences import Sequences
+from ncpc.passes.fold import fold_constants
 from ncpc.passes.lower import lower
+from ncpc.proofs.prove import prove
 from ncpc.semantics.run import run
-from tests.c_programs import assert_c_is_program, float_program
+from tests.c_programs import assert_c_is_program, fixed_program, float_program
 from tests.head_models import ncps_cells, nn, random_heads, torch
 
 TOLERANCE = 1e-5
@@ -99,3 +101,16 @@ def test_window_larger_than_the_frame_is_refused() -> None:
 def test_c_equals_the_program(seed: int, tmp_path: Path) -> None:
     policy = policy_of(*random_heads(seed))
     assert_c_is_program(float_program(policy), tmp_path)
+
+
+@pytest.mark.parametrize("scheme", ["int16", "int8"])
+@pytest.mark.parametrize("seed", range(4))
+def test_integer_c_equals_the_program_that_is_proved(seed: int, scheme: str, tmp_path: Path) -> None:
+    policy = policy_of(*random_heads(seed))
+    program = fold_constants(fixed_program(policy, scheme))
+    prove(program)
+    assert_c_is_program(program, tmp_path)
+    data = frames(seed, policy.inputs, 30)
+    expected = run(lower(policy), data).y
+    error = np.abs(run(program, data).y - expected).max() / np.ptp(expected)
+    assert error <= {"int16": 4e-3, "int8": 0.15}[scheme]

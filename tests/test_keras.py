@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import ncpc
@@ -37,14 +37,14 @@ def inputs_of(seed: int, width: int, steps: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     x = rng.uniform(-1, 1, (2, steps, width))
     x[0] = np.clip(np.cumsum(x[0], axis=0) * 0.2, -1, 1)
-    return x
+    return x.astype(np.float32).astype(np.float64)  # Keras rounds inputs to binary32
 
 
 def assert_same(family: str, seed: int, folder: Path, steps: int = 200) -> None:
     model, width = random_model(family, seed)
     x = inputs_of(seed, width, steps)
     expected = in_double(model, x)
-    assert np.ptp(expected) > 0
+    assume(np.ptp(expected) > 0)  # a backbone of one dead relu gives a constant
     readings = {"live": import_model(model)}
     for suffix in (".keras", ".h5"):
         model.save(folder / f"model{suffix}")

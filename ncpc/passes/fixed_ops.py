@@ -26,6 +26,7 @@ from ncpc.passes.fixed_scope import (
     wide,
 )
 from ncpc.passes.fixed_tables import emit_function
+from ncpc.passes.fixed_windows import emit_conv2d, emit_pool
 
 
 def _common(scope: Scope, op: Op, names: tuple[str, ...]) -> tuple[list[Value], int]:
@@ -157,7 +158,7 @@ EMITTERS: Mapping[str, Callable[[Scope, Op], Value]] = {
     **dict.fromkeys(("add", "sub", "min", "max", "neg", "relu"), _each),
     **dict.fromkeys(("sigmoid", "tanh", "exp"), emit_function),
     "mul": _mul, "div": _div, "mix": _mix, "gather": _gather, "slice": _slice, "concat": _concat,
-    "segment_sum": _segment_sum, "matmul": _matmul, "clamp": _clamp,
+    "segment_sum": _segment_sum, "matmul": _matmul, "clamp": _clamp, "conv2d": emit_conv2d, "pool": emit_pool,
 }
 
 

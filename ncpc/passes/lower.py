@@ -20,7 +20,7 @@ from ncpc.passes.context import Lowering
 from ncpc.passes.lower_cfc import lower_cfc, lower_wired_cfc
 from ncpc.passes.lower_ct_gru import lower_ct_gru
 from ncpc.passes.lower_gates import lower_gru, lower_lstm, lower_rnn
-from ncpc.passes.lower_heads import lower_conv2d, lower_pool, lower_softmax
+from ncpc.passes.lower_heads import WIDE, lower_conv2d, lower_pool, lower_softmax, lower_wide_dense
 from ncpc.passes.lower_ltc import lower_ltc
 from ncpc.passes.lower_mixed import lower_mixed_memory
 from ncpc.passes.lower_ode import lower_ct_rnn, lower_leaky_integrator, lower_neural_ode
@@ -48,6 +48,8 @@ def lower(policy: Policy) -> Program:
 
 def lower_dense(layer: Dense, ctx: Lowering) -> Value:
     """``y = W x + b``."""
+    if layer.inputs >= WIDE:
+        return lower_wide_dense(layer, ctx)
     b = ctx.builder
     out = Axis(b.unique("dense_outputs"), layer.outputs)
     b.origin = Origin("dense", "y = W x + b", out.name)

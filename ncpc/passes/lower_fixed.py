@@ -14,6 +14,8 @@ from ncpc.passes.lower_fixed_generic import lower_fixed_generic
 from ncpc.passes.lower_fixed_ltc import lower_fixed_ltc
 
 INT32 = 32
+LISTED = 64
+"""Channels that have limits of their own even if they are all alike; a frame has more."""
 
 
 def lower_fixed(policy: Policy, quantized: QuantizedPolicy) -> Program:
@@ -42,6 +44,9 @@ def lower_fixed(policy: Policy, quantized: QuantizedPolicy) -> Program:
 
 def _limited_x(b: Builder, x: Value, q: QuantizedPolicy) -> Value:
     b.origin = Origin("input", "inputs limited to their declared range", "inputs")
+    if len(q.x_range) > LISTED and (q.x_range == q.x_range[0]).all():
+        limits = (int(end) for end in q.x_range[0])
+        return b.op("clamp", "x", x, type_=q.x, lo=next(limits), hi=next(limits), flag="input_saturated")
     lo = b.const("x_lo", q.x_range[:, 0], x.axes, q.x)
     hi = b.const("x_hi", q.x_range[:, 1], x.axes, q.x)
     return b.op("clamp", "x", x, type_=q.x, lo=lo.name, hi=hi.name, flag="input_saturated")

@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from ncpc.ir.heads import Conv2d, Pool, Softmax
-from ncpc.ir.policy import F64
+from ncpc.ir.policy import F64, Dense
 from ncpc.ir.program import Origin, Value
 from ncpc.ir.types import Axis, Index
+from ncpc.ir.windows import Windows
 from ncpc.passes.context import Lowering
 
+WIDE = 512
+"""Inputs from which on a dense layer is lowered as a convolution."""
 NEGLIGIBLE = -16.0
 """Below it a softmax's exponential is less than the last place of a 16-bit weight."""
 
@@ -24,6 +27,12 @@ def lower_conv2d(layer: Conv2d, ctx: Lowering) -> Value:
     bias = b.const("conv_b", layer.bias + 0.0, [filters])
     return b.op("conv2d", "conv_y", weight, ctx.x, bias, axes=[out], type_=None, relu=int(layer.relu),
                 **layer.windows.attrs())
+
+
+def lower_wide_dense(layer: Dense, ctx: Lowering) -> Value:
+    """As a convolution of one place, so that in integers each row has a scale of its own and sums of any length fit."""
+    frame = Windows(1, 1, layer.inputs, 1, 1, 1, 1, 0, 0, 1, 1, "hwc")
+    return lower_conv2d(Conv2d(frame, layer.weight[:, None, None, :], layer.bias), ctx)
 
 
 def flat_weight(layer: Conv2d) -> F64:

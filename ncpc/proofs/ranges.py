@@ -18,7 +18,7 @@ from ncpc.errors import ProofFailed
 from ncpc.ir.program import Op, Program, Repeat, Stmt, Value, values
 from ncpc.ir.quantized import I64
 from ncpc.ir.types import Fixed
-from ncpc.proofs import division
+from ncpc.proofs import division, windows
 from ncpc.semantics import fixed
 
 
@@ -257,4 +257,6 @@ _SPECIAL: dict[str, Callable[[Analysis, Op, list[Interval]], Interval]] = {
     "mix": _mix,
     "lut": _lut,
     "inverse": _inverse,
+    "conv2d": lambda a, op, args: Interval(*windows.conv2d_ends(op, [(r.lo, r.hi) for r in args])),
+    "pool": lambda a, op, args: Interval(*windows.pool_ends(op, [(r.lo, r.hi) for r in args])),
 }

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from ncpc.ir.loops import Nest, Window
+from ncpc.ir.program import Program
 from ncpc.ir.types import Fixed, Float32
 from ncpc.ir.windows import Windows, windows_of
 from ncpc.semantics.windows import MEAN_BITS, mean_factor
@@ -54,6 +55,12 @@ def _conv(nest: Nest, node: Window, names: dict[str, str]) -> Lines:
     start = f"{ctype.name} sum = {names[node.args[2]]}[filter];"
     inner = [start, *_window(nest, node, w, ctype, names), *_finish(nest, node, out, ctype, names)]
     yield from _nested(outer, inner)
+
+
+def constants_read(node: Window, program: Program) -> list[str]:
+    """The constants that the loops read: shifts that are all alike are written as a number."""
+    names = [name for name in node.args if name in program.constants]
+    return [name for name in names if name not in node.args[3:] or np.ptp(program.constants[name][1]) > 0]
 
 
 def _place(w: Windows, channels: int, channel: str) -> str:

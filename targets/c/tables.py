@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from ncpc.ir.loops import Assign, For, Nest, Node, Ref, Window, assigns, loops
 from ncpc.ir.program import Program
 from ncpc.ir.types import Index
+from ncpc.targets.c.conv import constants_read
 from ncpc.targets.c.numbers import UINT32, CType, constant, holding
 
 
@@ -143,7 +144,7 @@ def _uses(body: Sequence[Node], axes: Mapping[str, str], program: Program) -> It
                 yield from _ref_uses(ref, axes, program)
             continue
         if isinstance(node, Window):
-            yield from ((None, name) for name in node.args if name in program.constants)
+            yield from ((None, name) for name in constants_read(node, program))
             continue
         inside = axes
         if isinstance(node, For):

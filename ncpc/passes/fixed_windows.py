@@ -1,0 +1,47 @@
+"""Convolution and pooling in integers: a scale per filter, 16-bit results, exact sums shifted once."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ncpc.ir.policy import F64, I64
+from ncpc.ir.program import Op, Value
+from ncpc.ir.types import Fixed
+from ncpc.passes.fixed_scope import NARROW, WIDE, Scope, axes_of, frac_of, fraction, narrow
+
+FINEST = 30
+"""The largest fraction of a weight; a sum's shift then stays within 64 bits."""
+
+
+def emit_conv2d(scope: Scope, op: Op) -> Value:
+    """Each filter's weights at the finest fraction that its largest one and its bias allow."""
+    b, x = scope.builder, narrow(scope, op.args[1])
+    weight, bias = (np.asarray(scope.q.real.constants[op.args[i]][1], np.float64) for i in (0, 2))
+    fracs = _fractions(weight, bias, scope.q.bits, frac_of(x))
+    out = min(fraction(scope.q, op.out.name, NARROW), int(fracs.min()) + frac_of(x))
+    axes = axes_of(scope, scope.q.real.constants[op.args[0]][0])
+    scale = np.exp2(fracs.astype(np.float64))
+    raw_w = b.const(op.args[0], _rounded(weight * scale[:, None]), axes, Fixed(scope.q.bits, int(fracs.min())))
+    raw_b = b.const(op.args[2], _rounded(bias * scale * 2.0 ** frac_of(x)), axes[:1], Fixed(WIDE, 0))
+    shift = b.const(f"{op.args[0]}_shift", fracs + frac_of(x) - out, axes[:1], Fixed(WIDE, 0))
+    return b.op("conv2d", op.out.name, raw_w, x, raw_b, shift, axes=axes_of(scope, op.out),
+                type_=Fixed(NARROW, out), **op.attrs)
+
+
+def _fractions(weight: F64, bias: F64, bits: int, x_frac: int) -> I64:
+    """Per filter: weights within ``bits`` bits, and the bias, at the sum's fraction, within 31."""
+    most = np.maximum(np.abs(weight).max(axis=1), 2.0**-FINEST)
+    by_weight = np.floor(np.log2((2.0 ** (bits - 1) - 1) / most))
+    by_bias = np.floor(30 - np.log2(np.maximum(np.abs(bias), 2.0**-FINEST))) - x_frac
+    return np.minimum(np.minimum(by_weight, by_bias), FINEST).astype(np.int64)
+
+
+def _rounded(numbers: F64) -> I64:
+    raw: I64 = np.floor(numbers + 0.5).astype(np.int64)
+    return raw
+
+
+def emit_pool(scope: Scope, op: Op) -> Value:
+    """In the format of its input."""
+    x = narrow(scope, op.args[0])
+    return scope.builder.op("pool", op.out.name, x, axes=axes_of(scope, op.out), type_=x.type, **op.attrs)
