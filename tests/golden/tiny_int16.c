@@ -253,10 +253,10 @@ uint32_t tiny_step(tiny_t *s, const int16_t x[2], int16_t y[1])
     } neuron_values[2];
     int16_t u[2];
     /* inputs limited to their declared range */
-    int32_t outside = 0;
+    int16_t outside = 0;
     for (int input = 0; input < INPUTS; input++) {
         x_value[input] = (int16_t)clamp_i(x[input], inputs[input].x_lo, inputs[input].x_hi);
-        outside |= x_value[input] ^ x[input];
+        outside = (int16_t)(outside | (x_value[input] ^ x[input]));
     }
     if (outside != 0) {
         status |= TINY_INPUT_SATURATED;
