@@ -81,7 +81,7 @@ def _figure(width: float, height: float) -> tuple[Any, Any]:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise MissingTool("--plot yes: matplotlib is not installed; pip install 'ncpc[consumers]'") from None
+        raise MissingTool("--plot yes: matplotlib is not installed; pip install 'ncpc[plot]'") from None
     figure = Figure((width, height), layout="constrained")
     return figure, figure.subplots()
 
