@@ -70,7 +70,7 @@ def quantize(graph: Graph, ranges: Mapping[str, Interval], widths: Widths) -> Gr
     made_by = {output: node.kind for node in graph.nodes for output in node.outputs}
     timing = _from_dt_alone(graph)
     for node in graph.nodes:
-        if node.kind == "Gemm" and node.inputs[0] not in timing:
+        if node.kind == "Gemm" and node.inputs[0] not in timing and _weighs(q, node.inputs[1]):
             _gemm(q, node)
         elif node.kind == "Conv":
             _conv(q, node)
@@ -97,6 +97,11 @@ def _gemm(q: Quantization, node: Node) -> None:
     else:
         product = q.node("Gemm", inputs, f"{out}_product", out, transB=1)
         q.nodes.append(Node("Add", (product, bias[0]), (out,)))
+
+
+def _weighs(q: Quantization, matrix: str) -> bool:
+    """Whether a matrix holds anything trained; one of 0, 1 and -1 only moves and adds numbers, in float."""
+    return not bool(np.isin(q.source.constants[matrix], (-1.0, 0.0, 1.0)).all())
 
 
 def _conv(q: Quantization, node: Node) -> None:
