@@ -137,8 +137,9 @@ def _matmul(scope: Scope, op: Op) -> Value:
         reach = reach + np.maximum(np.abs(base_lo), np.abs(base_hi))
     room = WIDE - 2 - int(np.ceil(np.log2(float(reach.max()) * (1 + 2.0**-7) + 2.0**-20)))
     frac = min(scope.q.scales[op.args[0]], room - frac_of(x))
-    raw = np.floor(data * 2.0**frac + 0.5).astype(np.int64)
-    weight = b.const(op.args[0], raw, (*axes_of(scope, op.out), *x.axes), Fixed(scope.q.bits, frac))
+    kind = Fixed(scope.q.bits, frac)
+    raw = np.clip(np.floor(data * 2.0**frac + 0.5), kind.lo, kind.hi).astype(np.int64)  # the scale may round one up out
+    weight = b.const(op.args[0], raw, (*axes_of(scope, op.out), *x.axes), kind)
     start = [aligned(scope, wide(scope, a), frac + frac_of(x)) for a in op.args[2:]]
     return b.op("matmul", op.out.name, weight, x, *start, type_=Fixed(WIDE, frac + frac_of(x)))
 

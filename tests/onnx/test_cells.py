@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ncpc.errors import ProofFailed
 from ncpc.frontend.container import Container
 from ncpc.ir.policy import DtRange, Policy
 from ncpc.ir.sequences import Sequences
@@ -65,13 +64,5 @@ def test_int16(family: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("quant", ["int16", "int8"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_quantized_many(family: str, quant: str, tmp_path: Path) -> None:
-    """Where the ranges of a cell's states are proved; else it is refused before the target sees it."""
-    done = 0
-    for seed in range(8):
-        try:
-            assert error_of(family, seed, quant, tmp_path) <= LIMITS[quant]
-            done += 1
-        except ProofFailed:
-            continue
-    if not done:
-        pytest.skip("optional: no network of this family has proved ranges")
+    errors = [error_of(family, seed, quant, tmp_path) for seed in range(8)]
+    assert 0 < max(errors) <= LIMITS[quant]
