@@ -32,7 +32,7 @@ $(VENV)/.compiler: $(INPUTS)
 	@touch $@
 
 $(VENV)/.everything: $(VENV)/.compiler
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all,consumers,dev]'
 	@touch $@
 
 clean:
