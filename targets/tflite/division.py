@@ -1,8 +1,8 @@
 """Quotients without a division: normalized denominators, reciprocals by Newton's iteration.
 
-``N/D`` is ``(cN) * r`` with ``c = 1/max(D)`` for each element, so that cD lies in [rho, 1], and r close to 1/(cD).
-Where N holds a multiple of a state, as in the fused step ``v' = (a*v + ...)/(a + ...)``, the quotient is taken as
-``v' = v + (N - D*v)/D`` instead: a cancels, and the rounding of r matters only while v moves.
+``N/D`` is ``(cN) * r`` with a factor c for each element and r close to 1/(cD). Where N holds a multiple of a state, as
+in the fused step ``v' = (a*v + ...)/(a + ...)``, the quotient is taken as ``v' = v + (N - D*v)/D`` instead: a cancels,
+and the rounding of r matters only while v moves.
 """
 
 from __future__ import annotations
@@ -16,6 +16,11 @@ from ncpc.ir.program import Op, Value
 from ncpc.targets.tflite import affine
 from ncpc.targets.tflite.affine import F64, Affine, Term
 from ncpc.targets.tflite.rewriter import Range, Rewriter, product_range
+
+SPREAD = 8.0
+"""How far apart the scales of two neurons' denominators may be, which share one tensor."""
+SMALLEST = 2.0**-20
+"""A range that is taken for one of a network that does not move at all."""
 
 
 def quotient(r: Rewriter, op: Op) -> Affine:
@@ -43,7 +48,7 @@ def _held(r: Rewriter, n: Affine, op: Op) -> Term | None:
 def _plain(r: Rewriter, out: Value, n: Affine, d: Affine, limits: Range) -> Affine:
     lo, hi = limits
     divisor = r.value(affine.scale(d, 1.0 / hi, out.axes), f"{out.name}/divisor")
-    inverse = reciprocal(r, divisor, lo / hi, r.residual, out.name)
+    inverse = reciprocal(r, divisor, lo / hi, hi / hi, r.residual, out.name)
     top = affine.scale(n, 1.0 / hi, out.axes)
     if top.constant:
         return affine.scale(affine.of_atom(inverse), top.bias, out.axes)
@@ -57,19 +62,31 @@ def _moved(r: Rewriter, out: Value, n: Affine, d: Affine, held: Term) -> Affine:
     v, a, box = held.atom, held.factor, r.boxes[out.name]
     rest, load = replace(n, terms=tuple(t for t in n.terms if t is not held)), replace(d, bias=d.bias - a)
     lo, hi = r.bounds(d)
-    c = 1.0 / hi
+    width, reach = box[1] - box[0], _reach(r, rest, load, box)
+    c = _normalization(reach, hi, width)
     conductance = r.value(affine.scale(load, c, out.axes), f"{out.name}/conductance")
     current = r.value(affine.scale(rest, c, out.axes), f"{out.name}/current")
     leak = r.op("mul", f"{out.name}/leak", conductance, v, limits=product_range(r.ranges[conductance.name], box))
-    reach = c * _reach(r, rest, load, box)
-    net = r.op("sub", f"{out.name}/net", current, leak, limits=(-reach, reach))
+    net = r.op("sub", f"{out.name}/net", current, leak, limits=(-c * reach, c * reach))
     capacitance = r.constant(f"{out.name}/capacitance", a * c, out.axes)
     divisor = r.op("add", f"{out.name}/divisor", conductance, capacitance, limits=(lo * c, hi * c))
     # Where v rests the reciprocal's error has no effect, and where it moves it acts on the change alone.
-    inverse = reciprocal(r, divisor, lo / hi, r.residual**0.5, out.name)
-    width = box[1] - box[0]
+    inverse = reciprocal(r, divisor, lo * c, hi * c, r.residual**0.5, out.name)
     change = r.op("mul", f"{out.name}/change", net, inverse, limits=(-width, width))
     return affine.of_atom(r.op("add", out.name, v, change, limits=box))
+
+
+def _normalization(reach: F64, hi: F64, width: F64) -> F64:
+    """What each neuron's sums are multiplied by, so that N - D*v uses the same range for all, slow or fast.
+
+    No denominator is magnified by more than SPREAD beside another. The common range has the mantissa of the widest
+    box: the product that becomes the change may then have just the scale that it needs.
+    """
+    even = np.maximum(reach, hi * max((reach / hi).max(), SMALLEST) / SPREAD)
+    widest = max(width.max(), SMALLEST)
+    target = widest * 2.0 ** -np.round(np.log2(widest))
+    scaled: F64 = target / even
+    return scaled
 
 
 def _reach(r: Rewriter, rest: Affine, load: Affine, box: Range) -> F64:
@@ -79,19 +96,22 @@ def _reach(r: Rewriter, rest: Affine, load: Affine, box: Range) -> F64:
     return np.maximum(np.abs(low - most), np.abs(high - least))
 
 
-def reciprocal(r: Rewriter, d: Value, rho: F64, residual: float, name: str) -> Value:
-    """1/d for d in [rho, 1]: k*(rho + 1 - d) leaves |1 - d*r| <= e = 1 - k*rho, and each Newton step squares it."""
+def reciprocal(r: Rewriter, d: Value, lo: F64, hi: F64, residual: float, name: str) -> Value:
+    """1/d for d in [lo, hi]: with rho = lo/hi, k*(rho + 1 - d/hi)/hi leaves |1 - d*r| <= e = 1 - k*rho, and each Newton
+    step squares it.
+    """
+    rho = lo / hi
     k = 8.0 / ((rho + 1) ** 2 + 4 * rho)
     error = 1.0 - k * rho
-    slope = r.op("mul", f"{name}/line", d, r.constant("newton/slope", k, d.axes), limits=(k * rho, k))
-    guess = r.op("sub", f"{name}/guess", r.constant("newton/intercept", k * (rho + 1), d.axes), slope,
-                 limits=(k * rho, k))
+    slope = r.op("mul", f"{name}/line", d, r.constant("newton/slope", k / hi**2, d.axes), limits=(k * rho / hi, k / hi))
+    guess = r.op("sub", f"{name}/guess", r.constant("newton/intercept", k * (rho + 1) / hi, d.axes), slope,
+                 limits=(k * rho / hi, k / hi))
     step = 0
     while error.max() > residual:
         step += 1
         near = r.op("mul", f"{name}/near_one{step}", d, guess, limits=(1 - error, 1 + error))
         gap = r.op("sub", f"{name}/two_minus{step}", r.constant("newton/two", 2 + 0 * rho, d.axes), near,
                    limits=(1 - error, 1 + error))
-        guess = r.op("mul", f"{name}/reciprocal{step}", guess, gap, limits=(0 * rho, 1 / rho))
+        guess = r.op("mul", f"{name}/reciprocal{step}", guess, gap, limits=(0 * rho, 1 / lo))
         error = error**2
     return guess

@@ -1,10 +1,9 @@
 """Program over the reals -> one that TFLite's integer kernels can follow: no division, no gather, no loop.
 
 Everything affine is kept as sums of terms until something nonlinear reads it, so that constants reach the kernels
-where they cost no precision: a 1x1 convolution whose rows have one entry each is exact at 8 bits per channel. A
-quotient N/D becomes (cN)*r with c = 1/max(D) for each element, so that cD lies in [rho, 1], and r close to 1/(cD) by
-a straight line and Newton's r <- r*(2 - cD*r). The result is an ordinary program: run in float64 it equals the
-original but for r, and the ranges that come with it are what each tensor is scaled for.
+where they cost no precision: a 1x1 convolution whose rows have one entry each is exact at 8 bits per channel.
+Quotients go through reciprocals (``division``). The result is an ordinary program: run in float64 it equals the
+original but for the reciprocals' residue, and the ranges that come with it are what each tensor is scaled for.
 """
 
 from __future__ import annotations
@@ -44,8 +43,8 @@ class IntegerProgram:
 def integer_program(program: Program, boxes: Ranges, residual: float = 2.0**-17, wide: bool = True) -> IntegerProgram:
     """Rewrite a program without dt.
 
-    ``boxes`` maps each state's name to its range; ``residual`` is how close cD*r comes to 1 before rounding; ``wide``
-    spends a second convolution on what 8-bit weights leave. Raises Unsupported for ops without integer kernels and for
+    ``boxes`` maps each state's name to its range; ``residual`` is how far ``d*r`` stays from 1 before rounding;
+    ``wide`` spends a second convolution on what 8-bit weights leave. Raises Unsupported for ops without integer kernels and for
     divisors that may be 0.
     """
     flat = unroll(program)
@@ -143,7 +142,7 @@ def _exp(r: Rewriter, op: Op) -> Affine:
     ones = np.ones(form.size)
     z = r.value(below, f"{op.out.name}/argument", (0 * ones, np.minimum(r.bounds(below)[1], SIGMOID_REACH)))
     s = r.op("sigmoid", f"{op.out.name}/sigmoid", z, limits=(0.5 * ones, ones))
-    inverse = affine.of_atom(reciprocal(r, s, 0.5 * ones, r.residual, op.out.name))
+    inverse = affine.of_atom(reciprocal(r, s, 0.5 * ones, ones, r.residual, op.out.name))
     return affine.scale(replace(inverse, bias=-ones), np.exp(top) * ones, op.out.axes)
 
 
