@@ -15,7 +15,7 @@ demo: $(VENV)/.compiler
 	$(BIN)/ncpc compile examples/cartpole/policy.safetensors --target cortex-m4 -o build/cartpole
 
 test: $(VENV)/.everything
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: $(VENV)/.everything
 	$(BIN)/python -m pytest -m slow
