@@ -40,8 +40,8 @@ Ranges = dict[str, Range]
 
 CHOOSING = ("mix", "min", "max", "clamp", "relu", "neg", "gather", "slice", "concat")
 """Ops whose result lies between their arguments, however it is rounded."""
-PASSES = 30
-"""How often a repeat's body is tried."""
+PASSES, CREEPING, LEAP = 24, 4, 0.5
+"""How often a repeat's body is tried; after how many passes a range grows by that share of its width."""
 ROOM = 2.0**-12
 """Share of its width by which a box that is tried is widened; beyond it, roundings are limited to the box."""
 
@@ -84,16 +84,29 @@ def _body(program: Program, body: tuple[Stmt, ...], found: Ranges, carried: Mapp
 
 
 def _repeat(program: Program, stmt: Repeat, found: Ranges, carried: Mapping[str, Range]) -> None:
+    """Ranges of carried values grow until the body maps them into themselves, in leaps where they creep.
+
+    What a leap overshoots is taken back: the image of a range that holds itself holds itself too.
+    """
+    free = {c.inner.name: c for c in stmt.carried if c.inner.name not in carried}
     starts = {c.inner.name: carried.get(c.inner.name, found[c.init]) for c in stmt.carried}
-    for _ in range(PASSES):
-        found.update(starts)
-        _body(program, stmt.body, found, carried)
-        results = {c.inner.name: found[c.result] for c in stmt.carried if c.inner.name not in carried}
-        if all(result.within(starts[name]) for name, result in results.items()):
+    for k in range(PASSES):
+        results = _pass(program, stmt, found, carried, starts)
+        if all(results[name].within(starts[name]) for name in free):
+            starts.update({name: hull(found[c.init], results[name]) for name, c in free.items()})
+            _pass(program, stmt, found, carried, starts)
             found.update({c.out.name: starts[c.inner.name] for c in stmt.carried})
             return
-        starts.update({name: roomy(hull(starts[name], result), ROOM) for name, result in results.items()})
+        share = ROOM if k < CREEPING else LEAP
+        starts.update({name: roomy(hull(starts[name], results[name]), share) for name in free})
     raise UnclosedError
+
+
+def _pass(program: Program, stmt: Repeat, found: Ranges, carried: Mapping[str, Range], starts: Ranges) -> Ranges:
+    """The body once: the results by the names that carry them."""
+    found.update(starts)
+    _body(program, stmt.body, found, carried)
+    return {c.inner.name: found[c.result] for c in stmt.carried}
 
 
 def op_range(program: Program, op: Op, found: Mapping[str, Range]) -> Range:

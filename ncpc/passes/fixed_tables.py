@@ -13,23 +13,30 @@ from ncpc.ir.quantized import TABLE_SHIFT, TABLE_SIZE
 from ncpc.ir.types import Axis, Fixed
 from ncpc.passes.fixed_scope import WIDE, Scope, aligned, axes_of, frac_of, wide
 
-TABLE_BITS = 16
-"""A table's argument spans 2**16 steps."""
 WIDEST = 4
 """An exponential's table is at most 2**4 wide: e**-16 of the largest value is below what 15 bits hold."""
 
 
 @dataclass(frozen=True)
 class _Curve:
-    """A tabulated function: its formula and the argument range of the table, [-half, half) or measured."""
+    """A tabulated function: its formula, the argument range of the table ([-half, half) or measured), its entries.
+
+    Twice the entries err a quarter as much: tanh, which bends most, has twice the sigmoid's.
+    """
 
     formula: Callable[[F64], F64]
     half: int | None
+    size: int = TABLE_SIZE
+
+    @property
+    def bits(self) -> int:
+        """The argument spans 2**bits steps."""
+        return int(np.log2(self.size)) + TABLE_SHIFT
 
 
 _CURVES = {
     "sigmoid": _Curve(lambda z: 1.0 / (1.0 + np.exp(-z)), 16),
-    "tanh": _Curve(np.tanh, 8),
+    "tanh": _Curve(np.tanh, 8, 2 * TABLE_SIZE),
     "exp": _Curve(np.exp, None),
 }
 
@@ -38,7 +45,7 @@ def emit_function(scope: Scope, op: Op) -> Value:
     """A table with linear interpolation: the argument at the table's fraction, 0 at its left end."""
     b, curve = scope.builder, _CURVES[op.kind]
     start, span = _domain(scope, op, curve)
-    frac = TABLE_BITS - span
+    frac = curve.bits - span
     argument = wide(scope, op.args[0])
     inner = max(frac, min(frac_of(argument), 30 - span - 1, _headroom(scope, op.args[0], start)))
     at = aligned(scope, argument, inner)
@@ -88,7 +95,7 @@ def _table(scope: Scope, kind: str, curve: _Curve, start: float, span: int) -> V
     shared = scope.builder.shared
     if key not in shared:
         type_ = _table_type(curve, start, span)
-        z = start + np.arange(TABLE_SIZE + 1) * 2.0**span / TABLE_SIZE
+        z = start + np.arange(curve.size + 1) * 2.0**span / curve.size
         data = np.floor(_nodes(curve, z) * 2.0**type_.frac + 0.5).astype(np.int64)
-        shared[key] = scope.builder.const(f"{kind}_table", data, [Axis(f"{kind}_entries", TABLE_SIZE + 1)], type_)
+        shared[key] = scope.builder.const(f"{kind}_table", data, [Axis(f"{kind}_entries", curve.size + 1)], type_)
     return shared[key]

@@ -80,12 +80,12 @@ def _body(a: Analysis, body: tuple[Stmt, ...]) -> None:
 
 
 def _repeat(a: Analysis, stmt: Repeat) -> None:
-    """A carried value has one interval in every pass: its initial one, or that and the first pass's result.
+    """A carried value has one interval in every pass: its initial one, or that and all the body can return.
 
     The body must return into it.
     """
     _passes(a, stmt, {c.inner.name: a.found[c.init] for c in stmt.carried})
-    wider = {c.inner.name: _hull(a.found[c.init], a.found[c.result]) for c in stmt.carried}
+    wider = {c.inner.name: _hull(a.found[c.init], _reach(a, stmt, c.result)) for c in stmt.carried}
     if any(not _holds(a.found[c.init], wider[c.inner.name]) for c in stmt.carried):
         _passes(a, stmt, wider)
     for carry in stmt.carried:
@@ -96,6 +96,12 @@ def _repeat(a: Analysis, stmt: Repeat) -> None:
 def _passes(a: Analysis, stmt: Repeat, carried: Mapping[str, Interval]) -> None:
     a.found.update(carried)
     _body(a, stmt.body)
+
+
+def _reach(a: Analysis, stmt: Repeat, name: str) -> Interval:
+    """What a clamp in the body limits its result to; for any other op what the last pass gave."""
+    clamps = (op for op in stmt.body if isinstance(op, Op) and op.out.name == name and op.kind == "clamp")
+    return next((_clamp(a, op, [_storage(op.out)]) for op in clamps), a.found[name])
 
 
 def _hull(a: Interval, b: Interval) -> Interval:
