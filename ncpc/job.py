@@ -17,6 +17,7 @@ from ncpc import builds
 from ncpc.errors import EXIT_DOES_NOT_HOLD, BadInput, Unsupported
 from ncpc.frontend.container import Container, policy_bytes, read_container
 from ncpc.frontend.data import read_sequences
+from ncpc.ir.heads import products
 from ncpc.ir.policy import Policy
 from ncpc.ir.sequences import Sequences
 from ncpc.ir.types import Fixed
@@ -29,6 +30,10 @@ from ncpc.verify.links import Setting
 from ncpc.verify.sequences import suite, within
 from ncpc.verify.verdict import TOLERANCE, Demand, Verdict, Verification
 
+MOST_PRODUCTS, FEWEST_STEPS = 2 * 10**9, 20
+"""A policy that reads frames is run for fewer steps: no more than take this many products, but some."""
+SEARCHED = 10**5
+"""Products of a step beyond which no worst input is searched for."""
 MIN_STEPS = 10_000
 """Steps generated where no target asks for more; the same for all targets, so that they can be compared."""
 
@@ -98,7 +103,8 @@ def data_for(job: Job, lowered: Lowered, inputs: object | None) -> Data:
     """The user's sequences, limited to the declared ranges, or generated ones that cover them."""
     runtime_dt = job.options.dt == "runtime"
     if inputs is None:
-        asked = job.request.steps or max([MIN_STEPS, *(link.steps for link in links(job, lowered))])
+        wanted = max([MIN_STEPS, *(link.steps for link in links(job, lowered))])
+        asked = job.request.steps or affordable(job.policy, wanted)
         generated = suite(job.policy, asked, runtime_dt)
         return Data(generated, job.request.steps is not None, "generated sequences within the declared ranges")
     given = read_sequences(inputs, job.policy.inputs, job.policy.dt)
@@ -106,6 +112,12 @@ def data_for(job: Job, lowered: Lowered, inputs: object | None) -> Data:
     name = Path(inputs).name if isinstance(inputs, str | Path) else "given sequences"
     note = f", {outside} steps saturated at the declared ranges" if outside else ""
     return Data(seen, True, name + note)
+
+
+def affordable(policy: Policy, steps: int) -> int:
+    """As many of ``steps`` as the products of a policy that reads frames allow, a few at least."""
+    each = products(policy.layers)
+    return steps if not each else max(FEWEST_STEPS, min(steps, MOST_PRODUCTS // each))
 
 
 def links(job: Job, lowered: Lowered) -> tuple[LinkSpec, ...]:
@@ -120,7 +132,11 @@ def setting_for(job: Job, folder: Path, lowered: Lowered, data: Data) -> Setting
 
 def demand_for(job: Job, reasons: list[str]) -> Demand:
     """What the verifier is asked; ``reasons`` are faults found before it ran."""
-    return Demand(job.tolerance, job.request.strict, reasons=tuple(reasons))
+    each = products(job.policy.layers)
+    if each <= SEARCHED:
+        return Demand(job.tolerance, job.request.strict, reasons=tuple(reasons))
+    left_out = f"search for the worst input: a step takes {each:,} products"
+    return Demand(job.tolerance, job.request.strict, False, tuple(reasons), (left_out,))
 
 
 def facts_for(

@@ -40,12 +40,22 @@ def quantize_generic(real: Program, incoming: Incoming, dt: Timespans, demand: D
         ranges = ranges_of(real, {**inputs, **boxes}, {n: boxes[n] for n in _carried(real.body) if n in boxes})
     except UnclosedError:
         raise Unsupported(f"{real.name}: no range is known for what a repeat carries; use --quant float32") from None
+    out = real.y.value.name
+    if out in observed:
+        ranges[out] = _within(ranges[out], roomy(observed[out], OBSERVED_ROOM))
     reach = ranges[real.y.value.name].most * (1 + 2.0**-8) + 2.0**-12
     y = Fixed(demand.out_bits, fraction_for(reach, demand.out_bits, most=demand.out_bits + 8))
     return QuantizedGeneric(
         real, {name: (r.lo, r.hi) for name, r in ranges.items()}, limits, dict(fractions(_matrices(real), demand.bits)),
         demand.bits, incoming.fracs, y, (y.frac,) * real.y.value.shape[0],
     )
+
+
+def _within(known: Range, seen: Range) -> Range:
+    """What both allow; where they do not meet, what is known."""
+    lo, hi = np.maximum(known.lo, seen.lo), np.minimum(known.hi, seen.hi)
+    apart = lo > hi
+    return Range(np.where(apart, known.lo, lo), np.where(apart, known.hi, hi))
 
 
 def _physical(incoming: Incoming) -> Range:

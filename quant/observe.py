@@ -6,12 +6,17 @@ import dataclasses
 
 import numpy as np
 
+from ncpc.ir.heads import products
 from ncpc.ir.policy import F64, Policy
 from ncpc.ir.sequences import Sequences
 from ncpc.passes.lower import lower
 from ncpc.quant.intervals import Range
 from ncpc.semantics.run import run
 
+FRAME, SHORT = 512, 20
+"""Inputs beyond which a policy reads frames, and the steps of generated data for one."""
+MOST_PRODUCTS, FEWEST = 10**9, 4
+"""Products that observing a layer may take, and the steps it takes at least."""
 STEPS = 400
 """Steps of generated data where a policy carries no calibration."""
 STILL = 1e-6
@@ -49,6 +54,20 @@ def observed_states(policy: Policy, position: int) -> dict[str, Range]:
     return {s.inp.name: Range(_low(p), _high(p)) for s, p in zip(own.states, parts, strict=True)}
 
 
+def observed_outputs(policy: Policy, position: int) -> Range:
+    """The lowest and the highest of one layer's outputs, a single range for all of them."""
+    upto = lower(dataclasses.replace(policy, layers=policy.layers[: position + 1], output_names=()))
+    y = run(upto, _few(policy)).y
+    return Range(np.asarray(y.min()), np.asarray(y.max()))
+
+
+def _few(policy: Policy) -> Sequences:
+    """The calibration's first steps, as many as the products of a step allow."""
+    data = _data(policy)
+    steps = max(FEWEST, min(data.x.shape[1], int(MOST_PRODUCTS // (max(products(policy.layers), 1) * len(data.x)))))
+    return Sequences(data.x[:, :steps], None if data.dt is None else data.dt[:, :steps])
+
+
 def _low(part: F64) -> F64:
     low: F64 = np.minimum(part.min(axis=(0, 1)), 0.0)
     return low
@@ -65,6 +84,7 @@ def _data(policy: Policy) -> Sequences:
         return policy.calibration
     rng = np.random.default_rng(0)
     lo, hi = policy.input_range.T
-    noise = rng.uniform(lo, hi, (2, STEPS, policy.inputs))
+    steps = STEPS if policy.inputs <= FRAME else SHORT
+    noise = rng.uniform(lo, hi, (2, steps, policy.inputs))
     noise[1] = np.repeat(noise[1, ::20], 20, axis=0)
-    return Sequences(noise, np.full((2, STEPS), policy.dt.nominal))
+    return Sequences(noise, np.full((2, steps), policy.dt.nominal))

@@ -9,14 +9,14 @@ from functools import partial
 import numpy as np
 
 from ncpc.ir.policy import F64, Layer, Ltc, Policy
-from ncpc.ir.program import Program
+from ncpc.ir.program import Program, statements
 from ncpc.ir.quantized import QuantizedLayer, QuantizedPolicy, sigmoid_table
 from ncpc.ir.types import Fixed
 from ncpc.passes.fold import fix_dt, fold_constants
 from ncpc.passes.lower import lower
 from ncpc.quant.generic import quantize_generic
 from ncpc.quant.ltc import Demand, Fractions, Incoming, Timespans, quantize_ltc
-from ncpc.quant.observe import observed_states
+from ncpc.quant.observe import observed_outputs, observed_states
 from ncpc.quant.rounding import fraction_for, to_raw
 
 BITS = {"int16": 16, "int8": 8}
@@ -83,7 +83,10 @@ def _quantized(policy: Policy, position: int, incoming: Incoming, dt: Timespans,
     if isinstance(layer, Ltc) and layer.solver == "fused":
         return quantize_ltc(layer, incoming, dt, demand, fractions)
     step = _step(policy, position, dt)
-    return quantize_generic(step, incoming, dt, demand, fractions, observed_states(policy, position))
+    observed = observed_states(policy, position)
+    if any(op.kind == "conv2d" for op in statements(step.body)):
+        observed[step.y.value.name] = observed_outputs(policy, position)
+    return quantize_generic(step, incoming, dt, demand, fractions, observed)
 
 
 def _step(policy: Policy, position: int, dt: Timespans) -> Program:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ncpc
-from ncpc.errors import BadInput, Unsupported
+from ncpc.errors import BadInput, ProofFailed, Unsupported
 from ncpc.frontend.agreement import run_modules
 from ncpc.frontend.container import policy_bytes, read_policy, write_policy
 from ncpc.frontend.ncps_torch import import_model
@@ -20,6 +20,9 @@ from ncpc.passes.fold import fold_constants
 from ncpc.passes.lower import lower
 from ncpc.proofs.prove import prove
 from ncpc.semantics.run import run
+from ncpc.targets.c.cores import load_core
+from ncpc.targets.c.fit import require_fit
+from ncpc.targets.c.interface import interface_of
 from tests.c_programs import assert_c_is_program, fixed_program, float_program
 from tests.head_models import ncps_cells, nn, random_heads, torch
 
@@ -71,6 +74,23 @@ def test_frames_are_saved_and_checked(tmp_path: Path) -> None:
     policy = ncpc.save(modules, tmp_path / "p.safetensors", calibration=x, input_shape=frame)
     assert policy.calibration is not None
     assert np.array_equal(policy.calibration.x, x.reshape(2, 6, -1))
+
+
+def test_a_core_that_is_too_small_is_named_with_numbers() -> None:
+    modules = [nn.Conv2d(1, 64, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), ncps_cells.CfC(64 * 19 * 19, 2)]
+    program = fixed_program(policy_of([*modules[:-1], nn.Linear(64 * 19 * 19, 2), ncps_cells.CfC(2, 2)], (1, 40, 40)))
+    with pytest.raises(ProofFailed, match=r"net needs at least [\d,]+ bytes of RAM .* cortex-m4 has [\d,]+"):
+        require_fit(program, load_core("cortex-m4"))
+
+
+def test_arrays_that_do_not_live_together_share_bytes() -> None:
+    modules = [nn.Conv2d(1, 4, 3), nn.Tanh(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(4 * 19 * 19, 2)]
+    face = interface_of(float_program(policy_of([*modules, ncps_cells.CfC(2, 2)], (1, 40, 40))))
+    together = sum(array.size * array.ctype.bytes for array in face.arena)
+    largest = max(array.size * array.ctype.bytes for array in face.arena)
+    assert 2 * largest <= face.arena_bytes() < together
+    spans = {array.value: (array.offset, array.offset + array.size * array.ctype.bytes) for array in face.arena}
+    assert spans["conv_y"][0] != spans["tanh"][0], "read while the other is written"
 
 
 def test_frame_of_unknown_shape_is_refused(tmp_path: Path) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ncpc.ir.policy import F64
+from ncpc.ir.policy import F64, Layer
 from ncpc.ir.windows import Windows
 
 
@@ -70,6 +71,11 @@ class Softmax:
     @property
     def outputs(self) -> int:
         return self.width
+
+
+def products(layers: Sequence[Layer]) -> int:
+    """Multiplications that the convolutions of one step take: what decides how many steps can be run."""
+    return sum(layer.windows.places * int(layer.weight.size) for layer in layers if isinstance(layer, Conv2d))
 
 
 HEADS: tuple[type[Any], ...] = (Conv2d, Pool, Softmax)

@@ -18,14 +18,24 @@ def emit_conv2d(scope: Scope, op: Op) -> Value:
     b, x = scope.builder, narrow(scope, op.args[1])
     weight, bias = (np.asarray(scope.q.real.constants[op.args[i]][1], np.float64) for i in (0, 2))
     fracs = _fractions(weight, bias, scope.q.bits, frac_of(x))
-    out = min(fraction(scope.q, op.out.name, NARROW), int(fracs.min()) + frac_of(x))
+    y = scope.q.y if op.out.name == scope.q.real.y.value.name else Fixed(NARROW, fraction(scope.q, op.out.name, NARROW))
+    out = min(y.frac, int(fracs.min()) + frac_of(x))
+    attrs = {**op.attrs, **_limits(scope, op, Fixed(y.bits, out))}
     axes = axes_of(scope, scope.q.real.constants[op.args[0]][0])
     scale = np.exp2(fracs.astype(np.float64))
     raw_w = b.const(op.args[0], _rounded(weight * scale[:, None]), axes, Fixed(scope.q.bits, int(fracs.min())))
     raw_b = b.const(op.args[2], _rounded(bias * scale * 2.0 ** frac_of(x)), axes[:1], Fixed(WIDE, 0))
     shift = b.const(f"{op.args[0]}_shift", fracs + frac_of(x) - out, axes[:1], Fixed(WIDE, 0))
     return b.op("conv2d", op.out.name, raw_w, x, raw_b, shift, axes=axes_of(scope, op.out),
-                type_=Fixed(NARROW, out), **op.attrs)
+                type_=Fixed(y.bits, out), **attrs)
+
+
+def _limits(scope: Scope, op: Op, kind: Fixed) -> dict[str, int]:
+    """The result's range: of what was observed, twice."""
+    lo, hi = scope.q.ranges[op.out.name]
+    ends = np.array([np.floor(lo.min() * 2.0**kind.frac), np.ceil(hi.max() * 2.0**kind.frac)])
+    least, most = np.clip(ends, kind.lo, kind.hi).astype(int)
+    return {"lo": int(least), "hi": int(most)}
 
 
 def _fractions(weight: F64, bias: F64, bits: int, x_frac: int) -> I64:
@@ -33,7 +43,8 @@ def _fractions(weight: F64, bias: F64, bits: int, x_frac: int) -> I64:
     most = np.maximum(np.abs(weight).max(axis=1), 2.0**-FINEST)
     by_weight = np.floor(np.log2((2.0 ** (bits - 1) - 1) / most))
     by_bias = np.floor(30 - np.log2(np.maximum(np.abs(bias), 2.0**-FINEST))) - x_frac
-    return np.minimum(np.minimum(by_weight, by_bias), FINEST).astype(np.int64)
+    fracs: I64 = np.minimum(np.minimum(by_weight, by_bias), FINEST).astype(np.int64)
+    return fracs
 
 
 def _rounded(numbers: F64) -> I64:

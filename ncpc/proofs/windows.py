@@ -9,7 +9,7 @@ from ncpc.ir.program import Op
 from ncpc.ir.quantized import I64
 from ncpc.ir.windows import windows_of
 from ncpc.semantics import fixed
-from ncpc.semantics.windows import MEAN_BITS, exact_sums, flat, mean_factor, taps
+from ncpc.semantics.windows import MEAN_BITS, exact_sums, flat, limited, mean_factor, taps
 
 Ends = tuple[I64, I64]
 MOST = 2.0**62
@@ -28,7 +28,8 @@ def conv2d_ends(op: Op, args: list[Ends]) -> Ends:
     shifted = [fixed.shr(end + bias, shift) for end in ends]
     if op.attrs["relu"]:
         shifted = [np.maximum(end, 0) for end in shifted]
-    return flat(shifted[0], w)[0], flat(shifted[1], w)[0]
+    lo_end, hi_end = (flat(limited(op, end), w)[0] for end in shifted)
+    return lo_end, hi_end
 
 
 def pool_ends(op: Op, args: list[Ends]) -> Ends:

@@ -58,9 +58,15 @@ def conv2d(op: Op, args: Sequence[Value], constants: Mapping[str, Arr]) -> Compu
 
     def compute(a: Sequence[Arr], env: dict[str, Arr]) -> Arr:
         y = run(w, *a)
-        return flat(np.where(y > 0, y, y.dtype.type(0)) if relu else y, w)
+        return flat(limited(op, np.where(y > 0, y, y.dtype.type(0)) if relu else y), w)
 
     return compute
+
+
+def limited(op: Op, y: Arr) -> Arr:
+    """Within the op's limits, where it has any."""
+    lo, hi = op.attrs["lo"], op.attrs["hi"]
+    return y if lo is None or hi is None else np.clip(y, int(lo), int(hi))
 
 
 def _conv_by_type(op: Op) -> Callable[..., Arr]:

@@ -31,6 +31,7 @@ from ncpc.targets.c.cores import Core, load_core
 from ncpc.targets.c.device import calls, cycles_from, plan_for, symbol_roots, trace_from
 from ncpc.targets.c.emit import emit_c
 from ncpc.targets.c.expressions import OPS
+from ncpc.targets.c.fit import require_fit
 from ncpc.targets.c.host import run_library
 from ncpc.targets.c.interface import interface_of
 from ncpc.targets.c.placement import placement
@@ -89,6 +90,8 @@ class CTarget:
 
     def emit(self, lowered: Lowered, options: CompileOptions) -> dict[str, bytes]:
         """NAME.c and NAME.h."""
+        if self.core:
+            require_fit(lowered.program, self._device)
         return emit_c(lowered.program)
 
     def build(self, folder: Path, lowered: Lowered, options: CompileOptions) -> Built:

@@ -132,6 +132,7 @@ def _checked(w: Windows, weights: str, x: str, wide: str) -> Lines:
 
 def _finish(nest: Nest, node: Window, out: str, ctype: CType, names: dict[str, str]) -> Lines:
     relu, kept = bool(node.attrs["relu"]), stored(node.type)
+    lo, hi = node.attrs["lo"], node.attrs["hi"]
     if ctype == FLOAT:
         yield f"{out} = sum > 0.0f ? sum : 0.0f;" if relu else f"{out} = sum;"
         return
@@ -143,11 +144,12 @@ def _finish(nest: Nest, node: Window, out: str, ctype: CType, names: dict[str, s
     else:
         half = f"((({ctype.name})1 << {name}) >> 1)"
     rounded = f"(sum + {half}) >> {name}"
-    if not relu:
+    least = max(int(lo or 0), 0) if relu else lo
+    if least is None or hi is None:
         yield f"{out} = ({kept.name})({rounded});"
         return
     yield f"const {ctype.name} value = {rounded};"
-    yield f"{out} = ({kept.name})(value > 0 ? value : 0);"
+    yield f"{out} = ({kept.name})(value < {least} ? {least} : (value > {hi} ? {hi} : value));"
 
 
 def _pool(nest: Nest, node: Window, names: dict[str, str]) -> Lines:
