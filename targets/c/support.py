@@ -83,7 +83,6 @@ def support_names() -> tuple[str, ...]:
 
 
 def _floats() -> dict[str, str]:
-    horner = "\n".join(f"    p = p * r + {float_literal(c)};" for c in float32.EXP_POLY[1:])
     lo, hi = float_literal(float32.EXP_LO), float_literal(float32.EXP_HI)
     return {
         "bits_f": _BITS,
@@ -92,7 +91,8 @@ def _floats() -> dict[str, str]:
         "differ_f": _DIFFER,
         "exp_f": _EXP.format(
             lo=lo, hi=hi, log2e=float_literal(float32.LOG2E), ln2_hi=float_literal(float32.LN2_HI),
-            ln2_lo=float_literal(float32.LN2_LO), first=float_literal(float32.EXP_POLY[0]), horner=horner,
+            ln2_lo=float_literal(float32.LN2_LO), rounding=float_literal(float32.ROUND),
+            **{f"c{i + 2}": float_literal(c) for i, c in enumerate(float32.EXP_POLY)},
         ),
         "sigmoid_f": _SIGMOID,
         "tanh_f": _TANH,
@@ -143,17 +143,14 @@ static float exp_f(float x)
 {{
     x = x > {lo} ? x : {lo};
     x = x < {hi} ? x : {hi};
-    const float scaled = x * {log2e} + 0.5f;
-    int32_t n = (int32_t)scaled;
-    if ((float)n > scaled) {{
-        n--;
-    }}
-    const float whole = (float)n;
+    float_bits_t shifted; /* rounded to a whole number, which its last bits hold */
+    shifted.value = x * {log2e} + {rounding};
+    const float whole = shifted.value - {rounding};
     const float r = (x - whole * {ln2_hi}) - whole * {ln2_lo};
-    float p = {first};
-{horner}
+    const float square = r * r;
+    const float p = (1.0f + r) + square * (({c2} + {c3} * r) + square * ({c4} + {c5} * r));
     float_bits_t power;
-    power.bits = (uint32_t)(n + 127) << 23;
+    power.bits = (shifted.bits << 23) + 0x3F800000u;
     return p * power.value;
 }}
 """

@@ -67,22 +67,14 @@ static float exp_f(float x)
 {
     x = x > -87.0f ? x : -87.0f;
     x = x < 88.0f ? x : 88.0f;
-    const float scaled = x * 1.442695f + 0.5f;
-    int32_t n = (int32_t)scaled;
-    if ((float)n > scaled) {
-        n--;
-    }
-    const float whole = (float)n;
+    float_bits_t shifted; /* rounded to a whole number, which its last bits hold */
+    shifted.value = x * 1.442695f + 1.2582912e+07f;
+    const float whole = shifted.value - 1.2582912e+07f;
     const float r = (x - whole * 0.6933594f) - whole * -0.00021219444f;
-    float p = 0.0013888889f;
-    p = p * r + 0.008333334f;
-    p = p * r + 0.041666668f;
-    p = p * r + 0.16666667f;
-    p = p * r + 0.5f;
-    p = p * r + 1.0f;
-    p = p * r + 1.0f;
+    const float square = r * r;
+    const float p = (1.0f + r) + square * ((0.4999923f + 0.16667114f * r) + square * (0.041890185f + 0.008312518f * r));
     float_bits_t power;
-    power.bits = (uint32_t)(n + 127) << 23;
+    power.bits = (shifted.bits << 23) + 0x3F800000u;
     return p * power.value;
 }
 
@@ -248,9 +240,9 @@ static const float test_x[8][2] = {
 };
 static const float test_y[8][1] = {
     {0.26211086f},
-    {0.39932063f},
-    {-0.039799042f},
-    {-0.054598562f},
+    {0.3993207f},
+    {-0.039799027f},
+    {-0.054598592f},
     {0.1564079f},
     {0.36217096f},
     {-0.06075012f},
