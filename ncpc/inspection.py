@@ -298,10 +298,11 @@ def consumer_table(records: list[Json]) -> Table:
         table.add_column(name)
     for record in records:
         if record["version"] is None:
-            table.add_row(record["name"], f"[yellow]{escape(record['note'])}[/]")
+            table.add_row(record["name"], "[yellow]missing[/]")
             continue
         told = [_told(record["cycles"][form]) for form in forms]
         table.add_row(record["name"], record["version"], *told, "readable" if record["spikes"] else "hidden")
+    table.caption = "\n".join(escape(record["note"]) for record in records if record["note"]) or None
     return table
 
 

@@ -57,7 +57,7 @@ def write(folder: Path, source: Lowered, asked: CompileOptions) -> Path:
 
 
 @pytest.mark.parametrize(("seed", "scheme", "dt"), [
-    (1, "int16", 1.0), (1, "int8", 1.0), (2, "int16", 0.05), (3, "int8", 4.0), (4, "int16", 4.0),
+    (1, "int16", 1.0), (1, "int8", 1.0), (2, "int16", 0.05), (3, "int8", 4.0),
 ])
 def test_the_written_node_equals_the_program(seed: int, scheme: str, dt: float, tmp_path: Path,
                                              require_tool: RequireTool) -> None:
@@ -169,7 +169,7 @@ def test_other_layers_are_refused() -> None:
         record_of(moving.program)
 
 
-@pytest.mark.parametrize("seed", [1, 5, 9])
+@pytest.mark.parametrize("seed", [1, 5])
 def test_loihi2_keeps_to_its_arithmetic_and_near_the_policy(seed: int) -> None:
     source, profile = lowered(seed, neurons=10), chips.chip("loihi2")
     record = loihi2(record_of(source.program), study(source.policy), profile)
@@ -190,6 +190,7 @@ def _require_widths(record: GradedLtc) -> None:
     assert (record.state_bits, record.sum_bits, record.inverse_bits) == (24, 24, 12)
 
 
+@pytest.mark.slow
 def test_a_chosen_factor_beats_the_widest(monkeypatch: pytest.MonkeyPatch) -> None:
     """On nets of the benchmarks' size; the baseline fills 8 bits with each neuron's largest weight."""
     errors = np.zeros(2)

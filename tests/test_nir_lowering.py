@@ -127,6 +127,15 @@ def test_placed_levels_stand_where_the_number_goes() -> None:
     assert levels[-1] > 0.7
 
 
+def test_a_budget_is_kept_and_no_one_goes_without() -> None:
+    silent = dataclasses.replace(_ramp(), weight=np.zeros(500))
+    for units in (12, 13, 50, 200):
+        sizes = [len(code.index) for code in placed_codes([_ramp(), silent, silent], units)]
+        assert sum(sizes) <= units
+        assert sizes[1:] == [4, 4]
+        assert sizes[0] >= units - 9
+
+
 def test_a_code_decodes_to_its_cell() -> None:
     code: Code = uniform_codes([_ramp(0.1)], 40)[0]
     values = np.random.default_rng(0).integers(-50, 50, len(code.centres))
@@ -170,7 +179,7 @@ def test_spikes_form_thermometers() -> None:
 
 
 @pytest.mark.parametrize("changes", [
-    {}, {"unfolds": 1}, {"unfolds": 12}, {"neurons": 3, "outputs": 3, "inputs": 1}, {"epsilon": 0.1}, {"density": 0.9},
+    {}, {"unfolds": 1}, {"neurons": 3, "outputs": 3, "inputs": 1}, {"epsilon": 0.1, "density": 0.9},
 ])
 def test_error_falls_with_units(changes: dict[str, object]) -> None:
     policy = random_policy(11, **changes)

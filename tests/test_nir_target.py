@@ -20,8 +20,8 @@ from ncpc.targets import registry
 from ncpc.targets.base import MODEL, CompileOptions, Lowered
 from ncpc.targets.nir import consumers, graph
 from ncpc.targets.nir.files import read_interface
+from ncpc.targets.nir.nir_target import EULER, network
 from ncpc.targets.nir.spikes import NOT_ON_GRID, predict
-from ncpc.targets.nir.target import EULER, network
 from tests.conftest import Golden, RequireTool
 from tests.nets import random_policy
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ncpc.targets.base import Target
-from ncpc.targets.nir.target import NirTarget
+from ncpc.targets.nir.nir_target import NirTarget
 
 
 def target(name: str) -> Target:

@@ -77,11 +77,21 @@ def uniform_codes(numbers: Sequence[Number], units: int) -> tuple[Code, ...]:
 
 
 def placed_codes(numbers: Sequence[Number], units: int) -> tuple[Code, ...]:
-    """Levels placed by visits and influence; together at most ``units`` (but ``FEWEST`` each)."""
+    """Levels placed by visits and influence; together at most ``units``, which must be enough for ``FEWEST`` each."""
     densities = [_density(n) for n in numbers]
-    share = units / sum(float(d.sum()) for d in densities)
-    counts = [max(FEWEST, int(share * d.sum())) for d in densities]
-    return tuple(_code(n, _drawn(n, d, k)) for n, d, k in zip(numbers, densities, counts, strict=True))
+    counts = _counts(np.array([d.sum() for d in densities]), units)
+    return tuple(_code(n, _drawn(n, d, int(k))) for n, d, k in zip(numbers, densities, counts, strict=True))
+
+
+def _counts(sizes: F64, units: int) -> I64:
+    """Shares of ``units`` in proportion to ``sizes``; who would get less than ``FEWEST`` gets them first."""
+    few = np.zeros(len(sizes), np.bool_)
+    while True:
+        share = (units - FEWEST * int(few.sum())) / max(float(sizes[~few].sum()), 1e-300)
+        more = ~few & (sizes * share < FEWEST)
+        if not more.any():
+            return np.where(few, FEWEST, sizes * share).astype(np.int64)
+        few |= more
 
 
 def _density(n: Number) -> F64:

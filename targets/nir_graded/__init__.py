@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ncpc.targets.base import Target
-from ncpc.targets.nir_graded.target import GradedTarget
+from ncpc.targets.nir_graded.graded_target import GradedTarget
 
 
 def target(name: str) -> Target:

@@ -1,0 +1,167 @@
+"""Targets nir and nir-graded through the command line: verdicts, exit codes, reports, messages."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from functools import partial
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from ncpc.cli import run
+from ncpc.frontend.container import write_policy
+from ncpc.ir.policy import Activation, DtRange
+from ncpc.report.record import SCHEMA_FILE
+from ncpc.targets.nir import consumers
+from ncpc.verify.search import search
+from tests.conftest import RequireTool
+from tests.nets import random_policy
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch, require_tool: RequireTool) -> None:
+    """Verify on little data: what is tested here is the plumbing."""
+    require_tool("nir")
+    monkeypatch.setattr("ncpc.job.MIN_STEPS", 300)
+    monkeypatch.setattr("ncpc.verify.verdict.search", partial(search, screens=1, generations=1, length=24))
+    monkeypatch.setattr("ncpc.targets.nir.nir_target.CONSUMER_STEPS", 100)
+
+
+def container(folder: Path, **changes: object) -> Path:
+    policy = random_policy(3, neurons=5)
+    write_policy(dataclasses.replace(policy, **changes), folder / "net.safetensors")  # type: ignore[arg-type]
+    return folder / "net.safetensors"
+
+
+def report_of(folder: Path) -> dict[str, object]:
+    report = json.loads((folder / "report.json").read_text())
+    jsonschema.validate(report, json.loads(SCHEMA_FILE.read_text()))
+    return dict(report)
+
+
+def compiled(path: Path, *options: str) -> tuple[int, Path]:
+    out = path.parent / "build"
+    return run(["compile", str(path), "-o", str(out), *options]), out
+
+
+def refused(capsys: pytest.CaptureFixture[str], path: Path, *options: str) -> str:
+    """The one line of an exit with code 2, which leaves nothing behind."""
+    code, out = compiled(path, *options)
+    message = capsys.readouterr().err
+    assert code == 2
+    assert message.count("\n") == 1
+    assert not out.exists()
+    return message
+
+
+def test_nir_holds_in_every_consumer(tmp_path: Path, require_tool: RequireTool) -> None:
+    for consumer in consumers.CONSUMERS.values():
+        require_tool(consumer.module)
+    code, out = compiled(container(tmp_path), "--target", "nir", "--units", "800", "--tolerance", "0.1")
+    report = report_of(out)
+    links = report["links"]
+    assert code == 0
+    assert isinstance(links, list)
+    assert [(link["from"], link["to"], link["holds"]) for link in links] == [
+        ("model", "nir", True), ("nir", "norse", True), ("nir", "snntorch", True), ("nir", "spikingjelly", True)]
+    assert links[1]["runtime_version"] == consumers.CONSUMERS["norse"].version()
+    assert report["extra"]["nir"]["units"] <= 800  # type: ignore[index]
+    assert report["extra"]["nir"]["ticks_per_step"] == 6  # type: ignore[index]
+
+
+@pytest.mark.slow
+def test_a_build_is_verified_and_simulated_again(tmp_path: Path) -> None:
+    """A tolerance given to verify is the verdict's alone: the network stays the one that was built."""
+    code, out = compiled(container(tmp_path), "--target", "nir", "--tolerance", "0.1")
+    assert code == 0
+    assert run(["verify", str(out), "--steps", "60"]) == 0
+    assert run(["verify", str(out), "--steps", "60", "--tolerance", "1e-6"]) == 1
+    assert run(["simulate", str(out), "--steps", "20"]) == 0
+
+
+@pytest.mark.slow
+def test_a_changed_file_fails_verification(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import nir
+
+    code, out = compiled(container(tmp_path), "--target", "nir", "--units", "600", "--tolerance", "0.2")
+    assert code == 0
+    graph = nir.read(out / "net.nir")
+    graph.nodes["decode"].weight[:3] += 4096.0
+    nir.write(out / "net.nir", graph)
+    assert run(["verify", str(out), "--steps", "60"]) == 1
+    said = capsys.readouterr().out
+    assert "spikes differ from the integer model" in said
+    assert "net.nir is not the file that was compiled" in said
+
+
+def test_a_consumer_that_is_missing_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    absent = dataclasses.replace(consumers.CONSUMERS["norse"], module="norse_is_absent")
+    monkeypatch.setitem(consumers.CONSUMERS, "norse", absent)
+    code, out = compiled(container(tmp_path), "--target", "nir", "--units", "600", "--tolerance", "0.2")
+    verdict = report_of(out)["verdict"]
+    assert code == 0
+    assert any("norse: " in line for line in verdict["not_run"])  # type: ignore[index]
+
+
+def test_too_tight_a_tolerance_is_kept_and_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ncpc.targets.nir.sizing.MOST_UNITS", 400)
+    code, out = compiled(container(tmp_path), "--target", "nir", "--tolerance", "0.0001")
+    assert code == 1
+    assert "400 units leave an error" in report_of(out)["verdict"]["reasons"][0]  # type: ignore[index]
+
+
+def test_bad_requests_leave_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plain = container(tmp_path)
+    assert "--units 3: give 'auto' or a number from" in refused(capsys, plain, "--target", "nir", "--units", "3")
+    assert "has no float32" in refused(capsys, plain, "--target", "nir", "--quant", "float32")
+    assert "--theta x" in refused(capsys, plain, "--target", "nir-graded", "--theta", "x")
+    moving = container(tmp_path, dt=DtRange(0.6, 1.9, 1.0))
+    assert "target 'nir' has no --dt runtime; it has fixed" in refused(capsys, moving, "--target", "nir")
+    deep = container(tmp_path, layers=(*random_policy(3, neurons=5).layers, Activation("tanh", 2)))
+    assert "'activation' behind the cell needs more spikes" in refused(capsys, deep, "--target", "nir")
+    assert "target 'nir-graded' has no layer 'activation'" in refused(capsys, deep, "--target", "nir-graded")
+
+
+@pytest.mark.slow
+def test_graded_nodes_hold_and_say_what_they_cost(tmp_path: Path) -> None:
+    path = container(tmp_path)
+    code, out = compiled(path, "--target", "nir-graded")
+    assert code == 0
+    assert report_of(out)["extra"]["nir-graded"]["messages_per_step"] > 1  # type: ignore[index]
+    code, out = compiled(path, "--target", "nir-graded", "--chip", "loihi2", "--tolerance", "0.02")
+    chip = report_of(out)["extra"]["nir-graded"]["chip"]  # type: ignore[index]
+    assert code == 0
+    assert chip["limits"]["weight_bits"]["value"] == 8
+    assert "not run" in chip["note"]
+
+
+def test_what_does_not_fit_a_chip_is_kept_and_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ncpc.targets.nir_graded import chips
+
+    profile = chips.chip("loihi2")
+    tight = {**profile.limits, "fan_in": dataclasses.replace(profile.limits["fan_in"], value=2)}
+    small = dataclasses.replace(profile, limits=tight)
+    monkeypatch.setattr("ncpc.targets.nir_graded.graded_target.chip", lambda name: small)
+    code, out = compiled(container(tmp_path), "--target", "nir-graded", "--chip", "loihi2")
+    assert code == 1
+    assert "synapses (fan in), the chip has 2 (" in report_of(out)["verdict"]["reasons"][0]  # type: ignore[index]
+
+
+def test_consumers_command_says_what_is_there(capsys: pytest.CaptureFixture[str], require_tool: RequireTool,
+                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    for consumer in consumers.CONSUMERS.values():
+        require_tool(consumer.module)
+    absent = dataclasses.replace(consumers.CONSUMERS["norse"], module="norse_is_absent")
+    assert run(["consumers", "--json"]) == 0
+    found = {record["name"]: record for record in json.loads(capsys.readouterr().out)}
+    forms = list(found["snntorch"]["cycles"])
+    assert [found["snntorch"]["cycles"][form] for form in forms] == ["differs", "as written"]
+    assert all(found[name]["spikes"] for name in found)
+    monkeypatch.setitem(consumers.CONSUMERS, "norse", absent)
+    assert run(["consumers"]) == 0
+    said = capsys.readouterr().out
+    assert "missing" in said
+    assert "norse: norse is not installed" in " ".join(said.split())
+    assert "as written" in said
