@@ -2,10 +2,10 @@
 
 NumPy's own functions differ between machines; these use only +, -, *, / and bit operations, each correctly rounded,
 so a target that performs the same operations without contraction agrees bit for bit.
-exp: x = n ln 2 + r with |r| <= ln(2)/2 (Cody and Waite's two-part ln 2), 1 + r + r**2 * (a polynomial of degree 3 in r),
-times 2**n through the exponent field. The polynomial's coefficients minimize the largest relative error on the range,
-1.1e-7, by iterated weighted least squares (Lawson 1961); pairs of its terms are summed first, which shortens the chain of
-dependent operations.
+exp: x = n ln 2 + r with |r| <= ln(2)/2 (Cody and Waite's two-part ln 2); 1 + r + r**2 * (a polynomial of degree 3 in
+r), times 2**n through the exponent field. The polynomial's coefficients minimize the largest relative error on the
+range, 1.1e-7, by iterated weighted least squares (Lawson 1961); pairs of its terms are summed first, which shortens
+the chain of dependent operations.
 """
 
 from __future__ import annotations
