@@ -16,7 +16,8 @@ MIDDLE = {"frontend", "quant", "passes", "targets", "sim", "verify", "proofs", "
 BASE = {"cells", "errors", "files", "phases", "torch_library"}
 TOP = {"lowering", "builds", "job", "pipeline", "reopen", "inspection", "comparison", "api", "nir"}
 LEVEL = {
-    **dict.fromkeys(BASE, 0), "ir": 1, "semantics": 2, **dict.fromkeys(MIDDLE, 3), **dict.fromkeys(TOP, 4), "cli": 5, "__main__": 5,
+    **dict.fromkeys(BASE, 0), "ir": 1, "semantics": 2, **dict.fromkeys(MIDDLE, 3), **dict.fromkeys(TOP, 4),
+    "cli": 5, "__main__": 5,
 }
 HEAVY = ("torch", "brevitas", "ncps", "onnx", "onnxruntime", "ai_edge_litert", "tflite_micro", "nir", "unicorn")
 MAX_LINES, MAX_FUNCTION = 400, 60
