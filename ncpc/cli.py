@@ -155,7 +155,7 @@ def inspect(policy: Path, wiring: Path | None, solver_study: bool, as_json: bool
 @click.option("--cc", default="zig", show_default=True, metavar="zig|PATH", help="The C compiler.")
 @click.option("--tolerance", type=float, metavar="X",
               help="Largest error allowed, as a fraction of the float output range.  [default: 1e-5 for float32, "
-                   "2e-3 for int16, 5e-2 for int8]")
+                   "2e-3 for int16, 5e-2 for int8; 2e-2 for target nir]")
 @click.option("--strict", is_flag=True, help="The search for the worst input counts towards the verdict.")
 @click.option("--steps", type=click.IntRange(1), metavar="N", help="Steps run for every link.  [default: the target's]")
 @click.option("--json", "as_json", is_flag=True, help="Print the reports as JSON instead of phases and table.")

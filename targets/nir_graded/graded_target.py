@@ -25,6 +25,7 @@ from ncpc.targets.base import (
     Lowered,
     Requirement,
     RunResult,
+    Session,
     TargetOption,
     TimingClass,
 )
@@ -32,6 +33,7 @@ from ncpc.targets.nir.files import stem
 from ncpc.targets.nir.graph import from_bytes, to_bytes
 from ncpc.targets.nir.study import study
 from ncpc.targets.nir_graded.chips import Chip, chip, names, require_fit
+from ncpc.targets.nir_graded.direct import Chain, chain, direct_graph, execute_direct
 from ncpc.targets.nir_graded.executor import Machine, execute
 from ncpc.targets.nir_graded.extract import FORM, record_of
 from ncpc.targets.nir_graded.loihi2 import loihi2
@@ -41,12 +43,15 @@ from ncpc.targets.nir_graded.record import GradedLtc
 RUNTIME = "ncpc.nir"
 STEPS = 2000
 MOST_THETA = 1 << 15
-CAPABILITIES = Capabilities(schemes=("int16", "int8"), dt=("fixed",), layers=frozenset({"ltc"}))
+CAPABILITIES = Capabilities(
+    schemes=("int16", "int8", "float32"), dt=("fixed",), layers=frozenset({"ltc", "dense", "leaky_integrator"}))
+DIRECT_TOLERANCE = 1e-6
+"""Of the output range: sums of float32 in another order."""
 
 
 @dataclass(frozen=True)
 class GradedTarget:
-    """Custom nodes with the integer arithmetic of the Program; see ``docs/targets/nir.md``."""
+    """Custom nodes with the integer arithmetic of the Program, NIR's own in float32; see ``docs/targets/nir.md``."""
 
     name: str = "nir-graded"
     summary: str = "NIR file with one graded node per layer, integer arithmetic, under a chip's limits"
@@ -61,10 +66,13 @@ class GradedTarget:
 
     def emit(self, lowered: Lowered, options: CompileOptions) -> dict[str, bytes]:
         """The .nir file; ``ncpc.nir.register()`` lets nir read it."""
-        return {f"{stem(lowered.policy.name)}.nir": to_bytes(graph(_record(lowered, options)))}
+        held = direct_graph(lowered.policy) if _direct(lowered, options) else graph(_record(lowered, options))
+        return {f"{stem(lowered.policy.name)}.nir": to_bytes(held)}
 
     def build(self, folder: Path, lowered: Lowered, options: CompileOptions) -> Built:
         """What the layer costs, and whether it fits the chip; raises ProofFailed when it does not."""
+        if _direct(lowered, options):
+            return Built(tools={"nir": metadata.version("nir")}, extra={self.name: {"node": "standard nodes"}})
         record, profile = _record(lowered, options), _chip(options)
         used = execute(record, _probe(lowered))
         cost: dict[str, Any] = {
@@ -84,6 +92,8 @@ class GradedTarget:
 
     def links(self, lowered: Lowered, options: CompileOptions) -> tuple[LinkSpec, ...]:
         """The written file against the Program, bit for bit; against the record's own arithmetic where that differs."""
+        if _direct(lowered, options):
+            return (LinkSpec(PROGRAM, RUNTIME, "tolerance", STEPS, DIRECT_TOLERANCE),)
         record = _record(lowered, options)
         own = record.theta > 0 or record.inverse_bits > 0
         return (LinkSpec(MODEL if own else PROGRAM, RUNTIME, "bitwise", STEPS),)
@@ -97,26 +107,50 @@ class GradedTarget:
         initial: NDArray[np.int64] | None = None,
     ) -> RunResult:
         """The written file, read by nir, in ncpc's executor."""
+        if _direct(lowered, options):
+            if initial is not None:
+                raise Unsupported("target 'nir-graded': standard nodes start from rest; they take no start states")
+            trace = execute_direct(_read(folder, lowered.policy.name), inputs)
+            return RunResult(trace, runtime, metadata.version("nir"), "forward Euler, float32")
         record = load(folder, lowered.policy.name)
         found = execute(record, inputs, initial)
         extra = {"messages_per_step": round(found.messages, 2), "synaptic_events_per_step": round(found.events, 2)}
         return RunResult(found.trace, runtime, metadata.version("nir"), f"theta {record.theta}", extra=extra)
 
-    def open(self, folder: Path, lowered: Lowered, options: CompileOptions, runtime: str) -> GradedSession:
+    def open(self, folder: Path, lowered: Lowered, options: CompileOptions, runtime: str) -> Session:
         """A session on the written file."""
+        if _direct(lowered, options):
+            return DirectSession(_read(folder, lowered.policy.name))
         return GradedSession(load(folder, lowered.policy.name))
 
 
 def load(folder: Path, name: str) -> GradedLtc:
     """The record in the build of policy ``name``; raises BadInput when the file holds none."""
     register()
-    path = folder / f"{stem(name)}.nir"
     try:
-        record = from_bytes(path.read_bytes()).nodes["ltc"].record
-    except (OSError, KeyError, ValueError, AttributeError, AssertionError) as error:
-        raise BadInput(f"{path}: holds no graded LTC node ({error}); compile again") from None
+        record = _read(folder, name).nodes["ltc"].record
+    except (KeyError, AttributeError) as error:
+        raise BadInput(f"{folder / stem(name)}.nir: holds no graded LTC node ({error}); compile again") from None
     assert isinstance(record, GradedLtc)
     return record
+
+
+def _read(folder: Path, name: str) -> Any:
+    """The graph in the build of policy ``name``; raises BadInput when the file is none."""
+    path = folder / f"{stem(name)}.nir"
+    try:
+        return from_bytes(path.read_bytes())
+    except (OSError, KeyError, ValueError, AttributeError, AssertionError) as error:
+        raise BadInput(f"{path}: is no NIR file of this build ({error}); compile again") from None
+
+
+def _direct(lowered: Lowered, options: CompileOptions) -> bool:
+    """Whether layers are written as NIR's own nodes; raises BadInput for options that only graded nodes have."""
+    if lowered.scheme != "float32":
+        return False
+    if _chip(options) is not None or _theta(options):
+        raise BadInput("--chip and --theta: graded nodes only; compile with --quant int16")
+    return True
 
 
 def _record(lowered: Lowered, options: CompileOptions) -> GradedLtc:
@@ -181,6 +215,27 @@ def _as_c(lowered: Lowered, options: CompileOptions, profile: Chip) -> tuple[int
         raise ProofFailed(f"--chip {profile.name}: its C needs {total:,} bytes, a core has {limit.value:,} "
                           f"({limit.source}); use a smaller layer")
     return total, ()
+
+
+@dataclass
+class DirectSession:
+    """Standard nodes in a closed loop."""
+
+    graph: Any
+    status: int = 0
+    machine: Chain | None = None
+
+    def reset(self) -> None:
+        """Back to rest."""
+        self.machine = None
+
+    def step(self, x: NDArray[np.float64], dt: float | None = None) -> NDArray[np.float64]:
+        """One step; ``dt`` is the one compiled in."""
+        self.machine = self.machine or chain(self.graph)
+        return np.asarray(self.machine.step(np.asarray(x, np.float32)[None])[0], np.float64)
+
+    def close(self) -> None:
+        """Nothing is held open."""
 
 
 @dataclass
