@@ -18,7 +18,7 @@ from ncpc.targets.tflite.affine import F64, Affine, Term
 from ncpc.targets.tflite.rewriter import Range, Rewriter, product_range
 
 SPREAD = 8.0
-"""How far apart the scales of two neurons' denominators may be, which share one tensor."""
+"""How far apart the scales of two neurons' denominators may be, which share one tensor; 8 bits have no room for it."""
 SMALLEST = 2.0**-20
 """A range that is taken for one of a network that does not move at all."""
 
@@ -63,7 +63,7 @@ def _moved(r: Rewriter, out: Value, n: Affine, d: Affine, held: Term) -> Affine:
     rest, load = replace(n, terms=tuple(t for t in n.terms if t is not held)), replace(d, bias=d.bias - a)
     lo, hi = r.bounds(d)
     width, reach = box[1] - box[0], _reach(r, rest, load, box)
-    c = _normalization(reach, hi, width)
+    c = _normalization(reach, hi, width, SPREAD if r.wide else 1.0)
     conductance = r.value(affine.scale(load, c, out.axes), f"{out.name}/conductance")
     current = r.value(affine.scale(rest, c, out.axes), f"{out.name}/current")
     leak = r.op("mul", f"{out.name}/leak", conductance, v, limits=product_range(r.ranges[conductance.name], box))
@@ -76,13 +76,13 @@ def _moved(r: Rewriter, out: Value, n: Affine, d: Affine, held: Term) -> Affine:
     return affine.of_atom(r.op("add", out.name, v, change, limits=box))
 
 
-def _normalization(reach: F64, hi: F64, width: F64) -> F64:
+def _normalization(reach: F64, hi: F64, width: F64, spread: float) -> F64:
     """What each neuron's sums are multiplied by, so that N - D*v uses the same range for all, slow or fast.
 
-    No denominator is magnified by more than SPREAD beside another. The common range has the mantissa of the widest
+    No denominator is magnified by more than ``spread`` beside another. The common range has the mantissa of the widest
     box: the product that becomes the change may then have just the scale that it needs.
     """
-    even = np.maximum(reach, hi * max((reach / hi).max(), SMALLEST) / SPREAD)
+    even = np.maximum(reach, hi * max((reach / hi).max(), SMALLEST) / spread)
     widest = max(width.max(), SMALLEST)
     target = widest * 2.0 ** -np.round(np.log2(widest))
     scaled: F64 = target / even

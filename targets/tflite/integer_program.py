@@ -44,8 +44,8 @@ def integer_program(program: Program, boxes: Ranges, residual: float = 2.0**-17,
     """Rewrite a program without dt.
 
     ``boxes`` maps each state's name to its range; ``residual`` is how far ``d*r`` stays from 1 before rounding;
-    ``wide`` spends a second convolution on what 8-bit weights leave. Raises Unsupported for ops without integer kernels and for
-    divisors that may be 0.
+    ``wide`` spends a second convolution on what 8-bit weights leave. Raises Unsupported for ops without integer kernels
+    and for divisors that may be 0.
     """
     flat = unroll(program)
     r = Rewriter(replace(flat, program=fold_constants(flat.program)), boxes, residual, wide)
