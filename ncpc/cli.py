@@ -110,10 +110,16 @@ def _own_option(option: TargetOption, targets: list[str]) -> click.Option:
 
 @cli.command()
 @click.argument("policy", type=click.Path(path_type=Path))
-@click.option("--wiring", type=click.Path(path_type=Path), help="Draw the wiring into this SVG file.")
+@click.option("--wiring", type=click.Path(path_type=Path), help="Draw the wiring into this SVG or PNG file.")
+@click.option("--linearize", type=click.Path(path_type=Path), metavar="FILE.npz",
+              help="Write the bilinear view (A, B, C) of an LTC around a state.")
+@click.option("--around", type=click.Path(path_type=Path), metavar="FILE.npz",
+              help="State v and inputs x for --linearize.  [default: settled, inputs in the middle of their ranges]")
 @click.option("--solver-study", is_flag=True, help="Show error against unfolds and cost, for every solver.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
-def inspect(policy: Path, wiring: Path | None, solver_study: bool, as_json: bool) -> None:
+def inspect(
+    policy: Path, wiring: Path | None, linearize: Path | None, around: Path | None, solver_study: bool, as_json: bool
+) -> None:
     """Show what a policy holds: neurons by role, synapses, parameters, state ranges, cost of a step.
 
     \b
@@ -121,7 +127,15 @@ def inspect(policy: Path, wiring: Path | None, solver_study: bool, as_json: bool
       ncpc inspect policy.safetensors
       ncpc inspect policy.safetensors --wiring wiring.svg
       ncpc inspect policy.safetensors --solver-study
+      ncpc inspect policy.safetensors --linearize bilinear.npz
     """
+    if around is not None and linearize is None:
+        raise BadInput("--around: it says where --linearize is taken; give that too, or leave it out")
+    if linearize is not None:
+        from ncpc.linearization import write_linearization
+
+        click.echo(f"{linearize}: {write_linearization(policy, linearize, around)}")
+        return
     from ncpc.inspection import draw_wiring, inspection, inspection_tables, study
     from ncpc.report.solver_study import study_table
 

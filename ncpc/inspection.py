@@ -20,6 +20,7 @@ from ncpc.frontend.container import policy_bytes, read_policy
 from ncpc.ir.policy import ROLES, Ltc, Policy
 from ncpc.ir.sequences import Sequences
 from ncpc.passes.lower import lower
+from ncpc.report.raster import png
 from ncpc.report.record import Json, device_cycles, parameters, plain, policy_record, spread
 from ncpc.report.solver_study import solver_study
 from ncpc.report.terminal import size
@@ -176,13 +177,13 @@ def _ranges(title: str, rows: list[Json], heading: str) -> Table:
 
 
 def draw_wiring(policy: Path, out: Path) -> None:
-    """The wiring of the policy's wired layers as an SVG file. Raises BadInput when there is none to draw."""
-    if out.suffix.lower() != ".svg":
-        raise BadInput(f"{out}: the wiring is drawn as SVG; give a name that ends in .svg")
+    """The wiring of the policy's wired cells as an SVG or PNG file. Raises BadInput when there is none to draw."""
+    if out.suffix.lower() not in (".svg", ".png"):
+        raise BadInput(f"{out}: the wiring is drawn as SVG or PNG; give a name that ends in .svg or .png")
     svg = wiring_svg(read_policy(policy))
     if svg is None:
         raise BadInput(f"{policy}: no layer with a wiring to draw")
-    write_atomically(out, svg.encode())
+    write_atomically(out, png(svg) if out.suffix.lower() == ".png" else svg.encode())
 
 
 def run_record(result: RunResult, data: Sequences) -> Json:

@@ -200,3 +200,36 @@ def test_command_imports_a_keras_file(tmp_path: Path) -> None:
     assert cli(["import", str(tmp_path / "m.keras"), "--input-range", "-1", "1", "-o", str(out)]) == 0
     assert ncpc.load(out).layers
     assert cli(["import", str(tmp_path / "m.keras"), "--unfolds", "6"]) == 2
+
+
+def _frame_layers(rng: np.random.Generator) -> list[Any]:
+    layers = keras.layers
+    def conv() -> Any:
+        return layers.Conv2D(int(rng.integers(1, 4)), (2, int(rng.integers(1, 4))), strides=int(rng.integers(1, 3)),
+                             padding=str(rng.choice(["valid", "same"])), activation=str(rng.choice(["relu", "tanh"])))
+
+    norm = [layers.Conv2D(2, 2, use_bias=False), layers.BatchNormalization(), layers.Activation("relu")]
+    pools = [layers.MaxPooling2D(2), layers.AveragePooling2D(2), layers.MaxPooling2D(2, strides=1)]
+    return [conv(), *(norm if rng.integers(2) else []), pools[int(rng.integers(3))], conv(), layers.Flatten()]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_head_over_frames_equals_the_model(seed: int, tmp_path: Path) -> None:
+    rng, layers = np.random.default_rng(seed), keras.layers
+    keras.utils.set_random_seed(seed)
+    frame = (int(rng.integers(12, 16)), int(rng.integers(12, 16)), int(rng.integers(1, 4)))
+    model = keras.Sequential([
+        layers.Input((None, *frame)), *(layers.TimeDistributed(layer) for layer in _frame_layers(rng)),
+        layers.TimeDistributed(layers.Dense(4, "relu")), ncps_keras.LTC(wirings.AutoNCP(8, 2), return_sequences=True),
+        layers.Dense(3, "softmax"),
+    ])
+    for weight in model.weights:
+        if weight.path.endswith(("gamma", "beta", "moving_mean", "moving_variance")):
+            weight.assign(rng.uniform(0.5, 1.5, weight.shape).astype(np.float32))
+    x = inputs_of(seed, int(np.prod(frame)), 8)
+    expected = in_double(model, x.reshape(2, 8, *frame))
+    assert np.ptp(expected) > 0
+    model.save(tmp_path / "m.keras")
+    model.save(tmp_path / "m.h5")
+    for read in (import_model(model), import_file(tmp_path / "m.keras"), import_file(tmp_path / "m.h5")):
+        assert np.abs(outputs(read, x) - expected).max() <= TOLERANCE

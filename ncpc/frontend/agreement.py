@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncpc.errors import BadInput
+from ncpc.ir.heads import products
 from ncpc.ir.policy import Policy
 from ncpc.ir.sequences import Sequences
 from ncpc.passes.lower import lower
@@ -18,6 +19,8 @@ from ncpc.semantics.run import run
 from ncpc.torch_library import torch_module
 
 TOLERANCE = 1e-5
+MANY_PRODUCTS = 10**6
+"""Products of a step beyond which only a few steps are run."""
 MAX_SEQUENCES, MAX_STEPS = 64, 500
 """How much of the calibration is run: its first sequences, each from its start."""
 
@@ -48,14 +51,16 @@ def probes(policy: Policy) -> list[Sequences]:
     """Random inputs over the declared ranges, and the first of the calibration's sequences if there are any."""
     rng = np.random.default_rng(0)
     lo, hi = policy.input_range[:, 0], policy.input_range[:, 1]
-    shape = (4, 50)
+    frames = products(policy.layers) > MANY_PRODUCTS
+    shape = (1, 6) if frames else (4, 50)
     dt = np.exp(rng.uniform(np.log(policy.dt.lo), np.log(policy.dt.hi), shape)).clip(policy.dt.lo, policy.dt.hi)
     found = [Sequences(rng.uniform(lo, hi, (*shape, policy.inputs)), dt)]
     if policy.calibration is not None:
-        x = policy.calibration.x[:MAX_SEQUENCES, :MAX_STEPS]
+        rows, steps = (1, 6) if frames else (MAX_SEQUENCES, MAX_STEPS)
+        x = policy.calibration.x[:rows, :steps]
         timespans = policy.calibration.dt
         nominal = np.full(x.shape[:2], policy.dt.nominal)
-        found.append(Sequences(x, nominal if timespans is None else timespans[:MAX_SEQUENCES, :MAX_STEPS]))
+        found.append(Sequences(x, nominal if timespans is None else timespans[:rows, :steps]))
     return found
 
 

@@ -47,9 +47,9 @@ OPS: dict[str, OpSpec] = {
                      "3rd argument (out) or 0; fixed: exact products"),
     "concat": OpSpec((1, 64), (), "free", "any", "arguments one after another on the result's axis"),
     "slice": OpSpec((1, 1), ("start",), "free", "any", "a[start : start + size of the result's axis]"),
-    "conv2d": OpSpec((3, 4), (*WINDOWS, "relu", "lo", "hi"), "free", "any", "W (filters, taps), x, bias "
-                     "(filters): bias plus the sum over each window, in order, negative ones 0 if relu; fixed: exact "
-                     "sums, then floor(sum / 2**shift + 1/2) with shift (filters) the 4th argument, limited to [lo, hi]"),
+    "conv2d": OpSpec((3, 4), (*WINDOWS, "relu", "lo", "hi"), "free", "any", "W (filters, taps), x, bias (filters): "
+                     "bias plus the sum over each window, in order, negative ones 0 if relu; fixed: exact sums, then "
+                     "floor(sum / 2**shift + 1/2), shift (filters) the 4th argument, limited to [lo, hi]"),
     "pool": OpSpec((1, 1), (*WINDOWS, "function"), "free", "any", "max: the largest of each window; avg: its sum times "
                    "1/n; fixed: floor(sum * floor(2**24 / n + 1/2) / 2**24 + 1/2)"),
     "mix": OpSpec((3, 3), (), "each", "any", "a + t*(b - a), 0 <= t <= 1: between a and b, inclusive; fixed: a + "

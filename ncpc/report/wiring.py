@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -9,6 +10,7 @@ from html import escape
 import numpy as np
 
 from ncpc.ir.policy import ROLES, Ltc, Policy, Synapses
+from ncpc.report.drawing import Drawing, drawings
 from ncpc.report.plots import c, svg
 
 WIDTH, STEP, RADIUS, TOP = 960.0, 34.0, 9.0, 34.0
@@ -33,16 +35,25 @@ class Node:
 
 
 def wiring_svg(policy: Policy) -> str | None:
-    """The picture of the first wired layer as a file of its own, or None where there is none."""
-    layer = next((layer for layer in policy.layers if isinstance(layer, Ltc)), None)
-    if layer is None:
+    """The picture of every wired cell, one below the other, as a file of its own; None where there is none."""
+    parts = [wiring(layer, names) for layer, names in drawings(policy)]
+    if not parts:
         return None
-    names = policy.input_names if len(policy.input_names) == layer.inputs else ()
-    drawn = wiring(layer, names)
+    drawn = parts[0] if len(parts) == 1 else _below_each_other(parts)
     return drawn.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1).replace(">", f">{STYLE}", 1) + "\n"
 
 
-def wiring(layer: Ltc, input_names: Sequence[str] = ()) -> str:
+def _below_each_other(parts: list[str]) -> str:
+    placed, y = [], 0.0
+    for part in parts:
+        box = re.search(r'viewBox="0 0 (\S+) (\S+)"', part)
+        assert box is not None
+        placed.append(part.replace("<svg ", f'<svg y="{c(y)}" width="{box[1]}" height="{box[2]}" ', 1))
+        y += float(box[2])
+    return svg(placed, y, f"wirings of {len(parts)} cells", WIDTH)
+
+
+def wiring(layer: Ltc | Drawing, input_names: Sequence[str] = ()) -> str:
     """One layer: nodes in columns by role, every synapse a curve as strong as its weight."""
     names = list(input_names) or [f"u{i}" for i in range(layer.inputs)]
     columns = [("sensory", "inputs", [(i, name) for i, name in enumerate(names)])]
@@ -95,12 +106,18 @@ def _edges(synapses: Synapses, pre: dict[int, Node], post: dict[int, Node], step
         a, b = pre[int(synapses.pre[i])], post[int(synapses.post[i])]
         share = float(synapses.w[i]) / strongest
         kind = "exc" if synapses.erev[i] > 0 else "inh"
-        title = (f"{a.name} → {b.name}: w {synapses.w[i]:.3g}, sigma {synapses.sigma[i]:.3g}, "
-                 f"mu {synapses.mu[i]:.3g}, erev {synapses.erev[i]:.3g}")
+        title = f"{a.name} → {b.name}: {_told(synapses, i)}"
         found.append((share, f'<path class="edge {kind}" d="{_curve(a, b, min(RADIUS, step * 0.38))}" '
                              f'stroke-width="{c(0.6 + 1.8 * share)}" opacity="{c(0.18 + 0.62 * share)}">'
                              f"<title>{escape(title)}</title></path>"))
     return found
+
+
+def _told(synapses: Synapses, i: int) -> str:
+    if np.isnan(synapses.sigma[i]):
+        return f"weight {synapses.w[i] * synapses.erev[i]:.3g}"
+    return (f"w {synapses.w[i]:.3g}, sigma {synapses.sigma[i]:.3g}, mu {synapses.mu[i]:.3g}, "
+            f"erev {synapses.erev[i]:.3g}")
 
 
 def _curve(a: Node, b: Node, radius: float) -> str:
