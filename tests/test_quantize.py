@@ -53,6 +53,12 @@ def test_one_program_serves_timespans_a_hundred_times_apart(seed: int) -> None:
     assert integer_error(policy, "int16", "runtime") < 2e-3
 
 
+@pytest.mark.parametrize("span", [(0.5, 2.0), (0.25, 0.75), (1.0, 1024.0), (2.0**-10, 1.0)])
+def test_timespans_may_start_at_a_power_of_two(span: tuple[float, float]) -> None:
+    policy = random_policy(1, DtRange(*span, span[0]))
+    assert integer_error(policy, "int16", "runtime") < 2e-3
+
+
 def _stack(*layers: Layer) -> Policy:
     return Policy("stack", layers, np.array([[-2.4, 2.4], [-3.0, 3.0], [-0.2, 0.2], [-3.0, 3.0]]))
 

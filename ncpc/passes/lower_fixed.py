@@ -61,11 +61,11 @@ def _limited_dt(b: Builder, dt: Value | None, q: QuantizedPolicy) -> Value | Non
 
 
 def _rate(b: Builder, dt: Value | None, q: QuantizedPolicy) -> Value | None:
-    """1/dt with as many bits as 32 hold."""
+    """1/dt with as many bits as 32 surely hold: one is kept free, as the smallest dt may be a power of two."""
     if dt is None or q.dt is None or q.dt_range is None:
         return None
     b.origin = Origin("input", "1/dt")
-    k = 15 - (31 - q.dt_range[0].bit_length())
+    k = 14 - (31 - q.dt_range[0].bit_length())
     return b.op("inverse", "dt_inverse", dt, type_=Fixed(INT32, 46 + k - q.dt.frac), k=k)
 
 
