@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,12 +15,14 @@ from ncpc.ir.types import Fixed
 from ncpc.passes.fold import fix_dt
 from ncpc.semantics.run import run
 from ncpc.targets.base import CompileOptions, Lowered
+from ncpc.targets.tflite.describe import state_names
 from ncpc.targets.tflite.float_graph import float_graph
-from ncpc.targets.tflite.graph import Graph
-from ncpc.targets.tflite.integer_graph import integer_graph
+from ncpc.targets.tflite.graph import Graph, Tensor
+from ncpc.targets.tflite.integer_graph import integer_graph, quantize
 from ncpc.targets.tflite.integer_program import integer_program
 from ncpc.targets.tflite.rewriter import Range
 from ncpc.targets.tflite.scales import FORMATS
+from ncpc.targets.tflite.variables import with_variables
 
 RESIDUAL = {"int16": 2.0**-17, "int8": 2.0**-9}
 """How close Newton's iteration comes to a reciprocal before rounding: below half a unit of the activations."""
@@ -42,6 +46,20 @@ def graph(lowered: Lowered, options: CompileOptions) -> Graph:
                           "it; use --dt fixed or --quant float32")
     made = integer_program(real, boxes(lowered, real), RESIDUAL[lowered.scheme], lowered.scheme == "int16")
     return integer_graph(made, FORMATS[lowered.scheme], dt)
+
+
+def file_graph(lowered: Lowered, options: CompileOptions) -> Graph:
+    """The graph as it is written: its states inputs, or variables of the file."""
+    made = graph(lowered, options)
+    if options.extra.get("state", "input") == "input":
+        return made
+    states = zip(state_names(lowered.real), lowered.real.states, strict=True)
+    return with_variables(made, {name: _raw(made.tensors[name], np.asarray(state.init)) for name, state in states})
+
+
+def _raw(tensor: Tensor, reset: NDArray[np.float64]) -> NDArray[Any]:
+    """A reset state in the tensor's own numbers."""
+    return reset if tensor.quant is None else quantize(reset, tensor.quant, tensor.dtype)
 
 
 def timed(lowered: Lowered, options: CompileOptions) -> Program:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
@@ -34,18 +35,18 @@ VERSIONS = {
 
 
 def write(graph: Graph) -> bytes:
-    """The file: schema version 3, one subgraph, the signature ``serving_default``. Same graph, same bytes."""
-    s = schema()
+    """The file: schema version 3, the signature ``serving_default``. Same graph, same bytes."""
+    s, parts = schema(), [graph, *([graph.once] if graph.once else [])]
     model = s.ModelT()
     model.version, model.description = 3, graph.name
-    codes = sorted({_code(node, graph) for node in graph.nodes})
+    codes = sorted({_code(node, part) for part in parts for node in part.nodes})
     model.operatorCodes = [_operator_code(s, op, version) for op, version in codes]
-    index = {name: i for i, name in enumerate(graph.tensors)}
-    model.buffers = [s.BufferT(), *(_buffer(s, data) for data in _contents(graph))]
-    model.subgraphs = [_subgraph(s, graph, index, codes)]
-    model.signatureDefs = [_signature(s, graph, index)]
-    if graph.metadata:
-        model.metadata = [_metadata(s, graph)]
+    contents = [tensor.data.tobytes() for part in parts for tensor in part.tensors.values() if tensor.data is not None]
+    model.buffers = [s.BufferT(), *(_buffer(s, data) for data in (*contents, graph.metadata))]
+    first = iter(range(1, len(contents) + 1))
+    model.subgraphs = [_subgraph(s, part, codes, first) for part in parts]
+    model.signatureDefs = [_signature(s, graph)]
+    model.metadata = [_metadata(s, len(contents) + 1)]
     return _pack(model)
 
 
@@ -55,21 +56,15 @@ def _pack(model: Any) -> bytes:
     return bytes(builder.Output())
 
 
-def _contents(graph: Graph) -> list[bytes]:
-    """The buffers after the empty first one: each constant's bytes in order, then the metadata."""
-    held = [tensor.data.tobytes() for tensor in graph.tensors.values() if tensor.data is not None]
-    return [*held, *([graph.metadata] if graph.metadata else [])]
-
-
 def _buffer(s: ModuleType, data: bytes) -> Any:
     buffer = s.BufferT()
     buffer.data = np.frombuffer(data, np.uint8)
     return buffer
 
 
-def _metadata(s: ModuleType, graph: Graph) -> Any:
+def _metadata(s: ModuleType, buffer: int) -> Any:
     entry = s.MetadataT()
-    entry.name, entry.buffer = "ncpc", len(_contents(graph))
+    entry.name, entry.buffer = "ncpc", buffer
     return entry
 
 
@@ -87,16 +82,19 @@ def _operator_code(s: ModuleType, op: str, version: int) -> Any:
     return code
 
 
-def _subgraph(s: ModuleType, graph: Graph, index: dict[str, int], codes: list[tuple[str, int]]) -> Any:
-    sub, buffer = s.SubGraphT(), 0
-    sub.name, sub.tensors = "step", []
-    for tensor in graph.tensors.values():
-        buffer += tensor.data is not None
-        sub.tensors.append(_tensor(s, tensor, buffer if tensor.data is not None else 0))
+def _subgraph(s: ModuleType, graph: Graph, codes: list[tuple[str, int]], buffers: Iterator[int]) -> Any:
+    """A subgraph; ``buffers`` hands out the buffer of each constant in turn."""
+    sub, index = s.SubGraphT(), _index(graph)
+    sub.name = graph.name
+    sub.tensors = [_tensor(s, t, 0 if t.data is None else next(buffers)) for t in graph.tensors.values()]
     sub.inputs = [index[name] for name in graph.inputs]
     sub.outputs = [index[name] for name in graph.outputs]
     sub.operators = [_operator(s, node, index, codes.index(_code(node, graph))) for node in graph.nodes]
     return sub
+
+
+def _index(graph: Graph) -> dict[str, int]:
+    return {name: k for k, name in enumerate(graph.tensors)}
 
 
 def _tensor(s: ModuleType, tensor: Tensor, buffer: int) -> Any:
@@ -136,8 +134,8 @@ def _options(table: Any, options: dict[str, Option] | Any) -> Any:
     return table
 
 
-def _signature(s: ModuleType, graph: Graph, index: dict[str, int]) -> Any:
-    signature = s.SignatureDefT()
+def _signature(s: ModuleType, graph: Graph) -> Any:
+    signature, index = s.SignatureDefT(), _index(graph)
     signature.signatureKey, signature.subgraphIndex = "serving_default", 0
     signature.inputs = [_named(s, name, index[name]) for name in graph.inputs]
     signature.outputs = [_named(s, name, index[name]) for name in graph.outputs]

@@ -53,7 +53,10 @@ class Node:
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """A whole model. ``inputs`` and ``outputs`` are tensor names and the names of the signature ``serving_default``."""
+    """A whole model. ``inputs`` and ``outputs`` are tensor names and the names of the signature ``serving_default``.
+
+    ``once`` is what runs before the first step, by an operator CALL_ONCE: a graph without inputs and outputs.
+    """
 
     name: str
     tensors: Mapping[str, Tensor]
@@ -61,6 +64,7 @@ class Graph:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     metadata: bytes = b""
+    once: Graph | None = None
 
 
 class GraphBuilder:

@@ -35,11 +35,13 @@ class Compiled:
     missing: tuple[str, ...] = ()
 
 
-def refuse_float(lowered: Lowered, options: CompileOptions) -> None:
-    """Raises Unsupported for an NPU with float32, which an Ethos-U has no hardware for."""
+def refuse(lowered: Lowered, options: CompileOptions) -> None:
+    """Raises Unsupported for an NPU with float32, or with variables: an Ethos-U has neither."""
     unit = options.extra.get("npu", "none")
     if unit != "none" and lowered.scheme == "float32":
         raise Unsupported(f"--npu {unit}: an Ethos-U computes in integers; use --quant int16 (int16x8) or int8")
+    if unit != "none" and options.extra.get("state", "input") != "input":
+        raise Unsupported(f"--npu {unit}: an Ethos-U has no resource variables; use --state input")
 
 
 def compile_file(source: Path, unit: str) -> Compiled:

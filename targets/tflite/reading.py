@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -55,7 +55,13 @@ class File:
 
     @property
     def states(self) -> tuple[Edge, ...]:
-        return tuple(edge for edge in self.inputs if edge.name in self.resets)
+        """The states, with the scale they have on either side."""
+        return tuple(replace(self.edge(f"{name}_out"), name=name) for name in self.resets)
+
+    @property
+    def keeps_state(self) -> bool:
+        """The states are variables inside the file, not inputs."""
+        return bool(self.resets) and all(edge.name not in self.resets for edge in self.inputs)
 
     def edge(self, name: str) -> Edge:
         return next(edge for edge in (*self.inputs, *self.outputs) if edge.name == name)

@@ -37,7 +37,7 @@ def run(content: bytes, file: File, runtime: str, data: Mapping[str, NDArray[Any
     """
     if runtime == OLD:
         return _in_old_runtime(content, data)
-    return worker.drive(load(content, file, runtime), data)
+    return worker.drive(lambda: load(content, file, runtime), data)
 
 
 def load(content: bytes, file: File, runtime: str) -> Invoke:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ncpc.errors import BadInput
 from ncpc.ir.sequences import Sequences, Trace
 from ncpc.semantics.ports import bits
 from ncpc.targets.tflite.reading import File
@@ -24,6 +25,10 @@ def encode(file: File, data: Sequences, nominal_dt: float, initial: NDArray[np.f
         raw["dt"] = file.edge("dt").encode(dt)
     if data.reset is not None:
         raw["reset"] = data.reset
+    if file.keeps_state:
+        if initial is not None:
+            raise BadInput("the file keeps its state: it starts from the reset state only; compile with --state input")
+        return raw
     start = 0
     for edge in file.states:
         reset = file.resets[edge.name]

@@ -16,8 +16,9 @@ Arrays = dict[str, NDArray[Any]]
 class TfliteSession:
     """Steps with carried state; TFLite graphs raise no status bits."""
 
-    def __init__(self, invoke: Callable[[Arrays], Arrays], file: File, nominal_dt: float) -> None:
-        self._invoke, self._file, self._dt = invoke, file, nominal_dt
+    def __init__(self, load: Callable[[], Callable[[Arrays], Arrays]], file: File, nominal_dt: float) -> None:
+        self._load, self._file, self._dt = load, file, nominal_dt
+        self._invoke = load()
         self._timed = any(edge.name == "dt" for edge in file.inputs)
         self._state: Arrays = {}
         self.reset()
@@ -28,7 +29,10 @@ class TfliteSession:
         return 0
 
     def reset(self) -> None:
-        """Back to the reset state."""
+        """Back to the reset state; a file that keeps its state is loaded anew."""
+        if self._file.keeps_state:
+            self._invoke = self._load()
+            return
         self._state = {edge.name: edge.encode(self._file.resets[edge.name])[None] for edge in self._file.states}
 
     def step(self, x: NDArray[np.float64], dt: float | None = None) -> NDArray[np.float64]:
@@ -37,7 +41,7 @@ class TfliteSession:
         if self._timed:
             feeds["dt"] = np.array([self._dt if dt is None else dt], np.float32)
         found = self._invoke(feeds)
-        self._state = {edge.name: found[f"{edge.name}_out"].copy() for edge in self._file.states}
+        self._state = {name: found[f"{name}_out"].copy() for name in self._state}
         return self._file.edge("y").decode(found["y"][0])
 
     def close(self) -> None:

@@ -63,11 +63,13 @@ class Tflite:
 
     @property
     def options(self) -> tuple[TargetOption, ...]:
-        return (TargetOption("npu", "none", "also compile the file for an Arm Ethos-U with Vela", npu.CHOICES),)
+        return (TargetOption("npu", "none", "also compile the file for an Arm Ethos-U with Vela", npu.CHOICES),
+                TargetOption("state", "input", "the state as input and output, or kept inside as resource variables",
+                             ("input", "variable")))
 
     def emit(self, lowered: Lowered, options: CompileOptions) -> dict[str, bytes]:
-        npu.refuse_float(lowered, options)
-        return {emit.file_name(lowered): write(emit.graph(lowered, options))}
+        npu.refuse(lowered, options)
+        return {emit.file_name(lowered): write(emit.file_graph(lowered, options))}
 
     def build(self, folder: Path, lowered: Lowered, options: CompileOptions) -> Built:
         """Runs Vela when an NPU is asked for; the report gets the operators, the boundary's scales, and a run from
@@ -102,7 +104,8 @@ class Tflite:
         if runtime == runtimes.OLD:
             raise BadInput(f"{runtime}: runs whole sequences only; open {runtimes.REFERENCE}")
         file = _file(folder, lowered)
-        return TfliteSession(runtimes.load(_content(folder, lowered), file, runtime), file, lowered.policy.dt.nominal)
+        content = _content(folder, lowered)
+        return TfliteSession(lambda: runtimes.load(content, file, runtime), file, lowered.policy.dt.nominal)
 
 
 def target(name: str) -> Tflite:
@@ -141,12 +144,13 @@ def _file(folder: Path, lowered: Lowered) -> File:
 def _checks(folder: Path, lowered: Lowered, options: CompileOptions) -> dict[str, Any]:
     """What links cannot say: states at the box's corners; operators that differ from their model, and by how much."""
     graph = None if lowered.scheme == "float32" else emit.graph(lowered, options)
-    real, content = emit.timed(lowered, options), _content(folder, lowered)
-    found: dict[str, Any] = {
-        "corners": corners.check(content, _file(folder, lowered), real, graph, emit.boxes(lowered, real)),
-    }
+    real, content, file = emit.timed(lowered, options), _content(folder, lowered), _file(folder, lowered)
+    found: dict[str, Any] = {}
+    if not file.keeps_state:
+        found["corners"] = corners.check(content, file, real, graph, emit.boxes(lowered, real))
     if graph is not None:
-        found["unequal_operators"] = {name: _unequal(content, graph, name) for name in EXPLAINED}
+        # The operators of a file that keeps its state are those of one that does not, where any state can be set.
+        found["unequal_operators"] = {name: _unequal(write(graph), graph, name) for name in EXPLAINED}
     return found
 
 
