@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ncpc.frontend.container import policy_bytes, read_policy, write_policy
@@ -49,7 +49,7 @@ def assert_policy_equals_module(family: str, seed: int) -> None:
     modules, inputs = random_model(family, seed)
     policy, data = policy_of(modules, inputs, DtRange(0.2, 3.0)), random_sequences(seed, inputs)
     expected = run_module(modules, data)
-    assert np.ptp(expected) > 0
+    assume(np.ptp(expected) > 0)  # a single rectified unit may be dead
     difference = np.abs(run(lower(policy), data).y - expected).max()
     assert difference <= TOLERANCE * max(1.0, np.abs(expected).max()), f"{family} {seed}: {difference}"
 
