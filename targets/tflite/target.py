@@ -78,8 +78,9 @@ class Tflite:
         name = emit.file_name(lowered)
         compiled = npu.compile_file(folder / name, options.extra.get("npu", "none"))
         tools = {"ai-edge-litert": libraries.installed("ai-edge-litert"), **compiled.tools}
-        facts = {**_facts(_file(folder, lowered)), **_checks(folder, lowered, options), **compiled.extra}
-        return Built(files=compiled.files, tools=tools, extra=facts, missing=compiled.missing)
+        facts = {**_facts(_file(folder, lowered)), **_checks(folder, lowered, options)}
+        extra = {self.name: facts, **compiled.extra}
+        return Built(files=compiled.files, tools=tools, extra=extra, missing=compiled.missing)
 
     def links(self, lowered: Lowered, options: CompileOptions) -> tuple[LinkSpec, ...]:
         """Integers: every runtime equals the model bit for bit, but XNNPACK, which has kernels of its own."""

@@ -39,5 +39,5 @@ def test_python_snippets(
 
 def test_the_page_names_what_the_report_says(emit: Emit, small: Policy) -> None:
     made = emit(small, "int16")
-    extra = made.target.build(made.folder, made.lowered, made.options).extra
+    extra = made.target.build(made.folder, made.lowered, made.options).extra["tflite"]
     assert all(f"`{key}`" in PAGE.read_text() for key in extra)

@@ -118,7 +118,7 @@ def test_layers_around_the_cell(emit: Emit) -> None:
 
 def test_states_at_the_corners_of_their_box(emit: Emit) -> None:
     made = emit(random_policy(1), "int16")
-    found = made.target.build(made.folder, made.lowered, made.options).extra
+    found = made.target.build(made.folder, made.lowered, made.options).extra["tflite"]
     assert found["corners"]["assumption"] == "state within box"
     assert found["corners"]["steps"] == STARTS * STEPS
     assert found["corners"]["steps_unequal_to_model"] == 0

@@ -50,7 +50,7 @@ def test_start_states_are_refused(emit: Emit, small: Policy) -> None:
 
 def test_report_leaves_out_what_cannot_be(emit: Emit, small: Policy) -> None:
     made = emit(small, "int16", state="variable")
-    extra = made.target.build(made.folder, made.lowered, made.options).extra
+    extra = made.target.build(made.folder, made.lowered, made.options).extra["tflite"]
     assert "corners" not in extra
     assert extra["unequal_operators"] == {"litert-reference": {}, "tflite-micro": {}}
 
