@@ -9,14 +9,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from ncpc.cli import run
+from ncpc.cli import own_options, run
 from ncpc.frontend.container import policy_bytes, write_policy
 from ncpc.ir.policy import Policy
 from ncpc.targets import registry
@@ -36,13 +36,16 @@ def good(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+def interpreter(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """One target, ``interpreter``, beside the real error for any other name."""
     real = registry.load
     monkeypatch.setattr("ncpc.job.MIN_STEPS", 600)
     monkeypatch.setitem(SEARCH, PROGRAM, {"screens": 1, "generations": 1, "length": 24})
     monkeypatch.setattr(registry, "load", lambda name: Interpreter() if name == "interpreter" else real(name))
     monkeypatch.setattr(registry, "names", lambda: ("interpreter",))
+    own_options.cache_clear()
+    yield
+    own_options.cache_clear()
 
 
 def complaint(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str]:

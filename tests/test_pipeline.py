@@ -208,6 +208,7 @@ def test_an_earlier_build_is_replaced_and_nothing_else(stage: Stage, tmp_path: P
 
 def test_several_targets_get_a_folder_each(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
     stage.patch.setattr(registry, "load", lambda name: Interpreter(name=name))
+    stage.patch.setattr("ncpc.cli.own_options", lambda: ())
     code = run(["compile", str(stage.policy), "--target", "one,two", "-o", str(stage.out), "--quant", "float32"])
     assert code == 0
     assert sorted(p.name for p in stage.out.iterdir()) == ["one", "two"]
