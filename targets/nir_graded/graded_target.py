@@ -33,7 +33,7 @@ from ncpc.targets.nir.files import stem
 from ncpc.targets.nir.graph import from_bytes, to_bytes
 from ncpc.targets.nir.study import study
 from ncpc.targets.nir_graded.chips import Chip, chip, names, require_fit
-from ncpc.targets.nir_graded.direct import Chain, chain, direct_graph, execute_direct
+from ncpc.targets.nir_graded.direct import Chain, chain, direct_graph, execute_direct, input_order
 from ncpc.targets.nir_graded.executor import Machine, execute
 from ncpc.targets.nir_graded.extract import FORM, record_of
 from ncpc.targets.nir_graded.loihi2 import loihi2
@@ -44,7 +44,9 @@ RUNTIME = "ncpc.nir"
 STEPS = 2000
 MOST_THETA = 1 << 15
 CAPABILITIES = Capabilities(
-    schemes=("int16", "int8", "float32"), dt=("fixed",), layers=frozenset({"ltc", "dense", "leaky_integrator"}))
+    schemes=("int16", "int8", "float32"), dt=("fixed",),
+    layers=frozenset({"ltc", "dense", "leaky_integrator", "conv2d", "pool", "activation", "softmax"}))
+"""The last two, and max pooling, get as far as their refusal, which names what to do instead."""
 DIRECT_TOLERANCE = 1e-6
 """Of the output range: sums of float32 in another order."""
 
@@ -110,7 +112,7 @@ class GradedTarget:
         if _direct(lowered, options):
             if initial is not None:
                 raise Unsupported("target 'nir-graded': standard nodes start from rest; they take no start states")
-            trace = execute_direct(_read(folder, lowered.policy.name), inputs)
+            trace = execute_direct(_read(folder, lowered.policy.name), input_order(lowered.policy), inputs)
             return RunResult(trace, runtime, metadata.version("nir"), "forward Euler, float32")
         record = load(folder, lowered.policy.name)
         found = execute(record, inputs, initial)
@@ -120,7 +122,7 @@ class GradedTarget:
     def open(self, folder: Path, lowered: Lowered, options: CompileOptions, runtime: str) -> Session:
         """A session on the written file."""
         if _direct(lowered, options):
-            return DirectSession(_read(folder, lowered.policy.name))
+            return DirectSession(_read(folder, lowered.policy.name), input_order(lowered.policy))
         return GradedSession(load(folder, lowered.policy.name))
 
 
@@ -222,6 +224,7 @@ class DirectSession:
     """Standard nodes in a closed loop."""
 
     graph: Any
+    reads: NDArray[np.int64]
     status: int = 0
     machine: Chain | None = None
 
@@ -231,7 +234,7 @@ class DirectSession:
 
     def step(self, x: NDArray[np.float64], dt: float | None = None) -> NDArray[np.float64]:
         """One step; ``dt`` is the one compiled in."""
-        self.machine = self.machine or chain(self.graph)
+        self.machine = self.machine or chain(self.graph, self.reads)
         return np.asarray(self.machine.step(np.asarray(x, np.float32)[None])[0], np.float64)
 
     def close(self) -> None:
