@@ -12,6 +12,7 @@ import pytest
 from ncpc.errors import BadInput, Unsupported
 from ncpc.frontend.container import Container
 from ncpc.frontend.heads import windows_over
+from ncpc.frontend.ncps_torch import import_model
 from ncpc.ir.cells import LeakyIntegrator
 from ncpc.ir.heads import Conv2d, Pool, Softmax
 from ncpc.ir.policy import Activation, Dense, DtRange, Layer, Policy
@@ -162,6 +163,18 @@ def test_other_leaky_integrators_are_refused(changes: dict[str, Any]) -> None:
         registry.load(TARGET).emit(around_leaky(**changes), ASKED)
 
 
+def test_integers_are_for_an_ltc() -> None:
+    source = dataclasses.replace(around_leaky(), scheme="int16")
+    with pytest.raises(Unsupported, match=r"are not one fused LTC .*; use --quant float32 for NIR's own nodes, or"):
+        registry.load(TARGET).emit(source, CompileOptions())
+
+
 def test_graded_options_are_refused() -> None:
     with pytest.raises(BadInput, match="graded nodes only"):
         registry.load(TARGET).emit(around_leaky(), CompileOptions(quant="float32", extra={"theta": "3"}))
+
+
+def test_models_of_spiking_neurons_are_refused_by_name(require_tool: RequireTool) -> None:
+    torch, snntorch = require_tool("torch"), require_tool("snntorch")
+    with pytest.raises(Unsupported, match=r"snntorch\.Leaky cannot be read; supported are ncps\.torch LTC"):
+        import_model([torch.nn.Linear(2, 3), snntorch.Leaky(0.9)])

@@ -43,10 +43,8 @@ from ncpc.targets.nir_graded.record import GradedLtc
 RUNTIME = "ncpc.nir"
 STEPS = 2000
 MOST_THETA = 1 << 15
-CAPABILITIES = Capabilities(
-    schemes=("int16", "int8", "float32"), dt=("fixed",),
-    layers=frozenset({"ltc", "dense", "leaky_integrator", "conv2d", "pool", "activation", "softmax"}))
-"""The last two, and max pooling, get as far as their refusal, which names what to do instead."""
+CAPABILITIES = Capabilities(schemes=("int16", "int8", "float32"), dt=("fixed",))
+"""Layers are not listed: a refusal by ``emit`` knows what to do instead, which depends on the scheme."""
 DIRECT_TOLERANCE = 1e-6
 """Of the output range: sums of float32 in another order."""
 
@@ -159,8 +157,15 @@ def _record(lowered: Lowered, options: CompileOptions) -> GradedLtc:
     """A pure function of the policy and the options."""
     kinds = [layer.kind for layer in lowered.policy.layers]
     if kinds != ["ltc"]:
-        raise Unsupported(f"target 'nir-graded': layers [{', '.join(kinds)}] are not {FORM}; use target 'nir' or 'c'")
+        raise Unsupported(f"target 'nir-graded': layers [{', '.join(kinds)}] are not {FORM}; {_nearest(kinds)}")
     return _cached(lowered, str(options.extra.get("chip", "none")), _theta(options))
+
+
+def _nearest(kinds: list[str]) -> str:
+    """What else takes layers of these kinds."""
+    if set(kinds) <= {"dense", "conv2d", "pool", "leaky_integrator"}:
+        return "use --quant float32 for NIR's own nodes, or target 'c'"
+    return "use target 'nir' or 'c'" if "ltc" in kinds else "use target 'c'"
 
 
 @lru_cache(maxsize=2)  # emit, build, links and model ask for the same one
