@@ -43,9 +43,9 @@ def test_the_whole_table_is_current() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(("cell", "target"), [(cell, TARGETS[i % 5]) for i, cell in enumerate(CELLS)])
 def test_what_the_table_promises_holds(cell: str, target: str) -> None:
+    """Each cell on one target in turn; ``python -m benchmarks.cells_table --verify`` tries them all."""
     for scheme in SCHEMES:
         if scheme in dict(zip(TARGETS, committed_rows()[cell], strict=True))[target].split():
             assert verdict(cell, target, scheme) is None, scheme
