@@ -121,7 +121,7 @@ def test_bad_requests_leave_nothing(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "target 'nir' has no --dt runtime; it has fixed" in refused(capsys, moving, "--target", "nir")
     deep = container(tmp_path, layers=(*random_policy(3, neurons=5).layers, Activation("tanh", 2)))
     assert "'activation' behind the cell needs more spikes" in refused(capsys, deep, "--target", "nir")
-    assert "target 'nir-graded' has no layer 'activation'" in refused(capsys, deep, "--target", "nir-graded")
+    assert "layers [ltc, activation] are not one fused LTC" in refused(capsys, deep, "--target", "nir-graded")
 
 
 @pytest.mark.slow
