@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +62,13 @@ def test_policy_equals_model(family: str, seed: int, tmp_path_factory: pytest.Te
     assert_same(family, seed, tmp_path_factory.mktemp("keras"))
 
 
+MANY = int(os.environ.get("NCPC_EXAMPLES", "12"))
+"""Random models per family in the slow test; Keras takes seconds for each. NCPC_EXAMPLES=120 is the whole evidence."""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=MANY, deadline=None)
 @given(seed=st.integers(0, 2**30))
 def test_policy_equals_model_for_many(family: str, seed: int, tmp_path_factory: pytest.TempPathFactory) -> None:
     assert_same(family, seed, tmp_path_factory.mktemp("keras"))
