@@ -39,7 +39,8 @@ def random_heads(seed: int) -> tuple[list[Any], Frame]:
     channels = int(rng.integers(1, 4))
     frame = (channels, *(int(n) for n in rng.integers(14, 19, 1 if row else 2)))
     modules = frame_layers(rng, channels, row)
-    if rng.integers(2):
+    left = nn.Sequential(*modules).eval()(torch.zeros(1, *frame)).shape[2:]
+    if rng.integers(2) and min(left) >= 8:  # room for another convolution and pooling
         modules += frame_layers(rng, modules[0].out_channels, row)
     modules += [nn.Flatten()]
     width = int(np.prod(nn.Sequential(*modules).eval()(torch.zeros(1, *frame)).shape))
