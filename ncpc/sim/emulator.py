@@ -25,7 +25,6 @@ from ncpc.sim.timing import timing_model
 
 PAINT = 0xA5
 """Byte that the stack and everything the program should write is filled with beforehand."""
-SYSTEM_CONTROL = 0xE000E000
 CALL_LIMIT = 2_000_000_000
 """Most instructions of one call: a program that does not return is stopped there."""
 PREFETCH_ABORT = 3

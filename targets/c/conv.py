@@ -18,8 +18,6 @@ from ncpc.targets.c.layout import INDENT
 from ncpc.targets.c.numbers import FLOAT, INT32, CType, constant, float_literal, stored
 
 INT64 = CType("int64_t", 8)
-VARIABLES = ("row", "col", "filter", "channel", "i", "j", "k", "y_in", "x_in", "sum", "taps", "pixels", "best", "value")
-"""Names of the loops' own variables."""
 
 Lines = Iterator[str]
 

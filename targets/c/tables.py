@@ -193,8 +193,3 @@ def _members(columns: list[Column], pack: bool) -> tuple[Member, ...]:
     words = [Member(tuple(narrow[i : i + per_word])) for i in range(0, len(narrow), per_word)]
     single = [Member((c,)) for c in columns if c not in narrow]
     return tuple(sorted([*single, *words], key=lambda m: -m.ctype.bytes))
-
-
-def kinds_used(nest: Nest) -> set[str]:
-    """Which ops the nest performs."""
-    return {a.kind for a in assigns(nest.body)}
