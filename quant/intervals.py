@@ -38,7 +38,7 @@ class Range:
 
 Ranges = dict[str, Range]
 
-CHOOSING = ("mix", "min", "max", "clamp", "relu", "neg", "gather", "slice", "concat")
+CHOOSING = ("mix", "min", "max", "clamp", "relu", "neg", "gather", "slice", "concat", "gt")
 """Ops whose result lies between their arguments, however it is rounded."""
 PASSES, CREEPING, LEAP = 24, 4, 0.5
 """How often a repeat's body is tried; after how many passes a range grows by that share of its width."""
@@ -196,6 +196,7 @@ _RULES: dict[str, Rule] = {
     "neg": lambda p, op, a: Range(-a[0].hi, -a[0].lo),
     "min": lambda p, op, a: Range(np.minimum(a[0].lo, a[1].lo), np.minimum(a[0].hi, a[1].hi)),
     "max": lambda p, op, a: Range(np.maximum(a[0].lo, a[1].lo), np.maximum(a[0].hi, a[1].hi)),
+    "gt": lambda p, op, a: Range((a[0].lo > a[1].hi).astype(float), (a[0].hi > a[1].lo).astype(float)),
     "relu": _rising(lambda x: np.maximum(x, 0.0)),
     "exp": _rising(np.exp),
     "tanh": _rising(np.tanh),

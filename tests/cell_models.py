@@ -99,9 +99,19 @@ def leaky(rng: np.random.Generator) -> Model:
     return [cells.LeakyIntegrator(inputs, units, tau=tau, ahead=ahead, function=function)], inputs
 
 
+def lif(rng: np.random.Generator) -> Model:
+    """Neurons that fire now and then; every parameter differs from unit to unit."""
+    inputs, units = sizes(rng)
+    model = cells.LIF(inputs, units, recurrent=bool(rng.integers(2)), tau=float(rng.uniform(3.5, 9)), least_tau=3.0,
+                      shared_tau=bool(rng.integers(2)))
+    for name, lo, hi in (("r", 0.5, 4), ("v_leak", -0.3, 0.4), ("v_threshold", 0.2, 1), ("v_reset", -0.5, 0.1)):
+        setattr(model, name, torch.tensor(rng.uniform(lo, hi, units), dtype=torch.float32))
+    return [model], inputs
+
+
 FAMILIES: dict[str, Callable[[np.random.Generator], Model]] = {
     "cfc": cfc, "wired_cfc": wired_cfc, "mixed_ltc": mixed_ltc, "gated": gated, "ode": ode, "ct_gru": ct_gru,
-    "leaky": leaky,
+    "leaky": leaky, "lif": lif,
 }
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ncpc.errors import Unsupported
 from ncpc.frontend.tensors import F64, array_of, class_name, dense_of
-from ncpc.ir.cells import CtGru, CtRnn, Gru, LeakyIntegrator, Lstm, NeuralOde, Rnn
+from ncpc.ir.cells import CtGru, CtRnn, Gru, LeakyIntegrator, Lif, Lstm, NeuralOde, Rnn
 from ncpc.ir.policy import Layer
 from ncpc.torch_library import torch_module
 
@@ -35,7 +35,7 @@ def own_readers() -> dict[Any, Callable[[Any], list[Layer]]]:
     from ncpc import cells  # needs torch
 
     return {cells.CtRnn: _ct_rnn, cells.NeuralOde: _neural_ode, cells.CtGru: _ct_gru,
-            cells.LeakyIntegrator: _leaky_integrator}
+            cells.LeakyIntegrator: _leaky_integrator, cells.LIF: _lif}
 
 
 def _layers(module: Any) -> list[Parameters]:
@@ -94,3 +94,10 @@ def _ct_gru(module: Any) -> list[Layer]:
 def _leaky_integrator(module: Any) -> list[Layer]:
     return [LeakyIntegrator(array_of(module.read.weight), array_of(module.recur.weight), array_of(module.read.bias),
                             array_of(module.tau()), array_of(module.lookahead()), module.function)]
+
+
+def _lif(module: Any) -> list[Layer]:
+    weight_h = np.zeros((module.units, module.units)) if module.recur is None else array_of(module.recur.weight)
+    parameters = (array_of(getattr(module, name)) for name in ("r", "v_leak", "v_threshold", "v_reset"))
+    return [Lif(array_of(module.read.weight), weight_h, array_of(module.read.bias), array_of(module.tau()).copy(),
+                *parameters)]

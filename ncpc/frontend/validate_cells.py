@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ncpc.frontend.problems import Problems, shape
-from ncpc.ir.cells import Cfc, CtGru, CtRnn, Gru, LeakyIntegrator, Lstm, MixedMemory, NeuralOde, Rnn, WiredCfc
+from ncpc.ir.cells import Cfc, CtGru, CtRnn, Gru, LeakyIntegrator, Lif, Lstm, MixedMemory, NeuralOde, Rnn, WiredCfc
 from ncpc.ir.policy import ROLES, Dense
 
 MODES = ("default", "pure", "no_gate")
@@ -107,7 +107,7 @@ def _gru(layer: Gru) -> Problems:
     yield from shape("bias_h", layer.bias_h, 3 * layer.neurons)
 
 
-def _square(layer: Rnn | CtRnn | NeuralOde | LeakyIntegrator) -> Problems:
+def _square(layer: Rnn | CtRnn | NeuralOde | LeakyIntegrator | Lif) -> Problems:
     yield from _matrix("weight_x", layer.weight_x)
     yield from shape("weight_h", layer.weight_h, layer.outputs, layer.outputs)
     yield from shape("bias", layer.bias, layer.outputs)
@@ -184,7 +184,18 @@ def _leaky_integrator(layer: LeakyIntegrator) -> Problems:
         yield f"lookahead of neuron {i} is {layer.lookahead[i]:g}, outside 0 to its tau {layer.tau[i]:g}"
 
 
+def _lif(layer: Lif) -> Problems:
+    yield from _square(layer)
+    for name in ("tau", "r", "v_leak", "v_threshold", "v_reset"):
+        yield from shape(name, getattr(layer, name), layer.outputs)
+    yield from _positive("tau", layer.tau)
+    for i in np.flatnonzero(layer.v_threshold <= layer.v_reset):
+        yield (f"v_threshold of neuron {i} is {layer.v_threshold[i]:g}, not above its v_reset {layer.v_reset[i]:g}: it "
+               "would fire at every step")
+
+
 CELL_CHECKS: dict[str, Callable[[Any], Problems]] = {
     "cfc": _cfc, "wired_cfc": _wired_cfc, "lstm": _lstm, "gru": _gru, "rnn": _rnn, "mixed_memory": _mixed_memory,
     "ct_rnn": _ct_rnn, "neural_ode": _neural_ode, "ct_gru": _ct_gru, "leaky_integrator": _leaky_integrator,
+    "lif": _lif,
 }

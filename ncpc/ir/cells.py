@@ -295,7 +295,37 @@ class LeakyIntegrator:
         return int(self.weight_x.shape[0])
 
 
-CELLS: tuple[type[Any], ...] = (Cfc, WiredCfc, Lstm, Gru, Rnn, MixedMemory, CtRnn, NeuralOde, CtGru, LeakyIntegrator)
+@dataclass(frozen=True, eq=False)
+class Lif:
+    """Leaky integrate-and-fire neurons as NIR has them (Pedersen et al. 2024), by forward Euler.
+
+    ``v <- v + (dt/tau)*((v_leak - v) + r*i)`` with ``i = weight_x x + weight_h s + bias`` and ``s`` the spikes of the
+    step before; then ``s <- 1`` where ``v > v_threshold``, else 0, and ``v <- v_reset`` where it is 1. The output is
+    ``s``; at reset ``v = v_reset`` and ``s = 0``. Vectors are (neurons,); ``v_threshold > v_reset``, ``tau >= dt``.
+    """
+
+    kind: ClassVar[str] = "lif"
+
+    weight_x: F64
+    weight_h: F64
+    bias: F64
+    tau: F64
+    r: F64
+    v_leak: F64
+    v_threshold: F64
+    v_reset: F64
+
+    @property
+    def inputs(self) -> int:
+        return int(self.weight_x.shape[1])
+
+    @property
+    def outputs(self) -> int:
+        return int(self.weight_x.shape[0])
+
+
+CELLS: tuple[type[Any], ...] = (
+    Cfc, WiredCfc, Lstm, Gru, Rnn, MixedMemory, CtRnn, NeuralOde, CtGru, LeakyIntegrator, Lif)
 """Every cell of this module: what can be stored in a container."""
 
 RECURRENT = ("ltc", *(str(cell.kind) for cell in CELLS))

@@ -99,7 +99,7 @@ def _fraction(op: Op, types: list[Fixed]) -> int | None:
         return fracs[0] + fracs[1] - k
     if op.kind in ("shr", "asr", "shl"):
         return fracs[0] + k if op.kind == "shl" else fracs[0] - k
-    if op.kind == "conv2d":
+    if op.kind == "conv2d" or (op.kind == "gt" and fracs[0] == fracs[1]):
         return None
     if op.kind == "mix":
         fracs = fracs[:2]

@@ -33,6 +33,8 @@ OPS: dict[str, OpSpec] = {
     "neg": OpSpec((1, 1), (), "each", "any", "-a"),
     "min": OpSpec((2, 2), (), "each", "any", "the smaller; fixed: equal fractions"),
     "max": OpSpec((2, 2), (), "each", "any", "the larger; fixed: equal fractions"),
+    "gt": OpSpec((2, 2), (), "each", "any", "1 where a > b, else 0; fixed: equal fractions, 1 as the result's type has "
+                 "it"),
     "exp": OpSpec((1, 1), (), "each", "float", "e**a"),
     "sigmoid": OpSpec((1, 1), (), "each", "float", "1 / (1 + e**-a)"),
     "tanh": OpSpec((1, 1), (), "each", "float", "hyperbolic tangent"),

@@ -13,6 +13,7 @@ from ncpc.ir.types import Fixed
 from ncpc.passes.fixed_scope import (
     FINEST,
     NARROW,
+    TRUTH,
     WIDE,
     Scope,
     aligned,
@@ -41,6 +42,12 @@ def _each(scope: Scope, op: Op) -> Value:
     """Ops on aligned operands: add, sub, min, max, neg, relu."""
     values, frac = _common(scope, op, op.args)
     return emit(scope, op, *values, frac=frac)
+
+
+def _gt(scope: Scope, op: Op) -> Value:
+    """A comparison of aligned operands."""
+    values, _ = _common(scope, op, op.args)
+    return scope.builder.op("gt", op.out.name, *values, axes=axes_of(scope, op.out), type_=TRUTH)
 
 
 def _mul(scope: Scope, op: Op) -> Value:
@@ -158,7 +165,7 @@ def _clamp(scope: Scope, op: Op) -> Value:
 EMITTERS: Mapping[str, Callable[[Scope, Op], Value]] = {
     **dict.fromkeys(("add", "sub", "min", "max", "neg", "relu"), _each),
     **dict.fromkeys(("sigmoid", "tanh", "exp"), emit_function),
-    "mul": _mul, "div": _div, "mix": _mix, "gather": _gather, "slice": _slice, "concat": _concat,
+    "gt": _gt, "mul": _mul, "div": _div, "mix": _mix, "gather": _gather, "slice": _slice, "concat": _concat,
     "segment_sum": _segment_sum, "matmul": _matmul, "clamp": _clamp, "conv2d": emit_conv2d, "pool": emit_pool,
 }
 

@@ -20,6 +20,10 @@ FINEST = 28
 """More fraction than this in a sum buys nothing and costs headroom."""
 
 
+TRUTH = Fixed(NARROW, 8)
+"""0 or 1: exact at any fraction, so weights that meet it keep theirs; 8 leave a sum as much as it needs beyond them."""
+
+
 @dataclass
 class Scope:
     """What emission knows: wide and narrow forms by the real value's name."""

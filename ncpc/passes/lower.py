@@ -21,6 +21,7 @@ from ncpc.passes.lower_cfc import lower_cfc, lower_wired_cfc
 from ncpc.passes.lower_ct_gru import lower_ct_gru
 from ncpc.passes.lower_gates import lower_gru, lower_lstm, lower_rnn
 from ncpc.passes.lower_heads import WIDE, lower_conv2d, lower_pool, lower_softmax, lower_wide_dense
+from ncpc.passes.lower_lif import lower_lif
 from ncpc.passes.lower_ltc import lower_ltc
 from ncpc.passes.lower_mixed import lower_mixed_memory
 from ncpc.passes.lower_ode import lower_ct_rnn, lower_leaky_integrator, lower_neural_ode
@@ -77,6 +78,7 @@ LOWERINGS: dict[str, Callable[[Any, Any], Value]] = {
     "neural_ode": lower_neural_ode,
     "ct_gru": lower_ct_gru,
     "leaky_integrator": lower_leaky_integrator,
+    "lif": lower_lif,
     "conv2d": lower_conv2d,
     "pool": lower_pool,
     "softmax": lower_softmax,

@@ -6,12 +6,12 @@ import numpy as np
 
 from ncpc.ir.build import Loop
 from ncpc.ir.policy import Layer
-from ncpc.ir.program import Repeat, State, Stmt, Value
+from ncpc.ir.program import Repeat, State, Stmt, Value, statements
 from ncpc.ir.quantized import QuantizedGeneric
 from ncpc.ir.types import Fixed
 from ncpc.passes.context import FixedLowering
 from ncpc.passes.fixed_ops import EMITTERS
-from ncpc.passes.fixed_scope import FINEST, NARROW, WIDE, Scope, aligned, axes_of, fraction, resized
+from ncpc.passes.fixed_scope import FINEST, NARROW, TRUTH, WIDE, Scope, aligned, axes_of, fraction, resized
 
 
 def lower_fixed_generic(layer: Layer, q: QuantizedGeneric, ctx: FixedLowering) -> Value:
@@ -33,7 +33,10 @@ def lower_fixed_generic(layer: Layer, q: QuantizedGeneric, ctx: FixedLowering) -
 
 
 def state_type(q: QuantizedGeneric, name: str) -> Fixed:
-    """32 bits; one of headroom, so that a difference of two states fits."""
+    """32 bits; one of headroom, so that a difference of two states fits. What is 0 or 1 stays so."""
+    after = {s.out for s in q.real.states if s.inp.name == name}
+    if any(op.kind == "gt" and op.out.name in after for op in statements(q.real.body)):
+        return TRUTH
     return Fixed(WIDE, min(FINEST + 1, fraction(q, name, WIDE) - 1))
 
 

@@ -231,6 +231,15 @@ def _mix(a: Analysis, op: Op, args: list[Interval]) -> Interval:
     return Interval(np.broadcast_to(lo, op.out.shape), np.broadcast_to(hi, op.out.shape))
 
 
+def _gt(a: Analysis, op: Op, args: list[Interval]) -> Interval:
+    """0 or 1, or one of them where the arguments' intervals decide."""
+    kind = op.out.type
+    assert isinstance(kind, Fixed)
+    one = np.int64(1) << kind.frac
+    ends = (np.where(args[0].lo > args[1].hi, one, 0), np.where(args[0].hi > args[1].lo, one, 0))
+    return Interval(*(np.broadcast_to(end, op.out.shape).astype(np.int64) for end in ends))
+
+
 def _lut(a: Analysis, op: Op, args: list[Interval]) -> Interval:
     table, k = a.program.constants[op.args[1]][1].astype(np.int64), int(op.attrs["k"] or 0)
     if np.any(np.diff(table) < 0):
@@ -261,6 +270,7 @@ _SPECIAL: dict[str, Callable[[Analysis, Op, list[Interval]], Interval]] = {
     "segment_sum": _segment_sum,
     "matmul": _matmul,
     "mix": _mix,
+    "gt": _gt,
     "lut": _lut,
     "inverse": _inverse,
     "conv2d": lambda a, op, args: Interval(*windows.conv2d_ends(op, [(r.lo, r.hi) for r in args])),

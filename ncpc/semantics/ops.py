@@ -166,6 +166,12 @@ def _larger(a: Arr, b: Arr) -> Arr:
     return np.where(a < b, b, a)
 
 
+def _greater(op: Op, args: Sequence[Value], constants: Mapping[str, Arr]) -> Compute:
+    one = 1 << op.out.type.frac if isinstance(op.out.type, Fixed) else 1
+    kind = dtype(op.out.type)
+    return lambda a, env: np.where(a[0] > a[1], kind(one), kind(0))
+
+
 def _mix(op: Op, args: Sequence[Value], constants: Mapping[str, Arr]) -> Compute:
     kind = args[2].type
     if not isinstance(kind, Fixed):
@@ -186,6 +192,7 @@ _MAKERS: dict[str, Callable[[Op, Sequence[Value], Mapping[str, Arr]], Compute]] 
     "neg": _plain(np.negative),
     "min": _plain(_smaller),
     "max": _plain(_larger),
+    "gt": _greater,
     "exp": _by_type(np.exp, float32.exp),
     "sigmoid": _by_type(_real_sigmoid, float32.sigmoid),
     "tanh": _by_type(np.tanh, float32.tanh),

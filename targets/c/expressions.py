@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from ncpc.errors import Unsupported
 from ncpc.ir.program import Attr
 from ncpc.ir.types import Fixed, Type
-from ncpc.targets.c.numbers import FLOAT, INT32, UINT32, CType
+from ncpc.targets.c.numbers import FLOAT, INT32, UINT32, CType, literal
 
-ATOM, UNARY, PRODUCT, SUM, SHIFT = 0, 1, 2, 3, 4
+ATOM, UNARY, PRODUCT, SUM, SHIFT, CHOICE = 0, 1, 2, 3, 4, 5
 """How loosely an expression binds."""
 
 
@@ -61,6 +61,14 @@ def mix(args: list[Expr], share: Type) -> Expr:
     if isinstance(share, Fixed):
         return call("mix", [*args, Expr(str(share.frac), INT32)], INT32)
     return call("mix_f", args, FLOAT)
+
+
+def greater(args: list[Expr], result: Type) -> Expr:
+    """1 where the first is larger, else 0; ``result`` says what 1 is."""
+    a, b = args
+    ctype = INT32 if isinstance(result, Fixed) else FLOAT
+    one, zero = (literal(n, ctype) for n in ((1 << result.frac, 0) if isinstance(result, Fixed) else (1, 0)))
+    return Expr(f"{a.within(SHIFT)} > {b.within(SHIFT)} ? {one} : {zero}", ctype, CHOICE, a.reads | b.reads)
 
 
 def ctype_of(a: Expr, b: Expr) -> CType:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from ncpc.ir.loops import Assign, At, For, Lit, Nest, Node, Operand, Pair, Ref, Times, Window, assigns, loops
 from ncpc.ir.types import Fixed
 from ncpc.targets.c.conv import window_lines
-from ncpc.targets.c.expressions import SHIFT, UNARY, Expr, apply, call, cast, mix
+from ncpc.targets.c.expressions import SHIFT, UNARY, Expr, apply, call, cast, greater, mix
 from ncpc.targets.c.layout import INDENT
 from ncpc.targets.c.names import Names
 from ncpc.targets.c.numbers import INT32, CType, literal, scalar, stored
@@ -229,6 +229,8 @@ def _value(writer: Writer, node: Assign, args: list[Expr]) -> Expr:
         return args[0]
     if node.kind == "mix" and isinstance(node.args[2], Ref):
         return mix(args, writer.nest.types[node.args[2].name])
+    if node.kind == "gt":
+        return greater(args, node.type)
     if node.kind != "lut" or not isinstance(node.args[1], Ref):
         return apply(node.kind, args, node.attrs)
     key = f"lut:{node.args[1].name}:{node.attrs['k']}"

@@ -91,11 +91,14 @@ def _abs(a: Sequence[Interval], node: Node) -> Sequence[Interval]:
 
 def _where(a: Sequence[Interval], node: Node) -> Sequence[Interval]:
     """Either of the two values."""
-    return [Interval(np.minimum(a[1].lo, a[2].lo), np.maximum(a[1].hi, a[2].hi))]
+    lo, hi = np.minimum(a[1].lo, a[2].lo), np.maximum(a[1].hi, a[2].hi)
+    shape = np.broadcast_shapes(lo.shape, a[0].lo.shape)
+    return [Interval(np.broadcast_to(lo, shape), np.broadcast_to(hi, shape))]
 
 
 def _less(a: Sequence[Interval], node: Node) -> Sequence[Interval]:
-    return [Interval(np.zeros_like(a[0].lo), np.ones_like(a[0].lo))]
+    shape = np.broadcast_shapes(a[0].lo.shape, a[1].lo.shape)
+    return [Interval(np.zeros(shape), np.ones(shape))]
 
 
 def _gemm(a: Sequence[Interval], node: Node) -> Sequence[Interval]:

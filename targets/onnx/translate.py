@@ -326,8 +326,17 @@ def _guard(t: Translation, op: Op) -> Linear:
     return linear.of_tensor(t.writer.node("Where", [finite, source, zero], f"{name}_finite", [rows]), rows)
 
 
+def _greater(t: Translation, op: Op) -> Linear:
+    """1 where a > b, else 0."""
+    a, b = t.tensors(list(op.args))
+    rows = op.out.axes[-1].size if op.out.axes else 1
+    larger = t.writer.node("Less", [b, a], f"{op.out.name}_is_larger", [rows])
+    one, zero = t.writer.const("one", np.array(1.0)), t.writer.const("zero", np.array(0.0))
+    return linear.of_tensor(t.writer.node("Where", [larger, one, zero], op.out.name, [rows]), rows)
+
+
 NODES: dict[str, Callable[[Translation, Op], Linear]] = {
-    **dict.fromkeys(NODE_KINDS, _elementwise), "clamp": _clamp, "guard": _guard, "conv2d": windows.conv2d,
-    "pool": windows.pool,
+    **dict.fromkeys(NODE_KINDS, _elementwise), "clamp": _clamp, "guard": _guard, "gt": _greater,
+    "conv2d": windows.conv2d, "pool": windows.pool,
 }
 """Ops that become nodes."""

@@ -12,13 +12,14 @@ from ncpc.targets.tflite.graph import Graph, Node, Option, Quant, Tensor
 from ncpc.targets.tflite.libraries import flatbuffers, schema
 
 TYPES = {"float32": "FLOAT32", "int8": "INT8", "int16": "INT16", "int32": "INT32", "int64": "INT64",
-         "resource": "RESOURCE"}
+         "resource": "RESOURCE", "bool": "BOOL"}
 
 OPTIONS = {
     "ADD": "AddOptions", "SUB": "SubOptions", "MUL": "MulOptions", "DIV": "DivOptions", "CONV_2D": "Conv2DOptions",
     "GATHER": "GatherOptions", "RESHAPE": "ReshapeOptions", "CONCATENATION": "ConcatenationOptions",
     "SLICE": "SliceOptions", "MAXIMUM": "MaximumMinimumOptions", "MINIMUM": "MaximumMinimumOptions",
     "NEG": "NegOptions", "EXP": "ExpOptions", "QUANTIZE": "QuantizeOptions",
+    "GREATER": "GreaterOptions", "CAST": "CastOptions",
     "VAR_HANDLE": "VarHandleOptions", "READ_VARIABLE": "ReadVariableOptions",
     "ASSIGN_VARIABLE": "AssignVariableOptions", "CALL_ONCE": "CallOnceOptions",
 }

@@ -163,6 +163,13 @@ def _mix(g: FloatGraph, op: Op) -> None:
     g.result("ADD", [a, way], op.out)
 
 
+def _greater(g: FloatGraph, op: Op) -> None:
+    """A truth value, as a number."""
+    truth = g.b.tensor(f"{op.out.name}/truth", (1, 1, 1, _width(op.out)), "bool")
+    g.b.node("GREATER", [g.operand(a) for a in op.args], truth)
+    g.result("CAST", [truth], op.out, inDataType=6, outDataType=0)  # BOOL to FLOAT32
+
+
 def _clamp(g: FloatGraph, op: Op) -> None:
     low = g.step("MAXIMUM", [g.operand(op.args[0]), _limit(g, op, "lo")], op.out, "at_least")
     g.result("MINIMUM", [low, _limit(g, op, "hi")], op.out)
@@ -180,6 +187,6 @@ EMITTERS: dict[str, Callable[[FloatGraph, Op], None]] = {
     "min": _each("MINIMUM"), "max": _each("MAXIMUM"), "exp": _each("EXP"), "sigmoid": _each("LOGISTIC"),
     "tanh": _each("TANH"), "relu": _each("RELU"), "concat": _each("CONCATENATION", axis=3), "cast": _cast,
     "gather": _gather, "slice": _slice, "segment_sum": _segment_sum, "matmul": _matmul, "clamp": _clamp,
-    "mix": _mix,
+    "mix": _mix, "gt": _greater,
 }
 """How each op is written; an op that is not here is refused by name."""
