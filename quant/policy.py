@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from ncpc.ir.policy import F64, Layer, Ltc, Policy
+from ncpc.ir.policy import F64, Activation, Layer, Ltc, Policy
 from ncpc.ir.program import Program, statements
 from ncpc.ir.quantized import QuantizedLayer, QuantizedPolicy, sigmoid_table
 from ncpc.ir.types import Fixed
@@ -23,6 +23,8 @@ BITS = {"int16": 16, "int8": 8}
 """Width of weights, inputs and outputs by scheme."""
 HIDDEN_BITS = 16
 """Width of what one layer hands to the next, in every scheme."""
+ARGUMENT_BITS = 31
+"""Width of what a layer hands to an activation function, which takes a 32-bit sum as it is; one bit of headroom."""
 
 
 Scales = Callable[[str, Mapping[str, F64], int], Mapping[str, int]]
@@ -39,7 +41,7 @@ def quantize(policy: Policy, scheme: str, dt_mode: str, dead_band: float, scales
     timespans = _timespans(policy, dt_mode)
     layers = []
     for position, layer in enumerate(policy.layers):
-        out_bits = bits if layer is policy.layers[-1] else HIDDEN_BITS
+        out_bits = _handed(policy, position, bits)
         demand = Demand(bits, out_bits, dead_band)
         quantized = _quantized(policy, position, incoming, timespans, demand, partial(scales, str(position)))
         layers.append(quantized)
@@ -47,6 +49,19 @@ def quantize(policy: Policy, scheme: str, dt_mode: str, dead_band: float, scales
     dt = None if timespans.frac is None else Fixed(32, timespans.frac, signed=False)
     limits = None if dt is None else (int(to_raw(timespans.lo, dt.frac)), int(to_raw(timespans.hi, dt.frac)))
     return QuantizedPolicy(scheme, x.type, x.fracs, x.range, dt, limits, sigmoid_table(), tuple(layers))
+
+
+def _handed(policy: Policy, position: int, bits: int) -> int:
+    """Bits of what the layer at ``position`` gives."""
+    layer, after = policy.layers[position], policy.layers[position + 1 : position + 2]
+    if not after:
+        return bits
+    curved = isinstance(after[0], Activation) and after[0].function != "relu"
+    return ARGUMENT_BITS if curved and not _has_own_arithmetic(layer) else HIDDEN_BITS
+
+
+def _has_own_arithmetic(layer: Layer) -> bool:
+    return isinstance(layer, Ltc) and layer.solver == "fused"
 
 
 def largest_fractions(position: str, vectors: Mapping[str, F64], bits: int) -> dict[str, int]:
@@ -80,7 +95,7 @@ def _quantized(policy: Policy, position: int, incoming: Incoming, dt: Timespans,
                fractions: Fractions) -> QuantizedLayer:
     """An LTC by its own arithmetic, any other layer by that of its step over the reals."""
     layer = policy.layers[position]
-    if isinstance(layer, Ltc) and layer.solver == "fused":
+    if isinstance(layer, Ltc) and _has_own_arithmetic(layer):
         return quantize_ltc(layer, incoming, dt, demand, fractions)
     step = _step(policy, position, dt)
     observed = observed_states(policy, position)

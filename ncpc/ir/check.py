@@ -95,7 +95,7 @@ def _check_domain(op: Op, args: list[Value], name: str, domain: str) -> None:
 def _fraction(op: Op, types: list[Fixed]) -> int | None:
     """The fraction an op's result must have; None where the op is free to say."""
     fracs, k = [t.frac for t in types], int(op.attrs.get("k") or 0)
-    if op.kind in ("mul", "mulshr", "matmul"):
+    if op.kind in ("mul", "mulshr", "matmul", "matmulshr"):
         return fracs[0] + fracs[1] - k
     if op.kind in ("shr", "asr", "shl"):
         return fracs[0] + k if op.kind == "shl" else fracs[0] - k

@@ -62,7 +62,8 @@ class Assign:
 class For:
     """All elements of ``axis``; with ``segment`` only those whose index map ``segment`` names the element ``of``.
 
-    The map is sorted, so the elements of successive ``of`` are contiguous.
+    The map is sorted, so the elements of successive ``of`` are contiguous. With ``step`` only every ``step``-th
+    element; with ``block`` = (variable, size) only the ``size`` elements from that of an outer loop on.
     """
 
     var: str
@@ -70,6 +71,8 @@ class For:
     body: tuple[Node, ...]
     segment: str | None = None
     of: str | None = None
+    step: int = 1
+    block: tuple[str, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -185,6 +188,10 @@ def _head(node: For | Times) -> str:
         pairs = "".join(f", {p.now} = {p.first}, {p.next} = {p.second}" for p in node.pairs)
         return f"times {node.count}{pairs}"
     segment = f" where {node.segment}[{node.var}] == {node.of}" if node.segment else ""
+    if node.block:
+        segment = f" from {node.block[0]} on, {node.block[1]}"
+    elif node.step > 1:
+        segment = f" by {node.step}"
     return f"for {node.var} in {node.axis.name}={node.axis.size}{segment}"
 
 

@@ -47,6 +47,9 @@ OPS: dict[str, OpSpec] = {
                           "names the result's element, in order, starting from the 3rd argument or 0"),
     "matmul": OpSpec((2, 3), (), "matmul", "any", "W (out, in) times x (in), summed in order of in, starting from the "
                      "3rd argument (out) or 0; fixed: exact products"),
+    "matmulshr": OpSpec((2, 3), ("k", "block"), "matmul", "fixed", "W (out, in) times x (in) block by block: the exact "
+                        "sum s of each `block` consecutive products enters as floor(s / 2**k + 1/2), k >= 1, starting "
+                        "from the 3rd argument (out) or 0"),
     "concat": OpSpec((1, 64), (), "free", "any", "arguments one after another on the result's axis"),
     "slice": OpSpec((1, 1), ("start",), "free", "any", "a[start : start + size of the result's axis]"),
     "conv2d": OpSpec((3, 4), (*WINDOWS, "relu", "lo", "hi"), "free", "any", "W (filters, taps), x, bias (filters): "

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from ncpc.errors import Unsupported
 from ncpc.ir.loops import Assign, At, For, Lit, Node, Operand, Ref, Window
 from ncpc.ir.program import Attr, Op, Value
-from ncpc.ir.types import Axis, Type
+from ncpc.ir.types import Axis, Fixed, Type
 from ncpc.passes.group import WHOLE, Item, Piece, Reduction
 
 
@@ -71,6 +71,8 @@ def item_nodes(item: Item, var: str | None, scope: Scope) -> Iterator[Node]:
         yield Assign("copy", out, work.op.out.type, (scope.ref(work.part, var),), {}, work.op.origin)
     elif isinstance(work, Op) and work.kind == "matmul":
         yield from _matmul(work, str(var), scope)
+    elif isinstance(work, Op) and work.kind == "matmulshr":
+        yield from _blocks(work, str(var), scope)
     elif isinstance(work, Op) and work.kind in WHOLE:
         names = tuple(scope.name(arg) for arg in work.args)
         yield Window(work.kind, scope.name(work.out.name), work.out.type, names, work.attrs, work.origin)
@@ -121,18 +123,46 @@ def _reduction(work: Reduction, var: str, scope: Scope) -> Iterator[Node]:
 
 
 def _matmul(op: Op, var: str, scope: Scope) -> Iterator[Node]:
-    weight, x = op.args[:2]
-    axis = scope.table[x].axes[0]
+    axis = scope.table[op.args[1]].axes[0]
     inner = loop_var(axis, scope.table, var)
-    product = f"{op.out.name}_product"
-    scope.types[product] = op.out.type
-    element = Ref(scope.name(weight), (At(var), At(inner)))
     yield _start(op, 2, var, scope)
-    yield For(inner, axis, (
-        Assign("mul", Ref(product), op.out.type, (element, scope.ref(x, inner)), {}, op.origin, declares=True),
-        _accumulate(op, Ref(product), scope),
-    ))
+    yield For(inner, axis, (*_product(op, var, inner, op.out.type, scope), _accumulate(op, _term(op), scope)))
     yield from _finish(op, var, scope)
+
+
+def _blocks(op: Op, var: str, scope: Scope) -> Iterator[Node]:
+    """Each block's sum starts from half a unit of the shift, so that shifting it rounds."""
+    axis, k, block = scope.table[op.args[1]].axes[0], int(op.attrs["k"] or 0), int(op.attrs["block"] or 1)
+    inner = loop_var(axis, scope.table, var)
+    first, part, shifted = (f"{op.out.name}_{what}" for what in ("block", "part", "rounded"))
+    kind = Fixed(32, _frac(op.out.type) + k)
+    scope.types.update({part: kind, shifted: op.out.type})
+    yield _start(op, 2, var, scope)
+    yield For(first, axis, (
+        Assign("start", Ref(part), kind, (Lit(1 << (k - 1)),), {}, op.origin, declares=True),
+        For(inner, axis, (*_product(op, var, inner, kind, scope),
+                          Assign("accumulate", Ref(part), kind, (_term(op),), {}, op.origin)), block=(first, block)),
+        Assign("asr", Ref(shifted), op.out.type, (Ref(part),), {"k": k}, op.origin, declares=True),
+        _accumulate(op, Ref(shifted), scope),
+    ), step=block)
+    yield from _finish(op, var, scope)
+
+
+def _product(op: Op, var: str, inner: str, kind: Type, scope: Scope) -> Iterator[Node]:
+    """The product of one weight and one input."""
+    scope.types[_term(op).name] = kind
+    element = Ref(scope.name(op.args[0]), (At(var), At(inner)))
+    factors = (element, scope.ref(op.args[1], inner))
+    yield Assign("mul", _term(op), kind, factors, {}, op.origin, declares=True)
+
+
+def _term(op: Op) -> Ref:
+    return Ref(f"{op.out.name}_product")
+
+
+def _frac(kind: Type) -> int:
+    assert isinstance(kind, Fixed)
+    return kind.frac
 
 
 def _accumulator(op: Op, scope: Scope) -> str:

@@ -35,7 +35,7 @@ def _body(body: tuple[Stmt, ...], table: Mapping[str, Value], constants: Constan
 def _op(op: Op, table: Mapping[str, Value], constants: Constants) -> Op:
     if op.kind == "concat":
         return dataclasses.replace(op, args=tuple(a for a in op.args if 0 not in table[a].shape))
-    summed = {"segment_sum": op.args[:1], "matmul": op.args[1:2]}.get(op.kind, ())
+    summed = {"segment_sum": op.args[:1], "matmul": op.args[1:2], "matmulshr": op.args[1:2]}.get(op.kind, ())
     if not any(0 in table[a].shape for a in summed):
         return op
     start = op.args[2] if len(op.args) > 2 else _zero(op.out, constants)

@@ -23,11 +23,17 @@ from ncpc.passes.fixed_scope import (
     fraction,
     index_map,
     narrow,
+    narrowed,
     resized,
     wide,
 )
 from ncpc.passes.fixed_tables import emit_function
 from ncpc.passes.fixed_windows import emit_conv2d, emit_pool
+
+AFFORDED = 2
+"""Fraction bits that weights may lose so that their products can be summed exactly."""
+BLOCKS = (8, 16, 32)
+"""Products that are summed before their sum is rounded, where all of them do not fit."""
 
 
 def _common(scope: Scope, op: Op, names: tuple[str, ...]) -> tuple[list[Value], int]:
@@ -134,21 +140,48 @@ def _partial(scope: Scope, op: Op) -> float:
 
 
 def _matmul(scope: Scope, op: Op) -> Value:
-    """Exact products summed in 32 bits; the weights lose fraction until every partial sum fits."""
-    b, x = scope.builder, narrow(scope, op.args[1])
+    """Products summed in 32 bits, exactly where the weights can afford it, else block by block.
+
+    What a block's sum is short of is taken from inputs and weights alike: their roundings weigh about the same.
+    """
+    x, bits = narrow(scope, op.args[1]), scope.q.bits
     data = np.asarray(scope.q.real.constants[op.args[0]][1], np.float64)
-    lo, hi = scope.q.ranges[op.args[1]]
-    reach = np.abs(data) @ np.broadcast_to(np.maximum(np.abs(lo), np.abs(hi)), x.shape)
-    if len(op.args) > 2:
-        base_lo, base_hi = scope.q.ranges[op.args[2]]
-        reach = reach + np.maximum(np.abs(base_lo), np.abs(base_hi))
-    room = WIDE - 2 - int(np.ceil(np.log2(float(reach.max()) * (1 + 2.0**-7) + 2.0**-20)))
-    frac = min(scope.q.scales[op.args[0]], room - frac_of(x))
-    kind = Fixed(scope.q.bits, frac)
-    raw = np.clip(np.floor(data * 2.0**frac + 0.5), kind.lo, kind.hi).astype(np.int64)  # the scale may round one up out
-    weight = b.const(op.args[0], raw, (*axes_of(scope, op.out), *x.axes), kind)
-    start = [aligned(scope, wide(scope, a), frac + frac_of(x)) for a in op.args[2:]]
-    return b.op("matmul", op.out.name, weight, x, *start, type_=Fixed(WIDE, frac + frac_of(x)))
+    terms = np.abs(data) * np.broadcast_to(_magnitude(scope, op.args[1]), x.shape)
+    start = _magnitude(scope, op.args[2]) if len(op.args) > 2 else 0.0
+    wanted, room = scope.q.scales[op.args[0]], _room(terms.sum(axis=1) + start)
+    if wanted + frac_of(x) - room <= AFFORDED:
+        return _products(scope, op, x, Fixed(bits, min(wanted, room - frac_of(x))), data)
+    size, inside = max(((n, _room(_block_sums(terms, n))) for n in BLOCKS),
+                       key=lambda b: (min(b[1], wanted + frac_of(x) - AFFORDED), b[0]))
+    x = narrowed(scope, op.args[1], frac_of(x) - max(wanted + frac_of(x) - inside, 0) // 2)
+    frac = min(wanted, inside - frac_of(x))
+    return _products(scope, op, x, Fixed(bits, frac), data, k=frac + frac_of(x) - room, block=size)
+
+
+def _room(reach: F64) -> int:
+    """The finest fraction at which sums of these magnitudes fit 32 bits and keep one of headroom."""
+    return WIDE - 2 - int(np.ceil(np.log2(float(reach.max()) * (1 + 2.0**-7) + 2.0**-20)))
+
+
+def _block_sums(terms: F64, size: int) -> F64:
+    sums: F64 = np.add.reduceat(terms, np.arange(0, terms.shape[1], size), axis=1)
+    return sums
+
+
+def _products(scope: Scope, op: Op, x: Value, kind: Fixed, data: F64, k: int = 0, block: int = 0) -> Value:
+    """The op with its weights in ``kind``; its start value comes at the fraction of its result."""
+    raw = np.clip(np.floor(data * 2.0**kind.frac + 0.5), kind.lo, kind.hi)  # the scale may round one up out
+    weight = scope.builder.const(op.args[0], raw.astype(np.int64), (*axes_of(scope, op.out), *x.axes), kind)
+    frac = kind.frac + frac_of(x) - k
+    start = [aligned(scope, wide(scope, a), frac) for a in op.args[2:]]
+    how: dict[str, Any] = {"k": k, "block": block} if k else {}
+    return scope.builder.op("matmulshr" if k else "matmul", op.out.name, weight, x, *start, type_=Fixed(WIDE, frac),
+                            **how)
+
+
+def _magnitude(scope: Scope, name: str) -> F64:
+    lo, hi = scope.q.ranges[name]
+    return np.maximum(np.abs(lo), np.abs(hi))
 
 
 def _clamp(scope: Scope, op: Op) -> Value:

@@ -54,6 +54,17 @@ def narrow(scope: Scope, name: str) -> Value:
     return made
 
 
+def narrowed(scope: Scope, name: str, frac: int) -> Value:
+    """A 16-bit form, rounded once, at ``frac``, at most that of the finest one; made once for each fraction."""
+    if frac == frac_of(narrow(scope, name)):
+        return narrow(scope, name)
+    key = f"{name}_16_q{frac}"
+    if key not in scope.narrow:
+        source = narrow(scope, name) if name in scope.q.real.constants else wide(scope, name)
+        scope.narrow[key] = resized(scope, key, source, Fixed(NARROW, frac))
+    return scope.narrow[key]
+
+
 def wide(scope: Scope, name: str) -> Value:
     """The form of a value with the most bits."""
     if name in scope.q.real.constants and name not in scope.wide:

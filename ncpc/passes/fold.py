@@ -63,7 +63,7 @@ def _batched(array: Array, value: Value, op: Op) -> Array:
 
 
 def _tables(op: Op) -> Iterable[str]:
-    if op.kind == "matmul":
+    if op.kind in ("matmul", "matmulshr"):
         return op.args[:1]
     return op.args[1:2] if op.kind == "lut" else ()
 

@@ -16,6 +16,7 @@ from ncpc.ir.program import Op, Repeat, Stmt, Value, statements
 from ncpc.ir.types import Axis
 
 SUMS = ("segment_sum",)
+PRODUCTS = ("matmul", "matmulshr")
 WHOLE = ("conv2d", "pool")
 """Ops that are loop nests of their own."""
 
@@ -117,7 +118,7 @@ def _sunk(body: Sequence[Stmt], table: Mapping[str, Value], escapes: frozenset[s
             continue
         goals = goal.get(stmt.out.name, set())
         key = next(iter(goals)) if len(goals) == 1 else None
-        sinks = key is not None and stmt.kind not in (*SUMS, *WHOLE, "matmul", "concat", "slice")
+        sinks = key is not None and stmt.kind not in (*SUMS, *WHOLE, *PRODUCTS, "concat", "slice")
         sunk |= {stmt.out.name} if sinks else set()
         for position, arg in enumerate(stmt.args):
             goal.setdefault(arg, set()).add(_goal(stmt, position, arg, key if sinks else None, table))
@@ -215,7 +216,7 @@ def _plain_items(stmt: Stmt, table: Mapping[str, Value]) -> Iterator[Item]:
 def _is_aligned(stmt: Op, arg: str, table: Mapping[str, Value]) -> bool:
     if stmt.kind in ("gather", "slice") or (stmt.kind == "lut" and arg == stmt.args[1]):
         return False
-    if stmt.kind == "matmul":
+    if stmt.kind in PRODUCTS:
         return arg not in stmt.args[:2]
     return table[arg].axes == stmt.out.axes
 

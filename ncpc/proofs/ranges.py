@@ -219,6 +219,21 @@ def _matmul(a: Analysis, op: Op, args: list[Interval]) -> Interval:
     return Interval(start.lo + ends[0].sum(-1), start.hi + ends[1].sum(-1))
 
 
+def _matmulshr(a: Analysis, op: Op, args: list[Interval]) -> Interval:
+    """The sum within a block must fit from its start, half a unit of the shift, on; then those of the blocks."""
+    k, block = int(op.attrs["k"] or 0), int(op.attrs["block"] or 1)
+    weight, x = args[0].lo, args[1]
+    starts, half = np.arange(0, weight.shape[1], block), np.int64(1) << (k - 1)
+    low, high = np.minimum(weight * x.lo, weight * x.hi), np.maximum(weight * x.lo, weight * x.hi)
+    least, most = (np.add.reduceat(end, starts, axis=1) for end in (np.minimum(low, 0), np.maximum(high, 0)))
+    _checked(a, op, Interval(half + least.min(axis=1), half + most.max(axis=1)))
+    zero = np.zeros(op.out.shape, np.int64)
+    start = args[2] if len(args) > 2 else Interval(zero, zero)
+    parts = [fixed.shr(np.add.reduceat(end, starts, axis=1), k) for end in (low, high)]
+    _checked(a, op, Interval(start.lo + np.minimum(parts[0], 0).sum(-1), start.hi + np.maximum(parts[1], 0).sum(-1)))
+    return Interval(start.lo + parts[0].sum(-1), start.hi + parts[1].sum(-1))
+
+
 def _mix(a: Analysis, op: Op, args: list[Interval]) -> Interval:
     """Between the first two arguments, given that the third lies in [0, 1]; the product must fit 64 bits."""
     kind = a.table[op.args[2]].type
@@ -269,6 +284,7 @@ _SPECIAL: dict[str, Callable[[Analysis, Op, list[Interval]], Interval]] = {
     "concat": _concat,
     "segment_sum": _segment_sum,
     "matmul": _matmul,
+    "matmulshr": _matmulshr,
     "mix": _mix,
     "gt": _gt,
     "lut": _lut,

@@ -122,6 +122,18 @@ def _matmul(op: Op, args: Sequence[Value], constants: Mapping[str, Arr]) -> Comp
     return compute
 
 
+def _matmulshr(op: Op, args: Sequence[Value], constants: Mapping[str, Arr]) -> Compute:
+    k, block = int(op.attrs["k"] or 0), int(op.attrs["block"] or 1)
+
+    def compute(a: Sequence[Arr], env: dict[str, Arr]) -> Arr:
+        starts = range(0, a[0].shape[1], block)
+        sums = (a[1][:, at : at + block] @ a[0][:, at : at + block].T for at in starts)
+        total: Arr = sum((fixed.shr(s, k) for s in sums), np.zeros((1, a[0].shape[0]), np.int64))
+        return total + a[2] if len(a) > 2 else total
+
+    return compute
+
+
 def _matmul_in_order(a: Sequence[Arr], env: dict[str, Arr]) -> Arr:
     weight, x = a[0], a[1]
     total = np.zeros((x.shape[0], weight.shape[0]), np.float32)
@@ -202,6 +214,7 @@ _MAKERS: dict[str, Callable[[Op, Sequence[Value], Mapping[str, Arr]], Compute]] 
     "gather": _gather,
     "segment_sum": _segment_sum,
     "matmul": _matmul,
+    "matmulshr": _matmulshr,
     "concat": _concat,
     "slice": _slice,
     "mix": _mix,

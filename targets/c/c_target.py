@@ -42,7 +42,8 @@ from ncpc.targets.c.toolchain import BuiltElf, build_elf, build_host_library, fi
 HOST = "host"
 BITWISE_STEPS = 10_000
 DEVICE_FLOAT_STEPS = 200
-OTHER_OPS = frozenset({"gather", "segment_sum", "matmul", "concat", "slice", "lut", "mix", "gt", "conv2d", "pool"})
+OTHER_OPS = frozenset(
+    {"gather", "segment_sum", "matmul", "matmulshr", "concat", "slice", "lut", "mix", "gt", "conv2d", "pool"})
 SUMMARIES = {
     "host": "C built for this machine",
     "c": "portable C99 sources, verified on this machine",

@@ -286,7 +286,7 @@ def _for(writer: Writer, node: For, indent: str, said: str | None) -> Iterator[s
         for segment in inner:
             yield indent + _cursor(writer, segment)
         yield from _watch(writer, node, indent)
-        yield f"{indent}for (int {var} = 0; {var} < {size}; {var}++) {{"
+        yield f"{indent}for ({_head(writer, node, var, size)}) {{"
     else:
         yield from (indent + line for line in _segment_head(writer, node))
     marked = node is writer.marked
@@ -297,6 +297,15 @@ def _for(writer: Writer, node: For, indent: str, said: str | None) -> Iterator[s
         yield f"{indent}{INDENT}PROFILE_LABEL({NEURON_END});"
     yield f"{indent}}}"
     yield from _report(writer, node, indent)
+
+
+def _head(writer: Writer, node: For, var: str, size: str) -> str:
+    """A loop over all elements, over the first ones of blocks, or over those of one block."""
+    if node.block is None:
+        return f"int {var} = 0; {var} < {size}; " + (f"{var}++" if node.step == 1 else f"{var} += {node.step}")
+    first, count = writer.names[node.block[0]], node.block[1]
+    limit = f" && {var} < {size}" if node.axis.size % count else ""
+    return f"int {var} = {first}; {var} < {first} + {count}{limit}; {var}++"
 
 
 def _watched(node: For) -> Assign | None:
