@@ -21,6 +21,8 @@ from ncpc.quant.rounding import fraction_for, to_raw
 
 BITS = {"int16": 16, "int8": 8}
 """Width of weights, inputs and outputs by scheme."""
+FRAME = 64
+"""Inputs beyond which those of one fraction are read as they are."""
 HIDDEN_BITS = 16
 """Width of what one layer hands to the next, in every scheme."""
 ARGUMENT_BITS = 31
@@ -70,10 +72,11 @@ def largest_fractions(position: str, vectors: Mapping[str, F64], bits: int) -> d
 
 
 def _boundary(policy: Policy, bits: int) -> Incoming:
-    """Per channel the largest fraction that holds its declared range."""
+    """Per channel the largest fraction that holds its declared range; a frame's one fraction is that of its type."""
     limits = np.abs(policy.input_range).max(axis=1)
     fracs = tuple(fraction_for(float(m), bits, most=bits + 8) for m in limits)
-    kind = Fixed(bits, bits - 1)
+    alike = len(fracs) > FRAME and len(set(fracs)) == 1
+    kind = Fixed(bits, fracs[0] if alike else bits - 1)
     raw = to_raw(policy.input_range * np.exp2(np.array(fracs, np.float64))[:, None], 0)
     return Incoming(kind, fracs, raw)
 

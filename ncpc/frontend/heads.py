@@ -26,15 +26,27 @@ def pair(value: object) -> Pair:
 
 
 def windows_over(
-    frame: tuple[int, int, int], kernel: Pair, stride: Pair, padding: Padding, layout: str, where: str
+    frame: tuple[int, int, int], kernel: Pair, stride: Pair, padding: Padding, layout: str, where: str,
+    dilation: Pair = (1, 1), ceil: bool = False,
 ) -> Windows:
-    """All windows that fit a frame of (height, width, channels). Raises ``BadInput`` when none does."""
+    """All windows that fit a frame of (height, width, channels); with ``ceil`` also those that reach over its end.
+
+    Raises ``BadInput`` when none does.
+    """
     height, width, channels = frame
-    rows = (height + padding[0] + padding[1] - kernel[0]) // stride[0] + 1
-    cols = (width + padding[2] + padding[3] - kernel[1]) // stride[1] + 1
+    span = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
+    rows = _places(height, padding[0], padding[1], span[0], stride[0], ceil)
+    cols = _places(width, padding[2], padding[3], span[1], stride[1], ceil)
     if rows < 1 or cols < 1:
-        raise BadInput(f"{where}: a window of {kernel[0]} x {kernel[1]} does not fit its input of {height} x {width}")
-    return Windows(height, width, channels, *kernel, *stride, padding[0], padding[2], rows, cols, layout)
+        raise BadInput(f"{where}: a window of {span[0]} x {span[1]} does not fit its input of {height} x {width}")
+    return Windows(height, width, channels, *kernel, *stride, padding[0], padding[2], rows, cols, layout, *dilation)
+
+
+def _places(size: int, before: int, after: int, span: int, stride: int, ceil: bool) -> int:
+    """How many windows fit; one that reaches over the end must begin within the frame or the padding before it."""
+    room = size + before + after - span
+    places = (-(-room // stride) if ceil else room // stride) + 1
+    return places - 1 if ceil and (places - 1) * stride >= size + before else places
 
 
 def same_padding(frame: tuple[int, int, int], kernel: Pair, stride: Pair) -> Padding:

@@ -14,8 +14,10 @@ from ncpc.ir.windows import Windows
 class Conv2d:
     """A convolution without flipping: ``y[place, f] = bias[f] + sum weight[f] * window[place]``, then relu if asked.
 
-    ``weight`` (filters, kernel_h, kernel_w, channels), ``bias`` (filters,). Frames are flat, in the windows' layout,
-    and so are results. A one-dimensional convolution has a frame of one row.
+    ``weight`` (filters, kernel_h, kernel_w, channels), ``bias`` (filters,). With the weights of 1/g of the channels
+    filters and channels fall into g groups: the first filters read the first channels, and so on; as many groups as
+    channels make it depthwise. Frames are flat, in the windows' layout, and so are results. A one-dimensional
+    convolution has a frame of one row.
     """
 
     kind: ClassVar[str] = "conv2d"
@@ -34,13 +36,20 @@ class Conv2d:
         return int(self.weight.shape[0])
 
     @property
+    def groups(self) -> int:
+        return self.windows.channels // int(self.weight.shape[3])
+
+    @property
     def outputs(self) -> int:
         return self.windows.places * self.filters
 
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """The largest (``max``) or the mean (``avg``) of each window, channel by channel; windows lie in the frame."""
+    """The largest (``max``) or the mean (``avg``, ``avg_inside``) of each window, channel by channel.
+
+    Of a window that leaves the frame ``max`` and ``avg_inside`` take the part inside; ``avg`` counts zeros outside.
+    """
 
     kind: ClassVar[str] = "pool"
 

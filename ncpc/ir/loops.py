@@ -100,8 +100,25 @@ class Times:
 
 
 @dataclass(frozen=True)
+class Each:
+    """What is done to each element as soon as it is known, before it is stored.
+
+    ``body`` reads the scalar ``value`` and leaves the scalar ``result``, which is of ``type``.
+    """
+
+    value: str
+    body: tuple[Assign, ...]
+    result: str
+    type: Type
+
+
+@dataclass(frozen=True)
 class Window:
-    """A whole op over windows of a frame, ``conv2d`` or ``pool``: reads and writes arrays, never in place."""
+    """A whole op over windows of a frame, ``conv2d`` or ``pool``: reads and writes arrays, never in place.
+
+    A convolution's elements may go through ``each``, and then into ``pool`` (its ``args`` are empty): ``out`` is the
+    pooled frame, and the one before it exists nowhere.
+    """
 
     kind: str
     out: str
@@ -109,13 +126,54 @@ class Window:
     args: tuple[str, ...]
     attrs: Mapping[str, Attr]
     origin: Origin | None = None
+    each: Each | None = None
+    pool: Window | None = None
+
+    @property
+    def body(self) -> tuple[Assign, ...]:
+        return self.each.body if self.each else ()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One node of a stream, row by row: the frame it makes is ``rows`` x ``cols`` x ``channels`` in ``layout``.
+
+    Its row r is made from ``span`` rows of what it reads, the first of them r*``stride`` - ``top``. ``turns`` is how
+    often it is called: more often than it has rows where what it reads has rows that nobody wants, but which may set
+    a status bit.
+    """
+
+    node: Window | For
+    out: str
+    rows: int
+    cols: int
+    channels: int
+    layout: str
+    span: int
+    stride: int
+    top: int
+    turns: int
 
     @property
     def body(self) -> tuple[Node, ...]:
-        return ()
+        return (self.node,)
 
 
-Node = Assign | For | Times | Window
+@dataclass(frozen=True)
+class Stream:
+    """Stages, each reading what the one before makes, the last one row by row and the others as far as it wants.
+
+    Between two stages only the rows that the second still needs are kept.
+    """
+
+    stages: tuple[Stage, ...]
+
+    @property
+    def body(self) -> tuple[Node, ...]:
+        return tuple(stage.node for stage in self.stages)
+
+
+Node = Assign | For | Times | Window | Stream
 
 
 @dataclass(frozen=True)
@@ -156,6 +214,25 @@ def loops(body: tuple[Node, ...]) -> Iterator[For]:
             yield from loops(node.body)
 
 
+def windows(body: tuple[Node, ...]) -> Iterator[Window]:
+    """All convolutions, and the pools that stand by themselves."""
+    for node in body:
+        if isinstance(node, Window):
+            yield node
+        elif not isinstance(node, Assign):
+            yield from windows(node.body)
+
+
+def storages(node: Node) -> set[str]:
+    """The names that a statement reads and writes."""
+    if isinstance(node, Window):
+        return {node.out, *node.args}
+    if isinstance(node, Stream):
+        return set().union(*(storages(part) for part in node.body))
+    inside = [node] if isinstance(node, Assign) else list(assigns(node.body))
+    return {ref.name for a in inside for ref in (a.out, *a.args) if isinstance(ref, Ref)}
+
+
 def to_text(nest: Nest) -> str:
     """The loop nest as readable text, for people and for golden tests."""
     lines = [f"nest {nest.program.name}"]
@@ -174,7 +251,7 @@ def _lines(body: tuple[Node, ...], indent: str) -> Iterator[str]:
             yield f"{indent}{_assign(node)}"
             continue
         if isinstance(node, Window):
-            yield f"{indent}{node.out} = {node.kind}({', '.join(node.args)})"
+            yield f"{indent}{_window(node)}"
             continue
         yield f"{indent}{_head(node)} {{"
         yield from _lines(node.body, indent + "  ")
@@ -183,7 +260,16 @@ def _lines(body: tuple[Node, ...], indent: str) -> Iterator[str]:
         yield f"{indent}}}"
 
 
-def _head(node: For | Times) -> str:
+def _window(node: Window) -> str:
+    text = f"{node.kind}({', '.join(node.args)})"
+    if node.each:
+        text = f"{node.each.result} of {text}"
+    return f"{node.out} = pool({text})" if node.pool else f"{node.out} = {text}"
+
+
+def _head(node: For | Times | Stream) -> str:
+    if isinstance(node, Stream):
+        return "by rows"
     if isinstance(node, Times):
         pairs = "".join(f", {p.now} = {p.first}, {p.next} = {p.second}" for p in node.pairs)
         return f"times {node.count}{pairs}"

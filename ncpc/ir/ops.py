@@ -22,7 +22,7 @@ class OpSpec:
 
 
 WINDOWS = ("height", "width", "channels", "kernel_h", "kernel_w", "stride_h", "stride_w", "top", "left", "rows", "cols",
-           "layout")
+           "layout", "dilation_h", "dilation_w")
 """Attributes of ops over windows: the fields of ``ncpc.ir.windows.Windows``."""
 
 OPS: dict[str, OpSpec] = {
@@ -52,11 +52,14 @@ OPS: dict[str, OpSpec] = {
                         "from the 3rd argument (out) or 0"),
     "concat": OpSpec((1, 64), (), "free", "any", "arguments one after another on the result's axis"),
     "slice": OpSpec((1, 1), ("start",), "free", "any", "a[start : start + size of the result's axis]"),
-    "conv2d": OpSpec((3, 4), (*WINDOWS, "relu", "lo", "hi"), "free", "any", "W (filters, taps), x, bias (filters): "
-                     "bias plus the sum over each window, in order, negative ones 0 if relu; fixed: exact sums, then "
-                     "floor(sum / 2**shift + 1/2), shift (filters) the 4th argument, limited to [lo, hi]"),
-    "pool": OpSpec((1, 1), (*WINDOWS, "function"), "free", "any", "max: the largest of each window; avg: its sum times "
-                   "1/n; fixed: floor(sum * floor(2**24 / n + 1/2) / 2**24 + 1/2)"),
+    "conv2d": OpSpec((3, 4), (*WINDOWS, "relu", "lo", "hi", "flag"), "free", "any", "W (filters, taps), x, bias "
+                     "(filters): bias plus the sum over each window, in order, negative ones 0 if relu; W may have the "
+                     "taps of a part of the channels: then the first filters read the first part, and so on; fixed: "
+                     "exact sums, then floor(sum / 2**shift), shift (filters) the 4th argument (a rounding half "
+                     "belongs to the bias), limited to [lo, hi], which sets status bit flag (or None)"),
+    "pool": OpSpec((1, 1), (*WINDOWS, "function"), "free", "any", "max: the largest of each window in the frame; avg: "
+                   "the window's sum times 1/n, n its elements; avg_inside: n those in the frame; fixed: "
+                   "floor(sum * floor(2**24 / n + 1/2) / 2**24 + 1/2)"),
     "mix": OpSpec((3, 3), (), "each", "any", "a + t*(b - a), 0 <= t <= 1: between a and b, inclusive; fixed: a + "
                   "floor((b - a)*t / 2**frac(t) + 1/2), a and b of equal fractions"),
     "cast": OpSpec((1, 1), (), "each", "any", "the same number in another type that holds it (fixed: equal fractions)"),

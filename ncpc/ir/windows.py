@@ -15,7 +15,8 @@ LAYOUTS = ("hwc", "chw")
 class Windows:
     """``rows`` x ``cols`` windows of ``kernel_h`` x ``kernel_w`` over a frame of ``height`` x ``width`` x ``channels``.
 
-    Window (r, c) begins at row ``r*stride_h - top``, column ``c*stride_w - left``; what lies outside counts as 0.
+    Window (r, c) begins at row ``r*stride_h - top``, column ``c*stride_w - left``; its rows and columns are
+    ``dilation_h`` and ``dilation_w`` apart. To a convolution or a sum, what lies outside of the frame is 0.
     """
 
     height: int
@@ -30,6 +31,8 @@ class Windows:
     rows: int
     cols: int
     layout: str
+    dilation_h: int = 1
+    dilation_w: int = 1
 
     @property
     def inputs(self) -> int:
@@ -40,11 +43,29 @@ class Windows:
         return self.rows * self.cols
 
     @property
+    def span_h(self) -> int:
+        """Rows of the frame from a window's first to its last, inclusive."""
+        return (self.kernel_h - 1) * self.dilation_h + 1
+
+    @property
+    def span_w(self) -> int:
+        """Columns of the frame from a window's first to its last, inclusive."""
+        return (self.kernel_w - 1) * self.dilation_w + 1
+
+    @property
+    def bottom(self) -> int:
+        """Rows by which the last window reaches below the frame; negative where rows are left over."""
+        return (self.rows - 1) * self.stride_h - self.top + self.span_h - self.height
+
+    @property
+    def right(self) -> int:
+        """Columns by which the last window reaches beyond the frame; negative where columns are left over."""
+        return (self.cols - 1) * self.stride_w - self.left + self.span_w - self.width
+
+    @property
     def inside(self) -> bool:
         """Whether every window lies in the frame."""
-        bottom = (self.rows - 1) * self.stride_h - self.top + self.kernel_h
-        right = (self.cols - 1) * self.stride_w - self.left + self.kernel_w
-        return self.top == self.left == 0 and bottom <= self.height and right <= self.width
+        return self.top == self.left == 0 and self.bottom <= 0 and self.right <= 0
 
     def attrs(self) -> dict[str, Attr]:
         """As attributes of an op."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from ncpc.ir.loops import Assign, Buffer, Nest, Node, Ref, Times, Window, assigns
+from ncpc.ir.loops import Buffer, Nest, Stream, Times, Window, storages
 from ncpc.ir.types import Axis, Fixed, Type
 
 ALIGN = 4
@@ -30,10 +30,10 @@ def in_arena(nest: Nest) -> Nest:
 
     Arrays that are exchanged between passes of a repeat stay where they are.
     """
-    windows = [node for node in nest.body if isinstance(node, Window)]
+    windows = [node for node in nest.body if isinstance(node, Window | Stream)]
     if not windows:
         return nest
-    touched = {name for node in windows for name in (node.out, *node.args)}
+    touched = {name for node in windows for name in storages(node)}
     faces = {name for node in nest.body if isinstance(node, Times) for p in node.pairs for name in (p.first, p.second)}
     moved = tuple(
         dataclasses.replace(b, place="arena")
@@ -65,15 +65,8 @@ def _lowest(buffer: Buffer, rivals: list[Slot]) -> int:
 
 def _life(nest: Nest, name: str) -> tuple[int, int]:
     """The first and the last statement that touch it."""
-    found = [i for i, node in enumerate(nest.body) if name in _names(node)]
+    found = [i for i, node in enumerate(nest.body) if name in storages(node)]
     return (found[0], found[-1]) if found else (0, len(nest.body))
-
-
-def _names(node: Node) -> set[str]:
-    if isinstance(node, Window):
-        return {node.out, *node.args}
-    inside = [node] if isinstance(node, Assign) else list(assigns(node.body))
-    return {ref.name for a in inside for ref in (a.out, *a.args) if isinstance(ref, Ref)}
 
 
 def _meet(a: tuple[int, int], b: tuple[int, int]) -> bool:

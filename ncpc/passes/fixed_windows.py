@@ -5,37 +5,43 @@ from __future__ import annotations
 import numpy as np
 
 from ncpc.ir.policy import F64, I64
-from ncpc.ir.program import Op, Value
+from ncpc.ir.program import Attr, Op, Value
 from ncpc.ir.types import Fixed
 from ncpc.passes.fixed_scope import NARROW, WIDE, Scope, axes_of, frac_of, fraction, narrow
 
 FINEST = 30
-"""The largest fraction of a weight; a sum's shift then stays within 64 bits."""
+"""The largest fraction of a weight."""
+MOST_SHIFT = 30
+"""The largest shift of a sum whose every fraction is kept: its rounding half and the bias fit 32 bits together."""
 
 
 def emit_conv2d(scope: Scope, op: Op) -> Value:
     """Each filter's weights at the finest fraction that its largest one and its bias allow."""
     b, x = scope.builder, narrow(scope, op.args[1])
     weight, bias = (np.asarray(scope.q.real.constants[op.args[i]][1], np.float64) for i in (0, 2))
-    fracs = _fractions(weight, bias, scope.q.bits, frac_of(x))
     y = scope.q.y if op.out.name == scope.q.real.y.value.name else Fixed(NARROW, fraction(scope.q, op.out.name, NARROW))
+    fracs = _fractions(weight, bias, scope.q.bits, frac_of(x))
     out = min(y.frac, int(fracs.min()) + frac_of(x))
+    fracs = np.minimum(fracs, MOST_SHIFT + out - frac_of(x))
     attrs = {**op.attrs, **_limits(scope, op, Fixed(y.bits, out))}
     axes = axes_of(scope, scope.q.real.constants[op.args[0]][0])
     scale = np.exp2(fracs.astype(np.float64))
     raw_w = b.const(op.args[0], _rounded(weight * scale[:, None]), axes, Fixed(scope.q.bits, int(fracs.min())))
-    raw_b = b.const(op.args[2], _rounded(bias * scale * 2.0 ** frac_of(x)), axes[:1], Fixed(WIDE, 0))
-    shift = b.const(f"{op.args[0]}_shift", fracs + frac_of(x) - out, axes[:1], Fixed(WIDE, 0))
-    return b.op("conv2d", op.out.name, raw_w, x, raw_b, shift, axes=axes_of(scope, op.out),
+    shift = fracs + frac_of(x) - out
+    half = (1 << shift) >> 1
+    raw_b = b.const(op.args[2], _rounded(bias * scale * 2.0 ** frac_of(x)) + half, axes[:1], Fixed(WIDE, 0))
+    shifts = b.const(f"{op.args[0]}_shift", shift, axes[:1], Fixed(WIDE, 0))
+    return b.op("conv2d", op.out.name, raw_w, x, raw_b, shifts, axes=axes_of(scope, op.out),
                 type_=Fixed(y.bits, out), **attrs)
 
 
-def _limits(scope: Scope, op: Op, kind: Fixed) -> dict[str, int]:
-    """The result's range: of what was observed, twice."""
+def _limits(scope: Scope, op: Op, kind: Fixed) -> dict[str, Attr]:
+    """The result's range: of what was observed, twice. What reaches beyond it on other data is limited and flagged."""
     lo, hi = scope.q.ranges[op.out.name]
-    ends = np.array([np.floor(lo.min() * 2.0**kind.frac), np.ceil(hi.max() * 2.0**kind.frac)])
+    lowest = 0.0 if op.attrs["relu"] else lo.min()
+    ends = np.array([np.floor(lowest * 2.0**kind.frac), np.ceil(hi.max() * 2.0**kind.frac)])
     least, most = np.clip(ends, kind.lo, kind.hi).astype(int)
-    return {"lo": int(least), "hi": int(most)}
+    return {"lo": int(least), "hi": int(most), "flag": "activation_limited"}
 
 
 def _fractions(weight: F64, bias: F64, bits: int, x_frac: int) -> I64:

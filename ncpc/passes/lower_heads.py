@@ -26,7 +26,7 @@ def lower_conv2d(layer: Conv2d, ctx: Lowering) -> Value:
     out = Axis(b.unique("features"), layer.outputs)
     bias = b.const("conv_b", layer.bias + 0.0, [filters])
     return b.op("conv2d", "conv_y", weight, ctx.x, bias, axes=[out], type_=None, relu=int(layer.relu), lo=None, hi=None,
-                **layer.windows.attrs())
+                flag=None, **layer.windows.attrs())
 
 
 def lower_wide_dense(layer: Dense, ctx: Lowering) -> Value:

@@ -9,7 +9,7 @@ from ncpc.ir.program import Op
 from ncpc.ir.quantized import I64
 from ncpc.ir.windows import windows_of
 from ncpc.semantics import fixed
-from ncpc.semantics.windows import MEAN_BITS, exact_sums, flat, limited, mean_factor, taps
+from ncpc.semantics.windows import MEAN_BITS, elements, exact_sums, flat, largest, limited, mean_factor, total
 
 Ends = tuple[I64, I64]
 MOST = 2.0**62
@@ -25,7 +25,7 @@ def conv2d_ends(op: Op, args: list[Ends]) -> Ends:
     if reach.max() >= MOST or shift.min() < 0 or shift.max() > 62:
         raise ProofFailed(f"{op.out.name} = conv2d: its sums may leave 64 bits: the range proof does not close")
     ends = [exact_sums(w, up, lo) + exact_sums(w, down, hi), exact_sums(w, up, hi) + exact_sums(w, down, lo)]
-    shifted = [fixed.shr(end + bias, shift) for end in ends]
+    shifted = [(end + bias) >> shift for end in ends]
     if op.attrs["relu"]:
         shifted = [np.maximum(end, 0) for end in shifted]
     lo_end, hi_end = (flat(limited(op, end), w)[0] for end in shifted)
@@ -34,15 +34,15 @@ def conv2d_ends(op: Op, args: list[Ends]) -> Ends:
 
 def pool_ends(op: Op, args: list[Ends]) -> Ends:
     """Both functions rise with every element; a mean's sum must fit 32 bits."""
-    w = windows_of(op.attrs)
+    w, function = windows_of(op.attrs), str(op.attrs["function"])
     found = []
     for end in args[0]:
-        parts = np.stack(list(taps(np.broadcast_to(end, (1, w.inputs)), w)))
-        if op.attrs["function"] == "max":
-            found.append(flat(parts.max(axis=0), w)[0])
+        x = np.broadcast_to(end, (1, w.inputs))
+        if function == "max":
+            found.append(flat(largest(x, w), w)[0])
             continue
-        total = parts.sum(axis=0)
-        if np.abs(total).max() >= 1 << 31:
+        if total(np.abs(x), w).max() >= 1 << 31:
             raise ProofFailed(f"{op.out.name} = pool: its sum may leave 32 bits: the range proof does not close")
-        found.append(flat(fixed.shr(total * mean_factor(len(parts)), MEAN_BITS), w)[0])
+        factor = mean_factor(elements(w, function))[..., None]
+        found.append(flat(fixed.shr(total(x, w) * factor, MEAN_BITS), w)[0])
     return found[0], found[1]

@@ -55,6 +55,18 @@ def _clamp(op: Op, args: Sequence[Value], constants: Mapping[str, Arr]) -> Compu
     return compute
 
 
+def _conv2d(op: Op, args: Sequence[Value], constants: Mapping[str, Arr]) -> Compute:
+    both, flag = windows.conv2d(op), op.attrs["flag"]
+
+    def compute(a: Sequence[Arr], env: dict[str, Arr]) -> Arr:
+        free, limited = both(a)
+        if flag is not None:
+            _raise_flag(env, str(flag), free != limited)
+        return limited
+
+    return compute
+
+
 def _guard(op: Op, args: Sequence[Value], constants: Mapping[str, Arr]) -> Compute:
     def compute(a: Sequence[Arr], env: dict[str, Arr]) -> Arr:
         bad = ~np.isfinite(a[0])
@@ -64,7 +76,7 @@ def _guard(op: Op, args: Sequence[Value], constants: Mapping[str, Arr]) -> Compu
     return compute
 
 
-FLAGS = ("input_saturated", "input_nan", "dt_out_of_range", "state_clamped")
+FLAGS = ("input_saturated", "input_nan", "dt_out_of_range", "state_clamped", "activation_limited")
 """The status bits: bit i is name i, the same for every program and target."""
 
 
@@ -225,6 +237,6 @@ _MAKERS: dict[str, Callable[[Op, Sequence[Value], Mapping[str, Arr]], Compute]] 
     "mulshr": _with_k(fixed.mulshr),
     "lut": _with_k(fixed.lut),
     "inverse": _with_k(fixed.inverse),
-    "conv2d": windows.conv2d,
+    "conv2d": _conv2d,
     "pool": windows.pool,
 }

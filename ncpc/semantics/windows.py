@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -35,30 +36,39 @@ def flat(y: Arr, w: Windows) -> Arr:
 
 def taps(x: Arr, w: Windows) -> Iterator[Arr]:
     """For each row and column of a window, what all windows hold there: (B, rows, cols, channels)."""
-    bottom = max(0, (w.rows - 1) * w.stride_h - w.top + w.kernel_h - w.height)
-    right = max(0, (w.cols - 1) * w.stride_w - w.left + w.kernel_w - w.width)
-    padded = np.pad(frames(x, w), ((0, 0), (w.top, bottom), (w.left, right), (0, 0)))
-    for i in range(w.kernel_h):
-        for j in range(w.kernel_w):
+    around = ((0, 0), (w.top, max(0, w.bottom)), (w.left, max(0, w.right)), (0, 0))
+    padded = np.pad(frames(x, w), around)
+    for i in range(0, w.span_h, w.dilation_h):
+        for j in range(0, w.span_w, w.dilation_w):
             rows = slice(i, i + (w.rows - 1) * w.stride_h + 1, w.stride_h)
             yield padded[:, rows, j : j + (w.cols - 1) * w.stride_w + 1 : w.stride_w]
 
 
-def patches(x: Arr, w: Windows) -> Arr:
-    """All windows, flat in the order of the weights: (B, rows, cols, kernel_h*kernel_w*channels)."""
+def patches(x: Arr, w: Windows, groups: int = 1) -> Arr:
+    """All windows, flat in the order of the weights: (B, rows, cols, groups, kernel_h*kernel_w*channels/groups)."""
     stacked = np.stack(list(taps(x, w)), axis=-2)
-    ordered = stacked if w.layout == "hwc" else stacked.swapaxes(-1, -2)
-    return ordered.reshape(*ordered.shape[:3], -1)
+    split = stacked.reshape(*stacked.shape[:-1], groups, -1).swapaxes(-2, -3)
+    ordered = split if w.layout == "hwc" else split.swapaxes(-1, -2)
+    return ordered.reshape(*ordered.shape[:4], -1)
 
 
-def conv2d(op: Op, args: Sequence[Value], constants: Mapping[str, Arr]) -> Compute:
-    """In binary32 tap by tap, rounding as a loop does; in integers exactly, then shifted per filter."""
+def groups_of(w: Windows, weight: Arr) -> int:
+    """Into how many groups weights (filters, taps) divide the channels."""
+    return w.channels * w.kernel_h * w.kernel_w // int(weight.shape[1])
+
+
+def conv2d(op: Op) -> Callable[[Sequence[Arr]], tuple[Arr, Arr]]:
+    """The results, and before that what they were before they were limited.
+
+    In binary32 tap by tap, rounding as a loop does; in integers exactly, then shifted per filter.
+    """
     w, relu = windows_of(op.attrs), bool(op.attrs["relu"])
     run = _conv_by_type(op)
 
-    def compute(a: Sequence[Arr], env: dict[str, Arr]) -> Arr:
+    def compute(a: Sequence[Arr]) -> tuple[Arr, Arr]:
         y = run(w, *a)
-        return flat(limited(op, np.where(y > 0, y, y.dtype.type(0)) if relu else y), w)
+        y = np.where(y > 0, y, y.dtype.type(0)) if relu else y
+        return flat(y, w), flat(limited(op, y), w)
 
     return compute
 
@@ -75,65 +85,89 @@ def _conv_by_type(op: Op) -> Callable[..., Arr]:
     return _in_order if isinstance(op.out.type, Float32) else _real
 
 
+def products(w: Windows, weight: Arr, x: Arr) -> Arr:
+    """Sums of all windows by the matrix product of their type: (B, rows, cols, filters)."""
+    groups = groups_of(w, weight)
+    columns, parts = patches(x, w, groups), np.split(weight, groups)
+    return np.concatenate([columns[..., g, :] @ part.T for g, part in enumerate(parts)], axis=-1)
+
+
 def _real(w: Windows, weight: Arr, x: Arr, bias: Arr) -> Arr:
-    result: Arr = patches(x, w) @ weight.T + bias
-    return result
+    return products(w, weight, x) + bias
 
 
 def _in_order(w: Windows, weight: Arr, x: Arr, bias: Arr) -> Arr:
-    columns = patches(x, w)
+    groups = groups_of(w, weight)
+    columns = np.repeat(patches(x, w, groups), len(bias) // groups if groups > 1 else 1, axis=3)
     total = np.broadcast_to(bias, (*columns.shape[:3], len(bias))).copy()
     for t in range(weight.shape[1]):
-        total += columns[..., t : t + 1] * weight[:, t]
+        total += columns[..., t] * weight[:, t]
     return total
 
 
 def _fixed(w: Windows, weight: Arr, x: Arr, bias: Arr, shift: Arr) -> Arr:
-    return fixed.shr(exact_sums(w, weight, x) + bias, shift)
+    return (exact_sums(w, weight, x) + bias) >> shift
 
 
 def exact_sums(w: Windows, weight: Arr, x: Arr) -> Arr:
     """Integer sums of all windows, (B, rows, cols, filters), by float64 where that is exact."""
-    columns = patches(x, w)
-    most = float(np.abs(columns).max(initial=0)) * float(np.abs(weight).sum(1).max(initial=0))
+    most = float(np.abs(x).max(initial=0)) * float(np.abs(weight).sum(1).max(initial=0))
     if most < EXACT:
-        return (columns.astype(np.float64) @ weight.T.astype(np.float64)).astype(np.int64)
-    result: Arr = columns @ weight.T
-    return result
+        return products(w, weight.astype(np.float64), x.astype(np.float64)).astype(np.int64)
+    return products(w, weight, x)
 
 
 def pool(op: Op, args: Sequence[Value], constants: Mapping[str, Arr]) -> Compute:
     """The largest element, or the sum in order times the reciprocal of their number."""
     w = windows_of(op.attrs)
-    reduce = _largest if op.attrs["function"] == "max" else _mean_by_type(op)
-    return lambda a, env: flat(reduce(list(taps(a[0], w))), w)
+    if op.attrs["function"] == "max":
+        return lambda a, env: flat(largest(a[0], w), w)
+    count = elements(w, str(op.attrs["function"]))[..., None]
+    mean = _mean_fixed if isinstance(op.out.type, Fixed) else _mean
+    return lambda a, env: flat(mean(total(a[0], w), count), w)
 
 
-def _largest(found: list[Arr]) -> Arr:
-    best = found[0]
-    for part in found[1:]:
-        best = np.where(best < part, part, best)
+def largest(x: Arr, w: Windows) -> Arr:
+    """Of each window the largest element in the frame, beginning with the first."""
+    one = replace(w, channels=1)
+    inside = taps(np.ones((1, one.inputs), np.bool_), one)
+    best = np.zeros((len(x), w.rows, w.cols, w.channels), x.dtype)
+    seen = np.zeros((1, w.rows, w.cols, 1), np.bool_)
+    for part, here in zip(taps(x, w), inside, strict=True):
+        best = np.where(here & (~seen | (best < part)), part, best)
+        seen |= here
     return best
+
+
+def total(x: Arr, w: Windows) -> Arr:
+    """The sum of each window, in order from 0."""
+    result = np.zeros((len(x), w.rows, w.cols, w.channels), x.dtype)
+    for part in taps(x, w):
+        result = result + part
+    return result
+
+
+def elements(w: Windows, function: str) -> NDArray[np.int64]:
+    """By what a mean divides, (rows, cols): the window's elements, or those of them that lie in the frame."""
+    if function == "avg":
+        return np.full((w.rows, w.cols), w.kernel_h * w.kernel_w)
+    one = replace(w, channels=1)
+    return total(np.ones((1, one.inputs), np.int64), one)[0, ..., 0]
 
 
 MEAN_BITS = 24
 """Fraction bits of the reciprocal by which an integer mean multiplies its sum."""
 
 
-def mean_factor(count: int) -> int:
+def mean_factor(count: Arr) -> NDArray[np.int64]:
     """``2**24 / count``, rounded."""
-    return int(np.floor(2.0**MEAN_BITS / count + 0.5))
+    return np.floor(2.0**MEAN_BITS / count + 0.5).astype(np.int64)
 
 
-def _mean_by_type(op: Op) -> Callable[[list[Arr]], Arr]:
-    if isinstance(op.out.type, Fixed):
-        return lambda found: fixed.shr(sum(found[1:], found[0]) * mean_factor(len(found)), MEAN_BITS)
-    return _mean
+def _mean_fixed(sums: Arr, count: Arr) -> Arr:
+    return fixed.shr(sums * mean_factor(count), MEAN_BITS)
 
 
-def _mean(found: list[Arr]) -> Arr:
-    total = found[0]
-    for part in found[1:]:
-        total = total + part
-    mean: Arr = total * total.dtype.type(1.0 / len(found))
+def _mean(sums: Arr, count: Arr) -> Arr:
+    mean: Arr = sums * (1.0 / count).astype(sums.dtype)
     return mean

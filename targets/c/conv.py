@@ -1,11 +1,13 @@
-"""Convolution and pooling as C loops: outer ones over places and filters, inner ones over a window in the op's order.
+"""The sum over a convolution's window in C: several filters at once over the same stretch of the frame.
 
-Where no window leaves the frame, what lies side by side in it is one inner loop over two pointers.
+What lies side by side in the frame and in the weights is one inner loop over pointers. Where a window leaves the frame,
+the loops begin and end at its border; the inner one asks nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,46 +15,57 @@ from ncpc.ir.loops import Nest, Window
 from ncpc.ir.program import Program
 from ncpc.ir.types import Fixed, Float32
 from ncpc.ir.windows import Windows, windows_of
-from ncpc.semantics.windows import MEAN_BITS, mean_factor
 from ncpc.targets.c.layout import INDENT
-from ncpc.targets.c.numbers import FLOAT, INT32, CType, constant, float_literal, stored
+from ncpc.targets.c.numbers import FLOAT, INT32, CType, constant, stored
 
 INT64 = CType("int64_t", 8)
+AT_ONCE = {4: 4, 8: 2}
+"""Filters that are summed at once by the bytes of a sum: as many as registers hold."""
+WORDS = {(2, 2): "PAIR", (4, 1): "BYTES"}
+"""How the weights of so many filters, of so many bytes each, are put into a word, for one load instead of several."""
 
 Lines = Iterator[str]
 
 
-def window_lines(nest: Nest, node: Window, names: dict[str, str], indent: str) -> Lines:
-    """The loops of one node; ``names`` gives the C text of its result, input and constants."""
-    body = _conv(nest, node, names) if node.kind == "conv2d" else _pool(nest, node, names)
-    if node.origin:
-        yield f"{indent}/* {node.origin.equation} */"
-    yield from (f"{indent}{line}" for line in body)
+@dataclass(frozen=True)
+class Plane:
+    """A frame in memory: C text of the array, the variable that names its first row (or ""), rows that it has."""
+
+    text: str
+    first: str
+    rows: int
 
 
-def _nested(loops: Sequence[str], inner: Sequence[str]) -> Lines:
-    """``inner`` inside loops, the first outermost."""
-    for depth, head in enumerate(loops):
-        yield f"{INDENT * depth}{head} {{"
-    yield from (f"{INDENT * len(loops)}{line}" for line in inner)
-    for depth in reversed(range(len(loops))):
-        yield f"{INDENT * depth}}}"
+def nested(loops: Sequence[str], inner: Sequence[str]) -> Lines:
+    """``inner`` inside loops, the first outermost; a head that ends in ``;`` is a statement before what follows."""
+    depth = 0
+    for head in loops:
+        yield f"{INDENT * depth}{head}" + ("" if head.endswith(";") else " {")
+        depth += not head.endswith(";")
+    yield from (f"{INDENT * depth}{line}" for line in inner)
+    for back in reversed(range(depth)):
+        yield f"{INDENT * back}}}"
 
 
-def _count(var: str, size: int) -> str:
-    return f"for (int {var} = 0; {var} < {size}; {var}++)"
+def count(var: str, size: int, step: int = 1) -> str:
+    """The head of a loop from 0."""
+    return f"for (int {var} = 0; {var} < {size}; {f'{var} += {step}' if step > 1 else f'{var}++'})"
 
 
-def _conv(nest: Nest, node: Window, names: dict[str, str]) -> Lines:
-    w = windows_of(node.attrs)
-    filters = nest.program.constants[node.args[0]][0].shape[0]
-    places = [_count("row", w.rows), _count("col", w.cols)]
-    outer = [*places, _count("filter", filters)] if w.layout == "hwc" else [_count("filter", filters), *places]
-    ctype = sum_type(nest, node)
-    out = f"{names[node.out]}[{_place(w, filters, 'filter')}]"
-    start = f"{ctype.name} sum = {names[node.args[2]]}[filter];"
-    inner = [start, *_window(nest, node, w, ctype, names), *_finish(nest, node, out, ctype, names)]
-    yield from _nested(outer, inner)
+def linear(*terms: tuple[str, int]) -> str:
+    """A sum of products as C text, without what is 0 or 1; ("", n) is a number."""
+    text = ""
+    for part, n in terms:
+        if n and part != "0":
+            one = _times(part, abs(n))
+            text = f"{text} {'-' if n < 0 else '+'} {one}" if text else one if n > 0 else f"-{one}"
+    return text or "0"
+
+
+def _times(part: str, n: int) -> str:
+    if not part:
+        return str(n)
+    return part if n == 1 else f"{part if part.isidentifier() else f'({part})'} * {n}"
 
 
 def constants_read(node: Window, program: Program) -> list[str]:
@@ -61,45 +74,208 @@ def constants_read(node: Window, program: Program) -> list[str]:
     return [name for name in names if name not in node.args[3:] or np.ptp(program.constants[name][1]) > 0]
 
 
-def _place(w: Windows, channels: int, channel: str) -> str:
-    """The index of a result."""
-    if w.layout == "hwc":
-        return f"(row * {w.cols} + col) * {channels} + {channel}"
-    return f"({channel} * {w.rows} + row) * {w.cols} + col"
-
-
 def sum_type(nest: Nest, node: Window) -> CType:
     """Where a window's sum fits: 32 bits if no partial sum can leave them, whatever the input."""
-    if isinstance(node.type, Float32):
+    if isinstance(nest.types[node.args[1]], Float32):
         return FLOAT
     weight, bias = (np.asarray(nest.program.constants[name][1], np.float64) for name in (node.args[0], node.args[2]))
     kind = nest.types[node.args[1]]
     assert isinstance(kind, Fixed)
     reach = np.abs(weight).sum(1) * max(-kind.lo, kind.hi) + np.abs(bias)
-    rounding = 2.0 ** float(np.max(nest.program.constants[node.args[3]][1], initial=0))
-    return INT32 if reach.max() + rounding < 2.0**31 else INT64
+    return INT32 if reach.max() < 2.0**31 else INT64
 
 
-def _window(nest: Nest, node: Window, w: Windows, ctype: CType, names: dict[str, str]) -> Lines:
-    """The sum over one window."""
-    weights, x = names[node.args[0]], names[node.args[1]]
-    taps, pixels = (_pointed(nest, name) for name in node.args[:2])
-    wide = f"({ctype.name})" if ctype == INT64 else ""
-    if not w.inside:
-        yield from _checked(w, weights, x, wide)
+def at_once(nest: Nest, node: Window) -> int:
+    """Filters per pass over the window: the most that registers hold and that divide those of a group."""
+    filters, groups = _filters(nest, node)
+    most = AT_ONCE[sum_type(nest, node).bytes]
+    return max(n for n in range(1, most + 1) if (filters // groups) % n == 0)
+
+
+def packing(nest: Nest, node: Window) -> str | None:
+    """The macro by which the weights of filters that are summed at once share a word; None where each has its own."""
+    if node.kind != "conv2d":
+        return None
+    return WORDS.get((at_once(nest, node), _pointed(nest, node.args[0]).bytes))
+
+
+def _filters(nest: Nest, node: Window) -> tuple[int, int]:
+    """Filters and groups."""
+    w = windows_of(node.attrs)
+    filters, taps = nest.program.constants[node.args[0]][0].shape
+    return filters, w.channels * w.kernel_h * w.kernel_w // taps
+
+
+def sum_lines(nest: Nest, node: Window, names: dict[str, str], x: Plane, row: str, col: str) -> Lines:
+    """Declares ``sums``: of as many filters as ``at_once`` says, from ``filter`` on, at window (``row``, ``col``)."""
+    ctype, number = sum_type(nest, node), at_once(nest, node)
+    bias = names[node.args[2]]
+    yield from (f"{ctype.name} {name} = {bias}[{linear(('filter', 1), ('', k))}];"
+                for k, name in enumerate(_sums(number)))
+    w = windows_of(node.attrs)
+    group, loops = _heads(w, nest, node)
+    yield from group
+    walks = _walks(w, nest, node)
+    stretch = _stretch_of(nest, node, x, w, row, col, walks)
+    taps = list(_taps(nest, node, names, stretch.tap, walks))
+    pixels = f"const {_pointed(nest, node.args[1]).name} *{'' if walks else 'const '}pixels = &{x.text}[{stretch.at}];"
+    inner = list(_products(nest, node, stretch))
+    if not walks:
+        yield from nested(loops, [*taps, pixels, *inner])
         return
-    hwc = w.layout == "hwc"
-    run = w.kernel_w * w.channels if hwc else w.kernel_w
-    row = f"row * {w.stride_h} + i"
-    at = (f"(({row}) * {w.width} + col * {w.stride_w}) * {w.channels}" if hwc
-          else f"(channel * {w.height} + {row}) * {w.width} + col * {w.stride_w}")
-    tap = f"i * {run}" if hwc else f"(channel * {w.kernel_h} + i) * {run}"
-    loops = [_count("i", w.kernel_h)] if hwc else [_count("channel", w.channels), _count("i", w.kernel_h)]
-    yield from _nested(loops, [
-        f"const {taps.name} *const taps = &{weights}[filter][{tap}];",
-        f"const {pixels.name} *const pixels = &{x}[{at}];",
-        f"{_count('k', run)} {{", f"{INDENT}sum += {wide}taps[k] * pixels[k];", "}",
-    ])
+    yield from taps
+    row_size = w.dilation_h * w.width * (w.channels if w.layout == "hwc" else 1)
+    steps = [*(f"{name} += {stretch.length};" for name in _tap_names(nest, node)), f"pixels += {row_size};"]
+    yield from nested(loops[:-1], [pixels, *nested(loops[-1:], [*inner, *steps])])
+
+
+def _sums(number: int) -> list[str]:
+    return ["sum"] if number == 1 else [f"sum_{k}" for k in range(number)]
+
+
+def gathered(number: int, ctype: CType) -> Lines:
+    """The sums as an array, where there are several."""
+    if number > 1:
+        yield f"const {ctype.name} sums[{number}] = {{{', '.join(_sums(number))}}};"
+
+
+def clip(var: str, at: str, kernel: int, dilation: int, size: int, low: bool, high: bool) -> Lines:
+    """``{var}_from`` and ``{var}_to``: the part of a window that lies in the frame."""
+    if low:
+        begin = f"-{at}" if dilation == 1 else f"({dilation - 1} - {at}) / {dilation}"
+        yield f"const int {var}_from = {at} < 0 ? {begin} : 0;"
+    if high:
+        end = f"{size} - {at}" if dilation == 1 else f"({size + dilation - 1} - {at}) / {dilation}"
+        yield f"const int {var}_to = {at} > {size - (kernel - 1) * dilation - 1} ? {end} : {kernel};"
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a window: C text of its first and last element within the kernel."""
+
+    begin: str
+    end: str
+
+    @property
+    def whole(self) -> bool:
+        return self.begin == "0" and self.end.isdigit()
+
+
+def sides(w: Windows) -> tuple[Side, Side]:
+    """Rows and columns of a window: numbers where every window lies in the frame."""
+    return (Side("i_from" if w.top else "0", "i_to" if w.bottom > 0 else str(w.kernel_h)),
+            Side("j_from" if w.left else "0", "j_to" if w.right > 0 else str(w.kernel_w)))
+
+
+def corner(w: Windows, row: str, col: str) -> Lines:
+    """``top`` and ``left``, the window's corner in the frame, where it is clipped there, and the clipping."""
+    if w.top or w.bottom > 0:
+        yield f"const int top = {linear((row, w.stride_h), ('', -w.top))};"
+        yield from clip("i", "top", w.kernel_h, w.dilation_h, w.height, w.top > 0, w.bottom > 0)
+    if w.left or w.right > 0:
+        yield f"const int left = {linear((col, w.stride_w), ('', -w.left))};"
+        yield from clip("j", "left", w.kernel_w, w.dilation_w, w.width, w.left > 0, w.right > 0)
+
+
+def _merged(w: Windows, groups: int) -> bool:
+    """Whether a window's row is one stretch of memory."""
+    return w.layout == "hwc" and groups == 1 and w.dilation_w == 1
+
+
+def span(var: str, side: Side) -> list[str]:
+    """The loop over a side; none where it has one element."""
+    if side == Side("0", "1"):
+        return []
+    return [f"for (int {var} = {side.begin}; {var} < {side.end}; {var}++)"]
+
+
+def _heads(w: Windows, nest: Nest, node: Window) -> tuple[list[str], list[str]]:
+    """What names the group of the filters, and the loops around the inner one."""
+    filters, groups = _filters(nest, node)
+    rows, cols = sides(w)
+    loops = span("i", rows)
+    if w.layout == "hwc" and not _merged(w, groups):
+        loops += span("j", cols)
+    if w.layout == "chw" and w.channels > groups:
+        loops = [count("channel", w.channels // groups), *loops]
+    group = [f"const int group = filter / {filters // groups};"] if groups > 1 and filters > groups else []
+    return group, loops
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """What the inner loop goes over: its first tap and pixel, how many there are, pixels from one to the next."""
+
+    tap: str
+    at: str
+    length: str
+    step: int
+
+
+def _stretch_of(nest: Nest, node: Window, x: Plane, w: Windows, row: str, col: str, walks: bool) -> Stretch:
+    """The stretch of each pass; for pointers that walk, that of the first one in a plane."""
+    filters, groups = _filters(nest, node)
+    part = w.channels // groups
+    rows, cols = sides(w)
+    i, channel = ("i" if span("i", rows) and not walks else "0"), ("channel" if part > 1 else "0")
+    group = "0" if groups == 1 else "filter" if filters == groups else "group"
+    top = ("top", 1) if w.top or w.bottom > 0 else (row, w.stride_h)
+    left = ("left", 1) if w.left or w.right > 0 else (col, w.stride_w)
+    y = linear(top, (i, w.dilation_h), *([(x.first, -1)] if x.first else []))
+    if w.layout == "chw":
+        tap = linear((linear((channel, w.kernel_h), (i, 1)), w.kernel_w), (cols.begin, 1))
+        plane = linear((group, part), (channel, 1))
+        at = linear((linear((plane, x.rows), (y, 1)), w.width), left, (cols.begin, w.dilation_w))
+        return Stretch("0" if walks else tap, at, _length(cols, 1), w.dilation_w)
+    j = cols.begin if _merged(w, groups) else "j" if span("j", cols) else "0"
+    tap = linear((linear((i, w.kernel_w), (j, 1)), part))
+    at = linear((linear((y, w.width), left, (j, w.dilation_w)), w.channels), (group, part))
+    return Stretch(tap, at, _length(cols, w.channels) if _merged(w, groups) else str(part), 1)
+
+
+def _walks(w: Windows, nest: Nest, node: Window) -> bool:
+    """Whether pointers can walk from stretch to stretch: windows in the frame, of several whole rows."""
+    return w.inside and w.kernel_h > 1 and (w.layout == "chw" or _merged(w, _filters(nest, node)[1]))
+
+
+def _length(side: Side, factor: int) -> str:
+    if side.whole:
+        return str(int(side.end) * factor)
+    text = side.end if side.begin == "0" else f"{side.end} - {side.begin}"
+    return text if factor == 1 else f"({text}) * {factor}" if " " in text else f"{text} * {factor}"
+
+
+def _tap_names(nest: Nest, node: Window) -> list[str]:
+    number = at_once(nest, node)
+    return ["taps"] if number == 1 or packing(nest, node) else [f"taps_{k}" for k in range(number)]
+
+
+def _taps(nest: Nest, node: Window, names: dict[str, str], tap: str, walks: bool) -> Lines:
+    """Pointers to the weights of a stretch."""
+    packed, array = packing(nest, node), names[node.args[0]]
+    kind = "uint32_t" if packed else _pointed(nest, node.args[0]).name
+    for k, name in enumerate(_tap_names(nest, node)):
+        place = f"filter / {at_once(nest, node)}" if packed else linear(("filter", 1), ("", k))
+        yield f"const {kind} *{'' if walks else 'const '}{name} = &{array}[{place}][{tap}];"
+
+
+def _products(nest: Nest, node: Window, stretch: Stretch) -> Lines:
+    """The inner loop: a stretch of the frame times one of each filter; products fit 32 bits where sums do not."""
+    ctype, packed, taps = sum_type(nest, node), packing(nest, node), _tap_names(nest, node)
+    kept = "float" if ctype == FLOAT else "int32_t"
+    weight = _pointed(nest, node.args[0])
+    wide = f"({ctype.name})" if ctype == INT64 and not weight.narrow else ""
+    read = f"pixels[{linear(('k', stretch.step))}]"
+    sums = [f"const {kept} pixel = {read};"]
+    if packed:
+        parts = ("LOW", "HIGH") if packed == "PAIR" else tuple(f"BYTE{k}" for k in range(4))
+        sums.append("const uint32_t word = taps[k];")
+        sums += [f"sum_{k} += {part}(word) * pixel;" for k, part in enumerate(parts)]
+    elif at_once(nest, node) > 1:
+        sums += [f"sum_{k} += {wide}{name}[k] * pixel;" for k, name in enumerate(taps)]
+    else:
+        sums = [f"sum += {wide or ('' if kept == 'float' else '(int32_t)')}taps[k] * {read};"]
+    yield from nested([f"for (int k = 0; k < {stretch.length}; k++)"], sums)
 
 
 def _pointed(nest: Nest, name: str) -> CType:
@@ -108,67 +284,3 @@ def _pointed(nest: Nest, name: str) -> CType:
         value, data = nest.program.constants[name]
         return constant(value.type, data)
     return stored(nest.types[name])
-
-
-def _checked(w: Windows, weights: str, x: str, wide: str) -> Lines:
-    """Every tap asks whether it lies in the frame."""
-    hwc = w.layout == "hwc"
-    axes = {"i": w.kernel_h, "j": w.kernel_w, "channel": w.channels}
-    order = ("i", "j", "channel") if hwc else ("channel", "i", "j")
-    pixel = (f"(y_in * {w.width} + x_in) * {w.channels} + channel" if hwc
-             else f"(channel * {w.height} + y_in) * {w.width} + x_in")
-    tap = (f"(i * {w.kernel_w} + j) * {w.channels} + channel" if hwc
-           else f"(channel * {w.kernel_h} + i) * {w.kernel_w} + j")
-    yield from _nested([_count(name, axes[name]) for name in order], [
-        f"const int y_in = row * {w.stride_h} + i - {w.top};",
-        f"const int x_in = col * {w.stride_w} + j - {w.left};",
-        f"if (y_in >= 0 && y_in < {w.height} && x_in >= 0 && x_in < {w.width}) {{",
-        f"{INDENT}sum += {wide}{weights}[filter][{tap}] * {x}[{pixel}];",
-        "}",
-    ])
-
-
-def _finish(nest: Nest, node: Window, out: str, ctype: CType, names: dict[str, str]) -> Lines:
-    relu, kept = bool(node.attrs["relu"]), stored(node.type)
-    lo, hi = node.attrs["lo"], node.attrs["hi"]
-    if ctype == FLOAT:
-        yield f"{out} = sum > 0.0f ? sum : 0.0f;" if relu else f"{out} = sum;"
-        return
-    _, data = nest.program.constants[node.args[3]]
-    shifts = np.asarray(data).astype(int)
-    name = f"{names[node.args[3]]}[filter]"
-    if shifts.min() == shifts.max():
-        half, name = str(1 << int(shifts[0]) >> 1), str(int(shifts[0]))
-    else:
-        half = f"((({ctype.name})1 << {name}) >> 1)"
-    rounded = f"(sum + {half}) >> {name}"
-    least = max(int(lo or 0), 0) if relu else lo
-    if least is None or hi is None:
-        yield f"{out} = ({kept.name})({rounded});"
-        return
-    yield f"const {ctype.name} value = {rounded};"
-    yield f"{out} = ({kept.name})(value < {least} ? {least} : (value > {hi} ? {hi} : value));"
-
-
-def _pool(nest: Nest, node: Window, names: dict[str, str]) -> Lines:
-    w, x, kept = windows_of(node.attrs), names[node.args[0]], stored(node.type)
-    hwc = w.layout == "hwc"
-    places = [_count("row", w.rows), _count("col", w.cols)]
-    outer = [*places, _count("channel", w.channels)] if hwc else [_count("channel", w.channels), *places]
-    row, col = f"(row * {w.stride_h} + i)", f"col * {w.stride_w} + j"
-    at = f"({row} * {w.width} + {col}) * {w.channels} + channel" if hwc else (
-        f"(channel * {w.height} + {row}) * {w.width} + {col}")
-    out = f"{names[node.out]}[{_place(w, w.channels, 'channel')}]"
-    inner = [_count("i", w.kernel_h), _count("j", w.kernel_w)]
-    if node.attrs["function"] == "max":
-        first = at.replace("row * 1 + i", "row").replace(" + i)", ")").replace(" + j", "")
-        step = [f"const {kept.name} value = {x}[{at}];", "best = best < value ? value : best;"]
-        yield from _nested(outer, [f"{kept.name} best = {x}[{first}];", *_nested(inner, step), f"{out} = best;"])
-        return
-    number = w.kernel_h * w.kernel_w
-    ctype = FLOAT if isinstance(node.type, Float32) else INT32
-    mean = (f"sum * {float_literal(np.float32(1.0 / number))}" if ctype == FLOAT else
-            f"({kept.name})(((int64_t)sum * {mean_factor(number)} + {1 << MEAN_BITS >> 1}) >> {MEAN_BITS})")
-    zero = "0.0f" if ctype == FLOAT else "0"
-    yield from _nested(outer, [f"{ctype.name} sum = {zero};", *_nested(inner, [f"sum += {x}[{at}];"]),
-                               f"{out} = {mean};"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from ncpc.ir.program import Program
 from ncpc.ir.types import Float32, Index
 from ncpc.passes.elements import singular
 from ncpc.targets.c.api import number_table
-from ncpc.targets.c.layout import INDENT, comment
+from ncpc.targets.c.layout import INDENT, WIDTH, comment
 from ncpc.targets.c.numbers import INT32, holding, literal
 from ncpc.targets.c.statements import Writer, member_name
 from ncpc.targets.c.tables import Column, Lut, Member, Table
@@ -144,4 +145,17 @@ def _array(writer: Writer, column: Column) -> str:
     if column.key.startswith("count:"):
         names.fix(column.key, names.fresh(_count_name(column.key, writer.nest.program)))
     meaning = _meaning(writer, column).strip()
-    return "\n".join([*([meaning] if meaning else []), number_table(column.data, column.ctype, names[column.key])])
+    text = number_table(column.data, column.ctype, names[column.key]) if column.rows == 1 else _words(writer, column)
+    return "\n".join([*([meaning] if meaning else []), text])
+
+
+def _words(writer: Writer, column: Column) -> str:
+    """Rows of a matrix together in words, the first in the lowest bits."""
+    macro = {2: "PAIR", 4: "BYTES"}[column.rows]
+    blocks = column.data.reshape(-1, column.rows, column.data.shape[1]).swapaxes(1, 2)
+    lines = [f"{INDENT}{{", "", f"{INDENT}}},"]
+    cells = [", ".join(f"{macro}({', '.join(str(int(n)) for n in word)})" for word in block) for block in blocks]
+    filled = (textwrap.fill(cell, WIDTH, initial_indent=2 * INDENT, subsequent_indent=2 * INDENT) for cell in cells)
+    rows = ["\n".join([lines[0], f"{text},", lines[2]]) for text in filled]
+    head = f"static const uint32_t {writer.names[column.key]}[{len(blocks)}][{column.data.shape[1]}] = {{"
+    return "\n".join([head, *rows, "};"])

@@ -7,8 +7,9 @@ from ncpc.ir.program import Program
 from ncpc.passes.arena import in_arena
 from ncpc.passes.fold import fold_constants
 from ncpc.passes.fuse import fuse
+from ncpc.passes.stream import streamed
 
 
 def nest_of(program: Program) -> Nest:
-    """The loop nest of a program: what follows from constants is computed beforehand."""
-    return in_arena(fuse(fold_constants(program)))
+    """The loop nest of a program: what follows from constants is computed beforehand, frames are streamed."""
+    return in_arena(streamed(fuse(fold_constants(program))))

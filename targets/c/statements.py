@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
-from ncpc.ir.loops import Assign, At, For, Lit, Nest, Node, Operand, Pair, Ref, Times, Window, assigns, loops
+from ncpc.ir.loops import Assign, At, For, Lit, Nest, Node, Operand, Pair, Ref, Stream, Times, Window, assigns, loops
 from ncpc.ir.types import Fixed
-from ncpc.targets.c.conv import window_lines
 from ncpc.targets.c.expressions import SHIFT, UNARY, Expr, apply, call, cast, greater, mix
+from ncpc.targets.c.frames import stream_lines, window_lines
 from ncpc.targets.c.layout import INDENT
 from ncpc.targets.c.names import Names
 from ncpc.targets.c.numbers import INT32, CType, literal, scalar, stored
@@ -62,6 +63,8 @@ class Writer:
     pointers: set[str] = field(default_factory=set)
     outside: tuple[str, CType] | None = None
     """The variable, as wide as what is limited, that collects which bits a limit changed in the loop being written."""
+    rolling: dict[str, str] = field(default_factory=dict)
+    """Where the loop's own element lies in a frame of which only some rows are kept."""
 
     def bit(self, node: Assign) -> str:
         """The macro of the status bit that ``node`` raises."""
@@ -124,6 +127,8 @@ class Writer:
             constant = self.field_of(ref.name, self.names[ref.at[0].var])
             if constant is not None:
                 return constant
+        if ref.name in self.rolling:
+            return f"{self.storage(ref.name)}[{self.rolling[ref.name]}]"
         if ref.name in self.bundles:
             return f"{self.names[self.bundles[ref.name]]}[{self._index(ref.at[0])}].{self.names[ref.name]}"
         return self.storage(ref.name) + "".join(f"[{self._index(at)}]" for at in ref.at)
@@ -147,8 +152,10 @@ def statements(writer: Writer, body: Sequence[Node], indent: str, said: str | No
             yield from _assign(writer, node, indent, node.out.name in inline, dead)
             continue
         if isinstance(node, Window):
-            texts = {name: writer.storage(name) for name in (node.out, *node.args)}
-            yield from window_lines(writer.nest, node, texts, indent)
+            yield from window_lines(writer, node, partial(_lines_of, writer), indent)
+            continue
+        if isinstance(node, Stream):
+            yield from stream_lines(writer, node, partial(_lines_of, writer), indent)
             continue
         for written in dict.fromkeys(a.out.name for a in assigns(node.body)):
             yield from _settle(writer, written, indent)
@@ -158,11 +165,16 @@ def statements(writer: Writer, body: Sequence[Node], indent: str, said: str | No
             yield from _times_lines(writer, node, indent)
 
 
+def _lines_of(writer: Writer, body: Sequence[Node]) -> Iterator[str]:
+    """Statements inside a layer over a frame."""
+    yield from statements(writer, body, "")
+
+
 def _comment(node: Node) -> str | None:
     """The equation a node comes from: for a loop, that of its first statement that has one."""
     if isinstance(node, Assign):
         return node.origin.equation if node.origin else None
-    if isinstance(node, Times):
+    if isinstance(node, Times | Window | Stream):
         return None
     return next((c for c in map(_comment, node.body) if c), None)
 

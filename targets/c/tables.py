@@ -11,26 +11,30 @@ four bytes in one load.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ncpc.ir.loops import Assign, For, Nest, Node, Ref, Window, assigns, loops
+from ncpc.ir.loops import Assign, For, Nest, Node, Ref, Window, assigns, loops, windows
 from ncpc.ir.program import Program
 from ncpc.ir.types import Index
-from ncpc.targets.c.conv import constants_read
+from ncpc.targets.c.conv import at_once, constants_read, packing
 from ncpc.targets.c.numbers import UINT32, CType, constant, holding
 
 
 @dataclass(frozen=True, eq=False)
 class Column:
-    """One constant: its key (a constant's name, or ``count:<index map>``), type and numbers."""
+    """One constant: its key (a constant's name, or ``count:<index map>``), type and numbers.
+
+    With ``rows`` above 1 an array (n, m) is stored as words (n/rows, m), each made of so many rows by a macro.
+    """
 
     key: str
     ctype: CType
     data: NDArray[Any]
+    rows: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +123,9 @@ def tables_of(nest: Nest) -> Tables:
         if len(keys) > 1
     ]
     numbers = {n: float(data) for n, (value, data) in nest.program.constants.items() if not value.axes}
-    return Tables(tuple(tables), tuple(_column(k, nest.program) for k in [*whole, *single]), _luts(nest), numbers)
+    words = {node.args[0]: at_once(nest, node) for node in windows(nest.body) if packing(nest, node)}
+    arrays = (replace(_column(k, nest.program), rows=words.get(k, 1)) for k in [*whole, *single])
+    return Tables(tuple(tables), tuple(arrays), _luts(nest), numbers)
 
 
 def _luts(nest: Nest) -> tuple[Lut, ...]:
@@ -145,7 +151,6 @@ def _uses(body: Sequence[Node], axes: Mapping[str, str], program: Program) -> It
             continue
         if isinstance(node, Window):
             yield from ((None, name) for name in constants_read(node, program))
-            continue
         inside = axes
         if isinstance(node, For):
             inside = {**axes, node.var: node.axis.name}
