@@ -31,11 +31,18 @@ F32 = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Consumer:
-    """A simulator: its distribution, the module whose import decides whether it is there, and how it loads a graph."""
+    """A simulator: its distribution, the module whose import decides whether it is there, and how it loads a graph.
+
+    ``nodes`` are the kinds of nodes that it reads as they are written, ``otherwise`` what it does to others,
+    ``unequal`` what it does to a LIF whose time constants differ ("" where it reads it right).
+    """
 
     name: str
     module: str
     load: Callable[[Any], Torch]
+    nodes: frozenset[str]
+    otherwise: str
+    unequal: str
 
     def version(self) -> str | None:
         """The installed version, None where it cannot be imported."""
@@ -108,11 +115,25 @@ def _of_nirtorch(state: Any) -> Any:
     return state.get(f"{UNITS}_prev_output")
 
 
+COMMON = frozenset({"Input", "Output", "Affine", "Linear", "Conv2d", "Flatten", "LIF"})
 CONSUMERS: dict[str, Consumer] = {c.name: c for c in (
-    Consumer("norse", "norse.torch", _norse),
-    Consumer("snntorch", "snntorch.import_nir", _snntorch),
-    Consumer("spikingjelly", "spikingjelly.activation_based.nir_exchange", _spikingjelly),
+    Consumer("norse", "norse.torch", _norse, COMMON, "leaves out without a word", ""),
+    Consumer("snntorch", "snntorch.import_nir", _snntorch, COMMON | {"Conv1d", "AvgPool2d"}, "refuses",
+             "scales the inputs of all by the largest of them"),
+    Consumer("spikingjelly", "spikingjelly.activation_based.nir_exchange", _spikingjelly,
+             COMMON | {"Conv1d", "AvgPool2d"}, "refuses", "refuses them"),
 )}
+
+
+def obstacle(consumer: Consumer, graph: Any) -> str:
+    """Why ``consumer`` does not read ``graph`` as it is written, in words; "" where it does."""
+    strange = sorted({type(node).__name__ for node in graph.nodes.values()} - consumer.nodes)
+    if strange:
+        return f"its importer {consumer.otherwise} {', '.join(strange)}"
+    unequal = any(type(n).__name__ == "LIF" and np.unique(n.tau).size > 1 for n in graph.nodes.values())
+    if unequal and consumer.unequal:
+        return f"its importer wants equal time constants within a LIF: it {consumer.unequal}"
+    return ""
 
 
 @contextlib.contextmanager

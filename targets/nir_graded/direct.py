@@ -1,14 +1,17 @@
-"""Layers that NIR has: convolutions, average pooling, linear layers and leaky integrators with identity readout, in
-float32, one tick per step.
+"""Layers that NIR has: convolutions, average pooling, linear layers, leaky integrators with identity readout and leaky
+integrate-and-fire neurons, in float32, one tick per step.
 
 ``u <- i + exp(-dt/tau)*(u - i)`` with ``i = W_x x + W_h r + b`` is what forward Euler makes of a LI node whose
 ``tau`` is ``tick / (1 - exp(-dt/tau))``; its feedback ``W_h`` runs around a cycle and arrives one tick later, as r.
+A LIF node is written in the units of its lowering, ``r = 1``, ``v_leak = v_reset = 0``, ``v_threshold = 1``: neurons
+then differ in ``tau`` at most, and simulators that ignore or refuse the rest read it right. Its cycle has three nodes,
+as that of target ``nir`` has, and for the same reason.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
@@ -16,17 +19,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncpc.errors import Unsupported
-from ncpc.ir.cells import LeakyIntegrator
+from ncpc.ir.cells import LeakyIntegrator, Lif
 from ncpc.ir.heads import Conv2d, Pool
 from ncpc.ir.policy import Dense, Layer, Policy
-from ncpc.ir.sequences import Sequences, Trace
-from ncpc.semantics import ports
-from ncpc.targets.nir.graph import TICK_S, library
-from ncpc.targets.nir_graded.frames import F32, channels_first, frame_node, frame_shape, one_row, run_frame
+from ncpc.passes.lower_lif import scaled
+from ncpc.targets.nir.graph import TAU_S, TICK_S, library
+from ncpc.targets.nir_graded.frames import F32, channels_first, frame_node, frame_shape, one_row
 
 I64 = NDArray[np.int64]
 FRAMES = (Conv2d, Pool)
 FLATTEN = "flatten"
+STATE, HOLD, BACK = "_state", "_hold", "_back"
+"""Ends of names: the node with a state, and the nodes on the way from its output back to its input."""
 INSTEAD = {
     "ltc": "use --quant int16 for an LTC, target 'nir' for thresholds, or target 'c'",
     "activation": "NIR has no such function; leave it out and train again, or use target 'c'",
@@ -35,7 +39,8 @@ INSTEAD = {
 }
 """By kind of layer."""
 
-FORM = "dense layers, convolutions, average pooling and leaky integrators with identity readout and no look-ahead"
+FORM = ("dense layers, convolutions, average pooling, lif and leaky integrators with identity readout and no "
+        "look-ahead")
 
 
 @dataclass(frozen=True)
@@ -120,13 +125,38 @@ def _mapped(nir: Any, layer: Layer, name: str, dt: float, order: I64 | None) -> 
     if isinstance(layer, Dense):
         return Part({name: nir.Affine(weight=_read(layer.weight, order), bias=_single(layer.bias))}, (), name, name)
     if isinstance(layer, LeakyIntegrator) and layer.function == "identity" and not np.any(layer.lookahead):
-        ones = np.ones(layer.outputs, np.float32)
-        tau = _single(TICK_S / -np.expm1(-dt / layer.tau))
-        state, back = f"{name}_state", f"{name}_back"
-        nodes = {name: nir.Affine(weight=_read(layer.weight_x, order), bias=_single(layer.bias)),
-                 state: nir.LI(tau=tau, r=ones, v_leak=0 * ones), back: nir.Linear(weight=_single(layer.weight_h))}
-        return Part(nodes, ((name, state), (state, back), (back, state)), name, state)
+        return _li(nir, layer, name, dt, order)
+    if isinstance(layer, Lif):
+        return _lif(nir, layer, name, dt, order)
     raise Unsupported(f"target 'nir-graded': layer '{layer.kind}' is none of {FORM}; {_instead(layer)}")
+
+
+def _li(nir: Any, layer: LeakyIntegrator, name: str, dt: float, order: I64 | None) -> Part:
+    ones = np.ones(layer.outputs, np.float32)
+    tau = _single(TICK_S / -np.expm1(-dt / layer.tau))
+    state, back = f"{name}{STATE}", f"{name}{BACK}"
+    nodes = {name: nir.Affine(weight=_read(layer.weight_x, order), bias=_single(layer.bias)),
+             state: nir.LI(tau=tau, r=ones, v_leak=0 * ones), back: nir.Linear(weight=_single(layer.weight_h))}
+    return Part(nodes, ((name, state), (state, back), (back, state)), name, state)
+
+
+def _lif(nir: Any, layer: Lif, name: str, dt: float, order: I64 | None) -> Part:
+    """Edges of the cycle come first: Norse walks the graph depth first and takes what it meets last for the output."""
+    units, ones = scaled(layer), np.ones(layer.outputs, np.float32)
+    tau = np.maximum(_single(TICK_S * layer.tau / dt), TAU_S)
+    state, hold, back = f"{name}{STATE}", f"{name}{HOLD}", f"{name}{BACK}"
+    nodes = {name: nir.Affine(weight=_read(units.weight_x, order), bias=_single(units.bias)),
+             state: nir.LIF(tau=tau, r=ones, v_leak=0 * ones, v_reset=0 * ones, v_threshold=ones)}
+    if not np.any(layer.weight_h):
+        return Part(nodes, ((name, state),), name, state)
+    nodes |= {hold: nir.Linear(weight=np.eye(layer.outputs, dtype=np.float32)),
+              back: nir.Linear(weight=_single(units.weight_h))}
+    return Part(nodes, ((name, state), (state, hold), (hold, back), (back, state)), name, state)
+
+
+def is_feedback(name: str) -> bool:
+    """Whether a node lies on the way back from a state to its input."""
+    return name.endswith((HOLD, BACK))
 
 
 def _instead(layer: Layer) -> str:
@@ -142,64 +172,3 @@ def _read(weight: NDArray[np.float64], order: I64 | None) -> F32:
 
 def _single(x: NDArray[np.float64]) -> F32:
     return np.asarray(x, np.float32)
-
-
-@dataclass
-class Chain:
-    """A direct graph at work on a batch: forward Euler in float32, one tick per step. ``u`` name -> (B, n)."""
-
-    nodes: dict[str, Any]
-    order: list[str]
-    reads: I64
-    u: dict[str, F32] = field(default_factory=dict)
-
-    def step(self, x: F32) -> F32:
-        """Outputs (B, outputs) for ``x`` (B, inputs)."""
-        value = x[:, self.reads].reshape(len(x), *self.nodes["input"].input_type["input"])
-        for name in self.order:
-            value = self._through(name, value)
-        return np.asarray(value, np.float32)
-
-    def _through(self, name: str, value: F32) -> F32:
-        node = self.nodes[name]
-        if name == FLATTEN:
-            return value.reshape(len(value), -1)
-        if value.ndim > 2:
-            return run_frame(node, value)
-        value = value @ node.weight.T + node.bias
-        if f"{name}_state" not in self.nodes:
-            return value
-        return self._integrated(f"{name}_state", value, self.nodes[f"{name}_back"].weight)
-
-    def _integrated(self, name: str, current: F32, back: F32) -> F32:
-        node, u = self.nodes[name], self.u.get(name, np.zeros_like(current))
-        drive = node.r * (current + u @ back.T)
-        self.u[name] = u + np.float32(TICK_S) / node.tau * ((node.v_leak - u) + drive)
-        return self.u[name]
-
-    def reset(self, rows: NDArray[np.bool_]) -> None:
-        """Put ``rows`` (B,) back to rest."""
-        self.u = {name: np.where(rows[:, None], np.float32(0), u) for name, u in self.u.items()}
-
-
-def chain(graph: Any, reads: I64) -> Chain:
-    """A graph written by ``direct_graph``, at rest; ``reads`` is its policy's ``input_order``."""
-    after = {a: b for a, b in graph.edges if not b.endswith("_back") and not a.endswith("_back")}
-    order, name = [], after["input"]
-    while name != "output":
-        if not name.endswith("_state"):
-            order.append(name)
-        name = after[name]
-    return Chain(dict(graph.nodes), order, reads)
-
-
-def execute_direct(graph: Any, reads: I64, data: Sequences) -> Trace:
-    """Run sequences, each from rest. The trace holds no states: its readers compare outputs."""
-    machine, ys = chain(graph, reads), []
-    for t in range(data.x.shape[1]):
-        if data.reset is not None and t and data.reset[:, t].any():
-            machine.reset(data.reset[:, t])
-        ys.append(machine.step(data.x[:, t].astype(np.float32)))
-    y = np.stack(ys, 1)
-    none = np.zeros((*y.shape[:2], 0))
-    return Trace(y.astype(np.float64), none, ports.bits(y), none.astype(np.int64), np.zeros(y.shape[:2], np.int64))

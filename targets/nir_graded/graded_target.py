@@ -32,21 +32,20 @@ from ncpc.targets.base import (
 from ncpc.targets.nir.files import stem
 from ncpc.targets.nir.graph import from_bytes, to_bytes
 from ncpc.targets.nir.study import study
+from ncpc.targets.nir_graded import direct_runs
 from ncpc.targets.nir_graded.chips import Chip, chip, names, require_fit
-from ncpc.targets.nir_graded.direct import Chain, chain, direct_graph, execute_direct, input_order
+from ncpc.targets.nir_graded.direct import direct_graph
 from ncpc.targets.nir_graded.executor import Machine, execute
 from ncpc.targets.nir_graded.extract import FORM, record_of
 from ncpc.targets.nir_graded.loihi2 import loihi2
 from ncpc.targets.nir_graded.node import graph, register
 from ncpc.targets.nir_graded.record import GradedLtc
 
-RUNTIME = "ncpc.nir"
+RUNTIME = direct_runs.EXECUTOR
 STEPS = 2000
 MOST_THETA = 1 << 15
 CAPABILITIES = Capabilities(schemes=("int16", "int8", "float32"), dt=("fixed",))
 """Layers are not listed: a refusal by ``emit`` knows what to do instead, which depends on the scheme."""
-DIRECT_TOLERANCE = 1e-6
-"""Of the output range: sums of float32 in another order."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,12 @@ class GradedTarget:
     core: str | None = None
     timing_class: TimingClass | None = None
     capabilities: Capabilities = CAPABILITIES
-    requirements: tuple[Requirement, ...] = (Requirement("nir", "nir", "writing and reading NIR files"),)
+    requirements: tuple[Requirement, ...] = (
+        Requirement("nir", "nir", "writing and reading NIR files"),
+        Requirement("norse", "consumers", "running standard nodes in Norse"),
+        Requirement("snntorch", "consumers", "running standard nodes in snnTorch"),
+        Requirement("spikingjelly", "consumers", "running standard nodes in SpikingJelly"),
+    )
     options: tuple[TargetOption, ...] = (
         TargetOption("chip", "none", "Chip whose arithmetic and limits apply.", ("none", *names())),
         TargetOption("theta", "0", "Least change of a state, raw, that is sent to its synapses, plus one."),
@@ -72,7 +76,7 @@ class GradedTarget:
     def build(self, folder: Path, lowered: Lowered, options: CompileOptions) -> Built:
         """What the layer costs, and whether it fits the chip; raises ProofFailed when it does not."""
         if _direct(lowered, options):
-            return Built(tools={"nir": metadata.version("nir")}, extra={self.name: {"node": "standard nodes"}})
+            return direct_runs.built(lowered.policy, self.name)
         record, profile = _record(lowered, options), _chip(options)
         used = execute(record, _probe(lowered))
         cost: dict[str, Any] = {
@@ -91,9 +95,12 @@ class GradedTarget:
         return Built(tools={"nir": metadata.version("nir")}, extra={self.name: cost}, missing=missing)
 
     def links(self, lowered: Lowered, options: CompileOptions) -> tuple[LinkSpec, ...]:
-        """The written file against the Program, bit for bit; against the record's own arithmetic where that differs."""
+        """The written file against the Program, bit for bit; against the record's own arithmetic where that differs.
+
+        Standard nodes within a tolerance, and then in every simulator that reads them.
+        """
         if _direct(lowered, options):
-            return (LinkSpec(PROGRAM, RUNTIME, "tolerance", STEPS, DIRECT_TOLERANCE),)
+            return direct_runs.links(lowered.policy)
         record = _record(lowered, options)
         own = record.theta > 0 or record.inverse_bits > 0
         return (LinkSpec(MODEL if own else PROGRAM, RUNTIME, "bitwise", STEPS),)
@@ -106,12 +113,12 @@ class GradedTarget:
         self, folder: Path, lowered: Lowered, options: CompileOptions, inputs: Sequences, runtime: str,
         initial: NDArray[np.int64] | None = None,
     ) -> RunResult:
-        """The written file, read by nir, in ncpc's executor."""
+        """The written file, read by nir, in ncpc's executor; standard nodes also in a simulator."""
         if _direct(lowered, options):
             if initial is not None:
                 raise Unsupported("target 'nir-graded': standard nodes start from rest; they take no start states")
-            trace = execute_direct(_read(folder, lowered.policy.name), input_order(lowered.policy), inputs)
-            return RunResult(trace, runtime, metadata.version("nir"), "forward Euler, float32")
+            _read(folder, lowered.policy.name)
+            return direct_runs.run_direct(folder / f"{stem(lowered.policy.name)}.nir", lowered, inputs, runtime)
         record = load(folder, lowered.policy.name)
         found = execute(record, inputs, initial)
         extra = {"messages_per_step": round(found.messages, 2), "synaptic_events_per_step": round(found.events, 2)}
@@ -120,7 +127,9 @@ class GradedTarget:
     def open(self, folder: Path, lowered: Lowered, options: CompileOptions, runtime: str) -> Session:
         """A session on the written file."""
         if _direct(lowered, options):
-            return DirectSession(_read(folder, lowered.policy.name), input_order(lowered.policy))
+            _read(folder, lowered.policy.name)
+            path = folder / f"{stem(lowered.policy.name)}.nir"
+            return direct_runs.DirectSession(path, lowered.policy, runtime)
         return GradedSession(load(folder, lowered.policy.name))
 
 
@@ -163,7 +172,7 @@ def _record(lowered: Lowered, options: CompileOptions) -> GradedLtc:
 
 def _nearest(kinds: list[str]) -> str:
     """What else takes layers of these kinds."""
-    if set(kinds) <= {"dense", "conv2d", "pool", "leaky_integrator"}:
+    if set(kinds) <= {"dense", "conv2d", "pool", "leaky_integrator", "lif"}:
         return "use --quant float32 for NIR's own nodes, or target 'c'"
     return "use target 'nir' or 'c'" if "ltc" in kinds else "use target 'c'"
 
@@ -222,28 +231,6 @@ def _as_c(lowered: Lowered, options: CompileOptions, profile: Chip) -> tuple[int
         raise ProofFailed(f"--chip {profile.name}: its C needs {total:,} bytes, a core has {limit.value:,} "
                           f"({limit.source}); use a smaller layer")
     return total, ()
-
-
-@dataclass
-class DirectSession:
-    """Standard nodes in a closed loop."""
-
-    graph: Any
-    reads: NDArray[np.int64]
-    status: int = 0
-    machine: Chain | None = None
-
-    def reset(self) -> None:
-        """Back to rest."""
-        self.machine = None
-
-    def step(self, x: NDArray[np.float64], dt: float | None = None) -> NDArray[np.float64]:
-        """One step; ``dt`` is the one compiled in."""
-        self.machine = self.machine or chain(self.graph, self.reads)
-        return np.asarray(self.machine.step(np.asarray(x, np.float32)[None])[0], np.float64)
-
-    def close(self) -> None:
-        """Nothing is held open."""
 
 
 @dataclass

@@ -1,0 +1,89 @@
+"""Direct graphs at work: the links to check, one run, one session."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncpc.ir.policy import Policy
+from ncpc.ir.sequences import Sequences
+from ncpc.targets.base import PROGRAM, Built, LinkSpec, Lowered, RunResult
+from ncpc.targets.nir.consumers import CONSUMERS, obstacle
+from ncpc.targets.nir.graph import library
+from ncpc.targets.nir_graded.chain import Chain, chain
+from ncpc.targets.nir_graded.direct import direct_graph, input_order
+from ncpc.targets.nir_graded.simulated import Rows, Simulator, lif_nodes, program_spikes, run_beside, simulator
+
+EXECUTOR = "ncpc.nir"
+STEPS, SIMULATED_STEPS = 2000, 300
+TOLERANCE, SIMULATED_TOLERANCE = 1e-6, 1e-5
+"""Of the output range: sums of float32 in another order, and in any order."""
+
+
+def readers(policy: Policy) -> dict[str, str]:
+    """Every simulator ncpc knows, and why it does not read the policy's graph as written ("" where it does)."""
+    graph = direct_graph(policy)
+    return {name: obstacle(consumer, graph) for name, consumer in CONSUMERS.items()}
+
+
+def built(policy: Policy, name: str) -> Built:
+    """What the report says of the graph."""
+    kinds = [type(node).__name__ for node in direct_graph(policy).nodes.values()]
+    cost = {"node": "standard nodes", "nodes": {kind: kinds.count(kind) for kind in sorted(set(kinds))}}
+    missing = tuple(f"{reader}: {why}" for reader, why in readers(policy).items() if why)
+    return Built(tools={"nir": metadata.version("nir")}, extra={name: cost}, missing=missing)
+
+
+def links(policy: Policy) -> tuple[LinkSpec, ...]:
+    """The Program against ncpc's executor, and that against every simulator that reads the graph."""
+    others = (LinkSpec(EXECUTOR, name, "tolerance", SIMULATED_STEPS, SIMULATED_TOLERANCE, required=False)
+              for name, why in readers(policy).items() if not why)
+    return (LinkSpec(PROGRAM, EXECUTOR, "tolerance", STEPS, TOLERANCE), *others)
+
+
+def run_direct(path: Path, lowered: Lowered, data: Sequences, runtime: str) -> RunResult:
+    """The file at ``path`` in ``runtime``, beside ncpc's executor; raises ProofFailed at a spike that is wrong."""
+    graph, reads = library().read(path), input_order(lowered.policy)
+    if runtime == EXECUTOR:
+        nodes = list(lif_nodes(graph))
+        found = run_beside(graph, reads, data, program_spikes(lowered.program, nodes, data), "the program")
+        version, how = metadata.version("nir"), "forward Euler, float32"
+    else:
+        found = run_beside(graph, reads, data, Rows(simulator(path, runtime)), runtime)
+        version, how = CONSUMERS[runtime].version() or "", "float32, dt = 1e-4 s"
+    return RunResult(found.trace, runtime, version, how, extra={"ended": found.ended} if found.ended else {})
+
+
+@dataclass
+class DirectSession:
+    """Standard nodes in a closed loop, in ncpc's executor or in a simulator."""
+
+    path: Path
+    policy: Policy
+    runtime: str
+    status: int = 0
+    machine: Chain | None = None
+    resting: Simulator | None = field(default=None, repr=False)
+    running: Simulator | None = field(default=None, repr=False)
+
+    def reset(self) -> None:
+        """Back to rest."""
+        self.machine = self.running = None
+
+    def step(self, x: NDArray[np.float64], dt: float | None = None) -> NDArray[np.float64]:
+        """One step; ``dt`` is the one compiled in."""
+        if self.machine is None:
+            self.machine = chain(library().read(self.path), input_order(self.policy))
+        row = np.asarray(x, np.float32)[None]
+        if self.runtime == EXECUTOR:
+            return np.asarray(self.machine.step(row)[0], np.float64)
+        self.resting = self.resting or simulator(self.path, self.runtime)
+        self.running = self.running or self.resting.fork()
+        return np.asarray(self.running.tick(self.machine.frame(row))[0], np.float64)
+
+    def close(self) -> None:
+        """Nothing is held open."""
