@@ -18,12 +18,14 @@ from ncpc.semantics.run import run
 from ncpc.targets.nir.box import invariant_box
 from ncpc.targets.nir.front import Cell, cell_of
 from ncpc.targets.nir.levels import Code, Number, placed_codes, uniform_codes
-from ncpc.targets.nir.lower import SUM_BITS, lower
+from ncpc.targets.nir.lower import lower
+from ncpc.targets.nir.numbers import SUM_BITS, coded
 from ncpc.targets.nir.runs import predicted
 from ncpc.targets.nir.sizing import error, sized
 from ncpc.targets.nir.spikes import predict
-from ncpc.targets.nir.study import Study, generated, study
+from ncpc.targets.nir.study import Study, evidence, generated, study
 from ncpc.targets.nir.trajectory import outputs, sensitivity, trajectory
+from ncpc.targets.nir.trial import STEPS, corrections, lone_errors
 from tests.nets import random_ltc, random_policy
 
 
@@ -151,6 +153,31 @@ def test_centres_lie_in_their_cells() -> None:
     edges = np.array([-1.0, *(code.index / 512), 1.0])
     assert np.all(code.centres >= edges[:-1] - 1e-12)
     assert np.all(code.centres <= edges[1:] + 1e-12)
+
+
+def test_levels_move_between_the_centres_of_their_cells() -> None:
+    """Whatever the phase; and on average they stand in the middle, so that coding does not shift a number."""
+    number = _ramp()
+    code = placed_codes([number], 60)[0]
+    centres = (code.centres - number.origin) / number.step
+    levels = code.index[:, None] - code.shifts(1)
+    assert np.all(levels > centres[:-1, None])
+    assert np.all(levels < centres[1:, None])
+    np.testing.assert_allclose(levels.mean(axis=1), (centres[1:] + centres[:-1]) / 2, rtol=0, atol=1e-9)
+
+
+def test_errors_of_single_numbers_add_up_to_the_networks() -> None:
+    """What the sharing of levels rests on: lone errors fall with the square of the levels, and are independent."""
+    known = known_policy(8)
+    what = coded(known)
+    few, many = (placed_codes(what.numbers, units, corrections(known)) for units in (1000, 2000))
+    lone = lone_errors(known, what, many)
+    assert 2.5 < lone_errors(known, what, few).sum() / lone.sum() < 6.0
+    x = evidence(known.policy)[0][[0, 1, 3, 4, 6, 7, 9, 11], :STEPS]
+    expected = outputs(known.cell, trajectory(known.cell, x))
+    net = lower(known, 2004)
+    found = net.interface.physical_y(predict(net, net.interface.quantized(x)[0]).y)
+    assert 0.5 < np.mean((found - expected) ** 2) / expected.var(axis=(0, 1)).mean() / lone.sum() < 2.0
 
 
 def test_reset_is_silence() -> None:

@@ -21,8 +21,10 @@ I64 = NDArray[np.int64]
 
 GRID = 4096
 """Points at which densities are held."""
-POWER = 0.28
-"""A little below 1/3: the estimate of the density is itself noisy, and evener codes forgive that."""
+POWER = 1.0 / 3.0
+DITHER = (-3, 1, -1, 3)
+"""Shifts of the levels in eighths of a cell, one per phase of the ring; they cancel."""
+PHASES = len(DITHER)
 FLOOR = 1e-3
 """Share of a density that is spread evenly over the range."""
 SMOOTHING = 0.2
@@ -51,12 +53,24 @@ class Number:
 class Code:
     """``index`` (K,) ascending: the levels on the number's grid; ``centres`` (K+1,): what each cell stands for;
     ``below`` (K,): levels at or under the resting value, whose units fire when the number is *less*, so that at rest
-    all are silent.
+    all are silent. ``reach`` (K,) is the distance of the centres on both sides of a level, ``lean`` (K,) how far it
+    stands above their middle, in grid steps.
     """
 
     index: I64
     centres: F64
     below: NDArray[np.bool_]
+    lean: F64
+    reach: F64
+
+    def shifts(self, rank: int) -> F64:
+        """(K, PHASES): what is added to the number before it meets each level, in grid steps.
+
+        Over the phases a level stands at 1/8, 3/8, 5/8 and 7/8 of the way between the centres of the two cells it
+        parts. So a number between two centres is, on average, said as what it is, and none lingers in a cell for want
+        of a level within reach. ``rank`` rotates the phases, that numbers do not move together.
+        """
+        return np.asarray(self.lean[:, None] + self.reach[:, None] * np.roll(DITHER, -rank) / 8.0)
 
     @property
     def resting_cell(self) -> int:
@@ -76,11 +90,19 @@ def uniform_codes(numbers: Sequence[Number], units: int) -> tuple[Code, ...]:
     return tuple(_code(n, n.lo + (n.hi - n.lo) * steps, middles=True) for n in numbers)
 
 
-def placed_codes(numbers: Sequence[Number], units: int) -> tuple[Code, ...]:
-    """Levels placed by visits and influence; together at most ``units``, which must be enough for ``FEWEST`` each."""
+def placed_codes(numbers: Sequence[Number], units: int, corrections: F64 | None = None) -> tuple[Code, ...]:
+    """Levels placed by visits and influence; together at most ``units``, which must be enough for ``FEWEST`` each.
+
+    Each number gets levels in proportion to its ``sizes``, times ``corrections`` (numbers,).
+    """
     densities = [_density(n) for n in numbers]
-    counts = _counts(np.array([d.sum() for d in densities]), units)
+    counts = _counts(sizes(numbers) * (1.0 if corrections is None else corrections), units)
     return tuple(_code(n, _drawn(n, d, int(k))) for n, d, k in zip(numbers, densities, counts, strict=True))
+
+
+def sizes(numbers: Sequence[Number]) -> F64:
+    """(numbers,): how many levels each deserves if errors are noise, up to a common factor."""
+    return np.array([float(_density(n).sum()) for n in numbers])
 
 
 def _counts(sizes: F64, units: int) -> I64:
@@ -127,7 +149,8 @@ def _code(n: Number, wanted: F64, middles: bool = False) -> Code:
     levels = n.origin + n.step * index
     edges = np.concatenate([[min(n.lo, levels[0])], levels, [max(n.hi, levels[-1])]])
     centres = (edges[1:] + edges[:-1]) / 2.0 if middles else _means(n, edges)
-    return Code(index, centres, levels <= n.rest)
+    on_grid = (centres - n.origin) / n.step
+    return Code(index, centres, levels <= n.rest, index - (on_grid[1:] + on_grid[:-1]) / 2.0, np.diff(on_grid))
 
 
 def _means(n: Number, edges: F64) -> F64:

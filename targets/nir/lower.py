@@ -10,7 +10,7 @@ fraction of one step.
 
 A ring of ``PHASES`` units counts ticks. It delivers all constants, so that in the first tick, before the ring has
 fired, every neuron is silent, which is the reset state; and it shifts the levels by fractions of a cell in turn, which
-keeps slow neurons from stalling where their move is less than half a cell.
+keeps slow neurons from stalling where their move is less than half a cell, and lets the errors of a held input cancel.
 """
 
 from __future__ import annotations
@@ -24,99 +24,26 @@ from numpy.typing import NDArray
 
 from ncpc.ir.policy import Policy, Synapses
 from ncpc.targets.nir.front import ACTIVATIONS, Cell, logistic
-from ncpc.targets.nir.levels import Code, Number, placed_codes, uniform_codes
+from ncpc.targets.nir.levels import PHASES, Code, placed_codes, uniform_codes
+from ncpc.targets.nir.numbers import Coded, Scales, Sensed, coded
 from ncpc.targets.nir.spikes import Interface, Spikes
 from ncpc.targets.nir.study import Study
+from ncpc.targets.nir.trial import corrections
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 
-SUM_BITS = 20
-"""Every drive is below 2^20 in magnitude: what consumers' float32 arithmetic keeps exact (see ``graph``)."""
-LEVEL_BITS = 12
-"""Grid points over a neuron's box; the rest of SUM_BITS holds the coarse den."""
 FINE_BITS = 5
 """How much finer than the coarse den its rest is."""
-INPUT_BITS = 14
-"""Inputs are quantized to this many bits, sign included."""
 OUTPUT_BITS = 22
-DITHER = (-3, 1, -1, 3)
-"""Shifts of the levels in eighths of a cell, one per phase, rotated from neuron to neuron so that they cancel."""
-PHASES = len(DITHER)
-
-
-@dataclass(frozen=True, eq=False)
-class Scales:
-    """Per neuron: level grid ``origin + step*n``, den per physical unit of conductance, (neurons,) each."""
-
-    origin: F64
-    step: F64
-    den: F64
 
 
 def lower(known: Study, units: int, uniform: bool = False) -> Spikes:
     """The policy as at most ``units`` units, but ``FEWEST`` per number; ``uniform`` spaces levels evenly (baseline)."""
-    scales, fracs = _scales(known), _input_fracs(known.policy.input_range)
-    grids = [_functional(w, b, known.policy.input_range, fracs)
-             for w, b in zip(known.cell.weight, known.cell.bias, strict=True)]
-    numbers = [_input_number(g, j, known) for j, g in enumerate(grids)]
-    numbers += [_state_number(i, scales, known) for i in range(known.cell.ltc.neurons)]
-    codes = (uniform_codes if uniform else placed_codes)(numbers, units - PHASES)
-    return _assemble(known, codes, grids, scales, fracs)
-
-
-def _scales(known: Study) -> Scales:
-    width = np.maximum(known.box[:, 1] - known.box[:, 0], 1e-6)
-    mean = known.v_share @ known.v
-    most = 2.0 ** (SUM_BITS - LEVEL_BITS) - 2.0
-    return Scales(np.asarray(mean), width / (2**LEVEL_BITS - 2), most / _most_den(known.cell))
-
-
-def _most_den(cell: Cell) -> F64:
-    ltc, total = cell.ltc, cell.cm_t + cell.ltc.gleak + cell.ltc.epsilon
-    for synapses in (ltc.sensory, ltc.recurrent):
-        total = total + np.bincount(synapses.post, synapses.w, ltc.neurons)
-    return np.asarray(total)
-
-
-@dataclass(frozen=True, eq=False)
-class Sensed:
-    """A linear functional of the raw inputs: ``z = (row @ raw)*step + bias``, its range, its activation's slope 0."""
-
-    row: I64
-    step: float
-    bias: float
-    lo: float
-    hi: float
-
-
-def _input_fracs(input_range: F64) -> I64:
-    most = np.maximum(np.abs(input_range).max(axis=1), 1e-9)
-    return np.asarray(np.floor(np.log2((2 ** (INPUT_BITS - 1) - 1) / most)).astype(np.int64))
-
-
-def _functional(w: F64, b: float, input_range: F64, fracs: I64) -> Sensed:
-    """Row scaled so that the sum stays below 2^SUM_BITS; a single channel keeps the grid of that channel."""
-    per_raw = np.ldexp(w, -fracs)
-    most = float(np.abs(per_raw) @ np.ldexp(np.abs(input_range).max(axis=1), fracs))
-    single = np.count_nonzero(w) == 1
-    step = float(np.abs(per_raw).max()) if single else max(most, 1e-9) / (2 ** (SUM_BITS - 1) - len(w))
-    ends = np.sort(w[:, None] * input_range, axis=1).sum(axis=0) + b
-    row = np.floor(per_raw / step + 0.5).astype(np.int64)
-    return Sensed(row, step, b, float(ends[0]), float(max(ends[1], ends[0] + step)))
-
-
-def _input_number(g: Sensed, j: int, known: Study) -> Number:
-    values = known.z[:, j]
-    return Number(g.lo, g.hi, g.bias, g.step, float(np.median(values)), values, known.z_share, known.z_weight[:, j])
-
-
-def _state_number(i: int, scales: Scales, known: Study) -> Number:
-    own = known.cell.cm_t[i] / known.den[i]
-    stall = np.sqrt((1.0 + own) / max(1.0 - own, 1e-3))
-    lo, hi = float(known.box[i, 0]), float(max(known.box[i, 1], known.box[i, 0] + 1e-6))
-    return Number(lo, hi, float(scales.origin[i]), float(scales.step[i]), 0.0, known.v[:, i], known.v_share,
-                  known.v_weight[:, i] * stall)
+    what, spent = coded(known), units - PHASES
+    if uniform:
+        return _assemble(known, uniform_codes(what.numbers, spent), what)
+    return _assemble(known, placed_codes(what.numbers, spent, corrections(known)), what)
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,18 +64,18 @@ def _layout(codes: tuple[Code, ...]) -> Layout:
     return Layout(slices, slice(ends[-1], ends[-1] + PHASES))
 
 
-def _assemble(known: Study, codes: tuple[Code, ...], grids: list[Sensed], scales: Scales, fracs: I64) -> Spikes:
-    policy, cell, layout, sensed = known.policy, known.cell, _layout(codes), len(grids)
-    weight, bias = _inputs(codes[:sensed], grids, layout)
+def _assemble(known: Study, codes: tuple[Code, ...], what: Coded) -> Spikes:
+    policy, cell, layout, sensed, scales = known.policy, known.cell, _layout(codes), len(what.inputs), what.scales
+    weight, bias = _inputs(codes[:sensed], what.inputs, layout)
     readout, y_frac = _readout(cell, codes[sensed:], sensed, layout)
     face = Interface(
-        name=policy.name, unfolds=cell.ltc.unfolds, x_frac=fracs, y_frac=y_frac, x_range=policy.input_range,
+        name=policy.name, unfolds=cell.ltc.unfolds, x_frac=what.fracs, y_frac=y_frac, x_range=policy.input_range,
         sensed=sensed, starts=np.array([*(s.start for s in layout.slices), layout.ring.start], np.int64),
         below=np.array([code.resting_cell for code in codes], np.int64),
         centres=tuple(code.centres for code in codes), labels=_labels(policy, cell),
     )
     decode = _decode(cell, codes, sensed, scales, layout)
-    encode = _encode(codes[sensed:], sensed, known.den * scales.den, layout)
+    encode = _encode(codes, sensed, known.den * scales.den, layout)
     return Spikes(face, weight, bias, decode, encode, readout)
 
 
@@ -157,7 +84,7 @@ def _labels(policy: Policy, cell: Cell) -> tuple[str, ...]:
     return (*(inputs or tuple(f"u{j}" for j in range(cell.ltc.inputs))), *cell.ltc.names)
 
 
-def _inputs(codes: tuple[Code, ...], grids: list[Sensed], layout: Layout) -> tuple[I64, I64]:
+def _inputs(codes: tuple[Code, ...], grids: tuple[Sensed, ...], layout: Layout) -> tuple[I64, I64]:
     """Units of inputs compare with their level; all others rest at -1, just silent, and so does the ring but once."""
     weight = np.zeros((layout.units, grids[0].row.shape[0]), np.int64)
     bias = np.full(layout.units, -1, np.int64)
@@ -234,28 +161,23 @@ def _synapse(s: Synapses, k: int, seen: list[F64], offset: int, neurons: int, sc
     yield Term(number, 2 * neurons + i, rest)
 
 
-def _encode(codes: tuple[Code, ...], first: int, den: F64, layout: Layout) -> I64:
-    """A neuron's unit fires when ``num - level*den >= 0``, the level shifted by the phase; a unit below, when not."""
-    neurons = len(codes)
+def _encode(codes: tuple[Code, ...], sensed: int, den: F64, layout: Layout) -> I64:
+    """A neuron's unit fires when ``num - level*den >= 0``, the level shifted by the phase; a unit below, when not.
+    Of an input's units only the shifts stand here.
+    """
+    neurons = len(codes) - sensed
     encode = np.zeros((layout.units, 3 * neurons + PHASES), np.int64)
-    for i, code in enumerate(codes):
-        where, sign = layout.slices[first + i], np.where(code.below, -1, 1)
-        encode[where, i] = sign
-        encode[where, neurons + i] = -sign * code.index
-        encode[where, 2 * neurons + i] = -sign * _rounded(np.ldexp(code.index.astype(np.float64), -FINE_BITS))
-        shifts = _shifts(code, i, float(den[i]))
-        encode[where, 3 * neurons :] = sign[:, None] * shifts + (~code.below)[:, None]
+    for k, code in enumerate(codes):
+        where, sign, i = layout.slices[k], np.where(code.below, -1, 1), k - sensed
+        shifts = _rounded(code.shifts(k if i < 0 else i) * (1.0 if i < 0 else den[i]))
+        encode[where, 3 * neurons :] = sign[:, None] * shifts
+        if i >= 0:
+            encode[where, i] = sign
+            encode[where, neurons + i] = -sign * code.index
+            encode[where, 2 * neurons + i] = -sign * _rounded(np.ldexp(code.index.astype(np.float64), -FINE_BITS))
+            encode[where, 3 * neurons :] += (~code.below)[:, None]
     encode[layout.ring, 3 * neurons :] = _ring()
     return encode
-
-
-def _shifts(code: Code, neuron: int, den: float) -> I64:
-    """(K, PHASES): by phase, eighths of the nearer neighbour's distance, times a typical den."""
-    gaps = np.diff(code.index)
-    if gaps.shape[0] == 0:
-        return np.zeros((code.index.shape[0], PHASES), np.int64)
-    nearer = np.minimum(np.append(gaps, gaps[-1]), np.insert(gaps, 0, gaps[0]))
-    return _rounded(nearer[:, None] * np.roll(DITHER, -neuron) * den / 8.0)
 
 
 def _ring() -> I64:

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncpc.errors import BadInput, ProofFailed
-from ncpc.targets.nir.levels import FEWEST
-from ncpc.targets.nir.lower import PHASES, lower
+from ncpc.targets.nir.levels import FEWEST, PHASES
+from ncpc.targets.nir.lower import lower
 from ncpc.targets.nir.spikes import Spikes, predict
 from ncpc.targets.nir.study import Study, generated
 from ncpc.targets.nir.trajectory import outputs, trajectory
