@@ -20,21 +20,22 @@ from ncpc.targets.tflite.model import IntegerModel
 from ncpc.targets.tflite.reading import File
 from ncpc.targets.tflite.rewriter import Range
 
-STARTS, STEPS = 8, 50
+STARTS = 8
 F64 = NDArray[np.float64]
 
 
-def check(content: bytes, file: File, real: Program, graph: Graph | None, boxes: dict[str, Range]) -> dict[str, Any]:
-    """Run from STARTS corners: how far the outputs get from the program over the reals, as a share of its range, and
-    for an integer ``graph`` how many steps differ from the model of its kernels.
+def check(content: bytes, file: File, real: Program, graph: Graph | None, boxes: dict[str, Range],
+          steps: int) -> dict[str, Any]:
+    """Run ``steps`` steps from each of STARTS corners: how far the outputs get from the program over the reals, as a
+    share of its range, and for an integer ``graph`` how many steps differ from the model of its kernels.
     """
     starts = _corners([boxes[state.inp.name] for state in real.states])
-    data = Sequences(_inputs(real))
+    data = Sequences(_inputs(real, steps))
     raw = sequences.encode(file, data, 1.0 if real.dt is None else float(real.dt.range[0].mean()), starts)
     found = sequences.decode(file, runtimes.run(content, file, runtimes.REFERENCE, raw))
     expected = _exact(real, data, starts)
     record: dict[str, Any] = {
-        "assumption": "state within box", "starts": STARTS, "steps": STARTS * STEPS, "runtime": runtimes.REFERENCE,
+        "assumption": "state within box", "starts": STARTS, "steps": STARTS * steps, "runtime": runtimes.REFERENCE,
         "max_abs": float(np.abs(found.y - expected).max()),
         "of_range": float(np.abs(found.y - expected).max() / max(np.ptp(expected, axis=(0, 1)).max(), 1e-30)),
     }
@@ -53,11 +54,11 @@ def _corners(boxes: list[Range]) -> F64:
     return np.where(upper, hi, lo)
 
 
-def _inputs(real: Program) -> F64:
+def _inputs(real: Program, steps: int) -> F64:
     """Inputs at the ends of their range, held for a few steps."""
     lo, hi = real.x.range.T
-    ends = np.random.default_rng(1).integers(0, 2, (STARTS, -(-STEPS // 5), lo.shape[0]))
-    held: F64 = np.repeat(lo + (hi - lo) * ends, 5, axis=1)[:, :STEPS]
+    ends = np.random.default_rng(1).integers(0, 2, (STARTS, -(-steps // 5), lo.shape[0]))
+    held: F64 = np.repeat(lo + (hi - lo) * ends, 5, axis=1)[:, :steps]
     return held
 
 
@@ -68,4 +69,4 @@ def _exact(real: Program, data: Sequences, starts: F64) -> F64:
     parts = np.split(starts, sizes, axis=1) if real.states else []
     executor.load({state.inp.name: part for state, part in zip(real.states, parts, strict=True)})
     dt = None if real.dt is None else np.full(STARTS, float(real.dt.range[0].mean()))
-    return np.stack([executor.step(data.x[:, t], dt)[0] for t in range(STEPS)], axis=1)
+    return np.stack([executor.step(data.x[:, t], dt)[0] for t in range(data.x.shape[1])], axis=1)

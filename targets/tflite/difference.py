@@ -14,19 +14,19 @@ from numpy.typing import NDArray
 from ncpc.targets.tflite import libraries, runtimes
 from ncpc.targets.tflite.graph import Graph
 from ncpc.targets.tflite.kernels import Kernel, prepare
+from ncpc.targets.tflite.reading import read
 
-STEPS = 16
 Read = Callable[[str], NDArray[Any]]
 
 
-def unequal(content: bytes, graph: Graph, runtime: str) -> dict[str, dict[str, int]]:
-    """Operator -> how many of its results differed, and by how many units at most; for random inputs and states over
-    the whole of their types. Empty where ``runtime`` and the model are the same.
+def unequal(content: bytes, graph: Graph, runtime: str, steps: int) -> dict[str, dict[str, int]]:
+    """Operator -> how many of its results differed, and by how many units at most; in ``steps`` steps of random inputs
+    and states over the whole of their types. Empty where ``runtime`` and the model are the same.
     """
     step, rng = _stepper(content, graph, runtime), np.random.default_rng(0)
     found: dict[str, dict[str, int]] = {}
     kernels = [_kernel(graph, k) for k in range(len(graph.nodes))]
-    for _ in range(STEPS):
+    for _ in range(steps):
         read = step({name: _random(rng, graph, name) for name in graph.inputs})
         for node, kernel in zip(graph.nodes, kernels, strict=True):
             expected = kernel([_raw(graph, read, name) for name in node.inputs])
@@ -78,8 +78,9 @@ def _litert(content: bytes, graph: Graph, index: dict[str, int], runtime: str) -
 
 def _micro(content: bytes, graph: Graph, index: dict[str, int]) -> Callable[..., Read]:
     module = libraries.micro()
+    size = runtimes.arena(read(content, graph.name))
     interpreter = module.Interpreter.from_bytes(
-        content, arena_size=runtimes.ARENA_BYTES, intrepreter_config=module.InterpreterConfig.kPreserveAllTensors)
+        content, arena_size=size, intrepreter_config=module.InterpreterConfig.kPreserveAllTensors)
 
     def step(feeds: dict[str, NDArray[Any]]) -> Read:
         for position, name in enumerate(graph.inputs):

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ncpc.errors import Unsupported
 from ncpc.ir.policy import Policy
-from ncpc.ir.program import Program, State
+from ncpc.ir.program import Program, State, statements
 from ncpc.ir.sequences import Sequences
 from ncpc.ir.types import Fixed
 from ncpc.passes.fold import fix_dt
@@ -44,7 +44,8 @@ def graph(lowered: Lowered, options: CompileOptions) -> Graph:
     if real.dt is not None:
         raise Unsupported(f"target tflite: {lowered.scheme} has no dt input, since integer kernels cannot divide by "
                           "it; use --dt fixed or --quant float32")
-    made = integer_program(real, boxes(lowered, real), RESIDUAL[lowered.scheme], lowered.scheme == "int16")
+    made = integer_program(real, boxes(lowered, real), RESIDUAL[lowered.scheme], lowered.scheme == "int16",
+                           convolved(lowered))
     return integer_graph(made, FORMATS[lowered.scheme], dt)
 
 
@@ -73,6 +74,19 @@ def boxes(lowered: Lowered, real: Program) -> dict[str, Range]:
     if proved and all(box is not None for box in proved):
         return {state.inp.name: box for state, box in zip(real.states, proved, strict=True) if box is not None}
     return observed(lowered.policy, real)
+
+
+def convolved(lowered: Lowered) -> dict[str, tuple[float, float]]:
+    """The limits that the typed program puts on convolutions: what calibration shows, twice; 8 bits have no room for
+    more than it shows.
+    """
+    share, found = (0.5 if lowered.scheme == "int8" else 1.0), {}
+    for op in statements(lowered.program.body):
+        kind = op.out.type
+        if op.kind == "conv2d" and isinstance(kind, Fixed) and op.attrs["lo"] is not None:
+            lo, hi = (share * kind.lsb * float(op.attrs[end] or 0) for end in ("lo", "hi"))
+            found[op.out.name] = (lo, hi)
+    return found
 
 
 def _box(state: State) -> Range | None:

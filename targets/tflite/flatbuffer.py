@@ -19,7 +19,8 @@ OPTIONS = {
     "GATHER": "GatherOptions", "RESHAPE": "ReshapeOptions", "CONCATENATION": "ConcatenationOptions",
     "SLICE": "SliceOptions", "MAXIMUM": "MaximumMinimumOptions", "MINIMUM": "MaximumMinimumOptions",
     "NEG": "NegOptions", "EXP": "ExpOptions", "QUANTIZE": "QuantizeOptions",
-    "GREATER": "GreaterOptions", "CAST": "CastOptions",
+    "PAD": "PadOptions", "PADV2": "PadV2Options", "TRANSPOSE": "TransposeOptions", "MAX_POOL_2D": "Pool2DOptions",
+    "AVERAGE_POOL_2D": "Pool2DOptions", "GREATER": "GreaterOptions", "CAST": "CastOptions",
     "VAR_HANDLE": "VarHandleOptions", "READ_VARIABLE": "ReadVariableOptions",
     "ASSIGN_VARIABLE": "AssignVariableOptions", "CALL_ONCE": "CallOnceOptions",
 }
@@ -31,8 +32,15 @@ VERSIONS = {
     ("LOGISTIC", "int8"): 2, ("TANH", "int8"): 2, ("SLICE", "int8"): 2, ("SLICE", "int16"): 4,
     ("CONCATENATION", "int8"): 2, ("CONCATENATION", "int16"): 3, ("MAXIMUM", "int8"): 2, ("MINIMUM", "int8"): 2,
     ("MAXIMUM", "int16"): 4, ("MINIMUM", "int16"): 4, ("RELU", "int8"): 2, ("RELU", "int16"): 3,
+    ("PAD", "int8"): 2, ("PAD", "int16"): 3, ("PADV2", "int8"): 2, ("PADV2", "int16"): 3,
+    ("TRANSPOSE", "int8"): 2, ("TRANSPOSE", "int16"): 5,
+    ("MAX_POOL_2D", "int8"): 2, ("MAX_POOL_2D", "int16"): 3,
+    ("AVERAGE_POOL_2D", "int8"): 2, ("AVERAGE_POOL_2D", "int16"): 3,
 }
 """The first version of an operator that takes this type (TFLite's op_version table); 1 where not listed."""
+
+GROUPED = 6
+"""The first version of a convolution in groups."""
 
 
 def write(graph: Graph) -> bytes:
@@ -71,7 +79,13 @@ def _metadata(s: ModuleType, buffer: int) -> Any:
 
 def _code(node: Node, graph: Graph) -> tuple[str, int]:
     kind = graph.tensors[node.inputs[0]].dtype if node.inputs else ""
-    return node.op, VERSIONS.get((node.op, kind), 1)
+    return node.op, GROUPED if _grouped(node, graph) else VERSIONS.get((node.op, kind), 1)
+
+
+def _grouped(node: Node, graph: Graph) -> bool:
+    """A convolution whose filters read a part of the channels each."""
+    shapes = [graph.tensors[name].shape for name in node.inputs]
+    return node.op == "CONV_2D" and shapes[0][3] != shapes[1][3]
 
 
 def _operator_code(s: ModuleType, op: str, version: int) -> Any:

@@ -1,7 +1,8 @@
 """Program over the reals -> a float32 TFLite graph, one operator or two for each op.
 
-Inside, every value is (1, 1, 1, n): the shape that 1x1 convolutions want and that broadcasts in old runtimes.
-Sums over synapses are 1x1 convolutions with the incidence matrix, since TFLite Micro has no segment sum.
+Inside, every vector is (1, 1, 1, n): the shape that 1x1 convolutions want and that broadcasts in old runtimes; frames
+are (1, rows, columns, channels). Sums over synapses are 1x1 convolutions with the incidence matrix, since TFLite Micro
+has no segment sum.
 """
 
 from __future__ import annotations
@@ -13,10 +14,15 @@ from numpy.typing import NDArray
 
 from ncpc.errors import Unsupported
 from ncpc.ir.program import Attr, Op, Program, Value, statements, values
+from ncpc.ir.windows import windows_of
 from ncpc.passes.fold import fold_constants
 from ncpc.passes.unroll import unroll
+from ncpc.targets.tflite.activations import activation, fold_activations
+from ncpc.targets.tflite.channels_last import Order, channels_last
 from ncpc.targets.tflite.describe import description, state_names
 from ncpc.targets.tflite.graph import Graph, GraphBuilder, Option
+from ncpc.targets.tflite.placing import Placed, place
+from ncpc.targets.tflite.tensors import Shape, Tensors, reshape
 
 CONV: dict[str, Option] = {
     "padding": 1, "strideW": 1, "strideH": 1, "dilationWFactor": 1, "dilationHFactor": 1,
@@ -25,28 +31,44 @@ CONV: dict[str, Option] = {
 
 
 class FloatGraph:
-    """The graph while it grows: ``names`` maps a value of the program to its tensor."""
+    """The graph while it grows. ``transposes`` names the gathers that transpose, and from which shape."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, transposes: dict[str, Order]) -> None:
         self.program = program
+        self.transposes = transposes
         self.table = values(program)
         self.b = GraphBuilder()
-        self.names: dict[str, str] = {}
+        self.tensors = Tensors(self.b)
 
     def operand(self, name: str) -> str:
-        """The tensor of a value; a constant becomes one when it is first used."""
-        if name not in self.names:
-            self.names[name] = self.b.constant(name, self.row(name))
-        return self.names[name]
+        """The row of a value; a constant becomes one when it is first used."""
+        if name not in self.tensors:
+            self.tensors.put(name, self.b.constant(name, self.row(name)))
+        return self.tensors.row(name)
+
+    def together(self, op: Op) -> tuple[list[str], Shape]:
+        """The arguments of an elementwise op, and its result's shape: a frame where they all are frames or numbers."""
+        wide = [name for name in op.args if name not in self.program.constants]
+        shape = self.tensors.together(wide)
+        numbers = all(self.row(name).size == 1 for name in op.args if name not in wide)
+        if shape is None or not numbers or int(np.prod(shape)) != _width(op.out):
+            return [self.operand(name) for name in op.args], (1, 1, 1, _width(op.out))
+        return [self.tensors.made(name) if name in wide else self.operand(name) for name in op.args], shape
 
     def row(self, name: str) -> NDArray[np.float32]:
         """A constant as (1, 1, 1, n)."""
         return self.program.constants[name][1].reshape(1, 1, 1, -1).astype(np.float32)
 
-    def result(self, kind: str, inputs: list[str], out: Value, **options: Option) -> None:
-        """An operator whose result is the value ``out``."""
-        tensor = self.b.tensor(out.name, (1, 1, 1, _width(out)), "float32")
-        self.names[out.name] = self.b.node(kind, inputs, tensor, **options)
+    def result(self, kind: str, inputs: list[str], out: Value, shape: Shape | None = None, **options: Option) -> None:
+        """An operator whose result is the value ``out``, a row unless it has another ``shape``."""
+        tensor = self.b.tensor(out.name, shape or (1, 1, 1, _width(out)), "float32")
+        self.tensors.put(out.name, self.b.node(kind, inputs, tensor, **options))
+
+    def windowed(self, placed: Placed, constants: list[str], op: Op) -> None:
+        """An operator over windows, whose result is a frame."""
+        tensor = self.b.tensor(op.out.name, placed.shape(_width(op.out)), "float32")
+        inputs, options = [placed.source, *constants], {**placed.options, **activation(op)}
+        self.tensors.put(op.out.name, self.b.node(placed.operator, inputs, tensor, **options))
 
     def step(self, kind: str, inputs: list[str], like: Value, suffix: str, **options: Option) -> str:
         """An operator on the way to ``like``."""
@@ -59,29 +81,27 @@ def float_graph(program: Program, dt: float | None) -> Graph:
 
     Raises Unsupported, naming the op, for what TFLite cannot compute.
     """
-    flat = fold_constants(unroll(program).program)
+    frames = channels_last(fold_constants(unroll(program).program))
+    flat = fold_activations(frames.program)
     _refuse(flat)
-    g, states = FloatGraph(flat), list(zip(state_names(flat), flat.states, strict=True))
+    g, states = FloatGraph(flat, frames.transposes), list(zip(state_names(flat), flat.states, strict=True))
     inputs = {"x": flat.x.value, **{name: state.inp for name, state in states}}
     outputs = {"y": flat.y.value.name, **{f"{name}_out": state.out for name, state in states}}
     _declare(g, inputs, outputs)
     for op in statements(flat.body):
         EMITTERS[op.kind](g, op)
     for name, inner in outputs.items():
-        _reshape(g, g.operand(inner), name, g.b.tensors[name].shape)
+        reshape(g.b, g.operand(inner) if inner in flat.constants else g.tensors.made(inner), name)
     timespan = [] if flat.dt is None else ["dt"]
     return g.b.graph(flat.name, [*inputs, *timespan], list(outputs), description(flat, dt))
 
 
 def _declare(g: FloatGraph, inputs: dict[str, Value], outputs: dict[str, str]) -> None:
-    """The tensors of the signature, (1, n) each, ``dt`` (1,); inputs are reshaped at once."""
+    """The tensors of the signature, (1, n) each, ``dt`` (1,)."""
     for name, value in inputs.items():
-        g.b.tensor(name, (1, _width(value)), "float32")
+        g.tensors.put(value.name, g.b.tensor(name, (1, _width(value)), "float32"))
     for name, inner in outputs.items():
         g.b.tensor(name, (1, _width(g.table[inner])), "float32")
-    for name, value in inputs.items():
-        row = g.b.tensor(f"{name}/row", (1, 1, 1, _width(value)), "float32")
-        g.names[value.name] = _reshape(g, name, row, (1, 1, 1, _width(value)))
     if g.program.dt is not None:
         _declare_dt(g, g.program.dt.value, g.program.dt.range[0])
 
@@ -90,12 +110,8 @@ def _declare_dt(g: FloatGraph, value: Value, limits: NDArray[np.float64]) -> Non
     """``dt`` is limited to the range it was declared for, as every target does."""
     g.b.tensor("dt", (1,), "float32")
     lo, hi = (g.b.constant(f"dt/limit{k}", np.full((1, 1, 1, 1), v, np.float32)) for k, v in enumerate(limits))
-    g.names[value.name] = g.step("MINIMUM", [g.step("MAXIMUM", ["dt", lo], value, "at_least"), hi], value, "limited")
-
-
-def _reshape(g: FloatGraph, source: str, target: str, shape: tuple[int, ...]) -> str:
-    size = g.b.constant(f"shape_{len(shape)}_{shape[-1]}", np.array(shape, np.int32))
-    return g.b.node("RESHAPE", [source, size], target, newShape=shape)
+    least = g.step("MAXIMUM", ["dt", lo], value, "at_least")
+    g.tensors.put(value.name, g.step("MINIMUM", [least, hi], value, "limited"))
 
 
 def _refuse(program: Program) -> None:
@@ -112,16 +128,28 @@ def _width(value: Value) -> int:
 
 
 def _each(kind: str, **options: Option) -> Callable[[FloatGraph, Op], None]:
-    return lambda g, op: g.result(kind, [g.operand(a) for a in op.args], op.out, **options)
+    def emit(g: FloatGraph, op: Op) -> None:
+        inputs, shape = g.together(op)
+        g.result(kind, inputs, op.out, shape, **options, **activation(op))
+
+    return emit
 
 
 def _cast(g: FloatGraph, op: Op) -> None:
-    g.names[op.out.name] = g.operand(op.args[0])
+    g.tensors.put(op.out.name, g.operand(op.args[0]))
 
 
 def _gather(g: FloatGraph, op: Op) -> None:
+    if op.out.name in g.transposes:
+        return _transpose(g, op, g.transposes[op.out.name])
     index = g.b.constant(op.args[1], g.program.constants[op.args[1]][1].astype(np.int32))
-    g.result("GATHER", [g.operand(op.args[0]), index], op.out, axis=3)
+    return g.result("GATHER", [g.operand(op.args[0]), index], op.out, axis=3)
+
+
+def _transpose(g: FloatGraph, op: Op, shape: Order) -> None:
+    source = g.tensors.shaped(op.args[0], (1, 1, *shape))
+    g.result("TRANSPOSE", [source, g.b.constant("swapped", np.array([0, 1, 3, 2], np.int32))], op.out,
+             (1, 1, *shape[::-1]))
 
 
 def _slice(g: FloatGraph, op: Op) -> None:
@@ -150,10 +178,21 @@ def _convolve(g: FloatGraph, op: Op, source: str, weight: str) -> None:
     offset = g.row(start).reshape(-1) if constant and start else np.zeros(_width(op.out), np.float32)
     bias = g.b.constant(start if constant and start else f"zeros_{offset.size}", offset)
     if start is None or constant:
-        g.result("CONV_2D", [source, weight, bias], op.out, **CONV)
+        g.result("CONV_2D", [source, weight, bias], op.out, None, **CONV, **activation(op))
     else:
         total = g.step("CONV_2D", [source, weight, bias], op.out, "sum", **CONV)
-        g.result("ADD", [total, g.operand(start)], op.out)
+        g.result("ADD", [total, g.operand(start)], op.out, None, **activation(op))
+
+
+def _conv2d(g: FloatGraph, op: Op) -> None:
+    w, placed = windows_of(op.attrs), place(g.b, g.tensors, op.args[1], op)
+    taps, bias = (g.program.constants[op.args[i]][1].astype(np.float32) for i in (0, 2))
+    ordered = taps.reshape(len(taps), w.kernel_h, w.kernel_w, -1)
+    g.windowed(placed, [g.b.constant(op.args[0], ordered), g.b.constant(op.args[2], bias)], op)
+
+
+def _pool(g: FloatGraph, op: Op) -> None:
+    g.windowed(place(g.b, g.tensors, op.args[0], op), [], op)
 
 
 def _mix(g: FloatGraph, op: Op) -> None:
@@ -187,6 +226,6 @@ EMITTERS: dict[str, Callable[[FloatGraph, Op], None]] = {
     "min": _each("MINIMUM"), "max": _each("MAXIMUM"), "exp": _each("EXP"), "sigmoid": _each("LOGISTIC"),
     "tanh": _each("TANH"), "relu": _each("RELU"), "concat": _each("CONCATENATION", axis=3), "cast": _cast,
     "gather": _gather, "slice": _slice, "segment_sum": _segment_sum, "matmul": _matmul, "clamp": _clamp,
-    "mix": _mix, "gt": _greater,
+    "mix": _mix, "conv2d": _conv2d, "pool": _pool, "gt": _greater,
 }
 """How each op is written; an op that is not here is refused by name."""

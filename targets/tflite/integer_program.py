@@ -8,8 +8,9 @@ original but for the reciprocals' residue, and the ranges that come with it are 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -18,10 +19,12 @@ from ncpc.ir.check import check
 from ncpc.ir.program import Op, Program, State, Value, statements
 from ncpc.passes.fold import fold_constants
 from ncpc.passes.unroll import unroll
-from ncpc.targets.tflite import affine
+from ncpc.targets.tflite import affine, integer_windows
+from ncpc.targets.tflite.activations import FUSED
 from ncpc.targets.tflite.affine import F64, Affine
+from ncpc.targets.tflite.channels_last import Order, channels_last
 from ncpc.targets.tflite.division import quotient, reciprocal
-from ncpc.targets.tflite.rewriter import Range, Ranges, Rewriter, product_range
+from ncpc.targets.tflite.rewriter import Ends, Range, Ranges, Rewriter, product_range
 
 SIGMOID_REACH = 12.0
 """Beyond this the sigmoid is within a fifth of its last bit at 16 bits; arguments are limited to it."""
@@ -34,21 +37,27 @@ LARGEST_POWER = 64
 
 @dataclass(frozen=True, eq=False)
 class IntegerProgram:
-    """The rewritten program and, for each value, the range of each of its elements, (n,) and (n,)."""
+    """The rewritten program and, for each value, the range of each of its elements, (n,) and (n,).
+
+    ``transposes`` are the gathers that transpose, with the shape they do so from.
+    """
 
     program: Program
     ranges: Ranges
+    transposes: Mapping[str, Order]
 
 
-def integer_program(program: Program, boxes: Ranges, residual: float = 2.0**-17, wide: bool = True) -> IntegerProgram:
+def integer_program(program: Program, boxes: Ranges, residual: float = 2.0**-17, wide: bool = True,
+                    seen: Mapping[str, Ends] = MappingProxyType({})) -> IntegerProgram:
     """Rewrite a program without dt.
 
     ``boxes`` maps each state's name to its range; ``residual`` is how far ``d*r`` stays from 1 before rounding;
-    ``wide`` spends a second convolution on what 8-bit weights leave. Raises Unsupported for ops without integer kernels
-    and for divisors that may be 0.
+    ``wide`` spends a second convolution on what 8-bit weights leave; ``seen`` are the ranges of convolutions' results
+    by name. Raises Unsupported for ops without integer kernels and for divisors that may be 0.
     """
     flat = unroll(program)
-    r = Rewriter(replace(flat, program=fold_constants(flat.program)), boxes, residual, wide)
+    frames = channels_last(fold_constants(flat.program))
+    r = Rewriter(replace(flat, program=frames.program), boxes, residual, wide, seen, frames.transposes)
     limits = np.asarray(program.x.range, np.float64)
     x = r.input(r.source.x.value, (limits[:, 0], limits[:, 1]))
     states = [r.input(s.inp, boxes[s.inp.name]) for s in r.source.states]
@@ -62,7 +71,7 @@ def integer_program(program: Program, boxes: Ranges, residual: float = 2.0**-17,
         states=tuple(State(v, out.name, s.init) for v, out, s in zip(states, outs, r.source.states, strict=True)),
     )
     check(made)
-    return IntegerProgram(made, r.ranges)
+    return IntegerProgram(made, r.ranges, r.transposes)
 
 
 def _rewrite(r: Rewriter, op: Op) -> None:
@@ -102,8 +111,9 @@ def _mul(r: Rewriter, op: Op) -> Affine:
     if a.constant or b.constant:
         return affine.scale(a, b.bias, op.out.axes) if b.constant else affine.scale(b, a.bias, op.out.axes)
     left, right = r.value(a, f"{op.out.name}/left"), r.value(b, f"{op.out.name}/right")
-    limits = r.boxes.get(op.out.name) or product_range(r.ranges[left.name], r.ranges[right.name])
-    return affine.of_atom(r.op("mul", op.out.name, left, right, limits=limits))
+    ends = product_range(r.ranges[left.name], r.ranges[right.name])
+    ends = (np.maximum(ends[0], 0.0), ends[1]) if left == right else ends
+    return affine.of_atom(r.op("mul", op.out.name, left, right, limits=r.boxes.get(op.out.name) or ends))
 
 
 def _sigmoid(r: Rewriter, op: Op) -> Affine:
@@ -147,28 +157,73 @@ def _exp(r: Rewriter, op: Op) -> Affine:
 
 
 def _relu(r: Rewriter, op: Op) -> Affine:
-    return _limited(r, op, 0.0, None)
+    return affine.of_atom(_positive(r, r.form(op.args[0]), op.out.name))
 
 
-def _limited(r: Rewriter, op: Op, lo: float | None, hi: float | None) -> Affine:
-    """max and min against numbers; the result keeps the argument's scale, as these kernels demand."""
-    value = r.value(r.form(op.args[0]), f"{op.out.name}/argument")
-    for kind, bound, cut in (("max", lo, np.maximum), ("min", hi, np.minimum)):
-        if bound is not None:
-            low, high = r.ranges[value.name]
-            number = r.constant(f"{op.out.name}/{kind}", np.full(low.shape, bound), op.out.axes)
-            value = r.op(kind, op.out.name, value, number, limits=(cut(low, bound), cut(high, bound)))
-    return affine.of_atom(value)
+def _positive(r: Rewriter, form: Affine, name: str) -> Value:
+    """``max(form, 0)``: part of the operator that makes the form, where that can be."""
+    value = r.value(form, f"{name}/argument")
+    if form.atom is not None or r.kind(value) not in FUSED:
+        return _limited(r, form, name, 0.0, np.inf)
+    low, high = r.ranges[value.name]
+    return r.op("relu", name, value, limits=(np.maximum(low, 0.0), np.maximum(high, 0.0)))
+
+
+def _limited(r: Rewriter, form: Affine, name: str, lo: float, hi: float) -> Value:
+    """max and min against numbers, where the form leaves them; the result keeps the argument's scale, as these kernels
+    demand. An argument made for this may saturate beyond them.
+    """
+    bounds = r.bounds(form)
+    inside: Range = (np.clip(bounds[0], lo, hi), np.clip(bounds[1], lo, hi))
+    value = r.value(form, f"{name}/argument", inside if form.atom is None else None)
+    for kind, bound, leaves in (("max", lo, bounds[0].min() < lo), ("min", hi, bounds[1].max() > hi)):
+        if leaves:
+            number = r.constant(f"{name}/{kind}", np.array(bound), ())
+            value = r.op(kind, name, value, number, limits=inside, axes=form.axes)
+    return value
 
 
 def _clamp(r: Rewriter, op: Op) -> Affine:
     lo, hi = op.attrs["lo"], op.attrs["hi"]
     if isinstance(lo, str) or isinstance(hi, str):
-        raise Unsupported(f"target tflite: '{op.out.name}' is limited by arrays; integers need numbers")
-    return _limited(r, op, lo, hi)
+        raise Unsupported(f"target tflite: '{op.out.name}' is limited by arrays, integers need numbers; use --quant "
+                          "float32, or target 'c'")
+    low, high = float(lo or 0), float(hi or 0)
+    readers = {reader.kind for reader in statements(r.source.body) if op.out.name in reader.args}
+    # An exponential sees no further than its sigmoid does: what lies below would only cost precision.
+    low = max(low, high - SIGMOID_REACH) if readers == {"exp"} else low
+    return affine.of_atom(_limited(r, r.form(op.args[0]), op.out.name, low, high))
+
+
+def _max(r: Rewriter, op: Op) -> Affine:
+    """``a + relu(b - a)``: kernels for the larger of two want both in one scale, sums do not."""
+    return _larger(r, op, 1.0)
+
+
+def _min(r: Rewriter, op: Op) -> Affine:
+    return _larger(r, op, -1.0)
+
+
+def _larger(r: Rewriter, op: Op, sign: float) -> Affine:
+    """The larger of a and b, or the smaller for a negative ``sign``: ``a + sign*relu(sign*(b - a))``."""
+    a, b = sorted((affine.widen(r.form(name), op.out.axes, _size(op.out)) for name in op.args),
+                  key=lambda form: form.constant)
+    if b.constant and np.all(b.bias == b.bias[0]):
+        number = float(b.bias[0])
+        lo, hi = (number, np.inf) if sign > 0 else (-np.inf, number)
+        return affine.of_atom(_limited(r, a, op.out.name, lo, hi))
+    further = affine.add(affine.scale(b, np.array([sign]), op.out.axes), affine.scale(a, np.array([-sign]), a.axes),
+                         op.out.axes)
+    gain, first = _positive(r, further, f"{op.out.name}/gain"), r.value(a, f"{op.out.name}/first")
+    (low, high), (other_low, other_high) = r.bounds(a), r.bounds(b)
+    pick = np.maximum if sign > 0 else np.minimum
+    limits = (pick(low, other_low), pick(high, other_high))
+    return affine.of_atom(r.op("add" if sign > 0 else "sub", op.out.name, first, gain, limits=limits))
 
 
 def _gather(r: Rewriter, op: Op) -> Affine:
+    if op.out.name in r.turned:
+        return integer_windows.transpose(r, op)
     return affine.select(r.form(op.args[0]), r.source.constants[op.args[1]][1].astype(np.int64), op.out.axes)
 
 
@@ -232,7 +287,7 @@ RULES: dict[str, Callable[[Rewriter, Op], Affine]] = {
     "add": _add, "sub": _sub, "neg": _neg, "mul": _mul, "div": quotient, "sigmoid": _sigmoid, "tanh": _tanh,
     "relu": _relu, "clamp": _clamp, "gather": _gather, "slice": _slice, "segment_sum": _segment_sum,
     "matmul": _matmul, "concat": _concat, "cast": _cast, "mix": _mix,
-    "exp": _exp,
+    "exp": _exp, "max": _max, "min": _min, "conv2d": integer_windows.conv2d, "pool": integer_windows.pool,
 }
 """How each op is rewritten; an op that is not here is refused by name."""
 

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ncpc.targets.tflite import window_kernels
+from ncpc.targets.tflite.activations import RELU
 from ncpc.targets.tflite.graph import Node, Quant, Tensor
 from ncpc.targets.tflite.rounding import quantize_multiplier, rescaler, wide_rescaler
 
@@ -21,25 +23,34 @@ Kernel = Callable[[Sequence[I64]], I64]
 
 def prepare(node: Node, inputs: Sequence[Tensor], out: Tensor) -> Kernel:
     """The function that computes ``node`` from the raw integers of its inputs."""
-    return KERNELS[node.op](inputs, out)
+    kernel = KERNELS[node.op](inputs, out) if node.op in KERNELS else WINDOWED[node.op](node, inputs, out)
+    if node.options.get("fusedActivationFunction") != RELU:
+        return kernel
+    zero = _quant(out).zero_point
+    return lambda a: np.maximum(kernel(a), zero)
 
 
 def _reshape(inputs: Sequence[Tensor], out: Tensor) -> Kernel:
     return lambda a: a[0]
 
 
-def _convolve(inputs: Sequence[Tensor], out: Tensor) -> Kernel:
-    """1x1 convolution of (B, in): exact sums, one multiplier per output channel."""
+def _convolve(node: Node, inputs: Sequence[Tensor], out: Tensor) -> Kernel:
+    """Exact sums, one multiplier per output channel."""
     source, weight, bias = inputs
-    assert weight.data is not None
     assert weight.quant is not None
     assert bias.data is not None
-    rows, start = weight.data.reshape(weight.shape[0], -1).astype(np.int64).T, bias.data.astype(np.int64)
+    add_up, start = window_kernels.sums(node, inputs, out), bias.data.astype(np.int64)
     real = _quant(source).step * weight.quant.scale.astype(np.float64) / _quant(out).step
     m, shift = (np.array(v, np.int64) for v in zip(*map(quantize_multiplier, real), strict=True))
     scaled = (wide_rescaler if out.dtype == "int16" else rescaler)(m, shift)
     zero, zero_out, limit = _quant(source).zero_point, _quant(out).zero_point, _limiter(out)
-    return lambda a: limit(scaled((a[0] - zero) @ rows + start) + zero_out)
+
+
+    def compute(a: Sequence[I64]) -> I64:
+        found = limit(scaled(add_up(a[0] - zero) + start) + zero_out)
+        return found.reshape(len(found), -1)
+
+    return compute
 
 
 def _add(inputs: Sequence[Tensor], out: Tensor) -> Kernel:
@@ -166,6 +177,11 @@ def _limiter(out: Tensor) -> Callable[[I64], I64]:
 
 
 KERNELS: dict[str, Callable[[Sequence[Tensor], Tensor], Kernel]] = {
-    "RESHAPE": _reshape, "CONV_2D": _convolve, "ADD": _add, "SUB": _sub, "MUL": _multiply, "LOGISTIC": _logistic,
-    "TANH": _tanh, "MAXIMUM": _maximum, "MINIMUM": _minimum,
+    "RESHAPE": _reshape, "ADD": _add, "SUB": _sub, "MUL": _multiply, "LOGISTIC": _logistic, "TANH": _tanh,
+    "MAXIMUM": _maximum, "MINIMUM": _minimum,
 }
+WINDOWED: dict[str, Callable[[Node, Sequence[Tensor], Tensor], Kernel]] = {
+    "CONV_2D": _convolve, "MAX_POOL_2D": window_kernels.max_pool, "AVERAGE_POOL_2D": window_kernels.average_pool,
+    "PAD": window_kernels.pad, "PADV2": window_kernels.pad, "TRANSPOSE": window_kernels.transpose,
+}
+"""Kernels that also read their node's options."""

@@ -46,12 +46,16 @@ class Edge:
 
 @dataclass(frozen=True, eq=False)
 class File:
-    """``inputs`` and ``outputs`` in the file's order; ``operators`` name -> how many; ``resets`` state -> physical."""
+    """``inputs`` and ``outputs`` in the file's order; ``operators`` name -> how many; ``resets`` state -> physical.
+
+    ``written`` is how many bytes all tensors take that are no constants, if none shares its memory with another.
+    """
 
     inputs: tuple[Edge, ...]
     outputs: tuple[Edge, ...]
     operators: dict[str, int]
     resets: dict[str, Real]
+    written: int = 0
 
     @property
     def states(self) -> tuple[Edge, ...]:
@@ -82,13 +86,19 @@ def read(content: bytes, where: str) -> File:
     types = {getattr(s.TensorType, wire): name for name, wire in TYPES.items()}
     edges = [[_edge(graph.tensors[i], types) for i in side] for side in (graph.inputs, graph.outputs)]
     return File(tuple(edges[0]), tuple(edges[1]), {name: used.count(name) for name in sorted(set(used))},
-                {state["name"]: np.array(state["reset"], np.float64) for state in record["states"]})
+                {state["name"]: np.array(state["reset"], np.float64) for state in record["states"]},
+                sum(_bytes(tensor, types) for tensor in graph.tensors if model.buffers[tensor.buffer].data is None))
 
 
 def _record(model: Any) -> dict[str, Any]:
     entry = next(entry for entry in model.metadata if entry.name == b"ncpc")
     found: dict[str, Any] = json.loads(bytes(bytearray(model.buffers[entry.buffer].data)))
     return found
+
+
+def _bytes(tensor: Any, types: dict[int, str]) -> int:
+    kind = types[tensor.type]
+    return 0 if kind == "resource" else int(np.prod(tensor.shape, dtype=np.int64)) * np.dtype(kind).itemsize
 
 
 def _edge(tensor: Any, types: dict[int, str]) -> Edge:

@@ -7,15 +7,17 @@ from collections.abc import Mapping
 import numpy as np
 
 from ncpc.ir.build import Builder
-from ncpc.ir.program import Value
+from ncpc.ir.program import Attr, Value
 from ncpc.ir.types import Axis, Real
 from ncpc.passes.unroll import Unrolled
 from ncpc.targets.tflite import affine
 from ncpc.targets.tflite.affine import F64, Affine, Term
+from ncpc.targets.tflite.channels_last import Order
 from ncpc.targets.tflite.weights import split
 
 Range = tuple[F64, F64]
 Ranges = Mapping[str, Range]
+Ends = tuple[float, float]
 
 
 WORDS = ("upper", "lower")
@@ -26,11 +28,15 @@ class Rewriter:
     """The new program while it grows. ``forms`` holds the affine form of each value of the old one.
 
     ``residual`` is how close reciprocals come to 1; ``wide``: what 8-bit weights leave of a matrix is added by a second
-    convolution.
+    convolution; ``seen``: the ranges of convolutions' results by name, from calibration; ``turned``: the gathers of
+    the old program that transpose, ``transposes`` those of the new one.
     """
 
-    def __init__(self, source: Unrolled, boxes: Ranges, residual: float, wide: bool) -> None:
+    def __init__(self, source: Unrolled, boxes: Ranges, residual: float, wide: bool, seen: Mapping[str, Ends],
+                 turned: Mapping[str, Order]) -> None:
         self.source = source.program
+        self.seen, self.turned = seen, turned
+        self.transposes: dict[str, Order] = {}
         self.residual = residual
         self.wide = wide
         self.b = Builder(Real())
@@ -39,6 +45,11 @@ class Rewriter:
         self.boxes = {name: boxes[state] for state, names in source.carried.items() for name in (state, *names)}
         self.boxes.update({s.out: boxes[s.inp.name] for s in source.program.states})
         self._made: dict[tuple[object, ...], Value] = {}
+        self._kinds: dict[str, str] = {}
+
+    def kind(self, value: Value) -> str | None:
+        """The kind of the op that makes a value of the new program; None for inputs and constants."""
+        return self._kinds.get(value.name)
 
     def form(self, name: str) -> Affine:
         """The affine form of a value of the old program."""
@@ -54,12 +65,13 @@ class Rewriter:
         self.ranges[made.name] = limits
         return made
 
-    def op(self, kind: str, name: str, *args: Value, limits: Range, axes: tuple[Axis, ...] | None = None) -> Value:
+    def op(self, kind: str, name: str, *args: Value, limits: Range, axes: tuple[Axis, ...] | None = None,
+           **attrs: Attr) -> Value:
         """Append an op whose result stays within ``limits``; the same op on the same arguments is made once."""
-        key = (kind, tuple(a.name for a in args))
+        key = (kind, tuple(a.name for a in args), tuple(sorted(attrs.items(), key=str)))
         if key not in self._made:
-            self._made[key] = self.b.op(kind, name, *args, axes=axes)
-            self.ranges[self._made[key].name] = limits
+            made = self.b.op(kind, name, *args, axes=axes, type_=None, **attrs)
+            self._made[key], self._kinds[made.name], self.ranges[made.name] = made, kind, limits
         return self._made[key]
 
     def constant(self, name: str, data: F64, axes: tuple[Axis, ...]) -> Value:

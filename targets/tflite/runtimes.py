@@ -27,7 +27,7 @@ OLD_PYTHON = "NCPC_TFLITE_RUNTIME_PYTHON"
 """Environment variable: the Python of an environment that has tflite-runtime, which needs NumPy below 2."""
 
 ARENA_BYTES = 8 << 20
-"""Working memory given to TFLite Micro on the machine that verifies; the device's own arena is far smaller."""
+"""Least working memory given to TFLite Micro on the machine that verifies; the device's own arena is far smaller."""
 
 
 def run(content: bytes, file: File, runtime: str, data: Mapping[str, NDArray[Any]]) -> Arrays:
@@ -56,9 +56,14 @@ def litert(content: bytes, runtime: str, keep_all: bool = False) -> Any:
                               experimental_preserve_all_tensors=keep_all)
 
 
+def arena(file: File) -> int:
+    """Working memory in which every tensor has a place of its own, and as much again for the runtime's own."""
+    return ARENA_BYTES + 2 * file.written
+
+
 def _micro(content: bytes, file: File) -> Invoke:
     """TFLite Micro may reuse the memory of its inputs: they are all set before every invoke."""
-    interpreter = libraries.micro().Interpreter.from_bytes(content, arena_size=ARENA_BYTES)
+    interpreter = libraries.micro().Interpreter.from_bytes(content, arena_size=arena(file))
 
     def invoke(feeds: Arrays) -> Arrays:
         for index, edge in enumerate(file.inputs):

@@ -22,6 +22,10 @@ F64 = NDArray[np.float64]
 SMALLEST = 2.0**-40
 """A tensor that is always 0 gets this scale."""
 
+LIMITING = ("max", "min")
+MOVING = ("pool", "gather")
+"""Kernels that keep their argument's scale: those that limit it by a number, and those that move it about."""
+
 FIXED: dict[tuple[str, str], Quant] = {
     ("sigmoid", "int16"): Quant(np.array([2.0**-15], np.float32)),
     ("sigmoid", "int8"): Quant(np.array([2.0**-8], np.float32), -128),
@@ -94,12 +98,12 @@ def _inputs(program: Program) -> list[Value]:
 
 def _scale_constants(op: Op, program: Program, form: Format, found: dict[str, Quant]) -> None:
     """A constant that meets a factor of any scale gets a power of two, another one the best scale."""
-    if op.kind == "matmul":
+    if op.kind in ("matmul", "conv2d", "gather"):
         return
     for name, other in (op.args, op.args[::-1]) if len(op.args) == 2 else ():
         if name in program.constants:
             data = np.asarray(program.constants[name][1], np.float64)
-            limited = op.kind in ("max", "min")
+            limited = op.kind in LIMITING
             own = found[other] if limited else form.constant(data, _is_power(found[other]))
             found[constant_key(op, name)] = own
 
@@ -112,7 +116,7 @@ def constant_key(op: Op, name: str) -> str:
 def _result(op: Op, limits: Range, form: Format, found: Mapping[str, Quant], fine: bool) -> Quant:
     if (op.kind, form.dtype) in FIXED:
         return FIXED[op.kind, form.dtype]
-    if op.kind in ("max", "min"):
+    if op.kind in (*LIMITING, *MOVING):
         return found[op.args[0]]
     if op.kind == "mul" and form.symmetric:
         return _product(limits, form, [found.get(a) or found[constant_key(op, a)] for a in op.args], fine)
@@ -134,12 +138,16 @@ def _fine(program: Program) -> set[str]:
     ops = list(statements(program.body))
     made = {op.out.name: op.kind for op in ops}
     tied = {state.out: state.inp.name for state in program.states}
-    kept = {op.args[0] for op in ops if op.kind in ("max", "min")}
+    kept = {op.args[0] for op in ops if op.kind in LIMITING}
     fine = {*(v.name for v in _inputs(program)), *made} - kept
-    fine -= {name for name, kind in made.items() if kind in ("max", "min", "sigmoid", "tanh")}
+    fine -= {name for name, kind in made.items() if kind in (*LIMITING, "sigmoid", "tanh")}
     for op in ops:
         if op.kind == "mul" and fine.issuperset(op.args):
             fine.discard(min(op.args, key=lambda name: _worth(name, made, tied)))
+    moved = [(op.out.name, op.args[0]) for op in ops if op.kind in MOVING]
+    for one, other in (*moved[::-1], *((source, out) for out, source in moved)):
+        if one not in fine:
+            fine.discard(other)
     coarse = {s for s in tied if s not in fine or tied[s] not in fine or made.get(s) == "mul"}
     return fine - coarse - {tied[s] for s in coarse}
 

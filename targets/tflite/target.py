@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncpc.errors import BadInput, MissingTool
+from ncpc.ir.heads import products
+from ncpc.ir.policy import Policy
 from ncpc.ir.sequences import Sequences, Trace
 from ncpc.semantics.ports import physical
 from ncpc.targets.base import (
@@ -38,6 +40,10 @@ FLOAT_TOLERANCE = 1e-5
 """How far float kernels may be from the policy, a share of the output range; integer kernels of XNNPACK may be as far
 from the reference kernels as the build is asked to hold.
 """
+CORNER_STEPS, OPERATOR_STEPS = 50, 16
+"""Steps from each corner of the box, and steps whose operators are compared one by one."""
+MOST_PRODUCTS = 10**9
+"""Products that each of the two may take."""
 EXPLAINED = (runtimes.REFERENCE, runtimes.MICRO)
 """Runtimes whose operators are compared with the model one by one."""
 
@@ -148,16 +154,24 @@ def _checks(folder: Path, lowered: Lowered, options: CompileOptions) -> dict[str
     real, content, file = emit.timed(lowered, options), _content(folder, lowered), _file(folder, lowered)
     found: dict[str, Any] = {}
     if not file.keeps_state:
-        found["corners"] = corners.check(content, file, real, graph, emit.boxes(lowered, real))
+        steps = affordable(lowered.policy, CORNER_STEPS, corners.STARTS)
+        found["corners"] = corners.check(content, file, real, graph, emit.boxes(lowered, real), steps)
     if graph is not None:
         # The operators of a file that keeps its state are those of one that does not, where any state can be set.
-        found["unequal_operators"] = {name: _unequal(write(graph), graph, name) for name in EXPLAINED}
+        steps = affordable(lowered.policy, OPERATOR_STEPS, len(EXPLAINED))
+        found["unequal_operators"] = {name: _unequal(write(graph), graph, name, steps) for name in EXPLAINED}
     return found
 
 
-def _unequal(content: bytes, graph: Graph, runtime: str) -> dict[str, dict[str, int]] | str:
+def affordable(policy: Policy, steps: int, times: int) -> int:
+    """As many of ``steps``, done ``times`` times, as the products of a policy that reads frames allow; 2 at least."""
+    each = times * products(policy.layers)
+    return steps if not each else max(2, min(steps, MOST_PRODUCTS // each))
+
+
+def _unequal(content: bytes, graph: Graph, runtime: str, steps: int) -> dict[str, dict[str, int]] | str:
     try:
-        return unequal(content, graph, runtime)
+        return unequal(content, graph, runtime, steps)
     except MissingTool as missing:
         return f"not run: {missing}"
 

@@ -14,10 +14,11 @@ from ncpc.ir.program import statements
 from ncpc.semantics.run import run
 from ncpc.targets.base import MODEL, RunResult
 from ncpc.targets.tflite import runtimes
-from ncpc.targets.tflite.corners import STARTS, STEPS
+from ncpc.targets.tflite.corners import STARTS
 from ncpc.targets.tflite.emit import boxes, graph, timed
 from ncpc.targets.tflite.integer_program import integer_program
 from ncpc.targets.tflite.reading import read
+from ncpc.targets.tflite.target import CORNER_STEPS
 from ncpc.targets.tflite.weights import row_scales, split
 from tests.conftest import RequireTool
 from tests.nets import random_policy
@@ -120,7 +121,7 @@ def test_states_at_the_corners_of_their_box(emit: Emit) -> None:
     made = emit(random_policy(1), "int16")
     found = made.target.build(made.folder, made.lowered, made.options).extra["tflite"]
     assert found["corners"]["assumption"] == "state within box"
-    assert found["corners"]["steps"] == STARTS * STEPS
+    assert found["corners"]["steps"] == STARTS * CORNER_STEPS
     assert found["corners"]["steps_unequal_to_model"] == 0
     assert found["corners"]["of_range"] < 0.005
     assert found["unequal_operators"] == {"litert-reference": {}, "tflite-micro": {}}
@@ -135,7 +136,7 @@ def test_a_wrong_kernel_is_named_with_its_size(emit: Emit, monkeypatch: pytest.M
     built, right = graph(made.lowered, made.options), kernels.KERNELS["MUL"]
     monkeypatch.setitem(kernels.KERNELS, "MUL", lambda i, o: (lambda kernel: lambda a: kernel(a) + 3)(right(i, o)))
     for runtime in (runtimes.REFERENCE, runtimes.MICRO):
-        found = unequal(made.content, built, runtime)
+        found = unequal(made.content, built, runtime, 4)
         assert set(found) == {"MUL"}
         assert found["MUL"]["units"] == 3
 

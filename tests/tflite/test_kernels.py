@@ -58,10 +58,10 @@ def micro(graph: Graph, feeds: dict[str, NDArray[Any]]) -> NDArray[np.int64]:
 def model(graph: Graph, feeds: dict[str, NDArray[Any]]) -> NDArray[np.int64]:
     node = graph.nodes[0]
     held = [graph.tensors[name].data for name in node.inputs]
-    raw = [(feeds[name] if data is None else data).reshape(-1).astype(np.int64)
+    raw = [feeds[name].reshape(1, -1).astype(np.int64) if data is None else data.reshape(-1).astype(np.int64)
            for name, data in zip(node.inputs, held, strict=True)]
     kernel = prepare(node, [graph.tensors[name] for name in node.inputs], graph.tensors["y"])
-    return kernel(raw)
+    return kernel(raw).reshape(-1)
 
 
 @pytest.mark.parametrize("op", ["LOGISTIC", "TANH"])
@@ -142,6 +142,76 @@ def test_convolution(dtype: str) -> None:
         expected = model(graph, feeds)
         np.testing.assert_array_equal(litert(graph, feeds), expected)
         np.testing.assert_array_equal(micro(graph, feeds), expected)
+
+
+FRAME = (1, 7, 9, 4)
+
+
+def windowed(op: str, dtype: str, shape: tuple[int, ...], extra: Sequence[Any] = (), zero: int = 0,
+             **options: Any) -> Graph:
+    """One operator over a frame; ``extra`` are constants with their scales."""
+    b = GraphBuilder()
+    b.tensor("x", FRAME, dtype, scale(0.01, zero))
+    b.tensor("y", shape, dtype, scale(0.05 if op == "CONV_2D" else 0.01, zero))
+    b.node(op, ["x", *(b.constant(f"c{i}", data, quant) for i, (data, quant) in enumerate(extra))], "y", **options)
+    return b.graph("one", ["x"], ["y"])
+
+
+def assert_runtimes_equal_the_model(graph: Graph, dtype: str) -> None:
+    info = np.iinfo(dtype)
+    feeds = {"x": np.random.default_rng(5).integers(info.min, info.max + 1, FRAME).astype(dtype)}
+    expected = model(graph, feeds)
+    assert np.ptp(expected) > info.max // 10
+    np.testing.assert_array_equal(litert(graph, feeds), expected)
+    np.testing.assert_array_equal(micro(graph, feeds), expected)
+
+
+@pytest.mark.parametrize(("dtype", "zero"), [("int16", 0), ("int8", -7)])
+@pytest.mark.parametrize("relu", [0, 1])
+@pytest.mark.parametrize(("padding", "stride", "dilation", "groups"), [
+    (1, 1, 1, 1), (0, 1, 1, 1), (0, 2, 1, 1), (1, 2, 1, 2), (1, 1, 2, 4), (0, 1, 3, 2),
+])
+def test_convolution_of_frames(
+    dtype: str, zero: int, relu: int, padding: int, stride: int, dilation: int, groups: int
+) -> None:
+    rng = np.random.default_rng(4)
+    weights, steps = rng.integers(-127, 128, (8, 3, 2, 4 // groups)).astype(np.int8), rng.uniform(1e-3, 4e-3, 8)
+    bias = rng.integers(-(1 << 10), 1 << 10, 8).astype("int64" if dtype == "int16" else "int32")
+    quants = Quant(steps.astype(np.float32)), Quant(np.float32(0.01) * steps.astype(np.float32))
+    sides = [side if padding == 0 else side - (kernel - 1) * dilation for side, kernel in ((7, 3), (9, 2))]
+    shape = (1, *(-(-side // stride) for side in sides), 8)
+    graph = windowed("CONV_2D", dtype, shape, [(weights, quants[0]), (bias, quants[1])], zero, padding=padding,
+                     strideH=stride, strideW=stride, dilationHFactor=dilation, dilationWFactor=dilation,
+                     fusedActivationFunction=relu)
+    assert_runtimes_equal_the_model(graph, dtype)
+
+
+@pytest.mark.parametrize(("dtype", "zero"), [("int16", 0), ("int8", 11)])
+@pytest.mark.parametrize("op", ["MAX_POOL_2D", "AVERAGE_POOL_2D"])
+@pytest.mark.parametrize(("padding", "shape"), [(1, (1, 3, 7, 4)), (0, (1, 4, 9, 4))])
+def test_pooling(op: str, dtype: str, zero: int, padding: int, shape: tuple[int, ...]) -> None:
+    graph = windowed(op, dtype, shape, (), zero, padding=padding, strideH=2, strideW=1, filterHeight=2, filterWidth=3)
+    assert_runtimes_equal_the_model(graph, dtype)
+
+
+@pytest.mark.parametrize(("dtype", "zero"), [("int16", 0), ("int8", 11)])
+def test_padding_and_transposition(dtype: str, zero: int) -> None:
+    around, least = np.array([[0, 0], [1, 2], [0, 1], [0, 0]], np.int32), np.array([-100], dtype)
+    order = np.array([0, 3, 1, 2], np.int32)
+    for op, shape, extra in (("PAD", (1, 10, 10, 4), [(around, None)]), ("TRANSPOSE", (1, 4, 7, 9), [(order, None)]),
+                             ("PADV2", (1, 10, 10, 4), [(around, None), (least, scale(0.01, zero))])):
+        assert_runtimes_equal_the_model(windowed(op, dtype, shape, extra, zero), dtype)
+
+
+@pytest.mark.parametrize("dtype", ["int16", "int8"])
+@pytest.mark.parametrize("op", ["ADD", "SUB"])
+def test_sums_that_end_at_zero(op: str, dtype: str) -> None:
+    zero = 9 if dtype == "int8" else 0
+    other = np.random.default_rng(6).integers(-100, 100, FRAME).astype(dtype)
+    graph = windowed(op, dtype, FRAME, [(other, scale(0.02, -zero))], zero, potScaleInt16=False,
+                     fusedActivationFunction=1)
+    assert_runtimes_equal_the_model(graph, dtype)
+    assert model(graph, {"x": np.full(FRAME, -100, dtype)}).min() == zero
 
 
 @pytest.mark.parametrize("op", ["MAXIMUM", "MINIMUM"])
