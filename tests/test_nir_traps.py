@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -10,9 +11,10 @@ import numpy as np
 import pytest
 
 from ncpc.targets.nir import graph as names
-from ncpc.targets.nir.consumers import load, quiet
+from ncpc.targets.nir.consumers import CONSUMERS, load, quiet
 from ncpc.targets.nir.machine import euler
 from ncpc.targets.nir.probe import DIRECT, FACTORED, TICKS, ring
+from ncpc.targets.nir_graded.chain import Chain
 from tests.conftest import RequireTool
 
 
@@ -107,6 +109,117 @@ def test_norse_drops_the_reset_potential(nir: ModuleType, require_tool: RequireT
         module = norse.from_nir(chain(nir, lif(nir, v_reset=0.5)), dt=names.TICK_S)
     cell = next(c for c in module.modules() if type(c).__name__ == "LIFBoxCell")
     assert float(cell.p.v_reset) == 0.0
+
+
+def fired(machine: Any, x: Any, ticks: int = 30) -> np.ndarray:
+    """Spikes (ticks, width) for a constant input (width,)."""
+    return np.concatenate([machine.tick(np.asarray(x, np.float32)[None])[0] for _ in range(ticks)])
+
+
+def test_norse_leaves_out_what_it_does_not_know(nir: ModuleType, tmp_path: Path, require_tool: RequireTool) -> None:
+    """A graph with a leaky integrator runs, without it."""
+    require_tool("norse.torch")
+    one = np.ones(2, np.float32)
+    graph = chain(nir, nir.Linear(weight=np.eye(2, dtype=np.float32)), nir.LI(tau=1e-3 * one, r=one, v_leak=0 * one))
+    machine = load("norse", written(nir, graph, tmp_path))
+    assert np.array_equal(fired(machine, one, 3), np.ones((3, 2)))
+
+
+@pytest.mark.parametrize("name", ["snntorch", "spikingjelly"])
+def test_the_others_refuse_a_leaky_integrator(name: str, nir: ModuleType, tmp_path: Path,
+                                              require_tool: RequireTool) -> None:
+    require_tool(CONSUMERS[name].module)
+    one = np.ones(2, np.float32)
+    graph = chain(nir, nir.Linear(weight=np.eye(2, dtype=np.float32)), nir.LI(tau=1e-3 * one, r=one, v_leak=0 * one))
+    with pytest.raises(ValueError, match=r"Unknown node type .*\.LI"):
+        load(name, written(nir, graph, tmp_path))
+
+
+def test_norse_takes_what_it_meets_last_for_the_output(nir: ModuleType, tmp_path: Path,
+                                                       require_tool: RequireTool) -> None:
+    """Depth first along the edges: one that leaves the cycle has to come after those of the cycle."""
+    require_tool("norse.torch")
+    graph = ring(FACTORED)
+    wires = list(graph.edges)
+    out = [(names.UNITS, names.READOUT), (names.READOUT, names.OUTPUT)]
+    expected = np.eye(4)[np.arange(TICKS) % 4]
+    assert np.array_equal(spikes_of(load("norse", written(nir, graph, tmp_path)), 0.0, TICKS, 1), expected)
+    graph.edges = [*out, *(wire for wire in wires if wire not in out)]
+    assert not np.array_equal(spikes_of(load("norse", written(nir, graph, tmp_path)), 0.0, TICKS, 1), expected)
+
+
+def test_norse_takes_every_resistance_for_1(nir: ModuleType, tmp_path: Path, require_tool: RequireTool) -> None:
+    require_tool("norse.torch")
+    runs = [fired(load("norse", written(nir, chain(nir, lif(nir, r=r)), tmp_path)), [0.5, 1.5]) for r in (1.0, 4.0)]
+    assert runs[0][:, 1].any()
+    assert np.array_equal(runs[0], runs[1])
+
+
+def test_norse_starts_at_the_leak_potential(nir: ModuleType, tmp_path: Path, require_tool: RequireTool) -> None:
+    """Membranes start at 0 elsewhere: one that leaks to just below its threshold fires sooner."""
+    require_tool("norse.torch")
+    machine = load("norse", written(nir, chain(nir, lif(nir, v_leak=0.99, tau=1e-2)), tmp_path))
+    assert fired(machine, [2.0, 2.0], 1).all()
+
+
+@pytest.mark.parametrize(("changes", "said"), [
+    ({"r": 4.0}, r"r must equal 1 or tau / dt"), ({"v_leak": 0.5}, "v_leak must equal v_reset")])
+def test_spikingjelly_refuses_other_units(changes: dict[str, float], said: str, nir: ModuleType, tmp_path: Path,
+                                          require_tool: RequireTool) -> None:
+    require_tool("spikingjelly.activation_based.nir_exchange")
+    with pytest.raises(ValueError, match=said):
+        load("spikingjelly", written(nir, chain(nir, lif(nir, **changes)), tmp_path))
+
+
+def test_spikingjelly_fires_at_the_threshold(nir: ModuleType, tmp_path: Path, require_tool: RequireTool) -> None:
+    """NIR asks for more than the threshold. Half of 2 is exactly 1."""
+    for name in CONSUMERS:
+        require_tool(CONSUMERS[name].module)
+    graph = written(nir, chain(nir, lif(nir, tau=2 * names.TICK_S)), tmp_path)
+    first = {name: fired(load(name, graph), [2.0, 2.1], 1)[0].tolist() for name in CONSUMERS}
+    assert first == {"norse": [0, 1], "snntorch": [0, 1], "spikingjelly": [1, 1]}
+
+
+def test_snntorch_scales_by_one_time_constant(nir: ModuleType, tmp_path: Path, require_tool: RequireTool) -> None:
+    """Where time constants differ, all thresholds are scaled by the largest one's: the faster neuron is wrong."""
+    require_tool("snntorch.import_nir")
+    graph = chain(nir, lif(nir, tau=np.array([5e-4, 1e-3])))
+    machine = Chain({**graph.nodes, "lif_state": graph.nodes["lif"]}, ["lif_state"], np.arange(2))
+    expected = np.concatenate([machine.step(np.full((1, 2), 3.0, np.float32)) for _ in range(30)])
+    found = fired(load("snntorch", written(nir, graph, tmp_path)), [3.0, 3.0])
+    assert np.array_equal(found[:, 1], expected[:, 1])
+    assert not np.array_equal(found[:, 0], expected[:, 0])
+
+
+def test_snntorch_refuses_a_leak_potential_and_resets_to_0(nir: ModuleType, tmp_path: Path,
+                                                           require_tool: RequireTool) -> None:
+    require_tool("snntorch.import_nir")
+    with pytest.raises(AssertionError, match="v_leak not supported"):
+        load("snntorch", written(nir, chain(nir, lif(nir, v_leak=0.5)), tmp_path))
+    runs = [fired(load("snntorch", written(nir, chain(nir, lif(nir, v_reset=v)), tmp_path)), [1.5, 1.5])
+            for v in (0.0, 0.5)]
+    assert runs[0].any()
+    assert np.array_equal(runs[0], runs[1])
+
+
+@pytest.mark.parametrize("name", list(CONSUMERS))
+def test_a_flatten_counts_the_batch_or_not(name: str, nir: ModuleType, tmp_path: Path,
+                                           require_tool: RequireTool) -> None:
+    """Axes in a file are without the batch; Norse and snnTorch flatten it with the frame."""
+    require_tool(CONSUMERS[name].module)
+    flat = nir.Flatten(input_type={"input": np.array([2, 3])}, start_dim=0)
+    linear = nir.Linear(weight=np.ones((1, 6), np.float32))
+    nodes = {"input": nir.Input(input_type={"input": np.array([2, 3])}), "flat": flat, "sum": linear,
+             "output": nir.Output(output_type={"output": np.array([1])})}
+    order = list(nodes)
+    path = written(nir, nir.NIRGraph(nodes, list(pairwise(order))), tmp_path)
+    assert load(name, path).tick(np.ones((1, 2, 3), np.float32))[0].reshape(-1).tolist() == [6.0]
+    two = np.ones((2, 2, 3), np.float32)
+    if name == "spikingjelly":
+        assert load(name, path).tick(two)[0].tolist() == [[6.0], [6.0]]
+    else:
+        with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+            load(name, path).tick(two)
 
 
 def test_nirtorch_leaves_an_affine_bias_random(nir: ModuleType, require_tool: RequireTool) -> None:
