@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from ncpc.errors import NcpcError
-from ncpc.ir.cells import Cfc, CtGru, CtRnn, Gru, LeakyIntegrator, Lstm, MixedMemory, NeuralOde, Rnn, WiredCfc
+from ncpc.ir.cells import Cfc, CtGru, CtRnn, Gru, LeakyIntegrator, Lif, Lstm, MixedMemory, NeuralOde, Rnn, WiredCfc
 from ncpc.ir.policy import F64, Dense, Layer, Ltc, Policy, Synapses
 from ncpc.ir.sequences import Sequences
 from ncpc.job import Request, job_for
@@ -94,6 +94,8 @@ CELLS: dict[str, Callable[[], Layer]] = {
     "CT-GRU": lambda: CtGru(dense(UNITS * 3, INPUTS + UNITS), dense(UNITS * 3, INPUTS + UNITS),
                             dense(UNITS, INPUTS + UNITS), np.log([1.0, 3.0, 10.0]), np.exp([-1.0, -0.3, -0.1])),
     "leaky integrator": lambda: LeakyIntegrator(*square(), np.full(UNITS, 2.0), np.ones(UNITS), "tanh"),
+    "LIF": lambda: Lif(*square(), np.full(UNITS, 2.0), np.full(UNITS, 3.0), np.zeros(UNITS), np.ones(UNITS),
+                       np.zeros(UNITS)),
 }
 
 
