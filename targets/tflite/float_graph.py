@@ -117,10 +117,11 @@ def _declare_dt(g: FloatGraph, value: Value, limits: NDArray[np.float64]) -> Non
 def _refuse(program: Program) -> None:
     for op in statements(program.body):
         if op.kind not in EMITTERS:
-            raise Unsupported(f"target tflite: op '{op.kind}' ({op.out.name}) has no TFLite operator that LiteRT and "
-                              f"TFLite Micro both run; supported: {', '.join(sorted(EMITTERS))}")
+            raise Unsupported(f"target tflite: '{op.out.name}' is made by '{op.kind}', for which LiteRT and TFLite "
+                              "Micro have no operator in common; use target 'c'")
         if len(op.out.axes) > 1:
-            raise Unsupported(f"target tflite: '{op.out.name}' has {len(op.out.axes)} axes; one is supported")
+            raise Unsupported(f"target tflite: '{op.out.name}' has {len(op.out.axes)} axes, one is supported; use "
+                              "target 'c'")
 
 
 def _width(value: Value) -> int:

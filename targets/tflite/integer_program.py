@@ -24,6 +24,7 @@ from ncpc.targets.tflite.activations import FUSED
 from ncpc.targets.tflite.affine import F64, Affine
 from ncpc.targets.tflite.channels_last import Order, channels_last
 from ncpc.targets.tflite.division import quotient, reciprocal
+from ncpc.targets.tflite.float_graph import EMITTERS as FLOATS
 from ncpc.targets.tflite.rewriter import Ends, Range, Ranges, Rewriter, product_range
 
 SIGMOID_REACH = 12.0
@@ -76,10 +77,12 @@ def integer_program(program: Program, boxes: Ranges, residual: float = 2.0**-17,
 
 def _rewrite(r: Rewriter, op: Op) -> None:
     if op.kind not in RULES:
-        raise Unsupported(f"target tflite: op '{op.kind}' ({op.out.name}) has no integer kernel that LiteRT and TFLite "
-                          f"Micro both run; use --quant float32, or supported: {', '.join(sorted(RULES))}")
+        instead = "--quant float32, or target 'c' for integers" if op.kind in FLOATS else "target 'c'"
+        raise Unsupported(f"target tflite: '{op.out.name}' is made by '{op.kind}', for which LiteRT and TFLite Micro "
+                          f"have no integer kernel in common; use {instead}")
     if len(op.out.axes) > 1:
-        raise Unsupported(f"target tflite: '{op.out.name}' has {len(op.out.axes)} axes; one is supported")
+        raise Unsupported(f"target tflite: '{op.out.name}' has {len(op.out.axes)} axes, one is supported; use "
+                          "target 'c'")
     form = RULES[op.kind](r, op)
     if op.out.name in r.boxes and op.kind not in CURVES:
         form = affine.of_atom(r.value(form, op.out.name, r.boxes[op.out.name]))

@@ -45,6 +45,10 @@ class Placed:
 def place(b: GraphBuilder, tensors: Tensors, value: str, op: Op) -> Placed:
     """The operator of ``op`` over the frame ``value``, which is padded first if it must be."""
     w, kind = windows_of(op.attrs), str(op.attrs.get("function", op.kind))
+    if op.kind == "pool" and (w.dilation_h, w.dilation_w) != (1, 1):
+        raise Unsupported(f"target tflite: '{op.out.name}' pools elements that are {w.dilation_h} rows and "
+                          f"{w.dilation_w} columns apart, TFLite's pooling has no dilation; use dilation 1, or target "
+                          "'onnx' or 'c'")
     placed = placing(w, kind, op.out.name)
     source = tensors.shaped(value, (1, w.height, w.width, w.channels))
     options: dict[str, Option] = {"padding": placed.padding, "strideW": w.stride_w, "strideH": w.stride_h}

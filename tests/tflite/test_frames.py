@@ -174,6 +174,31 @@ def test_windows_that_tflite_cannot_place_are_refused(changes: dict[str, int], k
         placing(windows(**changes), kind, "y")
 
 
+@pytest.mark.parametrize(("layout", "parts"), [("chw", 2), ("hwc", 4)])
+def test_groups_dilation_and_padding(emit: Emit, layout: str, parts: int) -> None:
+    """A convolution in groups (4: depthwise) whose taps lie apart, then pooling that leaves the frame."""
+    rng = np.random.default_rng(parts)
+    apart = Windows(7, 9, 4, 3, 2, 1, 1, 1, 0, 5, 6, layout, dilation_h=2, dilation_w=3)
+    conv = Conv2d(apart, rng.normal(size=(8, 3, 2, 4 // parts)), rng.normal(size=8), relu=parts == 2)
+    same = Windows(5, 6, 8, 2, 3, 1, 2, 0, 0, 5, 3, layout)
+    pools = Pool(same, "avg_inside"), Pool(Windows(5, 3, 8, 3, 3, 1, 1, 2, 1, 5, 3, layout), "max")
+    around = Pool(Windows(5, 3, 8, 2, 2, 1, 1, 1, 1, 6, 4, layout), "avg")
+    policy = Policy("net", (conv, *pools, around), np.tile([-1.0, 1.0], (apart.inputs, 1)))
+    data = noise(parts, policy, 6)
+    assert_close(emit(policy, "float32"), data, 1e-6)
+    made = emit(policy, "int16")
+    assert_exact(made, data, 1e-3)
+    assert {"PAD", "PADV2"} <= set(read(made.content, "net.tflite").operators)
+    assert_exact(emit(policy, "int8"), data, 0.15)
+
+
+def test_pooling_with_dilation_is_refused(emit: Emit) -> None:
+    apart = Pool(Windows(6, 8, 2, 3, 3, 1, 1, 0, 0, 2, 4, "hwc", dilation_h=2, dilation_w=2), "max")
+    policy = Policy("net", (apart,), np.tile([-1.0, 1.0], (apart.inputs, 1)))
+    with pytest.raises(Unsupported, match=r"pooling has no dilation; use dilation 1, or target 'onnx' or 'c'"):
+        emit(policy, "float32", proved=False)
+
+
 def test_windows_short_of_the_frame_are_refused_for_a_policy(emit: Emit) -> None:
     short = Pool(windows(rows=3), "max")
     policy = Policy("net", (short,), np.tile([-1.0, 1.0], (short.inputs, 1)))

@@ -9,15 +9,22 @@ import numpy as np
 import pytest
 
 from ncpc.errors import MissingTool, Unsupported
+from ncpc.ir.build import Builder
+from ncpc.ir.cells import CtGru
 from ncpc.ir.policy import Activation, Dense, Ltc, Policy
-from ncpc.ir.program import statements
+from ncpc.ir.program import Port, Program, statements
+from ncpc.ir.sequences import Sequences
+from ncpc.ir.types import Axis, Real
 from ncpc.semantics.run import run
 from ncpc.targets.base import MODEL, RunResult
 from ncpc.targets.tflite import runtimes
 from ncpc.targets.tflite.corners import STARTS
 from ncpc.targets.tflite.emit import boxes, graph, timed
+from ncpc.targets.tflite.integer_graph import integer_graph
 from ncpc.targets.tflite.integer_program import integer_program
+from ncpc.targets.tflite.model import IntegerModel
 from ncpc.targets.tflite.reading import read
+from ncpc.targets.tflite.scales import INT16
 from ncpc.targets.tflite.target import CORNER_STEPS
 from ncpc.targets.tflite.weights import row_scales, split
 from tests.conftest import RequireTool
@@ -115,6 +122,56 @@ def test_layers_around_the_cell(emit: Emit) -> None:
     np.testing.assert_array_equal(run_in(made, data, "litert-reference").trace.raw_y, expected.raw_y)
     np.testing.assert_array_equal(run_in(made, data, "tflite-micro").trace.raw_y, expected.raw_y)
     assert share(expected.y, run(made.lowered.real, data).y) < 0.005
+
+
+@pytest.mark.parametrize("decay", ["corrected", "published"])
+def test_gates_over_time_scales(emit: Emit, decay: str) -> None:
+    """A CT-GRU: softmax weights over scales, the largest logarithm by sums."""
+    dense, rng = lambda n, m: Dense(rng.normal(0.0, 0.4, (n, m)), rng.normal(0.0, 0.4, n)), np.random.default_rng(0)
+    ln_tau = np.log([1.0, 3.0, 10.0])
+    kept = np.exp(-np.exp(-ln_tau)) if decay == "corrected" else np.exp(-ln_tau)
+    cell = CtGru(dense(12, 6), dense(12, 6), dense(4, 6), ln_tau, kept)
+    policy = Policy("net", (cell,), np.tile([-1.0, 1.0], (2, 1)))
+    made, data = emit(policy, "int16"), sequences(policy, 1)
+    expected, real = made.target.model(made.lowered, made.options, data), run(made.lowered.real, data).y
+    assert np.abs(expected.y - real).max() <= 2e-3 * np.ptp(real)
+    for runtime in ("litert-reference", "tflite-micro"):
+        found = run_in(made, data, runtime).trace
+        np.testing.assert_array_equal(found.raw_y, expected.raw_y)
+        np.testing.assert_array_equal(found.raw_state, expected.raw_state)
+
+
+@pytest.mark.parametrize("kind", ["max", "min"])
+def test_larger_and_smaller_of_two(kind: str) -> None:
+    """Of an input and a matrix of it, of two elements, of an input and a number; the order of arguments is free."""
+    b = Builder(Real())
+    pair, one = Axis("pair", 2), Axis("one", 1)
+    x = b.value("x", [pair])
+    mixed = b.op("matmul", "mixed", b.const("w", np.array([[0.5, -0.7], [0.2, 0.9]]), [pair, pair]), x)
+    first = b.op(kind, "first", x, mixed, axes=[pair])
+    second = b.op(kind, "second", b.const("half", 0.25), first, axes=[pair])
+    ends = [b.op("slice", f"end{i}", second, axes=[one], start=i) for i in range(2)]
+    y = b.op(kind, "y", *ends)
+    port = Port(x, ("a", "b"), None, np.tile([-1.0, 1.0], (2, 1)))
+    program = Program("net", port, Port(y, ("y",), None, np.zeros((1, 2))), None, (), b.constants, b.body)
+    made = integer_program(program, {})
+    data = Sequences(np.random.default_rng(0).uniform(-1, 1, (1, 200, 2)))
+    real = run(program, data).y
+    np.testing.assert_allclose(run(made.program, data).y, real, atol=1e-12)
+    graph = integer_graph(made, INT16, 1.0)
+    raw = np.floor(data.x[0] / graph.tensors["x"].quant.step + 0.5).astype(np.int16)  # type: ignore[union-attr]
+    found = IntegerModel(graph).invoke({"x": raw})["y"] * graph.tensors["y"].quant.step  # type: ignore[union-attr]
+    assert np.abs(found - real[0]).max() < 2e-4
+
+
+def test_an_op_without_an_integer_kernel_is_refused_by_name() -> None:
+    b = Builder(Real())
+    x = b.value("x", [Axis("inputs", 2)])
+    fired = b.op("gt", "fired", x, b.const("threshold", 0.5), axes=x.axes)
+    port = Port(x, ("a", "b"), None, np.tile([-1.0, 1.0], (2, 1)))
+    program = Program("net", port, Port(fired, ("a", "b"), None, port.range), None, (), b.constants, b.body)
+    with pytest.raises(Unsupported, match=r"'fired' is made by 'gt'.*use --quant float32, or target 'c' for integers"):
+        integer_program(program, {})
 
 
 def test_states_at_the_corners_of_their_box(emit: Emit) -> None:
