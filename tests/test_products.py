@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,10 @@ from ncpc.ir.types import Axis, Fixed
 from ncpc.passes.lower import lower
 from ncpc.proofs.prove import prove
 from ncpc.semantics.run import Executor, run
-from tests.c_programs import assert_c_is_program, fixed_program, tame
+from ncpc.targets.base import CompileOptions, Lowered
+from ncpc.targets.c import source
+from ncpc.targets.registry import load
+from tests.c_programs import assert_c_is_program, assert_same, fixed_program, tame
 
 
 def one_op(weight: np.ndarray, start: np.ndarray, k: int, block: int) -> Program:
@@ -86,3 +90,29 @@ def test_many_inputs_lose_no_accuracy(inputs: int, tmp_path: Path) -> None:
 
 def test_few_inputs_are_summed_exactly() -> None:
     assert set(sums(fixed_program(wide(4)))) == {"matmul"}
+
+
+def on_a_cortex_m4(folder: Path) -> int:
+    """Cycles of a step with 576 products, after its outputs were compared."""
+    policy, target = wide(96), load("cortex-m4")
+    what = Lowered(policy, lower(policy), fixed_program(policy), "int16")
+    folder.mkdir()
+    for name, text in target.emit(what, CompileOptions()).items():
+        (folder / name).write_bytes(text)
+    target.build(folder, what, CompileOptions())
+    data = tame(what.program, 3, steps=3)
+    found = target.run(folder, what, CompileOptions(), data, "cortex-m4")
+    assert_same(found.trace, run(what.program, data))
+    assert found.cycles is not None
+    return int(found.cycles.upper.max())
+
+
+def test_long_sums_are_formed_two_products_at_a_time(
+    tmp_path: Path, require_tool: Callable[[str], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a core has SIMD, two products take two loads and one instruction instead of four and two."""
+    for module in ("ziglang", "elftools", "unicorn", "capstone"):
+        require_tool(module)
+    pairs = on_a_cortex_m4(tmp_path / "pairs")
+    monkeypatch.setattr(source, "dots_of", lambda nest: {})
+    assert on_a_cortex_m4(tmp_path / "one by one") - pairs > 2 * 576

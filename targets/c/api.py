@@ -19,10 +19,10 @@ def functions(face: Interface) -> list[str]:
     return [_reset(face), _init(face), _save(face), _restore(face)]
 
 
-def number_table(numbers: NDArray[Any], ctype: CType, name: str) -> str:
-    """A constant array of one or two dimensions."""
+def number_table(numbers: NDArray[Any], ctype: CType, name: str, begins: str = "") -> str:
+    """A constant array of one or two dimensions; ``begins`` is what stands before its type."""
     sizes = "".join(f"[{n}]" for n in numbers.shape)
-    head = f"static const {ctype.name} {name}{sizes} = "
+    head = f"static const {begins}{ctype.name} {name}{sizes} = "
     return f"{head}{braces(numbers, ctype, len(head))};"
 
 

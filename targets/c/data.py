@@ -14,6 +14,7 @@ from ncpc.ir.program import Program
 from ncpc.ir.types import Float32, Index
 from ncpc.passes.elements import singular
 from ncpc.targets.c.api import number_table
+from ncpc.targets.c.dot import word_arrays
 from ncpc.targets.c.layout import INDENT, WIDTH, comment
 from ncpc.targets.c.numbers import INT32, holding, literal
 from ncpc.targets.c.statements import Writer, member_name
@@ -145,7 +146,9 @@ def _array(writer: Writer, column: Column) -> str:
     if column.key.startswith("count:"):
         names.fix(column.key, names.fresh(_count_name(column.key, writer.nest.program)))
     meaning = _meaning(writer, column).strip()
-    text = number_table(column.data, column.ctype, names[column.key]) if column.rows == 1 else _words(writer, column)
+    begins = "AT_WORD " if column.key in word_arrays(writer.dots.values()) else ""
+    table = number_table(column.data, column.ctype, names[column.key], begins) if column.rows == 1 else None
+    text = table or _words(writer, column)
     return "\n".join([*([meaning] if meaning else []), text])
 
 

@@ -5,19 +5,20 @@ One address then serves all of them, and cores with paired loads fetch two at on
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from ncpc.ir.loops import Assign, Buffer, Nest, Node, Pair, Ref, Times, assigns
 from ncpc.passes.elements import singular
+from ncpc.targets.c.dot import Dot, word_arrays
 from ncpc.targets.c.layout import INDENT
 from ncpc.targets.c.numbers import scalar, stored
 from ncpc.targets.c.statements import Writer
 
 
-def bundles_of(nest: Nest) -> dict[str, str]:
+def bundles_of(nest: Nest, dots: Mapping[int, Dot]) -> dict[str, str]:
     """Local array -> key of the struct array it is a field of, where at least two share an axis."""
     found: dict[str, list[str]] = {}
-    elsewhere = _read_elsewhere(nest)
+    elsewhere = _read_elsewhere(nest) | word_arrays(dots.values())
     for buffer in nest.buffers:
         if buffer.place == "local" and len(buffer.axes) == 1 and buffer.name not in elsewhere:
             found.setdefault(buffer.axes[0].name, []).append(buffer.name)
@@ -54,7 +55,8 @@ def declarations(writer: Writer) -> Iterator[str]:
 def _single(writer: Writer, buffer: Buffer) -> str:
     sizes = "".join(f"[{axis.size}]" for axis in buffer.axes)
     ctype = stored(buffer.type) if buffer.axes else scalar(buffer.type)
-    return f"{INDENT}{ctype.name} {writer.names[buffer.name]}{sizes};"
+    begins = "AT_WORD " if buffer.name in word_arrays(writer.dots.values()) else ""
+    return f"{INDENT}{begins}{ctype.name} {writer.names[buffer.name]}{sizes};"
 
 
 def _bundle(writer: Writer, key: str) -> Iterator[str]:

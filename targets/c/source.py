@@ -10,6 +10,7 @@ from ncpc.ir.program import Program
 from ncpc.ir.types import Float32
 from ncpc.targets.c.api import functions, self_test
 from ncpc.targets.c.data import constants
+from ncpc.targets.c.dot import dots_of
 from ncpc.targets.c.interface import Interface
 from ncpc.targets.c.layout import INDENT, wrapped
 from ncpc.targets.c.locals import bundles_of, declarations
@@ -42,7 +43,9 @@ def written(nest: Nest, face: Interface) -> Writer:
 
 
 def _writer(nest: Nest, face: Interface) -> Writer:
-    return Writer(nest, tables_of(nest), _names(nest, face), face.macro, profiled(nest), bundles=bundles_of(nest))
+    dots = dots_of(nest)
+    return Writer(nest, tables_of(nest), _names(nest, face), face.macro, profiled(nest), bundles=bundles_of(nest, dots),
+                  dots=dots)
 
 
 def _profile_label(face: Interface) -> str:

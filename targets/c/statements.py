@@ -13,6 +13,7 @@ from functools import partial
 
 from ncpc.ir.loops import Assign, At, For, Lit, Nest, Node, Operand, Pair, Ref, Stream, Times, Window, assigns, loops
 from ncpc.ir.types import Fixed
+from ncpc.targets.c.dot import Dot, dot_line
 from ncpc.targets.c.expressions import SHIFT, UNARY, Expr, apply, call, cast, greater, mix
 from ncpc.targets.c.frames import stream_lines, window_lines
 from ncpc.targets.c.layout import INDENT
@@ -63,6 +64,8 @@ class Writer:
     pointers: set[str] = field(default_factory=set)
     outside: tuple[str, CType] | None = None
     """The variable, as wide as what is limited, that collects which bits a limit changed in the loop being written."""
+    dots: Mapping[int, Dot] = field(default_factory=dict)
+    """Loops that are written as a call, by ``id``."""
     rolling: dict[str, str] = field(default_factory=dict)
     """Where the loop's own element lies in a frame of which only some rows are kept."""
 
@@ -292,6 +295,10 @@ def _settle(writer: Writer, written: str, indent: str) -> Iterator[str]:
 
 
 def _for(writer: Writer, node: For, indent: str, said: str | None) -> Iterator[str]:
+    if id(node) in writer.dots:
+        dot = writer.dots[id(node)]
+        yield indent + dot_line(dot, writer.names, writer.storage, writer.element(dot.sum))
+        return
     if node.segment is None:
         var, size = writer.names[node.var], writer.names[f"size:{node.axis.name}"]
         inner = [n for n in node.body if isinstance(n, For) and n.segment is not None]

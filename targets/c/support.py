@@ -59,6 +59,14 @@ _MACROS = {
 #define FITS_16(number) (number)
 #endif
 """,
+    "AT_WORD": """
+/* Where an array begins that is read two numbers at a time. */
+#if defined(__GNUC__)
+#define AT_WORD __attribute__((aligned(4)))
+#else
+#define AT_WORD
+#endif
+""",
     "NOT_UNROLLED": """
 /* Short loops of varying length: unrolling them costs more than it saves. */
 #if defined(__clang__)
@@ -79,7 +87,7 @@ typedef struct {
 
 def support_names() -> tuple[str, ...]:
     """What generated files may define, so that nothing else is called so."""
-    return (*_pieces(), "float_bits_t", "wide_entry_t", "PROFILE_LABEL")
+    return (*_pieces(), "float_bits_t", "wide_entry_t", "pair_at", "PROFILE_LABEL")
 
 
 def _floats() -> dict[str, str]:
@@ -215,6 +223,34 @@ static int32_t mulshr_u(uint32_t a, int32_t b, int k)
 {
     return (int32_t)(((int64_t)a * b + ((int64_t)1 << (k - 1))) >> k);
 }
+""",
+    "dot": """
+/* sum + a . b; n is even, and a and b begin at words. */
+#if defined(__ARM_FEATURE_SIMD32) && defined(__GNUC__)
+#include <arm_acle.h>
+static inline int16x2_t pair_at(const int16_t *a)
+{
+    int16x2_t pair;
+    __builtin_memcpy(&pair, __builtin_assume_aligned(a, 4), sizeof pair);
+    return pair;
+}
+
+static inline int32_t dot(const int16_t *a, const int16_t *b, int n, int32_t sum)
+{
+    for (int i = 0; i < n; i += 2) {
+        sum = __smlad(pair_at(a + i), pair_at(b + i), sum);
+    }
+    return sum;
+}
+#else
+static inline int32_t dot(const int16_t *a, const int16_t *b, int n, int32_t sum)
+{
+    for (int i = 0; i < n; i++) {
+        sum += (int32_t)a[i] * b[i];
+    }
+    return sum;
+}
+#endif
 """,
     "leading_zeros": """
 /* How many zeros stand before the highest one of a, a >= 1. */
