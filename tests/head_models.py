@@ -15,20 +15,45 @@ nn = torch.nn
 Frame = tuple[int, ...]
 
 
+ACTIVATIONS: list[Callable[[], Any]] = [
+    nn.ReLU, nn.Tanh, nn.Sigmoid, nn.Identity, nn.ELU, lambda: nn.ELU(0.5), lambda: nn.LeakyReLU(0.2), nn.SiLU, nn.GELU,
+    nn.ReLU6, nn.Hardswish, nn.Hardsigmoid, nn.SELU, lambda: nn.PReLU(init=-0.3), lambda: nn.Hardtanh(-0.5, 0.7),
+    nn.Dropout,
+]
+
+
 def frame_layers(rng: np.random.Generator, channels: int, row: bool) -> list[Any]:
-    """Convolution, normalization, activation and pooling, each sometimes; ``row``: in one dimension."""
-    conv, norm = (nn.Conv1d, nn.BatchNorm1d) if row else (nn.Conv2d, nn.BatchNorm2d)
-    pools = (nn.MaxPool1d, nn.AvgPool1d) if row else (nn.MaxPool2d, nn.AvgPool2d)
-    filters = int(rng.integers(1, 4))
+    """Convolution, normalization before and after an activation, and pooling, each sometimes; ``row``: 1-D."""
+    norm = nn.BatchNorm1d if row else nn.BatchNorm2d
+    made = convolution(rng, channels, row)
+    filters = made.out_channels
+    layers = [norm(channels)] if rng.integers(4) == 0 else []
+    layers += [made, *([norm(filters)] if rng.integers(2) else [])]
+    layers += [ACTIVATIONS[int(rng.integers(len(ACTIVATIONS)))]()]
+    layers += [norm(filters)] if rng.integers(3) == 0 else []
+    return [*layers, *([pooling(rng, row)] if rng.integers(2) else [])]
+
+
+def convolution(rng: np.random.Generator, channels: int, row: bool) -> Any:
+    """Kernel, stride, padding, dilation, groups and bias at random."""
+    groups = channels if rng.integers(3) == 0 else 1
     sides = tuple(int(n) for n in rng.integers(1, 4, 2))
     size: Any = sides[0] if row or rng.integers(2) else sides
     small = size if isinstance(size, int) else min(size)
-    layers = [conv(channels, filters, size, stride=int(rng.integers(1, 3)), padding=int(rng.integers(0, small)),
-                   bias=bool(rng.integers(2)))]
-    layers += [norm(filters)] if rng.integers(2) else []
-    layers += [[nn.ReLU(), nn.Tanh(), nn.Sigmoid(), nn.Identity()][int(rng.integers(4))]]
-    layers += [pools[int(rng.integers(2))](2, stride=int(rng.integers(1, 3)))] if rng.integers(2) else []
-    return layers
+    stride = int(rng.integers(1, 3))
+    padding: Any = "same" if stride == 1 and rng.integers(4) == 0 else int(rng.integers(0, small))
+    return (nn.Conv1d if row else nn.Conv2d)(
+        channels, groups * int(rng.integers(1, 4)), size, stride=stride, padding=padding, groups=groups,
+        dilation=int(rng.integers(1, 3)), bias=bool(rng.integers(2)))
+
+
+def pooling(rng: np.random.Generator, row: bool) -> Any:
+    """Largest elements or means, in windows side by side or not, with padding or without."""
+    stride, padding, ceil = int(rng.integers(1, 3)), int(rng.integers(2)), bool(rng.integers(2))
+    if rng.integers(2):
+        return (nn.MaxPool1d if row else nn.MaxPool2d)(2, stride, padding, int(rng.integers(1, 3)), ceil_mode=ceil)
+    counted = bool(rng.integers(2)) and not ceil
+    return (nn.AvgPool1d if row else nn.AvgPool2d)(2, stride, padding, ceil_mode=ceil, count_include_pad=counted)
 
 
 def random_heads(seed: int) -> tuple[list[Any], Frame]:
@@ -41,7 +66,8 @@ def random_heads(seed: int) -> tuple[list[Any], Frame]:
     modules = frame_layers(rng, channels, row)
     left = nn.Sequential(*modules).eval()(torch.zeros(1, *frame)).shape[2:]
     if rng.integers(2) and min(left) >= 8:  # room for another convolution and pooling
-        modules += frame_layers(rng, modules[0].out_channels, row)
+        filters = [module.out_channels for module in modules if hasattr(module, "out_channels")]
+        modules += frame_layers(rng, filters[-1], row)
     modules += [nn.Flatten()]
     width = int(np.prod(nn.Sequential(*modules).eval()(torch.zeros(1, *frame)).shape))
     units = int(rng.integers(2, 5))

@@ -391,7 +391,7 @@ INVALID: list[tuple[Policy, str]] = [
     (with_ltc(roles=("sensory",) * 5), "unknown role 'sensory'"),
     (with_ltc(names=("a", "b", "c", "d", "a")), "neuron names: 'a' is given twice"),
     (with_ltc(names=("a", "b", "c", "d", "*/")), "neuron names: '*/' is not an identifier"),
-    (replace(random_policy(8), layers=(Activation("gelu", 4), *random_policy(8).layers)), "unknown function 'gelu'"),
+    (replace(random_policy(8), layers=(Activation("mish", 4), *random_policy(8).layers)), "unknown function 'mish'"),
     (replace(random_policy(8), layers=(Activation("tanh", 3), *random_policy(8).layers)),
      "layer 0 (activation) gives 3 values, but layer 1 (dense) takes 4"),
     (replace(random_policy(8), layers=(Dense(np.ones((3, 4)), np.ones(2)),)), "bias has shape (2,), expected (3,)"),

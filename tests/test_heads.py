@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,11 @@ from ncpc.errors import BadInput, ProofFailed, Unsupported
 from ncpc.frontend.agreement import run_modules
 from ncpc.frontend.container import policy_bytes, read_policy, write_policy
 from ncpc.frontend.ncps_torch import import_model
-from ncpc.ir.policy import DtRange, Policy
+from ncpc.frontend.validate import check_policy
+from ncpc.ir.heads import Conv2d, Pool
+from ncpc.ir.policy import Activation, DtRange, Policy
 from ncpc.ir.sequences import Sequences
+from ncpc.ir.windows import Windows
 from ncpc.passes.fold import fold_constants
 from ncpc.passes.lower import lower
 from ncpc.proofs.prove import prove
@@ -77,20 +81,19 @@ def test_frames_are_saved_and_checked(tmp_path: Path) -> None:
 
 
 def test_a_core_that_is_too_small_is_named_with_numbers() -> None:
-    modules = [nn.Conv2d(1, 64, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), ncps_cells.CfC(64 * 19 * 19, 2)]
-    program = fixed_program(policy_of([*modules[:-1], nn.Linear(64 * 19 * 19, 2), ncps_cells.CfC(2, 2)], (1, 40, 40)))
+    modules = [nn.Conv2d(1, 64, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(64 * 39 * 39, 2)]
+    program = fixed_program(policy_of([*modules, ncps_cells.CfC(2, 2)], (1, 80, 80)))
     with pytest.raises(ProofFailed, match=r"net needs at least [\d,]+ bytes of RAM .* cortex-m4 has [\d,]+"):
         require_fit(program, load_core("cortex-m4"))
 
 
 def test_arrays_that_do_not_live_together_share_bytes() -> None:
-    modules = [nn.Conv2d(1, 4, 3), nn.Tanh(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(4 * 19 * 19, 2)]
-    face = interface_of(float_program(policy_of([*modules, ncps_cells.CfC(2, 2)], (1, 40, 40))))
-    together = sum(array.size * array.ctype.bytes for array in face.arena)
-    largest = max(array.size * array.ctype.bytes for array in face.arena)
-    assert 2 * largest <= face.arena_bytes() < together
+    modules = [nn.Conv1d(1, 4, 3), nn.Conv1d(4, 4, 3), nn.Conv1d(4, 4, 3), nn.Flatten(), nn.Linear(4 * 94, 2)]
+    face = interface_of(float_program(policy_of([*modules, ncps_cells.CfC(2, 2)], (1, 100))))
     spans = {array.value: (array.offset, array.offset + array.size * array.ctype.bytes) for array in face.arena}
-    assert spans["conv_y"][0] != spans["tanh"][0], "read while the other is written"
+    first, second, third = (spans[name] for name in ("conv_y", "conv_y_2", "conv_y_3"))
+    assert first[1] <= second[0] or second[1] <= first[0], "read while the other is written"
+    assert max(first[0], third[0]) < min(first[1], third[1]), "the first is done with when the third is made"
 
 
 def test_frame_of_unknown_shape_is_refused(tmp_path: Path) -> None:
@@ -99,17 +102,50 @@ def test_frame_of_unknown_shape_is_refused(tmp_path: Path) -> None:
         ncpc.save(modules, tmp_path / "p.safetensors", input_range=(-1, 1))
 
 
-def test_normalization_behind_an_activation_is_refused() -> None:
-    modules = [nn.Conv2d(1, 2, 3), nn.Tanh(), nn.BatchNorm2d(2), nn.Flatten(), ncps_cells.CfC(50, 2)]
-    with pytest.raises(Unsupported, match="put it before the activation"):
-        import_model(modules, (1, 7, 7))
+def test_normalization_behind_an_activation_goes_into_what_follows() -> None:
+    head = [nn.Conv2d(1, 2, 3), nn.Tanh(), nn.BatchNorm2d(2)]
+    tails = {"conv2d": [nn.Conv2d(2, 2, 2), nn.Flatten()], "dense": [nn.Flatten(), nn.Linear(50, 4)]}
+    for kind, tail in tails.items():
+        cell = ncps_cells.CfC(32 if kind == "conv2d" else 4, 2)
+        layers = policy_of([*head, *tail, nn.Tanh(), cell], (1, 7, 7)).layers
+        assert [layer.kind for layer in layers] == ["conv2d", "activation", kind, "activation", "cfc"]
+    padded = policy_of([*head, nn.Conv2d(2, 2, 3, padding=1), nn.Flatten(), ncps_cells.CfC(50, 2)], (1, 7, 7)).layers
+    assert [layer.kind for layer in padded] == ["conv2d", "activation", "conv2d", "conv2d", "cfc"]
 
 
-@pytest.mark.parametrize("module", [nn.Conv2d(2, 2, 3, groups=2), nn.Conv2d(2, 2, 3, dilation=2),
-                                    nn.MaxPool2d(2, padding=1), nn.Conv2d(2, 2, 3, padding=1, padding_mode="reflect")])
-def test_option_that_changes_the_function_is_refused(module: torch.nn.Module) -> None:
-    with pytest.raises(Unsupported, match="cannot be read; use"):
+@pytest.mark.parametrize(("module", "words"), [
+    (nn.Conv2d(2, 2, 3, padding=1, padding_mode="reflect"), "use 'zeros'"),
+    (nn.MaxPool2d(2, return_indices=True), "use return_indices=False"),
+    (nn.AvgPool2d(2, divisor_override=3), "use divisor_override=None"),
+    (nn.AvgPool2d(3, padding=1, ceil_mode=True), "use count_include_pad=False or ceil_mode=False"),
+    (nn.AdaptiveAvgPool2d(3), "use sizes that divide the frame"),
+    (nn.LayerNorm(8), "use BatchNorm1d instead"), (nn.GroupNorm(1, 2), "use BatchNorm2d instead"),
+    (nn.Softplus(), "use ELU instead"), (nn.Mish(), "use SiLU instead"),
+    (nn.PReLU(2), "use num_parameters=1"), (nn.GELU(approximate="tanh"), "use 'none'"),
+    (nn.Linear(8, 2), "put a Flatten before it"),
+])
+def test_what_cannot_be_read_is_refused_with_the_nearest_alternative(module: torch.nn.Module, words: str) -> None:
+    with pytest.raises(Unsupported, match=f"cannot be read.*{words}|takes windows of different sizes; {words}|{words}"):
         import_model([module, nn.Flatten(), ncps_cells.CfC(4, 2)], (2, 8, 8))
+
+
+def test_records_that_make_no_sense_are_refused(tmp_path: Path) -> None:
+    conv, *rest = policy_of([nn.Conv2d(2, 4, 3, groups=2), nn.Flatten(), ncps_cells.CfC(144, 2)], (2, 8, 8)).layers
+    assert isinstance(conv, Conv2d)
+    wrong = {
+        "do not fall into groups": replace(conv, weight=conv.weight[:3], bias=conv.bias[:3]),
+        "dilation_w is 0": replace(conv, windows=replace(conv.windows, dilation_w=0)),
+        "last window begins outside": replace(conv, windows=replace(conv.windows, rows=20)),
+    }
+    for words, layer in wrong.items():
+        with pytest.raises(BadInput, match=words):
+            check_policy(Policy("net", (layer, *rest), np.tile([-1.0, 1.0], (128, 1))), "net")
+    pool = Pool(Windows(4, 4, 1, 2, 2, 1, 1, 1, 1, 6, 6, "chw"), "max")
+    with pytest.raises(BadInput, match="begins outside the frame of 4 x 4"):
+        check_policy(Policy("net", (pool,), np.tile([-1.0, 1.0], (16, 1))), "net")
+    slopes = Activation("leaky_relu", 4)
+    with pytest.raises(BadInput, match="leaky_relu has 0 parameters, expected 1"):
+        check_policy(Policy("net", (slopes,), np.tile([-1.0, 1.0], (4, 1))), "net")
 
 
 def test_window_larger_than_the_frame_is_refused() -> None:

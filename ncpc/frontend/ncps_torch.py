@@ -17,6 +17,7 @@ from ncpc.frontend.heads import merged
 from ncpc.frontend.imported import Imported
 from ncpc.frontend.ncps_cfc import read_cfc, read_lstm, read_wired_cfc
 from ncpc.frontend.tensors import array_of, class_name, dense_of
+from ncpc.frontend.torch_activations import activation_readers, instead_of
 from ncpc.frontend.torch_cells import own_readers, torch_readers
 from ncpc.frontend.torch_heads import head_reader
 from ncpc.frontend.with_widths import with_widths
@@ -25,7 +26,9 @@ from ncpc.ir.policy import Activation, Layer, Ltc, Synapses
 from ncpc.torch_library import ncps_torch_module, torch_module, versions
 
 SUPPORTED = ("ncps.torch LTC, CfC and their cells, torch.nn LSTM, GRU, RNN, Linear, Conv1d, Conv2d, MaxPool, AvgPool, "
-             "BatchNorm, Flatten, ReLU, Tanh, Sigmoid, Softmax, Dropout, Identity, and the modules of ncpc.cells")
+             "AdaptiveAvgPool, AdaptiveMaxPool, BatchNorm, Flatten, ReLU, ReLU6, LeakyReLU, PReLU, ELU, SELU, SiLU, "
+             "GELU, Hardtanh, Hardsigmoid, Hardswish, Tanh, Sigmoid, Softmax, Dropout, Identity, and the modules of "
+             "ncpc.cells")
 
 F64 = NDArray[np.float64]
 
@@ -87,7 +90,7 @@ def _import_module(module: Any) -> list[Layer]:
     for kind, reader in _readers().items():
         if isinstance(module, kind) and _unchanged(type(module), kind):
             return reader(module)
-    raise Unsupported(f"{class_name(module)} cannot be read; supported are {SUPPORTED}; "
+    raise Unsupported(f"{class_name(module)} cannot be read{instead_of(module)}; supported are {SUPPORTED}; "
                       "pass a model of your own as the ordered list of its layers, e.g. [model.fc, model.rnn]")
 
 
@@ -95,11 +98,7 @@ def _readers() -> dict[Any, Callable[[Any], list[Layer]]]:
     nn, ncps = torch_module().nn, ncps_torch_module()
     return {
         nn.Linear: lambda m: [dense_of(m)],
-        nn.ReLU: lambda _: [Activation("relu", 0)],
-        nn.Tanh: lambda _: [Activation("tanh", 0)],
-        nn.Sigmoid: lambda _: [Activation("sigmoid", 0)],
-        nn.Identity: lambda _: [],
-        nn.Dropout: lambda _: [],
+        **activation_readers(),
         ncps.LTC: _ncps_layer,
         ncps.LTCCell: _ncps_layer,
         ncps.CfC: _ncps_layer,

@@ -23,7 +23,9 @@ from ncpc.ir.policy import ROLES, Activation, Dense, DtRange, Layer, Ltc, Policy
 from ncpc.ir.sequences import Sequences
 
 SOLVERS = ("fused", "euler", "rk4")
-FUNCTIONS = ("relu", "tanh", "sigmoid")
+FUNCTIONS = {"relu": 0, "tanh": 0, "sigmoid": 0, "silu": 0, "gelu": 0, "leaky_relu": 1, "elu": 2, "hardtanh": 2,
+             "hard_sigmoid": 1, "hard_silu": 1}
+"""Activations and how many parameters each has."""
 _CLIP = "call apply_weight_constraints() on the cell before saving, or save with clip_negative=True (--clip-negative)"
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
@@ -90,6 +92,10 @@ def _dense(layer: Dense) -> Problems:
 def _activation(layer: Activation) -> Problems:
     if layer.function not in FUNCTIONS:
         yield f"unknown function {layer.function!r}; known are {', '.join(FUNCTIONS)}"
+    elif len(layer.parameters) != FUNCTIONS[layer.function]:
+        yield f"{layer.function} has {len(layer.parameters)} parameters, expected {FUNCTIONS[layer.function]}"
+    elif not np.isfinite(layer.parameters).all() or (layer.function == "hardtanh" and np.diff(layer.parameters) < 0):
+        yield f"{layer.function} has the parameters {layer.parameters}, expected finite ones, the lower limit first"
     if layer.width < 1:
         yield f"width is {layer.width}, expected at least 1"
 

@@ -114,12 +114,18 @@ class Dense:
 
 @dataclass(frozen=True, eq=False)
 class Activation:
-    """An elementwise function over ``width`` values: ``relu``, ``tanh`` or ``sigmoid``."""
+    """An elementwise function over ``width`` values.
+
+    ``relu``, ``tanh``, ``sigmoid``, ``silu`` (x*sigmoid(x)), ``gelu`` (x*Phi(x)); with ``parameters``: ``leaky_relu``
+    (slope: slope*x below 0), ``elu`` (alpha, scale: scale*x, below 0 scale*alpha*(e**x - 1)), ``hardtanh`` (lo, hi: x
+    limited to them), ``hard_sigmoid`` (slope: slope*x + 1/2 limited to [0, 1]), ``hard_silu`` (x times that).
+    """
 
     kind: ClassVar[str] = "activation"
 
     function: str
     width: int
+    parameters: tuple[float, ...] = ()
 
     @property
     def inputs(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -16,10 +16,13 @@ ERFC_P = 0.3275911
 ERFC_C = (0.254829592, -0.284496736, 1.421413741, -1.453152027, 1.061405429)
 
 
-def elementwise(b: Builder, function: str, x: Value) -> Value:
-    """``function(x)``: identity, relu, tanh, sigmoid, silu or gelu. Raises ``Unsupported`` for any other."""
+def elementwise(b: Builder, function: str, x: Value, parameters: Sequence[float] = ()) -> Value:
+    """``function(x)``: those of ``ncpc.ir.policy.Activation``, or the identity. Raises ``Unsupported`` for others."""
+    if function in _WITH_PARAMETERS:
+        return _WITH_PARAMETERS[function](b, x, *parameters)
     if function not in _FUNCTIONS:
-        raise Unsupported(f"function '{function}' cannot be lowered; supported: {', '.join(sorted(_FUNCTIONS))}")
+        known = sorted([*_FUNCTIONS, *_WITH_PARAMETERS])
+        raise Unsupported(f"function '{function}' cannot be lowered; supported: {', '.join(known)}")
     return _FUNCTIONS[function](b, x)
 
 
@@ -54,6 +57,36 @@ def _polynomial(b: Builder, t: Value) -> Value:
     return total
 
 
+def _leaky_relu(b: Builder, x: Value, slope: float) -> Value:
+    """``relu(x) - slope*relu(-x)``."""
+    below = b.op("relu", "leaky_below", b.op("neg", "leaky_neg", x))
+    tail = b.op("mul", "leaky_tail", below, b.const("leaky_slope", slope))
+    return b.op("sub", "leaky_relu", b.op("relu", "leaky_above", x), tail)
+
+
+def _elu(b: Builder, x: Value, alpha: float, scale: float) -> Value:
+    """``scale*relu(x) + scale*alpha*(exp(min(x, 0)) - 1)``, the exponential at most 1."""
+    below = b.op("min", "elu_below", x, b.const("elu_zero", 0.0))
+    bend = b.op("sub", "elu_bend", b.op("exp", "elu_exp", below), b.const("elu_one", 1.0))
+    tail = b.op("mul", "elu_tail", bend, b.const("elu_alpha", scale * alpha))
+    above = b.op("relu", "elu_above", x)
+    above = above if scale == 1.0 else b.op("mul", "elu_scaled", above, b.const("elu_scale", scale))
+    return b.op("add", "elu", above, tail)
+
+
+def _hardtanh(b: Builder, x: Value, lo: float, hi: float) -> Value:
+    return b.op("clamp", "hardtanh", x, lo=float(lo), hi=float(hi), flag=None)
+
+
+def _hard_sigmoid(b: Builder, x: Value, slope: float) -> Value:
+    steep = b.op("mul", "hard_slope", x, b.const("hard_factor", slope))
+    return _hardtanh(b, b.op("add", "hard_line", steep, b.const("hard_half", 0.5)), 0.0, 1.0)
+
+
+def _hard_silu(b: Builder, x: Value, slope: float) -> Value:
+    return b.op("mul", "hard_silu", x, _hard_sigmoid(b, x, slope))
+
+
 def _op(kind: str) -> Callable[[Builder, Value], Value]:
     return lambda b, x: b.op(kind, kind, x)
 
@@ -65,4 +98,12 @@ _FUNCTIONS: dict[str, Callable[[Builder, Value], Value]] = {
     "sigmoid": _op("sigmoid"),
     "silu": _silu,
     "gelu": _gelu,
+}
+
+_WITH_PARAMETERS: dict[str, Callable[..., Value]] = {
+    "leaky_relu": _leaky_relu,
+    "elu": _elu,
+    "hardtanh": _hardtanh,
+    "hard_sigmoid": _hard_sigmoid,
+    "hard_silu": _hard_silu,
 }

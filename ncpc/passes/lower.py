@@ -17,6 +17,7 @@ from ncpc.ir.policy import Activation, Dense, Policy
 from ncpc.ir.program import Origin, Port, Program, Value
 from ncpc.ir.types import Axis, Real
 from ncpc.passes.context import Lowering
+from ncpc.passes.functions import elementwise
 from ncpc.passes.lower_cfc import lower_cfc, lower_wired_cfc
 from ncpc.passes.lower_ct_gru import lower_ct_gru
 from ncpc.passes.lower_gates import lower_gru, lower_lstm, lower_rnn
@@ -61,7 +62,7 @@ def lower_dense(layer: Dense, ctx: Lowering) -> Value:
 def lower_activation(layer: Activation, ctx: Lowering) -> Value:
     """An elementwise function."""
     ctx.builder.origin = Origin("activation", f"y = {layer.function}(x)", ctx.x.axes[0].name)
-    return ctx.builder.op(layer.function, layer.function, ctx.x)
+    return elementwise(ctx.builder, layer.function, ctx.x, layer.parameters)
 
 
 LOWERINGS: dict[str, Callable[[Any, Any], Value]] = {

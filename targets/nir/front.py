@@ -82,7 +82,7 @@ def _front(layers: Sequence[Layer], width: int) -> tuple[F64, F64, str]:
     for layer in layers:
         if isinstance(layer, Dense) and not activation:
             weight, bias = layer.weight @ weight, layer.weight @ bias + layer.bias
-        elif isinstance(layer, Activation) and not activation:
+        elif isinstance(layer, Activation) and not activation and layer.function in ACTIVATIONS:
             activation = layer.function
         else:
             raise _refused(layer, "in front of")

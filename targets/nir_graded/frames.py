@@ -42,8 +42,17 @@ def frame_shape(w: Windows) -> tuple[int, ...]:
 def frame_node(nir: Any, layer: Conv2d | Pool, name: str) -> Any:
     """The node of a layer over frames; raises Unsupported for one that NIR has not."""
     w = layer.windows
+    if (w.dilation_h, w.dilation_w) != (1, 1):
+        raise Unsupported(f"target 'nir-graded': '{name}', a dilation of {w.dilation_h} x {w.dilation_w}: only windows "
+                          "without gaps are written; use a larger kernel, or target 'c'")
+    if isinstance(layer, Conv2d) and layer.groups > 1:
+        raise Unsupported(f"target 'nir-graded': '{name}', a convolution in {layer.groups} groups: only those over all "
+                          "channels are written; use groups=1, or target 'c'")
     if isinstance(layer, Pool):
-        if layer.function != "avg":
+        if not w.inside:
+            raise Unsupported(f"target 'nir-graded': '{name}', pooling with padding: simulators divide by different "
+                              "numbers there; use none, or target 'c'")
+        if layer.function == "max":
             raise Unsupported(f"target 'nir-graded': '{name}', {layer.function} pooling: NIR has none; use average "
                               "pooling, or target 'c'")
         return _mean(nir, layer, name)

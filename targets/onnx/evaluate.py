@@ -54,8 +54,11 @@ def _reduce_sum(a: Arr, axes: Arr) -> Arr:
 def _windows(a: Arr, attrs: Attrs, empty: float) -> Arr:
     """(B, channels, rows, cols, kernel_h, kernel_w); what lies outside of the frame is ``empty``."""
     (kh, kw), (sh, sw), (top, left, bottom, right) = (_ints(attrs, n) for n in ("kernel_shape", "strides", "pads"))
+    dh, dw = _ints(attrs, "dilations") if "dilations" in attrs else (1, 1)
     padded = np.pad(a, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=empty)
-    return np.lib.stride_tricks.sliding_window_view(padded, (kh, kw), axis=(2, 3))[:, :, ::sh, ::sw]
+    span = ((kh - 1) * dh + 1, (kw - 1) * dw + 1)
+    found = np.lib.stride_tricks.sliding_window_view(padded, span, axis=(2, 3))
+    return found[:, :, ::sh, ::sw, ::dh, ::dw]
 
 
 def _ints(attrs: Attrs, name: str) -> list[int]:
@@ -65,7 +68,11 @@ def _ints(attrs: Attrs, name: str) -> list[int]:
 
 
 def _conv(a: Sequence[Arr], attrs: Attrs) -> Sequence[Arr]:
-    return [np.einsum("bcrskl,fckl->bfrs", _windows(a[0], attrs, 0.0), a[1]) + a[2][:, None, None]]
+    groups = attrs.get("group", 1)
+    assert isinstance(groups, int)
+    found = np.split(_windows(a[0], attrs, 0.0), groups, axis=1)
+    sums = [np.einsum("bcrskl,fckl->bfrs", x, w) for x, w in zip(found, np.split(a[1], groups), strict=True)]
+    return [np.concatenate(sums, axis=1) + a[2][:, None, None]]
 
 
 def _max_pool(a: Sequence[Arr], attrs: Attrs) -> Sequence[Arr]:
@@ -73,7 +80,11 @@ def _max_pool(a: Sequence[Arr], attrs: Attrs) -> Sequence[Arr]:
 
 
 def _average_pool(a: Sequence[Arr], attrs: Attrs) -> Sequence[Arr]:
-    return [_windows(a[0], attrs, 0.0).mean(axis=(4, 5))]
+    """Zeros around the frame count where the node says so."""
+    total = _windows(a[0], attrs, 0.0)
+    if attrs.get("count_include_pad"):
+        return [total.mean(axis=(4, 5))]
+    return [total.sum(axis=(4, 5)) / _windows(np.ones_like(a[0][:1]), attrs, 0.0).sum(axis=(4, 5))]
 
 
 def _transpose(a: Sequence[Arr], attrs: Attrs) -> Sequence[Arr]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from ncpc.ir.program import Op
 from ncpc.ir.windows import Windows, windows_of
+from ncpc.semantics.windows import groups_of
 from ncpc.targets.onnx import linear
 from ncpc.targets.onnx.linear import Linear
 
@@ -16,35 +17,40 @@ if TYPE_CHECKING:
 
 
 def conv2d(t: Translation, op: Op) -> Linear:
-    """Conv, with Relu where the op has one."""
+    """Conv, in groups where the weights cover a part of the channels, with Relu where the op has one."""
     w = windows_of(op.attrs)
     taps, bias = (t.program.constants[name][1].astype(np.float64) for name in (op.args[0], op.args[2]))
-    ordered = taps.reshape(-1, w.kernel_h, w.kernel_w, w.channels).transpose(0, 3, 1, 2) if w.layout == "hwc" \
-        else taps.reshape(-1, w.channels, w.kernel_h, w.kernel_w)
+    groups = groups_of(w, taps)
+    part = w.channels // groups
+    ordered = taps.reshape(-1, w.kernel_h, w.kernel_w, part).transpose(0, 3, 1, 2) if w.layout == "hwc" \
+        else taps.reshape(-1, part, w.kernel_h, w.kernel_w)
     weight = t.writer.const(op.args[0], np.ascontiguousarray(ordered))
     shape = (len(bias), w.rows, w.cols)
+    grouped = {"group": groups} if groups > 1 else {}
     y = t.writer.node("Conv", [_frame(t, op.args[1], w), weight, t.writer.const(op.args[2], bias)],
-                      f"{op.out.name}_frame", shape, **_places(w))
+                      f"{op.out.name}_frame", shape, **_places(w), **grouped)
     if op.attrs["relu"]:
         y = t.writer.node("Relu", [y], f"{op.out.name}_relu", shape)
     return _flat(t, y, op, w)
 
 
 def pool(t: Translation, op: Op) -> Linear:
-    """MaxPool or AveragePool."""
-    w = windows_of(op.attrs)
-    kind = "MaxPool" if op.attrs["function"] == "max" else "AveragePool"
-    y = t.writer.node(kind, [_frame(t, op.args[0], w)], f"{op.out.name}_frame", (w.channels, w.rows, w.cols),
-                      **_places(w))
+    """MaxPool or AveragePool, which counts zeros around the frame or not."""
+    w, function = windows_of(op.attrs), str(op.attrs["function"])
+    shape, frame = (w.channels, w.rows, w.cols), _frame(t, op.args[0], w)
+    if function == "max":
+        y = t.writer.node("MaxPool", [frame], f"{op.out.name}_frame", shape, **_places(w))
+    else:
+        counted = {"count_include_pad": 1} if function == "avg" and not w.inside else {}
+        y = t.writer.node("AveragePool", [frame], f"{op.out.name}_frame", shape, **_places(w), **counted)
     return _flat(t, y, op, w)
 
 
 def _places(w: Windows) -> dict[str, list[int]]:
     """Where windows stand; padding below and to the right is as much as they reach over the frame, at least 0."""
-    bottom = (w.rows - 1) * w.stride_h - w.top + w.kernel_h - w.height
-    right = (w.cols - 1) * w.stride_w - w.left + w.kernel_w - w.width
+    spread = {} if (w.dilation_h, w.dilation_w) == (1, 1) else {"dilations": [w.dilation_h, w.dilation_w]}
     return {"kernel_shape": [w.kernel_h, w.kernel_w], "strides": [w.stride_h, w.stride_w],
-            "pads": [w.top, w.left, max(0, bottom), max(0, right)]}
+            "pads": [w.top, w.left, max(0, w.bottom), max(0, w.right)], **spread}
 
 
 def _frame(t: Translation, name: str, w: Windows) -> str:

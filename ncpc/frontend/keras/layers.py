@@ -10,7 +10,8 @@ from ncpc.frontend.keras import chain
 from ncpc.frontend.keras.model import WIRED, KerasLayer, Weights, Wiring
 from ncpc.frontend.keras.wiring import roles_of, staged, wiring_of
 
-NOTHING = ("InputLayer", "Dropout", "SpatialDropout1D", "SpatialDropout2D", "GaussianNoise", "Masking")
+NOTHING = ("InputLayer", "Dropout", "SpatialDropout1D", "SpatialDropout2D", "GaussianNoise", "GaussianDropout",
+           "AlphaDropout", "Masking")
 """What a layer of these classes computes at inference: its input."""
 
 
