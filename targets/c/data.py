@@ -17,8 +17,8 @@ from ncpc.targets.c.api import number_table
 from ncpc.targets.c.dot import word_arrays
 from ncpc.targets.c.layout import INDENT, WIDTH, comment
 from ncpc.targets.c.numbers import INT32, holding, literal
-from ncpc.targets.c.statements import Writer, member_name
 from ncpc.targets.c.tables import Column, Lut, Member, Table
+from ncpc.targets.c.writer import Writer, member_name
 
 
 def constants(writer: Writer) -> Iterator[str]:

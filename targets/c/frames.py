@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -32,9 +31,7 @@ from ncpc.targets.c.conv import (
     sum_type,
 )
 from ncpc.targets.c.numbers import FLOAT, INT32, CType, float_literal, scalar, stored
-
-if TYPE_CHECKING:
-    from ncpc.targets.c.statements import Writer
+from ncpc.targets.c.writer import Writer
 
 Body = Callable[[Sequence[Node]], Iterator[str]]
 """Statements as lines."""

@@ -22,7 +22,7 @@ MEANINGS = {
     "input_nan": "an input was NaN or infinite and was taken as 0",
     "dt_out_of_range": "dt was outside its range and was limited to it",
     "state_clamped": "a restored state was outside its box and was limited to it",
-    "activation_limited": "a value between layers left the range it was calibrated for and was limited to it",
+    "activation_limited": "a value between layers was limited to its calibrated range",
 }
 
 

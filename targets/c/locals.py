@@ -12,7 +12,7 @@ from ncpc.passes.elements import singular
 from ncpc.targets.c.dot import Dot, word_arrays
 from ncpc.targets.c.layout import INDENT
 from ncpc.targets.c.numbers import scalar, stored
-from ncpc.targets.c.statements import Writer
+from ncpc.targets.c.writer import Writer
 
 
 def bundles_of(nest: Nest, dots: Mapping[int, Dot]) -> dict[str, str]:

@@ -15,10 +15,11 @@ from ncpc.targets.c.interface import Interface
 from ncpc.targets.c.layout import INDENT, wrapped
 from ncpc.targets.c.locals import bundles_of, declarations
 from ncpc.targets.c.names import Names
-from ncpc.targets.c.statements import Writer, profiled, statements
+from ncpc.targets.c.statements import profiled, statements
 from ncpc.targets.c.support import support, support_names
 from ncpc.targets.c.tables import tables_of
 from ncpc.targets.c.vectors import Vectors
+from ncpc.targets.c.writer import Writer
 
 FUNCTIONS = ("step", "init", "reset", "save", "restore", "self_test")
 

@@ -7,19 +7,18 @@ the equation; the others are named constants.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from functools import partial
 
-from ncpc.ir.loops import Assign, At, For, Lit, Nest, Node, Operand, Pair, Ref, Stream, Times, Window, assigns, loops
+from ncpc.ir.loops import Assign, For, Nest, Node, Pair, Ref, Stream, Times, Window, assigns, loops
 from ncpc.ir.types import Fixed
-from ncpc.targets.c.dot import Dot, dot_line
+from ncpc.targets.c.dot import dot_line
 from ncpc.targets.c.expressions import SHIFT, UNARY, Expr, apply, call, cast, greater, mix
 from ncpc.targets.c.frames import stream_lines, window_lines
 from ncpc.targets.c.layout import INDENT
-from ncpc.targets.c.names import Names
-from ncpc.targets.c.numbers import INT32, CType, literal, scalar, stored
-from ncpc.targets.c.tables import Member, Tables, count_key
+from ncpc.targets.c.numbers import INT32, CType, scalar, stored
+from ncpc.targets.c.tables import count_key
+from ncpc.targets.c.writer import Writer, repeats
 
 INLINE, LINE = 64, 84
 """Longest expression that is put into another, and longest right side with its indentation."""
@@ -31,115 +30,8 @@ NEURON_LABEL, NEURON_END = "ncpc_neuron", "ncpc_neuron_end"
 
 def profiled(nest: Nest) -> For | None:
     """The loop whose passes a profile tells apart: the first one in a repeat that sums over synapses."""
-    repeated = (loop for times in _times(nest.body) for loop in loops(times.body))
+    repeated = (loop for times in repeats(nest.body) for loop in loops(times.body))
     return next((loop for loop in repeated if any(isinstance(n, For) and n.segment for n in loop.body)), None)
-
-
-def member_name(member: Member, names: Names) -> str:
-    """The struct field's name: its columns' names."""
-    return "_".join(names[column.key] for column in member.columns)
-
-
-def part(member: Member, position: int) -> str:
-    """The macro that reads one column of a word."""
-    column = member.columns[position]
-    sign = "U" if column.ctype.name.startswith("u") else ""
-    if member.width == 1:
-        return f"{sign}BYTE{position}"
-    return f"{sign}{('LOW', 'HIGH')[position]}"
-
-
-@dataclass
-class Writer:
-    """What rendering needs to know: names, tables, where buffers lie; ``inlined`` is filled as text is written."""
-
-    nest: Nest
-    tables: Tables
-    names: Names
-    macro: str
-    marked: For | None = None
-    inlined: dict[str, Expr] = field(default_factory=dict)
-    bundles: Mapping[str, str] = field(default_factory=dict)
-    """Local arrays that are fields of a struct per element: array -> key of the struct array."""
-    pointers: set[str] = field(default_factory=set)
-    outside: tuple[str, CType] | None = None
-    """The variable, as wide as what is limited, that collects which bits a limit changed in the loop being written."""
-    dots: Mapping[int, Dot] = field(default_factory=dict)
-    """Loops that are written as a call, by ``id``."""
-    rolling: dict[str, str] = field(default_factory=dict)
-    """Where the loop's own element lies in a frame of which only some rows are kept."""
-
-    def bit(self, node: Assign) -> str:
-        """The macro of the status bit that ``node`` raises."""
-        return f"{self.macro}_{str(node.attrs['flag']).upper()}"
-
-    def place(self, name: str) -> str | None:
-        return next((b.place for b in self.nest.buffers if b.name == name), None)
-
-    def storage(self, name: str) -> str:
-        """The C name of an array, a scalar or a face of a pair."""
-        base = {"state": "s->state.", "arena": "s->"}.get(self.place(name) or "", "")
-        return f"{base}{self.names[name]}"
-
-    def element_type(self, name: str) -> CType:
-        """The type of what ``ref`` reads."""
-        for member in (m for table in self.tables.tables for m in table.members):
-            for column in member.columns:
-                if column.key == name:
-                    return INT32 if member.packed else column.ctype
-        for column in self.tables.arrays:
-            if column.key == name:
-                return column.ctype
-        type_ = self.nest.types[name]
-        is_array = self.place(name) is not None or name in self.faces()
-        return stored(type_) if is_array else scalar(type_)
-
-    def faces(self) -> set[str]:
-        return {face for node in _times(self.nest.body) for p in node.pairs for face in (p.now, p.next)}
-
-    def field_of(self, key: str, var: str) -> str | None:
-        """``synapse->mu`` or ``neurons[neuron].leak`` for a constant in an axis' struct."""
-        table = self.tables.table_of(key)
-        if table is None:
-            return None
-        member, position = table.member_of(key)
-        name = member_name(member, self.names)
-        text = f"{var}->{name}" if var in self.pointers else f"{self.names[f'table:{table.axis}']}[{var}].{name}"
-        return f"{part(member, position)}({text})" if member.packed else text
-
-    def constant_at(self, key: str, var: str) -> str:
-        return self.field_of(key, self.names[var]) or f"{self.names[key]}[{self.names[var]}]"
-
-    def operand(self, operand: Operand, ctype: CType) -> Expr:
-        if isinstance(operand, Lit):
-            return Expr(literal(operand.value, ctype), ctype)
-        return self.read(operand, ctype)
-
-    def read(self, ref: Ref, ctype: CType) -> Expr:
-        if ref.whole:
-            return Expr(ref.name, ctype)
-        if ref.name in self.inlined:
-            return self.inlined[ref.name]
-        if ref.name in self.tables.numbers:
-            return Expr(literal(self.tables.numbers[ref.name], ctype), ctype)
-        return Expr(self.element(ref), self.element_type(ref.name), reads=frozenset({ref.name}))
-
-    def element(self, ref: Ref) -> str:
-        """The C text of an element, as a value or as the target of an assignment."""
-        if len(ref.at) == 1 and not ref.at[0].via and not ref.at[0].offset:
-            constant = self.field_of(ref.name, self.names[ref.at[0].var])
-            if constant is not None:
-                return constant
-        if ref.name in self.rolling:
-            return f"{self.storage(ref.name)}[{self.rolling[ref.name]}]"
-        if ref.name in self.bundles:
-            return f"{self.names[self.bundles[ref.name]]}[{self._index(ref.at[0])}].{self.names[ref.name]}"
-        return self.storage(ref.name) + "".join(f"[{self._index(at)}]" for at in ref.at)
-
-    def _index(self, at: At) -> str:
-        if at.via:
-            return self.constant_at(at.via, at.var)
-        return f"{self.names[at.var]} + {at.offset}" if at.offset else self.names[at.var]
 
 
 def statements(writer: Writer, body: Sequence[Node], indent: str, said: str | None = None) -> Iterator[str]:
@@ -288,7 +180,7 @@ def _as(value: Expr, ctype: CType) -> str:
 
 def _settle(writer: Writer, written: str, indent: str) -> Iterator[str]:
     """Name the pending expressions that read what is about to be written."""
-    faces = {p.next: p.now for node in _times(writer.nest.body) for p in node.pairs}
+    faces = {p.next: p.now for node in repeats(writer.nest.body) for p in node.pairs}
     for name, value in list(writer.inlined.items()):
         if written in value.reads and written not in faces:
             yield _named(writer, name, indent)
@@ -389,14 +281,6 @@ def _segment_head(writer: Writer, node: For) -> Iterator[str]:
         yield f"const int {end} = {var} + {count};"
     yield "NOT_UNROLLED"
     yield f"for (; {var} != {end}; {var}++) {{"
-
-
-def _times(body: Sequence[Node]) -> Iterator[Times]:
-    for node in body:
-        if isinstance(node, Times):
-            yield node
-        if not isinstance(node, Assign):
-            yield from _times(node.body)
 
 
 def _times_lines(writer: Writer, node: Times, indent: str) -> Iterator[str]:
