@@ -51,7 +51,8 @@ def pooling(rng: np.random.Generator, row: bool) -> Any:
     """Largest elements or means, in windows side by side or not, with padding or without."""
     stride, padding, ceil = int(rng.integers(1, 3)), int(rng.integers(2)), bool(rng.integers(2))
     if rng.integers(2):
-        return (nn.MaxPool1d if row else nn.MaxPool2d)(2, stride, padding, int(rng.integers(1, 3)), ceil_mode=ceil)
+        pool = nn.MaxPool1d if row else nn.MaxPool2d
+        return pool(2, stride, dilation=2) if rng.integers(3) == 0 else pool(2, stride, padding, ceil_mode=ceil)
     counted = bool(rng.integers(2)) and not ceil
     return (nn.AvgPool1d if row else nn.AvgPool2d)(2, stride, padding, ceil_mode=ceil, count_include_pad=counted)
 

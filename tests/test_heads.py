@@ -78,6 +78,8 @@ def test_frames_are_saved_and_checked(tmp_path: Path) -> None:
     policy = ncpc.save(modules, tmp_path / "p.safetensors", calibration=x, input_shape=frame)
     assert policy.calibration is not None
     assert np.array_equal(policy.calibration.x, x.reshape(2, 6, -1))
+    assert (policy.input_range == policy.input_range[0]).all(), "the numbers of a frame share one range"
+    assert policy.input_range[0, 0] <= x.min() < x.max() <= policy.input_range[0, 1]
 
 
 def test_a_core_that_is_too_small_is_named_with_numbers() -> None:
@@ -151,6 +153,15 @@ def test_records_that_make_no_sense_are_refused(tmp_path: Path) -> None:
 def test_window_larger_than_the_frame_is_refused() -> None:
     with pytest.raises(BadInput, match="does not fit its input of 3 x 3"):
         import_model([nn.Conv2d(1, 1, 5), nn.Flatten(), ncps_cells.CfC(1, 2)], (1, 3, 3))
+
+
+def test_dilated_pooling_beyond_the_frame_equals_its_module(tmp_path: Path) -> None:
+    modules = [nn.MaxPool2d(2, stride=2, padding=1, dilation=2, ceil_mode=True), nn.Flatten(), ncps_cells.CfC(32, 2)]
+    policy = policy_of(modules, (2, 7, 6))
+    data = frames(1, policy.inputs, 5)
+    assert np.abs(run(lower(policy), data).y - run_modules(modules, data, (2, 7, 6), double=True)).max() <= TOLERANCE
+    assert_c_is_program(float_program(policy), tmp_path)
+    assert_c_is_program(fixed_program(policy), tmp_path)
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -46,11 +46,12 @@ def save(
     ncps.keras, or what a frontend has read already (``Imported``, or layers of ``ncpc.ir.policy``), which is taken as
     it is. ``calibration``: typical inputs, (T, inputs) or (B, T, inputs), as array, torch tensor, npz path (``x``,
     optional ``dt``, ``reset``) or mapping of those. ``input_range``: (inputs, 2) or one (lo, hi) for all; left out, it
-    is the calibration's widened at either end by ``margin`` of its width. ``dt``: the timespan in the unit of training
-    (1.0 where none were given), or the range (lo, hi) of timespans the policy may meet. ``sample_hz`` documents how
-    often steps happen. ``clip_negative`` sets negative w, cm, gleak to 0, as ``apply_weight_constraints()`` does,
-    without touching ``model``. ``input_shape`` is that of one step's input where torch modules read frames, (channels,
-    height, width); a Keras model tells it by itself. A calibration may hold frames or flat ones.
+    is the calibration's widened at either end by ``margin`` of its width, one range for all numbers of a frame.
+    ``dt``: the timespan in the unit of training (1.0 where none were given), or the range (lo, hi) of timespans the
+    policy may meet. ``sample_hz`` documents how often steps happen. ``clip_negative`` sets negative w, cm, gleak to 0,
+    as ``apply_weight_constraints()`` does, without touching ``model``. ``input_shape`` is that of one step's input
+    where torch modules read frames, (channels, height, width); a Keras model tells it by itself. A calibration may
+    hold frames or flat ones.
 
     Returns the policy as written. Raises ``BadInput`` or ``Unsupported``; nothing is written then.
     """
@@ -62,7 +63,7 @@ def save(
     policy = Policy(
         name=_identifier(Path(path).stem) if name is None else name,
         layers=read.layers,
-        input_range=_range(input_range, data, inputs, margin, where),
+        input_range=_range(input_range, data, read.layers[0], margin, where),
         dt=dt_range,
         input_names=tuple(input_names or (f"x{i}" for i in range(inputs))),
         output_names=tuple(output_names or (f"y{i}" for i in range(outputs))),
@@ -143,13 +144,14 @@ def _dt_range(dt: float | tuple[float, float]) -> DtRange:
 
 
 def _range(
-    given: ArrayLike | None, data: Sequences | None, inputs: int, margin: float, where: str
+    given: ArrayLike | None, data: Sequences | None, first: Layer, margin: float, where: str
 ) -> NDArray[np.float64]:
+    inputs = first.inputs
     if given is None and data is None:
         raise BadInput(f"{where}: neither calibration nor input_range given; pass typical inputs or their bounds")
     if given is None:
         assert data is not None
-        return widened(data, margin)
+        return of_frames(widened(data, margin)) if hasattr(first, "windows") else widened(data, margin)
     try:
         bounds = np.asarray(given, np.float64)
     except (TypeError, ValueError):
@@ -169,6 +171,11 @@ def widened(data: Sequences, margin: float) -> NDArray[np.float64]:
     lo, hi = data.x.min(axis=(0, 1)), data.x.max(axis=(0, 1))
     extra = np.where(hi > lo, margin * (hi - lo), np.maximum(np.abs(lo), 1.0))
     return np.stack([lo - extra, hi + extra], axis=1)
+
+
+def of_frames(bounds: NDArray[np.float64]) -> NDArray[np.float64]:
+    """One range for all numbers of a frame: a pixel that was dark in every frame may be bright in the next."""
+    return np.tile([bounds[:, 0].min(), bounds[:, 1].max()], (len(bounds), 1))
 
 
 def _identifier(text: str) -> str:

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncpc.ir.policy import Ltc, Policy
+from ncpc.ir.sequences import Trace
+from ncpc.semantics.ops import FLAGS
 from ncpc.targets.base import Built, CompileOptions, CycleCounts, Memory, RunResult, Target
 from ncpc.verify.links import Link
 from ncpc.verify.verdict import Verdict, Verification
@@ -138,8 +140,15 @@ def _error(check: Verification, data: str) -> Json:
         "worst_neuron": error.worst_neuron,
         "worst_step": error.worst_step,
         "neurons": [{"name": n, "max_abs": m, "rmse": r} for n, m, r in error.neurons],
+        "status": _status(check.deployed_trace),
         "search": _search(check),
     }
+
+
+def _status(trace: Trace) -> Json:
+    """In how many steps each status bit was set; bits that never were are left out."""
+    counts = {flag: int((trace.flags >> bit & 1).sum()) for bit, flag in enumerate(FLAGS)}
+    return {flag: steps for flag, steps in counts.items() if steps}
 
 
 def _search(check: Verification) -> Json | None:

@@ -100,6 +100,10 @@ def explanations(report: Json) -> list[str]:
     verdict, target = report["verdict"], report["target"]
     lines = [f"[red]{target['name']}:[/] {escape(reason)}" for reason in verdict["reasons"]]
     lines += [f"[yellow]{target['name']}: not run:[/] {escape(text)}" for text in verdict["not_run"]]
+    limited = ((report["error"] or {}).get("status") or {}).get("activation_limited")
+    if limited:
+        lines.append(f"[yellow]{target['name']}: in {limited:,} of {report['error']['steps']:,} steps a value between "
+                     "layers left twice its calibrated range and was limited:[/] calibrate with more typical inputs")
     meaning = TIMING.get(target["timing_class"] or "")
     return lines + ([f"[dim]{target['name']}: {meaning}[/]"] if meaning and report["instructions"] else [])
 

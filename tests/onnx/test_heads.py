@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ncpc.errors import Unsupported
 from ncpc.frontend.container import Container
 from ncpc.ir.policy import DtRange, Policy
 from ncpc.ir.sequences import Sequences
@@ -20,7 +21,7 @@ pytest.importorskip("torch")
 pytest.importorskip("onnxruntime")
 
 from ncpc.frontend.ncps_torch import import_model
-from tests.head_models import random_heads
+from tests.head_models import ncps_cells, nn, random_heads
 
 LIMITS = {"float32": 2e-6, "int16": 2e-3, "int8": 0.1}
 
@@ -45,6 +46,14 @@ def error_of(seed: int, quant: str, folder: Path) -> tuple[float, float]:
 @pytest.mark.parametrize("seed", range(6))
 def test_float(seed: int, tmp_path: Path) -> None:
     assert max(error_of(seed, "float32", tmp_path)) <= LIMITS["float32"]
+
+
+def test_padding_that_onnxruntime_refuses_is_refused_before() -> None:
+    modules = [nn.MaxPool2d(2, stride=2, padding=1, dilation=2, ceil_mode=True), nn.Flatten(), ncps_cells.CfC(32, 2)]
+    policy = Policy("net", import_model(modules, (2, 7, 6)).layers, np.tile([-1.0, 1.0], (84, 1)), DtRange())
+    options = CompileOptions("float32", "fixed")
+    with pytest.raises(Unsupported, match="use less padding or no dilation, or target 'c'"):
+        target("onnx").emit(lower_for(Container(policy), options).lowered, options)
 
 
 @pytest.mark.slow
