@@ -31,7 +31,7 @@ from ncpc.targets.c.cores import Core, load_core
 from ncpc.targets.c.device import calls, cycles_from, plan_for, symbol_roots, trace_from
 from ncpc.targets.c.emit import emit_c
 from ncpc.targets.c.expressions import OPS
-from ncpc.targets.c.fit import require_fit
+from ncpc.targets.c.fit import AUTO, MEMORIES, require_fit, with_memories
 from ncpc.targets.c.host import run_library
 from ncpc.targets.c.interface import interface_of
 from ncpc.targets.c.placement import placement
@@ -83,16 +83,23 @@ class CTarget:
 
     @property
     def options(self) -> tuple[TargetOption, ...]:
-        return ()
+        if self.core is None:
+            return ()
+        text = "bytes of {} of the chip around the core, such as 256k or 2M; auto: as its description says"
+        return tuple(TargetOption(name, AUTO, text.format(name)) for name in MEMORIES)
 
     @property
     def _device(self) -> Core:
         return load_core(self.name)
 
+    def _chip(self, options: CompileOptions) -> Core:
+        """The core with the memories that the options say."""
+        return with_memories(self._device, options.extra)
+
     def emit(self, lowered: Lowered, options: CompileOptions) -> dict[str, bytes]:
         """NAME.c and NAME.h."""
         if self.core:
-            require_fit(lowered.program, self._device)
+            require_fit(lowered.program, self._chip(options))
         return emit_c(lowered.program)
 
     def build(self, folder: Path, lowered: Lowered, options: CompileOptions) -> Built:
@@ -120,7 +127,7 @@ class CTarget:
 
     def _core_files(self, sources: dict[str, bytes], lowered: Lowered, options: CompileOptions) -> Any:
         roots, profile = symbol_roots(interface_of(lowered.program)), f"-D{interface_of(lowered.program).macro}_PROFILE"
-        built = build_elf(sources, self._device, options.cc, roots, extra_flags=(profile,))
+        built = build_elf(sources, self._chip(options), options.cc, roots, extra_flags=(profile,))
         _check_objects(built, lowered, self._device)
         files = {_file(lowered, "elf"): built.elf, _file(lowered, "map"): built.map.encode()}
         return files, {"compiler": f"{built.compiler} {' '.join(built.flags)}"}
@@ -147,7 +154,7 @@ class CTarget:
         if initial is not None:
             raise Unsupported(f"{runtime}: start states other than reset are given to the host library only")
         elf = _built_file(folder, lowered, "elf", "compiler for the core").read_bytes()
-        result = simulate(elf, self._device, plan_for(program, inputs))
+        result = simulate(elf, self._chip(options), plan_for(program, inputs))
         memory = _memory(read_elf(elf), lowered, result.stack_bytes)
         return RunResult(trace_from(program, result), runtime, result.emulator, f"timing {result.timing_class}",
                          result.instructions.reshape(-1), cycles_from(program, self._device, result), memory)
@@ -157,7 +164,7 @@ class CTarget:
         if runtime == HOST:
             return HostSession(_built_file(folder, lowered, "so", "C compiler"), lowered.program)
         elf = _built_file(folder, lowered, "elf", "compiler for the core").read_bytes()
-        return DeviceSession(elf, self._device, calls(lowered.program), lowered.program)
+        return DeviceSession(elf, self._chip(options), calls(lowered.program), lowered.program)
 
 
 def _sources(folder: Path, lowered: Lowered) -> dict[str, bytes]:

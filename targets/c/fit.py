@@ -2,24 +2,62 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
+from collections.abc import Mapping
+
 import numpy as np
 
-from ncpc.errors import ProofFailed
+from ncpc.errors import BadInput, ProofFailed
 from ncpc.ir.program import Program
 from ncpc.ir.types import Fixed, Index, Type
-from ncpc.targets.c.cores import Core
+from ncpc.targets.c.cores import Core, Region
 from ncpc.targets.c.interface import interface_of
+
+AUTO = "auto"
+MEMORIES = ("flash", "ram")
+UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20}
+PAGE = 4096
+"""Memories are whole pages."""
+
+
+def with_memories(core: Core, sizes: Mapping[str, str]) -> Core:
+    """The core in a chip of other memories. Raises ``BadInput`` for what is no size, or memories that would overlap."""
+    chip = dataclasses.replace(core, flash=_region(core.flash, "flash", sizes), ram=_region(core.ram, "ram", sizes))
+    low, high = sorted((chip.flash, chip.ram), key=lambda region: region.origin)
+    if low.end > high.origin:
+        raise BadInput(f"{core.name}: {low.size:,} bytes from 0x{low.origin:08x} on reach into the other memory at "
+                       f"0x{high.origin:08x}; ask for {high.origin - low.origin:,} at most")
+    return chip
+
+
+def _region(own: Region, name: str, sizes: Mapping[str, str]) -> Region:
+    text = sizes.get(name, AUTO)
+    return own if text == AUTO else Region(own.origin, _size(name, text))
+
+
+def _size(name: str, text: str) -> int:
+    found = re.fullmatch(r"(\d+)([kM]?)", text)
+    size = int(found[1]) * UNITS[found[2].lower()] if found else 0
+    if not size or size % PAGE:
+        raise BadInput(f"--{name} {text}: give a multiple of {PAGE} bytes, such as 256k or 2M")
+    return size
 
 
 def require_fit(program: Program, core: Core) -> None:
-    """Raises ``ProofFailed`` with the numbers when the instance exceeds the core's RAM or the weights its flash."""
+    """Raises ``ProofFailed`` with the numbers when the arrays of a step exceed the core's RAM or the weights its flash.
+
+    In RAM are the instance and the arrays that its caller passes.
+    """
     face = interface_of(program)
-    needs = {"RAM": (face.struct_bytes(), core.ram.size), "flash": (_weights(program), core.flash.size)}
+    passed = face.inputs * face.x.bytes + face.outputs * face.y.bytes
+    needs = {"RAM": (face.struct_bytes() + passed, core.ram.size), "flash": (_weights(program), core.flash.size)}
     for what, (used, has) in needs.items():
         if used > has:
-            of = f" ({face.arena_bytes():,} of them working memory of one step)" if what == "RAM" and face.arena else ""
-            raise ProofFailed(f"{program.name} needs at least {used:,} bytes of {what}{of}, {core.name} has {has:,}; "
-                              "compile it for a larger core or for 'c', or train smaller layers")
+            parts = f" ({face.arena_bytes():,} of them working memory of one step, {passed:,} inputs and outputs)"
+            raise ProofFailed(f"{program.name} needs at least {used:,} bytes of {what}"
+                              f"{parts if what == 'RAM' and face.arena else ''}, {core.name} has {has:,}; give the "
+                              f"chip's own size (--{what.lower()}), compile it for 'c', or train smaller layers")
 
 
 def _weights(program: Program) -> int:

@@ -1,0 +1,52 @@
+"""A core in a chip of other memories: what fits, what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ncpc.errors import BadInput, ProofFailed
+from ncpc.ir.policy import Dense, Policy
+from ncpc.targets.base import CompileOptions
+from ncpc.targets.c.cores import load_core
+from ncpc.targets.c.fit import require_fit, with_memories
+from ncpc.targets.registry import load
+from tests.c_programs import fixed_program
+
+
+def test_sizes_are_read_as_people_write_them() -> None:
+    core = load_core("cortex-m4")
+    chip = with_memories(core, {"flash": "2M", "ram": "640k"})
+    assert (chip.flash.size, chip.ram.size) == (2 << 20, 640 << 10)
+    assert (chip.flash.origin, chip.ram.origin) == (core.flash.origin, core.ram.origin)
+    assert with_memories(core, {"flash": "auto"}) == core
+
+
+@pytest.mark.parametrize(("sizes", "words"), [
+    ({"ram": "0"}, "--ram 0: give a multiple of 4096"), ({"ram": "100"}, "--ram 100: give"),
+    ({"flash": "2 MB"}, "--flash 2 MB: give"), ({"flash": "-4k"}, "--flash -4k: give"),
+])
+def test_what_is_no_size_is_refused(sizes: dict[str, str], words: str) -> None:
+    with pytest.raises(BadInput, match=words):
+        with_memories(load_core("cortex-m4"), sizes)
+
+
+def test_memories_may_not_overlap() -> None:
+    with pytest.raises(BadInput, match=r"reach into the other memory at 0x00200000; ask for 1,048,576 at most"):
+        with_memories(load_core("rv32imc-ibex"), {"flash": "2M"})
+
+
+def test_weights_decide_which_chip_holds_a_layer() -> None:
+    rng = np.random.default_rng(0)
+    wide = Dense(rng.normal(size=(600, 1000)), rng.normal(size=600))
+    program = fixed_program(Policy("net", (wide,), np.tile([-1.0, 1.0], (1000, 1))))
+    core = load_core("cortex-m4")
+    with pytest.raises(ProofFailed, match=r"1,200,000 bytes of flash, cortex-m4 has 1,048,576; give the chip's own"):
+        require_fit(program, core)
+    require_fit(program, with_memories(core, {"flash": "2M"}))
+
+
+def test_options_belong_to_cores_alone() -> None:
+    assert [option.name for option in load("cortex-m4").options] == ["flash", "ram"]
+    assert load("host").options == load("c").options == ()
+    assert CompileOptions().extra == {}
