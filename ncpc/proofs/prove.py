@@ -38,11 +38,15 @@ def prove(program: Program) -> Proof:
 
 
 def _before_updates(program: Program) -> dict[str, Interval]:
-    """Intervals of what is computed before the first repeat, and of the constants: where cm_t comes from."""
-    first = next((i for i, s in enumerate(program.body) if isinstance(s, Repeat)), len(program.body))
+    """Intervals of what no repeat has a part in, and of the constants: where every layer's cm_t comes from."""
+    ports = (port.value.name for port in (program.x, program.dt) if port)
+    known, body = {*program.constants, *ports, *(s.inp.name for s in program.states)}, []
+    for stmt in program.body:
+        if not isinstance(stmt, Repeat) and known.issuperset(stmt.args):
+            known.add(stmt.out.name)
+            body.append(stmt)
     unchanged = tuple(dataclasses.replace(s, out=s.inp.name) for s in program.states)
-    head = dataclasses.replace(program, body=program.body[:first], states=unchanged)
-    return analyse(head, {})
+    return analyse(dataclasses.replace(program, body=tuple(body), states=unchanged), {})
 
 
 def _lsb(kind: object) -> float:

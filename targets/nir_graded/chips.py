@@ -18,15 +18,11 @@ FOLDER = Path(__file__).parent / "chips"
 
 @dataclass(frozen=True)
 class Limit:
-    """One constraint of a chip: a number, its unit, where it is documented.
-
-    ``assumed``: the source documents another chip (its predecessor) and the number is taken over from there.
-    """
+    """One constraint of a chip: a number, its unit, where it is documented."""
 
     value: int
     unit: str
     source: str
-    assumed: bool = False
 
 
 @dataclass(frozen=True)

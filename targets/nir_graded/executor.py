@@ -28,22 +28,26 @@ class Source:
     fan_out: I64
     theta: int
     last: I64 | None = None
+    forgotten: NDArray[np.bool_] | None = None
     messages: int = 0
     events: int = 0
 
     def send(self, values: I64) -> I64:
         """The values synapses see: those that moved by more than theta are sent, the others stay."""
-        moved = np.ones(values.shape, np.bool_) if self.last is None else np.abs(values - self.last) > self.theta
+        if self.last is None:
+            moved = np.ones(values.shape, np.bool_)
+        else:
+            moved = np.abs(values - self.last) > self.theta
+            moved = moved if self.forgotten is None else moved | self.forgotten[:, None]
         seen = values.copy() if self.last is None else np.where(moved, values, self.last)
         self.messages += int(moved.sum())
         self.events += int((moved * self.fan_out).sum())
-        self.last = seen
+        self.last, self.forgotten = seen, None
         return seen
 
-    def forget(self, rows: NDArray[np.bool_], values: I64) -> None:
-        """After a reset of ``rows``, receivers know that the state is ``values``."""
-        if self.last is not None:
-            self.last = np.where(rows[:, None], values, self.last)
+    def forget(self, rows: NDArray[np.bool_]) -> None:
+        """After a reset of ``rows`` everything there is sent anew."""
+        self.forgotten = rows
 
 
 @dataclass
@@ -61,9 +65,9 @@ class Machine:
         self.neurons = Source(np.bincount(r.recurrent.pre, minlength=r.neurons), r.theta)
 
     def reset(self, rows: NDArray[np.bool_]) -> None:
-        """Put ``rows`` (B,) back to 0; everyone is told, so nothing has to be sent for it."""
+        """Put ``rows`` (B,) back to 0."""
         self.v = np.where(rows[:, None], 0, self.v)
-        self.neurons.forget(rows, np.zeros_like(self.v))
+        self.neurons.forget(rows)
 
     def step(self, x: I64) -> tuple[I64, I64]:
         """One step of the policy."""
@@ -80,14 +84,19 @@ class Machine:
 
 def _sums(r: GradedLtc, wires: Wires, source: I64, base: tuple[I64, I64]) -> tuple[I64, I64]:
     """G and N."""
-    slope = wires.sigma * source[:, wires.pre]
-    widened = slope << -wires.z_shift if wires.z_shift < 0 else slope
-    s = fixed.lut((widened + wires.offset) >> max(wires.z_shift, 0), r.table, TABLE_SHIFT)
+    s = sigmoids(wires, source, r.table)
     onto = np.zeros((len(wires), r.neurons), np.int64)
     onto[np.arange(len(wires)), wires.post] = 1
     g = base[0] + (wires.w * s >> wires.den_shift) @ onto
     n = base[1] + (wires.we * s >> wires.num_shift) @ onto
     return _fitting(g, r.sum_bits, "G"), _fitting(n, r.sum_bits, "N")
+
+
+def sigmoids(wires: Wires, source: I64, table: I64) -> I64:
+    """What the synapses' table returns for ``source`` (B, sources): (B, synapses)."""
+    slope = wires.sigma * source[:, wires.pre]
+    widened = slope << -wires.z_shift if wires.z_shift < 0 else slope
+    return fixed.lut((widened + wires.offset) >> max(wires.z_shift, 0), table, TABLE_SHIFT)
 
 
 def _updated(r: GradedLtc, v: I64, sums: tuple[I64, I64]) -> I64:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
@@ -12,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ncpc.errors import BadInput, MissingTool, ProofFailed, Unsupported
+from ncpc.errors import BadInput, Unsupported
+from ncpc.ir.policy import Ltc
 from ncpc.ir.sequences import Sequences, Trace
-from ncpc.targets import registry
 from ncpc.targets.base import (
     MODEL,
     PROGRAM,
@@ -32,19 +31,26 @@ from ncpc.targets.base import (
 from ncpc.targets.nir.files import stem
 from ncpc.targets.nir.graph import from_bytes, to_bytes
 from ncpc.targets.nir.study import study
-from ncpc.targets.nir_graded import direct_runs
+from ncpc.targets.nir_graded import direct_runs, spinnaker2
 from ncpc.targets.nir_graded.chips import Chip, chip, names, require_fit
 from ncpc.targets.nir_graded.direct import direct_graph
-from ncpc.targets.nir_graded.executor import Machine, execute
+from ncpc.targets.nir_graded.executor import GradedRun, execute
 from ncpc.targets.nir_graded.extract import FORM, record_of
+from ncpc.targets.nir_graded.interpreter import execute_layers
+from ncpc.targets.nir_graded.layers import GradedLayer
 from ncpc.targets.nir_graded.loihi2 import loihi2
-from ncpc.targets.nir_graded.node import graph, register
+from ncpc.targets.nir_graded.node import LAYER, LTC, graph, held_by, register
 from ncpc.targets.nir_graded.record import GradedLtc
+from ncpc.targets.nir_graded.sessions import ChainSession, LtcSession
+from ncpc.targets.nir_graded.split import layers_of
+from ncpc.targets.nir_graded.widths import proved_widths
 
 RUNTIME = direct_runs.EXECUTOR
 STEPS = 2000
 MOST_THETA = 1 << 15
-CAPABILITIES = Capabilities(schemes=("int16", "int8", "float32"), dt=("fixed",))
+Held = GradedLtc | tuple[GradedLayer, ...]
+"""What the file holds: one LTC, or a chain of layers."""
+CAPABILITIES = Capabilities(schemes=("int16", "int8", "float32"))
 """Layers are not listed: a refusal by ``emit`` knows what to do instead, which depends on the scheme."""
 
 
@@ -70,29 +76,27 @@ class GradedTarget:
 
     def emit(self, lowered: Lowered, options: CompileOptions) -> dict[str, bytes]:
         """The .nir file; ``ncpc.nir.register()`` lets nir read it."""
-        held = direct_graph(lowered.policy) if _direct(lowered, options) else graph(_record(lowered, options))
-        return {f"{stem(lowered.policy.name)}.nir": to_bytes(held)}
+        name = f"{stem(lowered.policy.name)}.nir"
+        if _direct(lowered, options):
+            return {name: to_bytes(direct_graph(lowered.policy))}
+        beside = spinnaker2.c_files(lowered, options) if _as_c(options) else {}
+        return {name: to_bytes(graph(_held(lowered, options))), **beside}
 
     def build(self, folder: Path, lowered: Lowered, options: CompileOptions) -> Built:
-        """What the layer costs, and whether it fits the chip; raises ProofFailed when it does not."""
+        """What the nodes cost, and whether they fit the chip; raises ProofFailed when they do not."""
         if _direct(lowered, options):
             return direct_runs.built(lowered.policy, self.name)
-        record, profile = _record(lowered, options), _chip(options)
-        used = execute(record, _probe(lowered))
-        cost: dict[str, Any] = {
-            "node": "GradedLTC", "synapses": len(record.sensory) + len(record.recurrent), "theta": record.theta,
-            "messages_per_step": round(used.messages, 2), "synaptic_events_per_step": round(used.events, 2),
-            "events_per_synapse": round(used.events / max(len(record.sensory) + len(record.recurrent), 1), 3),
-        }
-        missing: tuple[str, ...] = ()
+        held, profile, tools = _held(lowered, options), _chip(options), {"nir": metadata.version("nir")}
+        cost, built = _cost(held, _executed(held, _probe(lowered), None)), Built()
         if profile is not None:
-            cost["chip"] = {"name": profile.name, "title": profile.title, "note": profile.note,
-                            "limits": {k: vars(v) for k, v in profile.limits.items()},
-                            "needs": require_fit(record, profile)}
-            if profile.arithmetic == "program":
-                memory, missing = _as_c(lowered, options, profile)
-                cost["chip"]["c_memory_bytes"] = memory
-        return Built(tools={"nir": metadata.version("nir")}, extra={self.name: cost}, missing=missing)
+            needs: dict[str, Any] = {}
+            if _as_c(options):
+                needs["core_bytes"], built = spinnaker2.c_built(folder, lowered, options, profile)
+            elif isinstance(held, GradedLtc):
+                needs = {**require_fit(held, profile), "proved": proved_widths(held)}
+            cost["chip"] = {"name": profile.name, "title": profile.title, "note": profile.note, "needs": needs,
+                            "limits": {k: vars(v) for k, v in profile.limits.items()}}
+        return Built(built.files, None, {**built.tools, **tools}, {}, {self.name: cost}, built.missing)
 
     def links(self, lowered: Lowered, options: CompileOptions) -> tuple[LinkSpec, ...]:
         """The written file against the Program, bit for bit; against the record's own arithmetic where that differs.
@@ -101,13 +105,14 @@ class GradedTarget:
         """
         if _direct(lowered, options):
             return direct_runs.links(lowered.policy)
-        record = _record(lowered, options)
-        own = record.theta > 0 or record.inverse_bits > 0
-        return (LinkSpec(MODEL if own else PROGRAM, RUNTIME, "bitwise", STEPS),)
+        held = _held(lowered, options)
+        own = _theta(options) > 0 or (isinstance(held, GradedLtc) and held.inverse_bits > 0)
+        file = LinkSpec(MODEL if own else PROGRAM, RUNTIME, "bitwise", STEPS)
+        return (spinnaker2.c_link(), file) if _as_c(options) else (file,)
 
     def model(self, lowered: Lowered, options: CompileOptions, inputs: Sequences) -> Trace:
-        """The record's arithmetic."""
-        return execute(_record(lowered, options), inputs).trace
+        """The nodes' arithmetic."""
+        return _executed(_held(lowered, options), inputs, None).trace
 
     def run(
         self, folder: Path, lowered: Lowered, options: CompileOptions, inputs: Sequences, runtime: str,
@@ -119,10 +124,12 @@ class GradedTarget:
                 raise Unsupported("target 'nir-graded': standard nodes start from rest; they take no start states")
             _read(folder, lowered.policy.name)
             return direct_runs.run_direct(folder / f"{stem(lowered.policy.name)}.nir", lowered, inputs, runtime)
-        record = load(folder, lowered.policy.name)
-        found = execute(record, inputs, initial)
+        if runtime == spinnaker2.CORE:
+            return spinnaker2.c_run(folder, lowered, options, inputs)
+        held = load(folder, lowered.policy.name)
+        found = _executed(held, inputs, initial)
         extra = {"messages_per_step": round(found.messages, 2), "synaptic_events_per_step": round(found.events, 2)}
-        return RunResult(found.trace, runtime, metadata.version("nir"), f"theta {record.theta}", extra=extra)
+        return RunResult(found.trace, runtime, metadata.version("nir"), f"theta {_theta(options)}", extra=extra)
 
     def open(self, folder: Path, lowered: Lowered, options: CompileOptions, runtime: str) -> Session:
         """A session on the written file."""
@@ -130,18 +137,18 @@ class GradedTarget:
             _read(folder, lowered.policy.name)
             path = folder / f"{stem(lowered.policy.name)}.nir"
             return direct_runs.DirectSession(path, lowered.policy, runtime)
-        return GradedSession(load(folder, lowered.policy.name))
+        held = load(folder, lowered.policy.name)
+        return LtcSession(held) if isinstance(held, GradedLtc) else ChainSession(held)
 
 
-def load(folder: Path, name: str) -> GradedLtc:
-    """The record in the build of policy ``name``; raises BadInput when the file holds none."""
+def load(folder: Path, name: str) -> Held:
+    """The nodes in the build of policy ``name``; raises BadInput when the file holds others."""
     register()
+    graph = _read(folder, name)
     try:
-        record = _read(folder, name).nodes["ltc"].record
+        return held_by(graph)
     except (KeyError, AttributeError) as error:
-        raise BadInput(f"{folder / stem(name)}.nir: holds no graded LTC node ({error}); compile again") from None
-    assert isinstance(record, GradedLtc)
-    return record
+        raise BadInput(f"{folder / stem(name)}.nir: holds no graded nodes ({error}); compile again") from None
 
 
 def _read(folder: Path, name: str) -> Any:
@@ -159,32 +166,50 @@ def _direct(lowered: Lowered, options: CompileOptions) -> bool:
         return False
     if _chip(options) is not None or _theta(options):
         raise BadInput("--chip and --theta: graded nodes only; compile with --quant int16")
+    if options.dt == "runtime":
+        raise Unsupported("target 'nir-graded': NIR's own nodes have their timespan compiled in; give --dt fixed, "
+                          "or --quant int16 for graded nodes, which take dt as an input")
     return True
 
 
-def _record(lowered: Lowered, options: CompileOptions) -> GradedLtc:
+def _held(lowered: Lowered, options: CompileOptions) -> Held:
     """A pure function of the policy and the options."""
-    kinds = [layer.kind for layer in lowered.policy.layers]
-    if kinds != ["ltc"]:
-        raise Unsupported(f"target 'nir-graded': layers [{', '.join(kinds)}] are not {FORM}; {_nearest(kinds)}")
     return _cached(lowered, str(options.extra.get("chip", "none")), _theta(options))
 
 
-def _nearest(kinds: list[str]) -> str:
-    """What else takes layers of these kinds."""
-    if set(kinds) <= {"dense", "conv2d", "pool", "leaky_integrator", "lif"}:
-        return "use --quant float32 for NIR's own nodes, or target 'c'"
-    return "use target 'nir' or 'c'" if "ltc" in kinds else "use target 'c'"
-
-
 @lru_cache(maxsize=2)  # emit, build, links and model ask for the same one
-def _cached(lowered: Lowered, chip_name: str, theta: int) -> GradedLtc:
+def _cached(lowered: Lowered, chip_name: str, theta: int) -> Held:
+    kinds = [layer.kind for layer in lowered.policy.layers]
+    first = lowered.policy.layers[0]
+    single = len(kinds) == 1 and isinstance(first, Ltc) and first.solver == "fused" and lowered.program.dt is None
+    own_arithmetic = chip_name != "none" and chip(chip_name).arithmetic != "program"
+    if own_arithmetic and not single:
+        raise Unsupported(f"--chip {chip_name}: layers [{', '.join(kinds)}] are not {FORM}; use --chip none or "
+                          "spinnaker2, or compile the LTC layer alone")
+    if not single:
+        return layers_of(lowered.program, lowered.policy, theta)
     base = record_of(lowered.program, theta)
-    if chip_name == "none" or chip(chip_name).arithmetic == "program":
+    if not own_arithmetic:
         return base
     if lowered.scheme != "int16":
         raise BadInput(f"--chip {chip_name}: has its own weights; compile with --quant int16")
     return loihi2(base, study(lowered.policy), chip(chip_name))
+
+
+def _executed(held: Held, data: Sequences, initial: NDArray[np.int64] | None) -> GradedRun:
+    return execute(held, data, initial) if isinstance(held, GradedLtc) else execute_layers(held, data, initial)
+
+
+def _cost(held: Held, used: GradedRun) -> dict[str, Any]:
+    """JSON for the report: nodes, synapses where it is an LTC, and traffic."""
+    if isinstance(held, GradedLtc):
+        synapses = len(held.sensory) + len(held.recurrent)
+        size: dict[str, Any] = {"node": LTC, "synapses": synapses, "theta": held.theta,
+                                "events_per_synapse": round(used.events / max(synapses, 1), 3)}
+    else:
+        widths = {layer.name: [layer.width_in, layer.width_out] for layer in held}
+        size = {"node": LAYER, "messages": widths, "theta": held[0].theta}
+    return {**size, "messages_per_step": round(used.messages, 2), "synaptic_events_per_step": round(used.events, 2)}
 
 
 def _theta(options: CompileOptions) -> int:
@@ -206,54 +231,7 @@ def _probe(lowered: Lowered, steps: int = 100) -> Sequences:
     return Sequences(np.repeat(lo + (hi - lo) * x, 5, axis=1))
 
 
-def _as_c(lowered: Lowered, options: CompileOptions, profile: Chip) -> tuple[int | None, tuple[str, ...]]:
-    """Bytes of code, constants and state of the same program as C for the chip's core; raises ProofFailed if too many.
-
-    None, and why, where the compiler is missing.
-    """
-    target = registry.load("cortex-m4")
-    plain = CompileOptions(quant=options.quant, dt="fixed", cc=options.cc, tolerance=options.tolerance,
-                           extra={option.name: option.default for option in target.options})
-    with tempfile.TemporaryDirectory() as folder:
-        for name, content in target.emit(lowered, plain).items():
-            path = Path(folder) / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-        try:
-            memory = target.build(Path(folder), lowered, plain).memory
-        except MissingTool as error:
-            return None, (f"memory on {profile.title}: {error}",)
-    if memory is None:
-        return None, (f"memory on {profile.title}: the C was not built",)
-    total = memory.flash_bytes + memory.ram_bytes
-    if total > profile["core_bytes"]:
-        limit = profile.limits["core_bytes"]
-        raise ProofFailed(f"--chip {profile.name}: its C needs {total:,} bytes, a core has {limit.value:,} "
-                          f"({limit.source}); use a smaller layer")
-    return total, ()
-
-
-@dataclass
-class GradedSession:
-    """The layer in a closed loop."""
-
-    record: GradedLtc
-    status: int = 0
-    machine: Machine | None = None
-
-    def reset(self) -> None:
-        """State 0, nothing sent."""
-        self.machine = None
-
-    def step(self, x: NDArray[np.float64], dt: float | None = None) -> NDArray[np.float64]:
-        """One step; ``dt`` is the one compiled in."""
-        r = self.record
-        if self.machine is None:
-            self.machine = Machine(r, np.zeros((1, r.neurons), np.int64))
-        raw = np.floor(np.ldexp(np.nan_to_num(np.asarray(x, np.float64), nan=0.0), r.x_frac) + 0.5).astype(np.int64)
-        y, flags = self.machine.step(raw[None])
-        self.status = int(flags[0])
-        return np.asarray(np.ldexp(y[0].astype(np.float64), -r.y_frac))
-
-    def close(self) -> None:
-        """Nothing is held open."""
+def _as_c(options: CompileOptions) -> bool:
+    """Whether the chip runs the C."""
+    profile = _chip(options)
+    return profile is not None and profile.arithmetic == "program"
