@@ -19,7 +19,7 @@ from ncpc.sim.accounting import Account, function_name, open_account
 from ncpc.sim.core import Core
 from ncpc.sim.elf import Image, read_elf
 from ncpc.sim.hook import Hook, load_hook
-from ncpc.sim.layout import READ_REGISTER, STOP, FixHook, LabelHook
+from ncpc.sim.layout import READ_REGISTER, STOP, AccessRecord, FixHook, LabelHook
 from ncpc.sim.plan import Interface
 from ncpc.sim.timing import timing_model
 
@@ -51,6 +51,8 @@ class Device:
     stack_floor: int
     pending: dict[str, Any] = field(default_factory=dict)
     keep: list[Any] = field(default_factory=list)
+    watched: AccessRecord | None = None
+    """The misaligned access that ended a call, on a device that watches for them."""
 
 
 def unicorn_module() -> Any:
@@ -74,7 +76,9 @@ def open_probe(device: Device) -> Device:
     """The same program once more, on a slow device where a misaligned access is a fault."""
     uc = unicorn_module()
     probe = _assemble(device.image, device.core, device.interface, device.hook)
-    probe.engine.hook_add(uc.UC_HOOK_MEM_READ | uc.UC_HOOK_MEM_WRITE, _on_access, probe)
+    library = sys.modules[uc.Uc.__module__].uclib
+    probe.watched = AccessRecord(ctypes.pointer(probe.account.machine))
+    _add_hook(probe, library, uc.UC_HOOK_MEM_READ | uc.UC_HOOK_MEM_WRITE, probe.hook.on_access, probe.watched, (1, 0))
     return probe
 
 
@@ -210,12 +214,6 @@ def _on_fault(engine: Any, access: int, address: int, size: int, value: int, dev
     return False
 
 
-def _on_access(engine: Any, access: int, address: int, size: int, value: int, device: Device) -> None:
-    if address % min(size, 4) and not device.pending:
-        device.pending = {"kind": "misaligned", "address": address, "size": size}
-        engine.emu_stop()
-
-
 def _on_trap(engine: Any, number: int, device: Device) -> None:
     fetch = device.core.arch == "arm" and number == PREFETCH_ABORT
     device.pending = device.pending or {"kind": "fetch" if fetch else "exception", "address": 0, "size": 0}
@@ -289,6 +287,9 @@ def _fault(device: Device, pc: int) -> dict[str, Any] | None:
     if device.account.error is not None:
         raise device.account.error
     found = device.pending
+    if device.watched is not None and device.watched.found:
+        found = {"kind": "misaligned", "address": int(device.watched.address), "size": int(device.watched.size)}
+        device.watched.found = 0
     if device.account.undecodable:
         device.account.undecodable = False
         found = {"kind": "invalid", "address": pc, "size": 0}

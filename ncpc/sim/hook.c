@@ -208,3 +208,23 @@ void ncpc_finish(machine_t *m)
     m->previous = -1;
     close_interval(m, m->now);
 }
+
+/* The first misaligned access; found also tells that the run was stopped for it. */
+typedef struct {
+    machine_t *machine;
+    uint64_t address;
+    int32_t size, found;
+} access_t;
+
+void ncpc_on_access(void *engine, int kind, uint64_t address, int size, int64_t value, void *user)
+{
+    access_t *a = user;
+    (void)kind, (void)value;
+    if (address % (uint64_t)(size < 4 ? size : 4) == 0 || a->found) {
+        return;
+    }
+    a->address = address;
+    a->size = size;
+    a->found = 1;
+    a->machine->stop(engine);
+}

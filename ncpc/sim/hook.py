@@ -20,7 +20,9 @@ from ncpc.sim.layout import (
     FIX_EXECUTED,
     FIX_SIGNS_DIFFER,
     FIX_ZERO_DIVISOR,
+    ON_ACCESS,
     ON_ADDRESS,
+    AccessRecord,
     CostRecord,
     FixHook,
     FixRecord,
@@ -37,6 +39,7 @@ class Hook:
     on_block: Any
     on_fix: Any
     on_label: Any
+    on_access: Any
     start: Callable[[MachineRecord], None]
     finish: Callable[[MachineRecord], None]
 
@@ -61,6 +64,7 @@ def compiled_hook() -> Hook:
         library.ncpc_on_block,
         library.ncpc_on_fix,
         library.ncpc_on_label,
+        library.ncpc_on_access,
         lambda machine: library.ncpc_start(ctypes.byref(machine)),
         lambda machine: library.ncpc_finish(ctypes.byref(machine)),
     )
@@ -68,7 +72,8 @@ def compiled_hook() -> Hook:
 
 def python_hook() -> Hook:
     """The hook in Python."""
-    return Hook("python", ON_ADDRESS(_on_block), ON_ADDRESS(_on_fix), ON_ADDRESS(_on_label), _start, _finish)
+    on_block, on_fix, on_label = (ON_ADDRESS(function) for function in (_on_block, _on_fix, _on_label))
+    return Hook("python", on_block, on_fix, on_label, ON_ACCESS(_on_access), _start, _finish)
 
 
 def cache_folder() -> Path:
@@ -124,6 +129,13 @@ def _find(m: MachineRecord, address: int, size: int) -> int:
     found = int(m.index[at])
     stale = found < 0 or m.blocks[found].size != size
     return int(m.decode(address, size)) if stale else found
+
+
+def _on_access(engine: int, kind: int, address: int, size: int, value: int, user: int) -> None:
+    a = _as(AccessRecord, user)
+    if address % min(size, 4) and not a.found:
+        a.address, a.size, a.found = address, size, 1
+        a.machine.contents.stop(engine)
 
 
 def _on_block(engine: int, address: int, size: int, user: int) -> None:

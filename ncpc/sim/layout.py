@@ -110,3 +110,15 @@ class LabelHook(ctypes.Structure):
     """What a label's hook is given: the label's number, and whether it opens the next neuron or closes the last."""
 
     _fields_ = (("machine", ctypes.POINTER(MachineRecord)), ("label", c_int32), ("opens", c_int32))
+
+
+class AccessRecord(ctypes.Structure):
+    """What a hook on every access is given, and the first misaligned access that it found."""
+
+    _fields_ = (("machine", ctypes.POINTER(MachineRecord)), ("address", ctypes.c_uint64), ("size", c_int32),
+                ("found", c_int32))
+
+
+ON_ACCESS = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int, ctypes.c_uint64, ctypes.c_int, ctypes.c_int64,
+                             ctypes.c_void_p)
+"""What the emulator calls at an access: engine, kind, address, size, value, record."""
