@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-import ncpc.sim.timing as timing
 from ncpc.errors import BadInput
+from ncpc.sim import timing_tables
 from ncpc.sim.decode import decode
-from ncpc.sim.timing import ALWAYS, Correction, Cycles, timing_model, total
+from ncpc.sim.timing import ALWAYS, Correction, Cycles, total
 from ncpc.sim.timing_ibex import IBEX_SMALL
+from ncpc.sim.timing_tables import timing_model
 
 spec = importlib.util.spec_from_file_location("sim_programs", Path(__file__).parent / "sim_programs.py")
 assert spec is not None
@@ -152,7 +153,7 @@ class SlowSigns:
 
 @pytest.mark.parametrize("hook", ["c", "python"])
 def test_a_correction_by_the_operands_signs(hook, monkeypatch):
-    monkeypatch.setitem(timing.TABLES, "ibex_small", SlowSigns)
+    monkeypatch.setitem(timing_tables.TABLES, "ibex_small", SlowSigns())
     code = "lw a3, 0(a1)\nlw a4, 4(a1)\ndiv a3, a3, a4\nsw a3, 0(a2)"
     x = programs.inputs((7, 2), (-7, 2), (7, -2), (-7, -2), (-7, 0), (7, 0))
     result = programs.run(RISCV, programs.assembled(RISCV, code), x, hook=hook)
@@ -185,7 +186,7 @@ def test_a_wrong_entry_is_noticed(table, field, value, core, case, monkeypatch):
     model = timing_model(table)
     entry = {**getattr(model, field), **value} if isinstance(value, dict) else value
     wrong = replace(model, **{field: entry})
-    monkeypatch.setitem(timing.TABLES, table, lambda: wrong)
+    monkeypatch.setitem(timing_tables.TABLES, table, wrong)
     assert charge(core, cases, case) != right
 
 

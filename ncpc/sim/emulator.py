@@ -21,7 +21,7 @@ from ncpc.sim.elf import Image, read_elf
 from ncpc.sim.hook import Hook, load_hook
 from ncpc.sim.layout import READ_REGISTER, STOP, AccessRecord, FixHook, LabelHook
 from ncpc.sim.plan import Interface
-from ncpc.sim.timing import timing_model
+from ncpc.sim.timing_tables import timing_model
 
 PAINT = 0xA5
 """Byte that the stack and everything the program should write is filled with beforehand."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
-
-from ncpc.errors import BadInput
 
 ALWAYS = 14
 """Condition of an unconditional instruction (Arm numbers conditions from 0, EQ, to 13, LE)."""
@@ -103,30 +101,3 @@ class CountOnly:
     def cost(self, block: Sequence[Instruction], following: Instruction | None) -> BlockCost:
         """One per instruction."""
         return BlockCost(tuple(ONE for _ in block), ONE)
-
-
-def _cortex_m4() -> TimingModel:
-    from ncpc.sim.timing_cortex_m import CORTEX_M4
-
-    return CORTEX_M4
-
-
-def _ibex_small() -> TimingModel:
-    from ncpc.sim.timing_ibex import IBEX_SMALL
-
-    return IBEX_SMALL
-
-
-TABLES: Mapping[str, Callable[[], TimingModel]] = {
-    "count": CountOnly,
-    "cortex_m4": _cortex_m4,
-    "ibex_small": _ibex_small,
-}
-"""Timing tables by the name a core description gives."""
-
-
-def timing_model(name: str) -> TimingModel:
-    """The timing table called ``name``. Raises BadInput, listing the known ones."""
-    if name not in TABLES:
-        raise BadInput(f"unknown timing table '{name}': known are {', '.join(sorted(TABLES))}")
-    return TABLES[name]()

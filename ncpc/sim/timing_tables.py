@@ -1,0 +1,20 @@
+"""The timing models by name: adding one is a file and a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ncpc.errors import BadInput
+from ncpc.sim.timing import CountOnly, TimingModel
+from ncpc.sim.timing_cortex_m import CORTEX_M4
+from ncpc.sim.timing_ibex import IBEX_SMALL
+
+TABLES: Mapping[str, TimingModel] = {"count": CountOnly(), "cortex_m4": CORTEX_M4, "ibex_small": IBEX_SMALL}
+"""By the name that a core description gives."""
+
+
+def timing_model(name: str) -> TimingModel:
+    """The timing table called ``name``. Raises BadInput, listing the known ones."""
+    if name not in TABLES:
+        raise BadInput(f"unknown timing table '{name}': known are {', '.join(sorted(TABLES))}")
+    return TABLES[name]
