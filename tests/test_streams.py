@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ncpc.frontend.heads import windows_over
-from ncpc.ir.heads import Conv2d, Pool
+from ncpc.ir.heads import Conv2d, Pool, products
+from ncpc.ir.loops import Nest, Stream, Window, to_text
 from ncpc.ir.policy import Activation, Dense, Layer, Policy
+from ncpc.ir.program import Op, Program, Stmt
+from ncpc.ir.sequences import Sequences
+from ncpc.passes.arena import arena_bytes, in_arena, slots_of
 from ncpc.passes.fold import fold_constants
-from tests.c_programs import assert_c_is_program, fixed_program, float_program
+from ncpc.passes.fuse import fuse
+from ncpc.proofs.prove import prove
+from ncpc.semantics.ops import FLAGS
+from ncpc.semantics.run import run
+from ncpc.sim.run import simulate
+from ncpc.targets.c.cores import load_core
+from ncpc.targets.c.device import plan_for, symbol_roots, trace_from
+from ncpc.targets.c.emit import emit_c
+from ncpc.targets.c.host import run_library
+from ncpc.targets.c.interface import interface_of
+from ncpc.targets.c.nest import nest_of
+from ncpc.targets.c.toolchain import build_elf, build_host_library
+from tests.c_programs import assert_c_is_program, fixed_program, float_program, tame
+from tests.conftest import RequireTool
 
 Chain = list[Layer]
 SEEDS = range(6)
@@ -74,6 +93,132 @@ def require_equal(seed: int, folder: Path) -> None:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_c_of_layers_over_frames_equals_the_program(seed: int, tmp_path: Path) -> None:
     require_equal(seed, tmp_path)
+
+
+def driving(frame: tuple[int, int, int] = (78, 200, 3), filters: tuple[int, int] = (32, 64)) -> Policy:
+    """Convolution, pooling, convolution, pooling, dense layer, with random weights."""
+    rng = np.random.default_rng(0)
+    layers: Chain = []
+    for number in filters:
+        windows = windows_over(frame, (5, 5), (1, 1), (0, 0, 0, 0), "hwc", "conv")
+        weight = rng.normal(size=(number, 5, 5, frame[2])) / np.sqrt(25 * frame[2])
+        layers.append(Conv2d(windows, weight, rng.normal(size=number) / 8, relu=True))
+        frame = (windows.rows, windows.cols, number)
+        layers.append(Pool(windows_over(frame, (2, 2), (2, 2), (0, 0, 0, 0), "hwc", "pool"), "max"))
+        frame = (frame[0] // 2, frame[1] // 2, number)
+    width = layers[-1].outputs
+    return policy_of([*layers, Dense(rng.normal(size=(8, width)) / np.sqrt(width), rng.normal(size=8) / 8)])
+
+
+def unstreamed(program: Program) -> Nest:
+    return in_arena(fuse(fold_constants(program)))
+
+
+def working_memory(nest: Nest) -> int:
+    return arena_bytes(slots_of(nest))
+
+
+def test_no_frame_between_convolution_and_pooling_exists() -> None:
+    program = float_program(driving())
+    nest = nest_of(program)
+    (stream,) = [node for node in nest.body if isinstance(node, Stream)]
+    assert [stage.out for stage in stream.stages] == ["x", "pool_y", "pool_y_2"]
+    assert all(isinstance(stage.node, Window) and stage.node.pool for stage in stream.stages[1:])
+    numbers = {b.name: b.axes[0].size for b in nest.buffers if b.place == "arena"}
+    assert "conv_y" not in numbers
+    assert (numbers["x"], numbers["pool_y"], numbers["pool_y_2"]) == (6 * 200 * 3, 6 * 98 * 32, 16 * 47 * 64)
+    assert working_memory(unstreamed(program)) > 8 * working_memory(nest)
+
+
+def test_a_stream_reads_as_text() -> None:
+    nest = nest_of(float_program(driving((18, 20, 2), (2, 3))))
+    text = to_text(nest)
+    assert "by rows {" in text
+    assert "pool_y_2 = pool(conv2d(conv_w_2, pool_y, conv_b_2))" in text
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_c_without_streams_equals_the_program_too(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ncpc.targets.c.nest.streamed", lambda nest: nest)
+    program = fold_constants(fixed_program(policy_of(chain(seed))))
+    assert not any(isinstance(node, Stream) or getattr(node, "pool", None) for node in nest_of(program).body)
+    assert_c_is_program(program, tmp_path, seed)
+
+
+def tightened(program: Program) -> Program:
+    """Every convolution limited to a third of its range, so that limits are met."""
+    def tight(stmt: Stmt) -> Stmt:
+        if not isinstance(stmt, Op) or stmt.kind != "conv2d":
+            return stmt
+        limits = {end: int(stmt.attrs[end] or 0) // 3 for end in ("lo", "hi")}
+        return replace(stmt, attrs={**stmt.attrs, **limits})
+
+    return replace(program, body=tuple(map(tight, program.body)))
+
+
+LIMITED = 1 << FLAGS.index("activation_limited")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_limited_activation_sets_a_status_bit_in_program_and_c(seed: int, tmp_path: Path) -> None:
+    policy = driving((18, 20, 2), (3, 4)) if seed == 0 else policy_of(chain(seed))
+    roomy = fold_constants(fixed_program(policy))
+    program, data = tightened(roomy), tame(roomy, seed, 20)
+    prove(program)
+    assert not (run(roomy, data).flags & LIMITED).any()
+    assert (run(program, data).flags & LIMITED).any()
+    assert_c_is_program(program, tmp_path, seed, inputs=lambda _, __: data)
+
+
+def test_calibrated_data_meets_no_limit_and_three_times_it_does() -> None:
+    policy = driving((18, 20, 2), (3, 4))
+    seen = Sequences(np.random.default_rng(3).uniform(-0.2, 0.2, (1, 20, policy.inputs)))
+    program = fixed_program(replace(policy, calibration=seen))
+    assert not run(program, seen).flags.any()
+    assert (run(program, Sequences(seen.x * 5)).flags & LIMITED).any()
+
+
+FAULTS = {
+    "a row too few is kept": (r"(_made < row \* 2 \+) 6", r"\1 5"),
+    "rows move one too far": (r"\+= pool_y_first_gone", "+= pool_y_first_gone + 1"),
+    "a pooling window is cut": (r"j_pool < 2", "j_pool < 1"),
+    "the last row is left out": (r"x_made < pool_y_made \* 2 \+ 6", r"\g<0> && x_made < 27"),
+    "a limit is not told": (r"status \|= NET_ACTIVATION_LIMITED;", ";"),
+    "a filter has its neighbour's bias": (r"conv_b\[filter \+ 1\]", "conv_b[filter]"),
+    "a window begins a column late": (r"col \* 2 \+ j_pool;", "col * 2 + j_pool + (col == 3 && j_pool == 0);"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_planted_faults_are_found(fault: str, tmp_path: Path) -> None:
+    program = tightened(fold_constants(fixed_program(driving((28, 40, 2), (2, 4)))))
+    data = tame(program, 1, 4)
+    expected = run(program, data)
+    sources = emit_c(program)
+    text, times = re.subn(*FAULTS[fault], sources["net.c"].decode())
+    assert times
+    path = tmp_path / "net.so"
+    path.write_bytes(build_host_library({**sources, "net.c": text.encode()}, None))
+    found = run_library(path, program, data)
+    same = [np.array_equal(a, b) for a, b in ((found.raw_y, expected.raw_y), (found.flags, expected.flags))]
+    assert not all(same)
+
+
+@pytest.mark.parametrize(("scheme", "most"), [("int16", 4.7), ("int8", 4.7)])
+def test_cycles_per_product_on_a_simulated_core(scheme: str, most: float, require_tool: RequireTool) -> None:
+    require_tool("unicorn")
+    policy = driving((20, 24, 4), (8, 8))
+    program, core = fold_constants(fixed_program(policy, scheme)), load_core("cortex-m4")
+    face, data = interface_of(program), tame(program, 0, 1)
+    elf = build_elf(emit_c(program), core, None, symbol_roots(face)).elf
+    result = simulate(elf, core, plan_for(program, Sequences(data.x[:1])))
+    expected = run(program, Sequences(data.x[:1]))
+    found = trace_from(program, result)
+    np.testing.assert_array_equal(found.raw_y, expected.raw_y)
+    np.testing.assert_array_equal(found.flags, expected.flags)
+    assert 2.5 < result.upper.max() / products(policy.layers) <= most
 
 
 @pytest.mark.slow
