@@ -188,10 +188,10 @@ def _calibrated(container: Container, path: str | Path) -> Container:
 def _options(policy: Policy, request: Request, target: Target) -> CompileOptions:
     dt: DtMode = request.dt or ("fixed" if policy.dt.fixed else "runtime")
     can = target.capabilities
-    if request.quant not in can.schemes:
-        raise Unsupported(f"target '{target.name}' has no {request.quant}; it has {', '.join(can.schemes)}")
-    if dt not in can.dt:
-        raise Unsupported(f"target '{target.name}' has no --dt {dt}; it has {', '.join(can.dt)}")
+    for option, asked, held in (("--quant", request.quant, can.schemes), ("--dt", dt, can.dt)):
+        if asked not in held:
+            instead = f"; {can.instead[asked]}" if asked in can.instead else ""
+            raise Unsupported(f"target '{target.name}' has no {option} {asked}; it has {', '.join(held)}{instead}")
     for layer in policy.layers:
         if can.layers is not None and layer.kind not in can.layers:
             raise Unsupported(f"target '{target.name}' has no layer '{layer.kind}'; it has "

@@ -73,6 +73,7 @@ class Capabilities:
 
     ``layers`` are layer kinds (``Layer.kind``); ``ops`` names of Program ops; ``flash_bytes`` and ``ram_bytes`` what
     the core has. ``tolerance`` replaces the scheme's own where the target's arithmetic is not the scheme's.
+    ``instead`` says, for a scheme or a dt mode that is not there, what to do.
     """
 
     schemes: tuple[Scheme, ...]
@@ -82,6 +83,7 @@ class Capabilities:
     flash_bytes: int | None = None
     ram_bytes: int | None = None
     tolerance: float | None = None
+    instead: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

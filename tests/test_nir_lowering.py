@@ -61,7 +61,7 @@ def _effect(policy: Policy, x: np.ndarray, tick: int, neuron: int, h: float = 1e
             if k == tick:
                 v = v + nudge * np.eye(ltc.neurons)[neuron]
             if k and k % ltc.unfolds == 0:
-                ys.append(v[: ltc.outputs] @ cell.readout.T)
+                ys.append(cell.readout(v[: ltc.outputs]))
             if k < x.shape[1] * ltc.unfolds:
                 v = _unfold(cell, x[0, k // ltc.unfolds], v)
         change.append(np.array(ys))
@@ -255,6 +255,19 @@ def test_a_dense_front_with_an_activation_costs_no_spikes() -> None:
     assert len(net.interface.labels) == 3 + 8
 
 
+def test_an_activation_of_motor_neurons_is_read_out() -> None:
+    """tanh of each motor neuron and a linear layer behind it cost no spikes."""
+    rng = np.random.default_rng(2)
+    layers = (random_ltc(1), Dense(np.diag([3.0, -2.0]), np.array([0.1, -0.3])), Activation("tanh", 2),
+              Dense(rng.uniform(-1, 1, (3, 2)), rng.uniform(-1, 1, 3)))
+    policy = Policy("tail", layers, np.tile([-1.0, 1.0], (3, 1)))
+    known, x = study(policy), generated(policy, 9)[:6, :60]
+    expected = run(lower_real(policy), Sequences(x))
+    np.testing.assert_allclose(outputs(known.cell, trajectory(known.cell, x)), expected.y, rtol=0, atol=1e-12)
+    found = predicted(lower(known, 2000), Sequences(x))
+    assert np.abs(found.y - expected.y).max() < 0.03 * np.ptp(expected.y)
+
+
 def test_resets_and_saturation() -> None:
     net = lower(known_policy(8), 500)
     x = np.random.default_rng(0).uniform(-1, 1, (2, 9, 3))
@@ -295,10 +308,13 @@ def test_refusals_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_layers_that_need_more_spikes_are_refused() -> None:
     policy, ltc = random_policy(1), random_ltc(1)
     two = dataclasses.replace(policy, layers=(ltc, Dense(np.eye(3, 2), np.zeros(3)), ltc))
-    with pytest.raises(Unsupported, match="2 ltc layers"):
+    with pytest.raises(Unsupported, match=r"2 ltc layers in .*; use target 'nir-graded'"):
         cell_of(two)
+    mixed = (ltc, Dense(np.ones((2, 2)), np.zeros(2)), Activation("tanh", 2))
+    with pytest.raises(Unsupported, match=r"an activation of a sum of motor neurons .* 'nir-graded'"):
+        cell_of(dataclasses.replace(policy, layers=mixed))
     with pytest.raises(Unsupported, match="'activation' behind the cell"):
-        cell_of(dataclasses.replace(policy, layers=(ltc, Activation("tanh", 2))))
+        cell_of(dataclasses.replace(policy, layers=(ltc, Activation("tanh", 2), Activation("relu", 2))))
     with pytest.raises(Unsupported, match="solver 'rk4'"):
         cell_of(dataclasses.replace(policy, layers=(dataclasses.replace(ltc, solver="rk4"),)))
     deep = (Dense(np.eye(3), np.zeros(3)), Activation("tanh", 3), Dense(np.eye(3), np.zeros(3)), ltc)

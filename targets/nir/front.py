@@ -1,8 +1,9 @@
-"""What of a policy the threshold lowering takes: ``Dense* [Activation] Ltc Dense*``, folded to one record.
+"""What of a policy the threshold lowering takes: ``Dense* [Activation] Ltc Dense* [Activation Dense*]``, as one record.
 
 A thermometer code stands for *any* function of the one number it encodes, so an activation in front of the cell costs
 nothing: the units watch its argument ``z = W x + b`` and stand for ``act(z)``. Linear layers behind the cell fold into
-the readout. Everything else would need another layer of spikes and is refused.
+the readout, and so does an activation of single motor neurons. Everything else would need another layer of spikes and
+is refused.
 """
 
 from __future__ import annotations
@@ -18,24 +19,49 @@ from ncpc.ir.policy import Activation, Dense, Layer, Ltc, Policy
 
 F64 = NDArray[np.float64]
 
-FORM = "Dense* [Activation] Ltc Dense*"
+FORM = "Dense* [Activation] Ltc Dense* [Activation Dense*]"
+OTHERS = "use target 'nir-graded' (one node per layer) or 'c'"
+
+
+@dataclass(frozen=True, eq=False)
+class Readout:
+    """``y = outer @ act(inner @ v[motor] + bias) + offset``: ``inner`` (terms, motor neurons), ``bias`` (terms,),
+    ``outer`` (outputs, terms), ``offset`` (outputs,). Where there is an activation, a term has one neuron.
+    """
+
+    inner: F64
+    bias: F64
+    activation: str
+    outer: F64
+    offset: F64
+
+    def __call__(self, motor: F64) -> F64:
+        """(..., outputs) from states of the motor neurons (..., motor neurons)."""
+        return np.asarray(self.terms(motor) @ self.outer.T + self.offset)
+
+    def terms(self, motor: F64) -> F64:
+        """(..., terms)."""
+        return np.asarray(ACTIVATIONS[self.activation](motor @ self.inner.T + self.bias))
+
+    def back(self, motor: F64, q: F64, h: float = 1e-4) -> F64:
+        """The transposed Jacobian at ``motor`` on ``q`` (..., outputs): (..., motor neurons)."""
+        at, act = motor @ self.inner.T + self.bias, ACTIVATIONS[self.activation]
+        return np.asarray((q @ self.outer * (act(at + h) - act(at - h)) / (2.0 * h)) @ self.inner)
 
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """An LTC with what stands around it: ``z = weight @ x + bias``, ``u = act(z)*input_w + input_b``, the cell,
-    ``y = readout @ v[motor] + offset``.
+    """An LTC with what stands around it: ``z = weight @ x + bias``, ``u = act(z)*input_w + input_b``, the cell, the
+    readout.
 
-    ``weight`` (cell inputs, policy inputs), ``bias`` (cell inputs,), ``readout`` (policy outputs, motor neurons),
-    ``offset`` (policy outputs,); ``dt`` is the timespan compiled in.
+    ``weight`` (cell inputs, policy inputs), ``bias`` (cell inputs,); ``dt`` is the timespan compiled in.
     """
 
     weight: F64
     bias: F64
     activation: str
     ltc: Ltc
-    readout: F64
-    offset: F64
+    readout: Readout
     dt: float
 
     def sensed(self, z: F64) -> F64:
@@ -67,14 +93,14 @@ def cell_of(policy: Policy) -> Cell:
     where = [i for i, layer in enumerate(policy.layers) if isinstance(layer, Ltc)]
     if len(where) != 1:
         kinds = ", ".join(layer.kind for layer in policy.layers)
-        raise Unsupported(f"target 'nir': {len(where)} ltc layers in [{kinds}]; it takes {FORM}; use target 'c'")
+        raise Unsupported(f"target 'nir': {len(where)} ltc layers in [{kinds}]; it takes {FORM}; {OTHERS}")
     ltc = policy.layers[where[0]]
     assert isinstance(ltc, Ltc)
     if ltc.solver != "fused":
-        raise Unsupported(f"target 'nir': solver '{ltc.solver}' multiplies two states; only 'fused' compares linearly")
+        raise Unsupported(f"target 'nir': solver '{ltc.solver}' multiplies two states; only 'fused' compares linearly; "
+                          f"{OTHERS}")
     weight, bias, activation = _front(policy.layers[: where[0]], policy.inputs)
-    readout, offset = _back(policy.layers[where[0] + 1 :], ltc)
-    return Cell(weight, bias, activation, ltc, readout, offset, policy.dt.nominal)
+    return Cell(weight, bias, activation, ltc, _back(policy.layers[where[0] + 1 :], ltc), policy.dt.nominal)
 
 
 def _front(layers: Sequence[Layer], width: int) -> tuple[F64, F64, str]:
@@ -89,14 +115,32 @@ def _front(layers: Sequence[Layer], width: int) -> tuple[F64, F64, str]:
     return weight, bias, activation
 
 
-def _back(layers: Sequence[Layer], ltc: Ltc) -> tuple[F64, F64]:
-    readout, offset = np.diag(ltc.output_w), ltc.output_b.copy()
-    for layer in layers:
+def _back(layers: Sequence[Layer], ltc: Ltc) -> Readout:
+    weight, bias, after = np.diag(ltc.output_w), ltc.output_b.copy(), len(layers)
+    for place, layer in enumerate(layers):
+        if not isinstance(layer, Dense):
+            after = place
+            break
+        weight, bias = layer.weight @ weight, layer.weight @ bias + layer.bias
+    if after == len(layers):
+        return Readout(np.eye(ltc.outputs), np.zeros(ltc.outputs), "", weight, bias)
+    return _activated(layers[after:], weight, bias)
+
+
+def _activated(layers: Sequence[Layer], inner: F64, bias: F64) -> Readout:
+    """An activation of single motor neurons, and linear layers behind it."""
+    first, outer, offset = layers[0], np.eye(len(bias)), np.zeros(len(bias))
+    if not isinstance(first, Activation) or first.function not in ACTIVATIONS:
+        raise _refused(first, "behind")
+    if np.count_nonzero(inner, axis=1).max(initial=0) > 1:
+        raise Unsupported(f"target 'nir': an activation of a sum of motor neurons needs more spikes; {OTHERS}")
+    for layer in layers[1:]:
         if not isinstance(layer, Dense):
             raise _refused(layer, "behind")
-        readout, offset = layer.weight @ readout, layer.weight @ offset + layer.bias
-    return readout, offset
+        outer, offset = layer.weight @ outer, layer.weight @ offset + layer.bias
+    return Readout(inner, bias, first.function, outer, offset)
 
 
 def _refused(layer: Layer, place: str) -> Unsupported:
-    return Unsupported(f"target 'nir': layer '{layer.kind}' {place} the cell needs more spikes; it takes {FORM}")
+    what = f"layer '{layer.kind}' {place} the cell"
+    return Unsupported(f"target 'nir': {what} needs more spikes; it takes {FORM}; {OTHERS}")

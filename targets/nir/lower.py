@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncpc.ir.policy import Policy, Synapses
-from ncpc.targets.nir.front import ACTIVATIONS, Cell, logistic
+from ncpc.targets.nir.front import ACTIVATIONS, Cell, Readout, logistic
 from ncpc.targets.nir.levels import PHASES, Code, placed_codes, uniform_codes
 from ncpc.targets.nir.numbers import Coded, Scales, Sensed, coded
 from ncpc.targets.nir.spikes import Interface, Spikes
@@ -188,17 +188,31 @@ def _ring() -> I64:
 
 
 def _readout(cell: Cell, codes: tuple[Code, ...], first: int, layout: Layout) -> tuple[I64, I64]:
-    """``y = offset + sum of readout * centre`` over motor neurons, with the finest grid that OUTPUT_BITS hold."""
-    terms = [cell.readout[:, m : m + 1] * codes[m].centres for m in range(cell.ltc.outputs)]
-    most = np.abs(cell.offset) + sum(np.abs(t).max(axis=1) for t in terms)
+    """What each motor neuron's cells add to each output, with the finest grid that OUTPUT_BITS hold."""
+    said = cell.readout
+    parts = [_said(said, m, codes[m].centres) for m in range(cell.ltc.outputs)]
+    most = np.abs(said.offset) + sum(np.abs(part).max(axis=1) for part in parts)
     frac = np.floor(OUTPUT_BITS - 1 - np.log2(np.maximum(most, 1e-9))).astype(np.int64)
-    readout, rest = np.zeros((cell.offset.shape[0], layout.units), np.int64), np.ldexp(cell.offset, frac)
-    for m, term in enumerate(terms):
-        raw = _rounded(np.ldexp(term, frac[:, None]))
+    readout, rest = np.zeros((len(said.offset), layout.units), np.int64), np.ldexp(_still(said), frac)
+    for m, part in enumerate(parts):
+        raw = _rounded(np.ldexp(part, frac[:, None]))
         readout[:, layout.slices[first + m]] = np.stack([codes[m].weights(row) for row in raw])
         rest = rest + raw[:, codes[m].resting_cell]
     readout[:, layout.ring] = _rounded(rest)[:, None]
     return readout, frac
+
+
+def _said(said: Readout, m: int, centres: F64) -> F64:
+    """(outputs, K+1): the terms of motor neuron m at ``centres``."""
+    alone = np.zeros((len(centres), said.inner.shape[1]))
+    alone[:, m] = centres
+    return np.asarray(((said.terms(alone)) * (said.inner[:, m] != 0.0)) @ said.outer.T).T
+
+
+def _still(said: Readout) -> F64:
+    """(outputs,): the offset, and the terms that no neuron has a part in."""
+    silent = ~said.inner.any(axis=1)
+    return np.asarray(said.offset + said.outer @ (said.terms(np.zeros(said.inner.shape[1])) * silent))
 
 
 def _rounded(x: F64) -> I64:

@@ -42,8 +42,11 @@ EULER = "nir"
 """The runtime that is always there: forward Euler by NIR's equations."""
 STEPS = 1000
 CONSUMER_STEPS = 300
+UNITS = "threshold units have no number format: leave --quant out, --units or --tolerance sets their accuracy"
 CAPABILITIES = Capabilities(
-    schemes=("int16",), dt=("fixed",), layers=frozenset({"ltc", "dense", "activation"}), tolerance=2e-2)
+    schemes=("int16",), dt=("fixed",), tolerance=2e-2, layers=frozenset({"ltc", "dense", "activation"}),
+    instead={"int8": UNITS, "float32": UNITS,
+             "runtime": "give --dt fixed, which compiles the nominal timespan in, or use target 'nir-graded'"})
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ def trajectory(cell: Cell, x: F64) -> Trajectory:
 def outputs(cell: Cell, run: Trajectory) -> F64:
     """``y`` (B, T, outputs) of a run."""
     motor = run.v[cell.ltc.unfolds :: cell.ltc.unfolds, :, : cell.ltc.outputs]
-    return np.swapaxes(motor @ cell.readout.T + cell.offset, 0, 1)
+    return np.swapaxes(cell.readout(motor), 0, 1)
 
 
 def sensitivity(cell: Cell, run: Trajectory, probes: int = 6, seed: int = 0) -> Sensitivity:
@@ -101,7 +101,8 @@ def sensitivity(cell: Cell, run: Trajectory, probes: int = 6, seed: int = 0) -> 
     u, v2, u2 = cell.sensed(run.z), np.zeros_like(run.v), np.zeros_like(run.z)
     a = np.zeros((probes, u.shape[1], ltc.neurons))
     for t in range(u.shape[0] - 1, -1, -1):
-        a[..., : ltc.outputs] += rng.choice([-1.0, 1.0], (*a.shape[:2], cell.readout.shape[0])) @ cell.readout
+        signs = rng.choice([-1.0, 1.0], (*a.shape[:2], len(cell.readout.offset)))
+        a[..., : ltc.outputs] += cell.readout.back(run.v[(t + 1) * ltc.unfolds, :, : ltc.outputs], signs)
         into_u = np.zeros((*a.shape[:2], ltc.inputs))
         for i in range((t + 1) * ltc.unfolds - 1, t * ltc.unfolds - 1, -1):
             v2[i + 1] = (a * a).mean(axis=0)

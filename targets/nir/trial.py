@@ -83,7 +83,7 @@ def _errors(known: Study, what: Coded, codes: Sequence[Code], x: F64) -> F64:
                 own = v[k, :, k - ltc.inputs]
                 own[:] = stairs[k](own, tick)
             tick += 1
-        wrong = v[..., : ltc.outputs] @ cell.readout.T + cell.offset - expected[:, step]
+        wrong = cell.readout(v[..., : ltc.outputs]) - expected[:, step]
         total = total + (wrong**2).mean(axis=(1, 2))
     return np.asarray(total / x.shape[1] / max(float(expected.var(axis=(0, 1)).mean()), 1e-12))
 
