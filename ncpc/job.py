@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -189,15 +189,17 @@ def _options(policy: Policy, request: Request, target: Target) -> CompileOptions
     dt: DtMode = request.dt or ("fixed" if policy.dt.fixed else "runtime")
     can = target.capabilities
     for option, asked, held in (("--quant", request.quant, can.schemes), ("--dt", dt, can.dt)):
-        if asked not in held:
-            instead = f"; {can.instead[asked]}" if asked in can.instead else ""
-            raise Unsupported(f"target '{target.name}' has no {option} {asked}; it has {', '.join(held)}{instead}")
-    for layer in policy.layers:
-        if can.layers is not None and layer.kind not in can.layers:
-            raise Unsupported(f"target '{target.name}' has no layer '{layer.kind}'; it has "
-                              f"{', '.join(sorted(can.layers))}")
+        _require_held(target, f"{option} {asked}", asked, held, can.instead.get(asked))
+    for layer in policy.layers if can.layers is not None else ():
+        _require_held(target, f"layer '{layer.kind}'", layer.kind, sorted(can.layers or ()), can.instead.get("layer"))
     return CompileOptions(quant=request.quant, dt=dt, cc=request.cc, tolerance=_tolerance(request, target),
                           extra=_extra(request, target))
+
+
+def _require_held(target: Target, what: str, asked: str, held: Sequence[str], instead: str | None) -> None:
+    if asked not in held:
+        rest = f"; {instead}" if instead else ""
+        raise Unsupported(f"target '{target.name}' has no {what}; it has {', '.join(held)}{rest}")
 
 
 def _tolerance(request: Request, target: Target) -> float:

@@ -73,7 +73,7 @@ class Capabilities:
 
     ``layers`` are layer kinds (``Layer.kind``); ``ops`` names of Program ops; ``flash_bytes`` and ``ram_bytes`` what
     the core has. ``tolerance`` replaces the scheme's own where the target's arithmetic is not the scheme's.
-    ``instead`` says, for a scheme or a dt mode that is not there, what to do.
+    ``instead`` says, for a scheme or a dt mode that is not there, or any ``layer``, what to do.
     """
 
     schemes: tuple[Scheme, ...]

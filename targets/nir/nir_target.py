@@ -46,6 +46,7 @@ UNITS = "threshold units have no number format: leave --quant out, --units or --
 CAPABILITIES = Capabilities(
     schemes=("int16",), dt=("fixed",), tolerance=2e-2, layers=frozenset({"ltc", "dense", "activation"}),
     instead={"int8": UNITS, "float32": UNITS,
+             "layer": "use target 'nir-graded', which has a node for every layer, or 'c'",
              "runtime": "give --dt fixed, which compiles the nominal timespan in, or use target 'nir-graded'"})
 
 
