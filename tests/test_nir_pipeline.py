@@ -69,6 +69,7 @@ def test_nir_holds_in_every_consumer(tmp_path: Path, require_tool: RequireTool) 
     assert links[1]["runtime_version"] == consumers.CONSUMERS["norse"].version()
     assert report["extra"]["nir"]["units"] <= 500  # type: ignore[index]
     assert report["extra"]["nir"]["ticks_per_step"] == 6  # type: ignore[index]
+    assert report["error"]["search"]["max_range"] > 0  # type: ignore[index]
 
 
 @pytest.mark.slow

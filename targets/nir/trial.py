@@ -24,8 +24,8 @@ F64 = NDArray[np.float64]
 
 LEVELS = 120
 """Mean levels per number in the trials: enough that errors fall with the square of their number."""
-ROWS, STEPS = 8, 60
-"""Sequences of each kind of evidence, and steps of each."""
+ROWS, STEPS, RUNS = 8, 60, 200
+"""Sequences of each kind of evidence, at most and for many numbers fewer: RUNS in all; and steps of each."""
 LEAST = 1e-3
 """A number's share is never lowered by more than this factor on account of trials in which it did not matter."""
 
@@ -42,12 +42,13 @@ def corrections(known: Study) -> F64:
 
 def lone_errors(known: Study, what: Coded, codes: Sequence[Code]) -> F64:
     """(numbers,): mean square error of the outputs, as a share of their variance, when that number alone is coded."""
-    parts = [_errors(known, what, codes, x[_spread(len(x)), :STEPS]) for x in evidence(known.policy)]
+    rows = max(2, min(ROWS, RUNS // len(codes)))
+    parts = [_errors(known, what, codes, x[_spread(len(x), rows), :STEPS]) for x in evidence(known.policy)]
     return np.asarray(np.average(parts, axis=0, weights=importance(known.policy)))
 
 
-def _spread(rows: int) -> NDArray[np.int64]:
-    return np.unique(np.linspace(0, rows - 1, ROWS).astype(np.int64))
+def _spread(there: int, wanted: int) -> NDArray[np.int64]:
+    return np.unique(np.linspace(0, there - 1, wanted).astype(np.int64))
 
 
 @dataclass(frozen=True, eq=False)
