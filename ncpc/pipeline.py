@@ -108,7 +108,8 @@ def misfits(job: Job, built: Built) -> list[str]:
     if built.memory is None:
         return []
     can, memory = job.target.capabilities, built.memory
-    limits = [("flash", memory.flash_bytes, can.flash_bytes), ("RAM", memory.ram_bytes, can.ram_bytes)]
+    limits = [("flash", memory.flash_bytes, memory.flash_has or can.flash_bytes),
+              ("RAM", memory.ram_bytes, memory.ram_has or can.ram_bytes)]
     return [f"needs {used:,} bytes of {what}, {job.target.name} has {has:,}" for what, used, has in limits
             if has is not None and used > has]
 

@@ -105,11 +105,16 @@ class Lowered:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of program memory (code and constants), of static state, and of stack at its deepest (None: not run)."""
+    """Bytes of program memory (code and constants), of static state, and of stack at its deepest (None: not run).
+
+    ``flash_has`` and ``ram_has`` are what the chip offers, where options say so rather than the target's capabilities.
+    """
 
     flash_bytes: int
     ram_bytes: int
     stack_bytes: int | None = None
+    flash_has: int | None = None
+    ram_has: int | None = None
 
 
 @dataclass(frozen=True, eq=False)

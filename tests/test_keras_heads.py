@@ -45,14 +45,24 @@ FORMS: dict[str, Callable[[], list[Any]]] = {
                                  layers.GlobalMaxPooling2D()],
 }
 
+ROW = (12, 2)
+ROWS: dict[str, Callable[[], list[Any]]] = {
+    "depthwise row": lambda: [layers.DepthwiseConv1D(3, padding="same", activation="elu"), layers.MaxPooling1D(2)],
+    "separable row": lambda: [layers.SeparableConv1D(4, 3, activation="relu"), layers.BatchNormalization(),
+                              layers.GlobalAveragePooling1D()],
+    "dilated row": lambda: [layers.Conv1D(4, 3, dilation_rate=2, groups=2, activation="hard_silu"),
+                            layers.AveragePooling1D(3, strides=1, padding="same")],
+}
+
 
 def model_of(form: str) -> Any:
-    """The layers of a form over frames, then a small cell, all parameters moved."""
+    """The layers of a form over frames or rows, then a small cell, all parameters moved."""
     keras.utils.set_random_seed(1)
-    made = FORMS[form]()
+    made = {**FORMS, **ROWS}[form]()
     if not type(made[-1]).__name__.startswith("Global"):
         made.append(layers.Flatten())
-    model = keras.Sequential([layers.Input((None, *FRAME)), *map(layers.TimeDistributed, made),
+    frame = ROW if form in ROWS else FRAME
+    model = keras.Sequential([layers.Input((None, *frame)), *map(layers.TimeDistributed, made),
                               layers.TimeDistributed(layers.Dense(3)), ncps_keras.CfC(2, return_sequences=True)])
     rng = np.random.default_rng(2)
     for weight in model.weights:
@@ -69,11 +79,12 @@ def outputs(read: Imported, x: np.ndarray) -> np.ndarray:
     return run(lower(policy), Sequences(x)).y
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", [*FORMS, *ROWS])
 def test_layers_over_frames_equal_the_model(form: str, tmp_path: Path) -> None:
     model = model_of(form)
-    x = np.random.default_rng(3).uniform(-1, 1, (2, 3, int(np.prod(FRAME))))
-    expected = in_double(model, x.reshape(2, 3, *FRAME))
+    frame = ROW if form in ROWS else FRAME
+    x = np.random.default_rng(3).uniform(-1, 1, (2, 3, int(np.prod(frame))))
+    expected = in_double(model, x.reshape(2, 3, *frame))
     assert np.ptp(expected) > 0
     model.save(tmp_path / "m.keras")
     model.save(tmp_path / "m.h5")
@@ -96,6 +107,7 @@ def test_factors_before_a_convolution_or_dense_layer_go_into_it() -> None:
     (lambda: layers.Activation("softplus"), "has the activation 'softplus'; known are"),
     (lambda: layers.Activation("hard_sigmoid"), "has the activation 'hard_sigmoid'; known are"),
     (lambda: layers.BatchNormalization(axis=2), "with axis 2 cannot be read; use -1"),
+    (lambda: layers.AveragePooling2D(3, strides=2, padding="same"), "backends make different means; use padding valid"),
 ])
 def test_layer_that_means_something_else_is_refused(layer: Callable[[], Any], words: str) -> None:
     model = keras.Sequential([layers.Input((None, *FRAME)), layers.TimeDistributed(layer()),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from ncpc.errors import BadInput, ProofFailed
 from ncpc.ir.policy import Dense, Policy
-from ncpc.targets.base import CompileOptions
+from ncpc.pipeline import misfits
+from ncpc.targets.base import Built, CompileOptions, Memory
 from ncpc.targets.c.cores import load_core
 from ncpc.targets.c.fit import require_fit, with_memories
 from ncpc.targets.registry import load
@@ -44,6 +47,15 @@ def test_weights_decide_which_chip_holds_a_layer() -> None:
     with pytest.raises(ProofFailed, match=r"1,200,000 bytes of flash, cortex-m4 has 1,048,576; give the chip's own"):
         require_fit(program, core)
     require_fit(program, with_memories(core, {"flash": "2M"}))
+
+
+def test_what_is_built_is_held_to_the_chips_own_memories() -> None:
+    job = SimpleNamespace(target=load("cortex-m4"))
+    big = Built(memory=Memory(1_600_000, 140_000))
+    assert [line.split(",")[0] for line in misfits(job, big)] == ["needs 1", "needs 140"]  # type: ignore[arg-type]
+    for has, lines in (((2 << 20, 256 << 10), 0), ((1 << 20, 256 << 10), 1), ((1 << 20, 128 << 10), 2)):
+        chip = Built(memory=Memory(1_600_000, 140_000, None, *has))
+        assert len(misfits(job, chip)) == lines  # type: ignore[arg-type]
 
 
 def test_options_belong_to_cores_alone() -> None:

@@ -117,7 +117,7 @@ class CTarget:
             (folder / name).write_bytes(data)
         elf = files.get(_file(lowered, "elf"))
         image = read_elf(elf) if elf else None
-        memory = _memory(image, lowered) if image else None
+        memory = _memory(image, lowered, self._chip(options)) if image else None
         return Built(tuple(files), memory, tools, placement(lowered.program, image), {}, tuple(missing))
 
     def _host_files(self, sources: dict[str, bytes], lowered: Lowered, options: CompileOptions) -> Any:
@@ -155,7 +155,7 @@ class CTarget:
             raise Unsupported(f"{runtime}: start states other than reset are given to the host library only")
         elf = _built_file(folder, lowered, "elf", "compiler for the core").read_bytes()
         result = simulate(elf, self._chip(options), plan_for(program, inputs))
-        memory = _memory(read_elf(elf), lowered, result.stack_bytes)
+        memory = _memory(read_elf(elf), lowered, self._chip(options), result.stack_bytes)
         return RunResult(trace_from(program, result), runtime, result.emulator, f"timing {result.timing_class}",
                          result.instructions.reshape(-1), cycles_from(program, self._device, result), memory)
 
@@ -189,6 +189,7 @@ def _check_objects(built: BuiltElf, lowered: Lowered, core: Core) -> None:
         raise ProofFailed(f"the code for {core.name} calls {', '.join(foreign)}, which generated code must not need")
 
 
-def _memory(image: Image, lowered: Lowered, stack: int | None = None) -> Memory:
+def _memory(image: Image, lowered: Lowered, chip: Core, stack: int | None = None) -> Memory:
     """Flash as linked; RAM is static data (none of ours) and one instance."""
-    return Memory(image.flash_bytes, image.ram_bytes + interface_of(lowered.program).struct_bytes(), stack)
+    ram = image.ram_bytes + interface_of(lowered.program).struct_bytes()
+    return Memory(image.flash_bytes, ram, stack, chip.flash.size, chip.ram.size)

@@ -130,11 +130,21 @@ def _pool(function: str) -> Callable[[KerasLayer, Shape, list[Layer], str], Read
             windows = _windows(layer, (height, width), shape, where)
         else:
             windows = _windows(layer, pair(_listed(layer.options["pool_size"])), shape, where)
+        if function != "max":
+            _require_one_meaning(windows, where)
         whole = layer.kind.startswith("Global") and not layer.options.get("keepdims")
         after = (windows.channels,) if whole else _after(windows, windows.channels, shape)
         return [*before, Pool(windows, "avg" if windows.inside and function != "max" else function)], after
 
     return read
+
+
+def _require_one_meaning(w: Windows, where: str) -> None:
+    """Where padding is larger behind than before, Keras on torch repeats the border, on TensorFlow leaves it out."""
+    for kernel, before, behind in ((w.kernel_h, w.top, w.bottom), (w.kernel_w, w.left, w.right)):
+        if max(behind, 0) != before and kernel > 2:
+            raise Unsupported(f"{where} averages windows of {kernel} with padding same, of which Keras' backends make "
+                              "different means; use padding valid, or strides=1 and an odd pool_size")
 
 
 def _norm(layer: KerasLayer, shape: Shape, before: list[Layer], where: str) -> Read:

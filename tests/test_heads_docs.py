@@ -1,0 +1,42 @@
+"""What docs/heads.md says of the benchmark is what the benchmark's file holds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from benchmarks import heads
+
+PAGE = Path(__file__).parents[1] / "docs" / "heads.md"
+
+
+def test_the_table_holds_the_measured_figures() -> None:
+    rows = json.loads(heads.RESULT.read_text())["rows"]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.read_text().splitlines()
+             if line.startswith(("| driving", "| pilot"))]
+    told = {(row[0], row[2]): row[3:] for row in cells}
+    assert told == {
+        (r["network"], r["scheme"]): [
+            f"{r['products']:,}", f"{r['cycles_per_product']:.2f}", f"{r['cycles']:,}",
+            f"{r['working_bytes_unstreamed']:,} B", f"{r['working_bytes']:,} B", f"{r['flash_bytes']:,} B"]
+        for r in rows
+    }
+
+
+def test_networks_are_those_that_were_measured() -> None:
+    rows = {(r["network"], r["scheme"]): r for r in json.loads(heads.RESULT.read_text())["rows"]}
+    assert set(rows) == {(name, scheme) for name, scheme, _ in heads.RUNS}
+    (core,) = {row["core"] for row in rows.values()}
+    assert core == heads.CORE
+    small = heads.network("driving-small")
+    face = heads.interface_of(heads.integers(small, "int8"))
+    row = rows["driving-small", "int8"]
+    assert (face.arena_bytes(), face.struct_bytes()) == (row["working_bytes"], row["instance_bytes"])
+
+
+def test_cycles_per_product_stay_where_they_are() -> None:
+    """A step of the smallest network, run again."""
+    found = heads.measure("driving-small", "int8", "own")
+    (row,) = [r for r in json.loads(heads.RESULT.read_text())["rows"]
+              if (r["network"], r["scheme"]) == ("driving-small", "int8")]
+    assert found == row
