@@ -22,6 +22,7 @@ from ncpc.lowering import lower_for
 from ncpc.semantics.run import run
 from ncpc.targets import registry
 from ncpc.targets.base import CompileOptions, Lowered
+from ncpc.targets.nir.graph import from_bytes
 from ncpc.targets.nir_graded.direct import direct_graph
 from tests.conftest import RequireTool
 
@@ -163,10 +164,12 @@ def test_other_leaky_integrators_are_refused(changes: dict[str, Any]) -> None:
         registry.load(TARGET).emit(around_leaky(**changes), ASKED)
 
 
-def test_integers_are_for_an_ltc() -> None:
-    source = dataclasses.replace(around_leaky(), scheme="int16")
-    with pytest.raises(Unsupported, match=r"are not one fused LTC .*; use --quant float32 for NIR's own nodes, or"):
-        registry.load(TARGET).emit(source, CompileOptions())
+def test_integers_are_graded_layers_instead() -> None:
+    policy = around_leaky().policy
+    source = lower_for(Container(policy), CompileOptions()).lowered
+    held = from_bytes(registry.load(TARGET).emit(source, CompileOptions())["net.nir"])
+    kinds = {type(node).__name__ for node in held.nodes.values()}
+    assert kinds == {"Input", "GradedLayer", "Output"}
 
 
 def test_graded_options_are_refused() -> None:
