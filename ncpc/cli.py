@@ -299,26 +299,32 @@ def consumers(as_json: bool) -> None:
               help="Timespans the policy may meet, in the unit of training.")
 @click.option("--clip-negative", is_flag=True, help="Clip negative w, cm and gleak to 0.")
 @click.option("--trust-pickle", is_flag=True, help="Unpickle the weights file. This runs code that the file contains.")
-@click.option("--unfolds", type=click.IntRange(1), metavar="N", help="Solver steps, for a .h5 file of weights alone.")
+@click.option("--unfolds", type=click.IntRange(1), metavar="N", help="For weights alone: solver steps (ncps: 6).")
+@click.option("--constraints", type=click.Choice(["implicit", "explicit"]),
+              help="For a checkpoint alone: softplus on its weights (ncps: implicit for LTC) or not (LTCCell).")
+@click.option("--epsilon", type=click.FloatRange(0), metavar="E", help="For a checkpoint alone (ncps: 1e-8).")
+@click.option("--outputs", type=click.IntRange(1), metavar="N",
+              help="For a checkpoint alone that has no output mapping: how many neurons are outputs.")
 def import_command(
     source: str, weights: Path | None, out: Path, calibrate: Path | None, input_range: tuple[float, float] | None,
-    dt: tuple[float, float], clip_negative: bool, trust_pickle: bool, unfolds: int | None,
+    dt: tuple[float, float], clip_negative: bool, trust_pickle: bool, **unsaid: Any,
 ) -> None:
-    """Make a policy file from a Keras file or from your own code.
+    """Make a policy file from a Keras file, a checkpoint, or your own code.
 
-    SOURCE is a model.keras or model.h5 file, of which nothing is executed, or package.module:function, without
-    arguments. That function is run; it returns the module (or an ordered list of modules), and --weights are loaded
-    into it.
+    SOURCE is a model.keras or model.h5 file, or a checkpoint of an ncps LTC (.pt, .safetensors), of which nothing is
+    executed; or package.module:function, without arguments. That function is run; it returns the module (or an ordered
+    list of modules), and --weights are loaded into it.
 
     \b
     Examples:
       ncpc import model.keras --calibrate data.npz -o policy.safetensors
       ncpc import training.model:make --weights checkpoint.pt --calibrate data.npz -o policy.safetensors
+      ncpc import ltc.pt --constraints implicit --unfolds 6 --epsilon 1e-8 --calibrate data.npz
     """
     from ncpc.frontend.api import save
-    from ncpc.frontend.source import read_source
+    from ncpc.frontend.source import Unsaid, read_source
 
-    model = read_source(source, weights=weights, trust_pickle=trust_pickle, unfolds=unfolds)
+    model = read_source(source, weights=weights, trust_pickle=trust_pickle, unsaid=Unsaid(**unsaid))
     policy = save(model, out, calibration=calibrate, input_range=input_range or None, dt=dt,
                   clip_negative=clip_negative)
     click.echo(f"{out}: {policy.inputs} inputs, {policy.outputs} outputs, "

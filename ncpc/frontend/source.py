@@ -1,26 +1,43 @@
-"""What ``ncpc import`` is given: a file of Keras, or a function of the user's that makes the model."""
+"""What ``ncpc import`` is given: a file of Keras, a checkpoint, or a function of the user's that makes the model."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ncpc.errors import BadInput
 
 
-def read_source(source: str, *, weights: Path | None, trust_pickle: bool, unfolds: int | None) -> Any:
+@dataclass(frozen=True)
+class Unsaid:
+    """What a file of weights alone does not say of its LTC; None where it was not given.
+
+    ``constraints`` is ``implicit`` (softplus, the default of ncps' ``LTC``) or ``explicit`` (that of ``LTCCell``).
+    """
+
+    unfolds: int | None = None
+    constraints: str | None = None
+    epsilon: float | None = None
+    outputs: int | None = None
+
+
+def read_source(source: str, *, weights: Path | None, trust_pickle: bool, unsaid: Unsaid) -> Any:
     """What ``ncpc.save`` takes. Raises ``BadInput``, also for an option that has no effect on this kind of source."""
     from ncpc.frontend.keras import read
 
     if not read.is_keras_file(source):
-        if unfolds is not None:
-            raise BadInput(f"{source}: --unfolds is for a .h5 file of weights alone; leave it out")
-        from ncpc.frontend.factory import import_from_factory
+        from ncpc.frontend.factory import read_model
 
-        return import_from_factory(source, weights=weights, trust_pickle=trust_pickle)
+        implicit = None if unsaid.constraints is None else unsaid.constraints == "implicit"
+        return read_model(source, weights=weights, trust_pickle=trust_pickle, unfolds=unsaid.unfolds,
+                          implicit_param_constraints=implicit, epsilon=unsaid.epsilon, outputs=unsaid.outputs)
     if weights is not None or trust_pickle:
         raise BadInput(f"{source}: a Keras file takes no {'--weights' if weights else '--trust-pickle'}; leave it out")
-    return _keras(source, unfolds)
+    for name in ("constraints", "epsilon", "outputs"):
+        if getattr(unsaid, name) is not None:
+            raise BadInput(f"{source}: --{name} is for a checkpoint of ncps.torch; leave it out")
+    return _keras(source, unsaid.unfolds)
 
 
 def _keras(source: str, unfolds: int | None) -> Any:

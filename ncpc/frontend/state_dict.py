@@ -39,8 +39,8 @@ def import_state_dict(
         missing.append("outputs")
     if missing:
         raise BadInput(f"state_dict: does not say {', '.join(missing)}; give them as options "
-                       "(ncps defaults: implicit_param_constraints=True for LTC and False for LTCCell, "
-                       "unfolds=6, epsilon=1e-8)")
+                       "(ncps defaults: implicit_param_constraints=True for LTC and False for LTCCell, that is "
+                       "--constraints implicit or explicit, unfolds=6, epsilon=1e-8)")
     torch = torch_module()
     count = int(params["output_w"].shape[0]) if outputs is None else outputs
     units = int(params["cm"].shape[0])

@@ -40,7 +40,8 @@ def pool(t: Translation, op: Op) -> Linear:
     w, function = windows_of(op.attrs), str(op.attrs["function"])
     if max(w.top, w.bottom) >= w.kernel_h or max(w.left, w.right) >= w.kernel_w:
         raise Unsupported(f"target 'onnx': {op.out.name}, pooling with padding as large as its kernel of "
-                          f"{w.kernel_h} x {w.kernel_w}: onnxruntime refuses it; use less padding or no dilation, or target 'c'")
+                          f"{w.kernel_h} x {w.kernel_w}: onnxruntime refuses it; use less padding or no dilation, "
+                          "or target 'c'")
     shape, frame = (w.channels, w.rows, w.cols), _frame(t, op.args[0], w)
     if function == "max":
         y = t.writer.node("MaxPool", [frame], f"{op.out.name}_frame", shape, **_places(w))
