@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import ncpc.nir
-from ncpc.errors import BadInput, ProofFailed, Unsupported
+from ncpc.errors import BadInput, MissingTool, ProofFailed, Unsupported
 from ncpc.frontend.container import Container
 from ncpc.ir.policy import Dense, DtRange, Policy
 from ncpc.ir.sequences import Sequences
@@ -271,6 +271,16 @@ def test_links_name_what_is_compared() -> None:
         (PROGRAM, "cortex-m4", "bitwise"), (PROGRAM, "ncpc.nir", "bitwise")]
     assert [link.source for link in target.links(lowered(), options(chip="loihi2"))] == [MODEL]
     assert [link.source for link in target.links(lowered(), options(theta="4"))] == [MODEL]
+
+
+def test_the_c_of_spinnaker2_is_listed_where_no_compiler_built_it(tmp_path: Path) -> None:
+    source, target, asked = lowered(), registry.load(TARGET), options(chip="spinnaker2")
+    files = target.emit(source, asked)
+    assert sorted(files) == ["c/net.c", "c/net.h", "net.nir"]
+    assert not target.links(source, asked)[0].required
+    (tmp_path / "c").mkdir()
+    with pytest.raises(MissingTool, match="net.elf"):
+        target.run(tmp_path, source, asked, inputs(), "cortex-m4")
 
 
 def test_cost_counts_messages_and_the_chips_needs(tmp_path: Path) -> None:

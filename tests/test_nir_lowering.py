@@ -25,7 +25,7 @@ from ncpc.targets.nir.sizing import error, sized
 from ncpc.targets.nir.spikes import predict
 from ncpc.targets.nir.study import Study, evidence, generated, study
 from ncpc.targets.nir.trajectory import outputs, sensitivity, trajectory
-from ncpc.targets.nir.trial import STEPS, corrections, lone_errors
+from ncpc.targets.nir.trial import STEPS, lone_errors, shares
 from tests.nets import random_ltc, random_policy
 
 
@@ -170,7 +170,7 @@ def test_errors_of_single_numbers_add_up_to_the_networks() -> None:
     """What the sharing of levels rests on: lone errors fall with the square of the levels, and are independent."""
     known = known_policy(8)
     what = coded(known)
-    few, many = (placed_codes(what.numbers, units, corrections(known)) for units in (1000, 2000))
+    few, many = (placed_codes(what.numbers, units, shares(known)) for units in (1000, 2000))
     lone = lone_errors(known, what, many)
     assert 2.5 < lone_errors(known, what, few).sum() / lone.sum() < 6.0
     x = evidence(known.policy)[0][[0, 1, 3, 4, 6, 7, 9, 11], :STEPS]

@@ -3,9 +3,9 @@
 The levels of all codes are drawn from one density, so that an error of quantization costs the same everywhere. With
 ``p(v)`` how often a number is visited and ``m(v)`` how much an error there shows in the outputs (it holds the slopes
 of the sigmoids that read it), the mean square error of a code of density ``d`` is ``sum p m / (12 d^2)``, least for
-``d ~ (p m)^(1/3)`` (Panter and Dite 1951). A slow neuron also stalls where its move is less than half a cell, an error
-that does not average out: its weight rises by ``sqrt((1+a)/(1-a))``, a its self term. A small uniform part covers the
-whole range, so that no state is without a level.
+``d ~ (p m)^(1/3)`` (Panter and Dite 1951). A small uniform part covers the whole range, so that no state is without a
+level. Errors of quantization are not quite noise; how many levels each code gets can therefore be given (see
+``trial``).
 """
 
 from __future__ import annotations
@@ -90,19 +90,14 @@ def uniform_codes(numbers: Sequence[Number], units: int) -> tuple[Code, ...]:
     return tuple(_code(n, n.lo + (n.hi - n.lo) * steps, middles=True) for n in numbers)
 
 
-def placed_codes(numbers: Sequence[Number], units: int, corrections: F64 | None = None) -> tuple[Code, ...]:
+def placed_codes(numbers: Sequence[Number], units: int, shares: F64 | None = None) -> tuple[Code, ...]:
     """Levels placed by visits and influence; together at most ``units``, which must be enough for ``FEWEST`` each.
 
-    Each number gets levels in proportion to its ``sizes``, times ``corrections`` (numbers,).
+    Each number gets levels in proportion to its ``shares`` (numbers,), else to the size of its density.
     """
     densities = [_density(n) for n in numbers]
-    counts = _counts(sizes(numbers) * (1.0 if corrections is None else corrections), units)
+    counts = _counts(np.array([d.sum() for d in densities]) if shares is None else shares, units)
     return tuple(_code(n, _drawn(n, d, int(k))) for n, d, k in zip(numbers, densities, counts, strict=True))
-
-
-def sizes(numbers: Sequence[Number]) -> F64:
-    """(numbers,): how many levels each deserves if errors are noise, up to a common factor."""
-    return np.array([float(_density(n).sum()) for n in numbers])
 
 
 def _counts(sizes: F64, units: int) -> I64:

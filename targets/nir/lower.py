@@ -28,7 +28,7 @@ from ncpc.targets.nir.levels import PHASES, Code, placed_codes, uniform_codes
 from ncpc.targets.nir.numbers import Coded, Scales, Sensed, coded
 from ncpc.targets.nir.spikes import Interface, Spikes
 from ncpc.targets.nir.study import Study
-from ncpc.targets.nir.trial import corrections
+from ncpc.targets.nir.trial import shares
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -43,7 +43,7 @@ def lower(known: Study, units: int, uniform: bool = False) -> Spikes:
     what, spent = coded(known), units - PHASES
     if uniform:
         return _assemble(known, uniform_codes(what.numbers, spent), what)
-    return _assemble(known, placed_codes(what.numbers, spent, corrections(known)), what)
+    return _assemble(known, placed_codes(what.numbers, spent, shares(known)), what)
 
 
 @dataclass(frozen=True, eq=False)

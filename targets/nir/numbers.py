@@ -103,8 +103,6 @@ def _input_number(g: Sensed, j: int, known: Study) -> Number:
 
 
 def _state_number(i: int, scales: Scales, known: Study) -> Number:
-    own = known.cell.cm_t[i] / known.den[i]
-    stall = np.sqrt((1.0 + own) / max(1.0 - own, 1e-3))
     lo, hi = float(known.box[i, 0]), float(max(known.box[i, 1], known.box[i, 0] + 1e-6))
     return Number(lo, hi, float(scales.origin[i]), float(scales.step[i]), 0.0, known.v[:, i], known.v_share,
-                  known.v_weight[:, i] * stall)
+                  known.v_weight[:, i])

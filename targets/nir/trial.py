@@ -15,7 +15,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from ncpc.targets.nir.levels import PHASES, Code, Number, placed_codes, sizes
+from ncpc.targets.nir.levels import PHASES, Code, Number, placed_codes
 from ncpc.targets.nir.numbers import Coded, coded
 from ncpc.targets.nir.study import Study, evidence, importance
 from ncpc.targets.nir.trajectory import Wires, outputs, trajectory, wired
@@ -27,17 +27,17 @@ LEVELS = 120
 ROWS, STEPS, RUNS = 8, 60, 200
 """Sequences of each kind of evidence, at most and for many numbers fewer: RUNS in all; and steps of each."""
 LEAST = 1e-3
-"""A number's share is never lowered by more than this factor on account of trials in which it did not matter."""
+"""Of the largest share: that of a number which did not matter in the trials."""
 
 
 @lru_cache(maxsize=4)  # asked for with every number of units that is tried
-def corrections(known: Study) -> F64:
-    """(numbers,): by how much to multiply each number's ``sizes`` of ``levels``."""
+def shares(known: Study) -> F64:
+    """(numbers,): in which proportion the numbers are to get levels."""
     what = coded(known)
     codes = placed_codes(what.numbers, LEVELS * len(what.numbers))
     counts = np.array([len(code.index) for code in codes])
     deserved = np.cbrt(counts**2 * lone_errors(known, what, codes))
-    return np.maximum(deserved / max(float(deserved.max()), 1e-300), LEAST) / np.maximum(sizes(what.numbers), 1e-300)
+    return np.maximum(deserved / max(float(deserved.max()), 1e-300), LEAST)
 
 
 def lone_errors(known: Study, what: Coded, codes: Sequence[Code]) -> F64:
