@@ -68,7 +68,8 @@ def inputs(moving: bool = False, steps: int = 24, width: int = 3) -> Sequences:
 
 
 def from_file(layers: tuple[GradedLayer, ...]) -> tuple[GradedLayer, ...]:
-    nir = pytest.importorskip("nir")
+    import nir
+
     file = io.BytesIO()
     nir.write(file, graph(layers))
     register()
@@ -214,7 +215,8 @@ def test_standard_nodes_have_their_timespan_compiled_in() -> None:
         registry.load(TARGET).emit(source, CompileOptions(quant="float32", dt="runtime"))
 
 
-def test_emitting_twice_gives_the_same_bytes() -> None:
+def test_emitting_twice_gives_the_same_bytes(require_tool: RequireTool) -> None:
+    require_tool("nir")
     target, source = registry.load(TARGET), lowered("between")
     fresh = dataclasses.replace(source)
     assert target.emit(source, CompileOptions()) == target.emit(fresh, CompileOptions())
