@@ -232,13 +232,18 @@ def test_placed_levels_beat_uniform_ones() -> None:
 def test_every_sum_is_exact_in_float32(seed: int) -> None:
     """Partial sums of decode and encode stay below 2^24 in their grids, drives below 2^SUM_BITS."""
     policy = random_policy(seed, density=0.8)
-    net = lower(study(policy), 800)
-    assert np.abs(net.decode).sum(axis=1).max() < 2**23
-    spikes = predict(net, net.interface.quantized(generated(policy)[:4])[0], keep=True).spikes
-    assert spikes is not None
-    s = spikes[:, 0].astype(np.int64)
-    drive = (s @ net.decode.T) @ net.encode.T
-    assert np.abs(drive).max() < 2**SUM_BITS
+    front = Dense(np.random.default_rng(seed).uniform(-1, 1, (3, 3)), np.zeros(3))
+    for layers in (policy.layers, (front, *policy.layers)):
+        net = lower(study(dataclasses.replace(policy, layers=layers)), 800)
+        assert np.abs(net.decode).sum(axis=1).max() < 2**23
+        raw = net.interface.quantized(np.sign(generated(policy)[:4]))[0]
+        spikes = predict(net, raw, keep=True).spikes
+        assert spikes is not None
+        s = spikes[:-1, 0].astype(np.int64)
+        recurrent, seen = (s @ net.decode.T) @ net.encode.T, np.repeat(raw[0], net.interface.unfolds, axis=0)
+        drive = recurrent + seen @ net.weight.T + net.bias
+        assert np.abs(recurrent).max() < 2**SUM_BITS
+        assert 2 ** (SUM_BITS - 6) < np.abs(drive).max() < 2**SUM_BITS
 
 
 def test_a_dense_front_with_an_activation_costs_no_spikes() -> None:
