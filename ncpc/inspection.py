@@ -17,11 +17,12 @@ from ncpc import builds
 from ncpc.errors import BadInput, NcpcError
 from ncpc.files import write_atomically
 from ncpc.frontend.container import policy_bytes, read_policy
-from ncpc.ir.policy import ROLES, Ltc, Policy
+from ncpc.ir.policy import Ltc, Policy
 from ncpc.ir.sequences import Sequences
 from ncpc.passes.lower import lower
+from ncpc.report.anatomy import anatomy, parameters
 from ncpc.report.raster import png
-from ncpc.report.record import Json, device_cycles, parameters, plain, policy_record, spread
+from ncpc.report.record import Json, device_cycles, plain, policy_record, spread
 from ncpc.report.solver_study import solver_study
 from ncpc.report.terminal import size
 from ncpc.report.wiring import wiring_svg
@@ -32,6 +33,8 @@ from ncpc.verify.compare import state_names
 from ncpc.verify.sequences import suite
 
 PROBE_STEPS = 2000
+LISTED = 64
+"""Inputs or states beyond which a table sums them up."""
 
 
 def inspection(path: Path) -> Json:
@@ -63,11 +66,14 @@ def _input_names(policy: Policy) -> tuple[str, ...]:
 
 
 def _layer(layer: Any) -> Json:
-    record = {"kind": layer.kind, "inputs": layer.inputs, "outputs": layer.outputs, "parameters": parameters(layer)}
+    found = anatomy(layer)
+    record = {"kind": layer.kind, "inputs": layer.inputs, "outputs": layer.outputs, "parameters": parameters(layer),
+              "products": found.products}
+    if found.neurons:
+        record |= {"roles": found.roles, "neurons": found.neurons, "synapses": found.synapses,
+                   "sensory_synapses": found.sensory_synapses}
     if isinstance(layer, Ltc):
         record |= {
-            "roles": {role: layer.roles.count(role) for role in ROLES if role in layer.roles},
-            "neurons": layer.neurons, "synapses": len(layer.recurrent), "sensory_synapses": len(layer.sensory),
             "unfolds": layer.unfolds, "epsilon": layer.epsilon, "solver": layer.solver,
             "synapse_evaluations": evaluations(layer), "neuron_updates": layer.neurons * layer.unfolds,
         }
@@ -157,13 +163,15 @@ def _summary(found: Json) -> Table:
 
 def _layers(found: Json) -> Table:
     table = Table(title="layers", title_justify="left")
-    for name in ("kind", "inputs", "outputs", "neurons by role", "synapses", "unfolds", "evaluations"):
-        table.add_column(name)
+    for name in ("kind", "inputs", "outputs", "neurons", "synapses", "parameters", "products"):
+        table.add_column(name, justify="left" if name in ("kind", "neurons") else "right")
     for layer in found["layers"]:
         roles = ", ".join(f"{count} {role}" for role, count in layer.get("roles", {}).items())
-        synapses = f"{layer['synapses']} + {layer['sensory_synapses']}" if "synapses" in layer else ""
-        table.add_row(layer["kind"], str(layer["inputs"]), str(layer["outputs"]), roles, synapses,
-                      str(layer.get("unfolds", "")), str(layer.get("synapse_evaluations", "")))
+        synapses = f"{layer['synapses']:,} + {layer['sensory_synapses']:,}" if "synapses" in layer else ""
+        kind = f"{layer['kind']}, {layer['unfolds']} unfolds" if "unfolds" in layer else layer["kind"]
+        numbers = (f"{layer[name]:,}" for name in ("inputs", "outputs"))
+        table.add_row(kind, *numbers, roles or str(layer.get("neurons", "")), synapses,
+                      f"{layer['parameters']:,}", f"{layer['products']:,}")
     return table
 
 
@@ -171,9 +179,14 @@ def _ranges(title: str, rows: list[Json], heading: str) -> Table:
     table = Table(title=title, title_justify="left")
     table.add_column("name")
     table.add_column(heading, justify="right")
-    for row in rows:
+    for row in rows if len(rows) <= LISTED else [*rows[: LISTED // 2], _others(rows[LISTED // 2 :])]:
         table.add_row(row["name"], f"{row['lo']:.4g} .. {row['hi']:.4g}")
     return table
+
+
+def _others(rows: list[Json]) -> Json:
+    """Many rows as one: a frame has thousands. ``--json`` lists them."""
+    return {"name": f"{len(rows):,} others", "lo": min(row["lo"] for row in rows), "hi": max(row["hi"] for row in rows)}
 
 
 def draw_wiring(policy: Path, out: Path) -> None:

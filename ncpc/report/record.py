@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ncpc.ir.policy import Ltc, Policy
+from ncpc.ir.policy import Policy
 from ncpc.ir.sequences import Trace
+from ncpc.report.anatomy import anatomy, parameters
 from ncpc.semantics.ops import FLAGS
 from ncpc.targets.base import Built, CompileOptions, CycleCounts, Memory, RunResult, Target
 from ncpc.verify.links import Link
@@ -79,26 +80,15 @@ def build_report(facts: Facts) -> Json:
 
 def policy_record(policy: Policy, sha256: str) -> Json:
     """Size and identity of a policy."""
-    wired = [layer for layer in policy.layers if isinstance(layer, Ltc)]
+    found = [anatomy(layer) for layer in policy.layers]
     return {
         "name": policy.name,
-        "neurons": sum(layer.neurons for layer in wired),
-        "synapses": sum(len(layer.recurrent) for layer in wired),
-        "sensory_synapses": sum(len(layer.sensory) for layer in wired),
+        "neurons": sum(layer.neurons for layer in found),
+        "synapses": sum(layer.synapses for layer in found),
+        "sensory_synapses": sum(layer.sensory_synapses for layer in found),
         "parameters": sum(parameters(layer) for layer in policy.layers),
         "sha256": sha256,
     }
-
-
-def parameters(layer: object) -> int:
-    """How many trained numbers a layer holds: every float array, synapses included."""
-    total = 0
-    for value in vars(layer).values():
-        if isinstance(value, np.ndarray):
-            total += value.size if value.dtype.kind == "f" else 0
-        elif hasattr(value, "__dataclass_fields__"):
-            total += parameters(value)
-    return total
 
 
 def device_run(check: Verification | None) -> RunResult | None:
