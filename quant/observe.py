@@ -55,10 +55,21 @@ def observed_states(policy: Policy, position: int) -> dict[str, Range]:
 
 
 def observed_outputs(policy: Policy, position: int) -> Range:
-    """The lowest and the highest of one layer's outputs, a single range for all of them."""
+    """The lowest and the highest of one layer's outputs, a single range for all of them.
+
+    Where frames are read, a dark one and a bright one are tried too: data seldom hold a lens that is covered or blinded.
+    """
     upto = lower(dataclasses.replace(policy, layers=policy.layers[: position + 1], output_names=()))
-    y = run(upto, _few(policy)).y
-    return Range(np.asarray(y.min()), np.asarray(y.max()))
+    found = [run(upto, data).y for data in (_few(policy), *_even_frames(policy))]
+    return Range(np.asarray(min(y.min() for y in found)), np.asarray(max(y.max() for y in found)))
+
+
+def _even_frames(policy: Policy) -> list[Sequences]:
+    """Steps of frames whose numbers are all at one end of the declared range, if the policy reads frames."""
+    if not hasattr(policy.layers[0], "windows"):
+        return []
+    ends = np.repeat(policy.input_range.T[:, None], FEWEST, axis=1)
+    return [Sequences(ends, np.full((2, FEWEST), policy.dt.nominal))]
 
 
 def _few(policy: Policy) -> Sequences:

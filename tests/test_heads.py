@@ -52,7 +52,7 @@ def assert_same(seed: int, steps: int) -> None:
     assert np.abs(run(lower(policy), data).y - expected).max() <= TOLERANCE
 
 
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=10, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 2**30))
 def test_policy_equals_modules(seed: int) -> None:
     assert_same(seed, 20)
@@ -84,7 +84,7 @@ def test_frames_are_saved_and_checked(tmp_path: Path) -> None:
 
 def test_a_core_that_is_too_small_is_named_with_numbers() -> None:
     modules = [nn.Conv2d(1, 64, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(64 * 39 * 39, 2)]
-    program = fixed_program(policy_of([*modules, ncps_cells.CfC(2, 2)], (1, 80, 80)))
+    program = float_program(policy_of([*modules, ncps_cells.CfC(2, 2)], (1, 80, 80)))
     with pytest.raises(ProofFailed, match=r"net needs at least [\d,]+ bytes of RAM .* cortex-m4 has [\d,]+"):
         require_fit(program, load_core("cortex-m4"))
 
@@ -160,23 +160,32 @@ def test_dilated_pooling_beyond_the_frame_equals_its_module(tmp_path: Path) -> N
     policy = policy_of(modules, (2, 7, 6))
     data = frames(1, policy.inputs, 5)
     assert np.abs(run(lower(policy), data).y - run_modules(modules, data, (2, 7, 6), double=True)).max() <= TOLERANCE
-    assert_c_is_program(float_program(policy), tmp_path)
     assert_c_is_program(fixed_program(policy), tmp_path)
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(3))
 def test_c_equals_the_program(seed: int, tmp_path: Path) -> None:
     policy = policy_of(*random_heads(seed))
     assert_c_is_program(float_program(policy), tmp_path)
 
 
-@pytest.mark.parametrize("scheme", ["int16", "int8"])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("seed", "scheme"), [(0, "int16"), (1, "int8"), (2, "int16")])
 def test_integer_c_equals_the_program_that_is_proved(seed: int, scheme: str, tmp_path: Path) -> None:
+    require_integers(seed, scheme, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["int16", "int8"])
+@pytest.mark.parametrize("seed", range(3, 33))
+def test_integer_c_equals_the_program_for_many(seed: int, scheme: str, tmp_path: Path) -> None:
+    require_integers(seed, scheme, tmp_path)
+
+
+def require_integers(seed: int, scheme: str, folder: Path) -> None:
     policy = policy_of(*random_heads(seed))
     program = fold_constants(fixed_program(policy, scheme))
     prove(program)
-    assert_c_is_program(program, tmp_path)
+    assert_c_is_program(program, folder)
     data = frames(seed, policy.inputs, 30)
     expected = run(lower(policy), data).y
     error = np.abs(run(program, data).y - expected).max() / np.ptp(expected)

@@ -33,7 +33,7 @@ from tests.c_programs import assert_c_is_program, fixed_program, float_program, 
 from tests.conftest import RequireTool
 
 Chain = list[Layer]
-SEEDS = range(6)
+SEEDS = range(3)
 
 
 def conv(rng: np.random.Generator, frame: tuple[int, int, int], layout: str, filters: int, groups: int = 1,
@@ -137,7 +137,7 @@ def test_a_stream_reads_as_text() -> None:
     assert "pool_y_2 = pool(conv2d(conv_w_2, pool_y, conv_b_2))" in text
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", range(1))
 def test_c_without_streams_equals_the_program_too(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,11 +148,11 @@ def test_c_without_streams_equals_the_program_too(
 
 
 def tightened(program: Program) -> Program:
-    """Every convolution limited to a third of its range, so that limits are met."""
+    """Every convolution limited to a sixth of its range, so that limits are met."""
     def tight(stmt: Stmt) -> Stmt:
         if not isinstance(stmt, Op) or stmt.kind != "conv2d":
             return stmt
-        limits = {end: int(stmt.attrs[end] or 0) // 3 for end in ("lo", "hi")}
+        limits = {end: int(stmt.attrs[end] or 0) // 6 for end in ("lo", "hi")}
         return replace(stmt, attrs={**stmt.attrs, **limits})
 
     return replace(program, body=tuple(map(tight, program.body)))
@@ -161,7 +161,7 @@ def tightened(program: Program) -> Program:
 LIMITED = 1 << FLAGS.index("activation_limited")
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_limited_activation_sets_a_status_bit_in_program_and_c(seed: int, tmp_path: Path) -> None:
     policy = driving((18, 20, 2), (3, 4)) if seed == 0 else policy_of(chain(seed))
     roomy = fold_constants(fixed_program(policy))
@@ -206,7 +206,7 @@ def test_planted_faults_are_found(fault: str, tmp_path: Path) -> None:
     assert not all(same)
 
 
-@pytest.mark.parametrize(("scheme", "most"), [("int16", 4.7), ("int8", 4.7)])
+@pytest.mark.parametrize(("scheme", "most"), [("int16", 4.7), pytest.param("int8", 4.7, marks=pytest.mark.slow)])
 def test_cycles_per_product_on_a_simulated_core(scheme: str, most: float, require_tool: RequireTool) -> None:
     require_tool("unicorn")
     policy = driving((20, 24, 4), (8, 8))
@@ -222,6 +222,6 @@ def test_cycles_per_product_on_a_simulated_core(scheme: str, most: float, requir
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(100, 160))
+@pytest.mark.parametrize("seed", range(3, 60))
 def test_c_of_many_layers_over_frames_equals_the_program(seed: int, tmp_path: Path) -> None:
     require_equal(seed, tmp_path)

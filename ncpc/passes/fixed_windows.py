@@ -23,7 +23,7 @@ def emit_conv2d(scope: Scope, op: Op) -> Value:
     fracs = _fractions(weight, bias, scope.q.bits, frac_of(x))
     out = min(y.frac, int(fracs.min()) + frac_of(x))
     fracs = np.minimum(fracs, MOST_SHIFT + out - frac_of(x))
-    attrs = {**op.attrs, **_limits(scope, op, Fixed(y.bits, out))}
+    attrs = {**op.attrs, **_limits(op, Fixed(y.bits, out))}
     axes = axes_of(scope, scope.q.real.constants[op.args[0]][0])
     scale = np.exp2(fracs.astype(np.float64))
     raw_w = b.const(op.args[0], _rounded(weight * scale[:, None]), axes, Fixed(scope.q.bits, int(fracs.min())))
@@ -35,13 +35,9 @@ def emit_conv2d(scope: Scope, op: Op) -> Value:
                 type_=Fixed(y.bits, out), **attrs)
 
 
-def _limits(scope: Scope, op: Op, kind: Fixed) -> dict[str, Attr]:
-    """The result's range: of what was observed, twice. What reaches beyond it on other data is limited and flagged."""
-    lo, hi = scope.q.ranges[op.out.name]
-    lowest = 0.0 if op.attrs["relu"] else lo.min()
-    ends = np.array([np.floor(lowest * 2.0**kind.frac), np.ceil(hi.max() * 2.0**kind.frac)])
-    least, most = np.clip(ends, kind.lo, kind.hi).astype(int)
-    return {"lo": int(least), "hi": int(most), "flag": "activation_limited"}
+def _limits(op: Op, kind: Fixed) -> dict[str, Attr]:
+    """What the type holds, which was chosen with room around what was observed; beyond it is limited and flagged."""
+    return {"lo": 0 if op.attrs["relu"] else kind.lo, "hi": kind.hi, "flag": "activation_limited"}
 
 
 def _fractions(weight: F64, bias: F64, bits: int, x_frac: int) -> I64:

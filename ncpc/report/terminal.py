@@ -103,7 +103,7 @@ def explanations(report: Json) -> list[str]:
     limited = ((report["error"] or {}).get("status") or {}).get("activation_limited")
     if limited:
         lines.append(f"[yellow]{target['name']}: in {limited:,} of {report['error']['steps']:,} steps a value between "
-                     "layers left twice its calibrated range and was limited:[/] calibrate with more typical inputs")
+                     "layers left the range it was calibrated for and was limited:[/] calibrate with such inputs")
     meaning = TIMING.get(target["timing_class"] or "")
     return lines + ([f"[dim]{target['name']}: {meaning}[/]"] if meaning and report["instructions"] else [])
 
