@@ -57,7 +57,7 @@ def observed_states(policy: Policy, position: int) -> dict[str, Range]:
 def observed_outputs(policy: Policy, position: int) -> Range:
     """The lowest and the highest of one layer's outputs, a single range for all of them.
 
-    Where frames are read, a dark one and a bright one are tried too: data seldom hold a lens that is covered or blinded.
+    Where frames are read, a dark one and a bright one are tried too: few data hold a lens that is covered or blinded.
     """
     upto = lower(dataclasses.replace(policy, layers=policy.layers[: position + 1], output_names=()))
     found = [run(upto, data).y for data in (_few(policy), *_even_frames(policy))]
