@@ -13,7 +13,7 @@ import numpy as np
 
 from ncpc.errors import Unsupported
 from ncpc.ir.policy import F64
-from ncpc.ir.program import Program, Repeat, Stmt, statements
+from ncpc.ir.program import Op, Program, Repeat, Stmt, statements
 from ncpc.ir.quantized import QuantizedGeneric
 from ncpc.ir.types import Fixed
 from ncpc.quant.intervals import ROOM, Range, Ranges, UnclosedError, hull, ranges_of, roomy
@@ -44,7 +44,8 @@ def quantize_generic(real: Program, incoming: Incoming, dt: Timespans, demand: D
     if out in observed:
         ranges[out] = _within(ranges[out], roomy(observed[out], OBSERVED_ROOM))
     reach = ranges[real.y.value.name].most * (1 + 2.0**-8) + 2.0**-12
-    y = Fixed(demand.out_bits, fraction_for(reach, demand.out_bits, most=demand.out_bits + 8))
+    kept = _chosen_from(real, incoming, demand)
+    y = Fixed(demand.out_bits, fraction_for(reach, demand.out_bits, most=demand.out_bits + 8) if kept is None else kept)
     return QuantizedGeneric(
         real, {name: (r.lo, r.hi) for name, r in ranges.items()}, limits, dict(fractions(_matrices(real), demand.bits)),
         demand.bits, incoming.fracs, y, (y.frac,) * real.y.value.shape[0],
@@ -56,6 +57,13 @@ def _within(known: Range, seen: Range) -> Range:
     lo, hi = np.maximum(known.lo, seen.lo), np.minimum(known.hi, seen.hi)
     apart = lo > hi
     return Range(np.where(apart, known.lo, lo), np.where(apart, known.hi, hi))
+
+
+def _chosen_from(real: Program, incoming: Incoming, demand: Demand) -> int | None:
+    """The inputs' fraction where pooling hands on some of them, or means, and as many bits."""
+    pools = len(real.body) == 1 and isinstance(real.body[0], Op) and real.body[0].kind == "pool"
+    same = len(set(incoming.fracs)) == 1 and incoming.type.bits == demand.out_bits
+    return incoming.fracs[0] if pools and same else None
 
 
 def _physical(incoming: Incoming) -> Range:
