@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ncpc.errors import Unsupported
 from ncpc.frontend.heads import windows_over
 from ncpc.ir.heads import Conv2d, Pool, products
 from ncpc.ir.loops import Nest, Stream, Window, to_text
@@ -29,7 +30,8 @@ from ncpc.targets.c.host import run_library
 from ncpc.targets.c.interface import interface_of
 from ncpc.targets.c.nest import nest_of
 from ncpc.targets.c.toolchain import build_elf, build_host_library
-from tests.c_programs import assert_c_is_program, fixed_program, float_program, tame
+from ncpc.targets.nir_graded.frames import frame_node
+from tests.c_programs import assert_c_is_program, assert_same, fixed_program, float_program, tame
 from tests.conftest import RequireTool
 
 Chain = list[Layer]
@@ -225,3 +227,33 @@ def test_cycles_per_product_on_a_simulated_core(scheme: str, most: float, requir
 @pytest.mark.parametrize("seed", range(3, 60))
 def test_c_of_many_layers_over_frames_equals_the_program(seed: int, tmp_path: Path) -> None:
     require_equal(seed, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("core", ["cortex-m4", "rv32imc-ibex"])
+@pytest.mark.parametrize("scheme", ["float32", "int16", "int8"])
+@pytest.mark.parametrize("seed", [1, 4])
+def test_linked_programs_on_cores_equal_the_program(
+    seed: int, scheme: str, core: str, require_tool: RequireTool
+) -> None:
+    require_tool("unicorn")
+    policy, chip = policy_of(chain(seed)), load_core(core)
+    program = fold_constants(float_program(policy) if scheme == "float32" else fixed_program(policy, scheme))
+    data = tame(program, seed, 3)
+    result = simulate(build_elf(emit_c(program), chip, None, symbol_roots(interface_of(program))).elf, chip,
+                      plan_for(program, data))
+    assert_same(trace_from(program, result), run(program, data))
+
+
+def test_nir_refuses_what_its_nodes_lack() -> None:
+    rng, frame = np.random.default_rng(0), (8, 8, 2)
+    wide = windows_over(frame, (2, 2), (1, 1), (0, 0, 0, 0), "hwc", "conv", (2, 2))
+    padded = windows_over(frame, (2, 2), (2, 2), (1, 1, 1, 1), "hwc", "pool")
+    refused = {
+        "a dilation of 2 x 2: .* use a larger kernel": Conv2d(wide, rng.normal(size=(1, 2, 2, 2)), np.zeros(1)),
+        "a convolution in 2 groups: .* use groups=1": conv(rng, frame, "hwc", 2, groups=2, relu=False),
+        "pooling with padding: .* use none": Pool(padded, "avg_inside"),
+    }
+    for words, layer in refused.items():
+        with pytest.raises(Unsupported, match=words):
+            frame_node(None, layer, "layer0")
