@@ -337,7 +337,7 @@ def _pool_row(site: Site, node: Window, row: str) -> Lines:
     kept, source = stored(node.type), f"{x.text}[{at}]"
     if function == "max":
         first = " && ".join(f"{var} == {side.begin}" for var, side in ((i, rows), (j, cols)) if var.isalpha())
-        take = nested([f"if (({first}) || best < value)" if first else "/* the only one */;"], ["best = value;"])
+        take = nested([f"if (({first}) || best < value)"] if first else [], ["best = value;"])
         yield from nested(loops, [f"{kept.name} best = 0;", *nested(window, [
             f"const {kept.name} value = {source};", *take]), f"{out} = best;"])
         return
