@@ -18,16 +18,17 @@ from ncpc.frontend.heads import windows_over
 from ncpc.ir.cells import LeakyIntegrator, Lif
 from ncpc.ir.heads import Conv2d, Pool
 from ncpc.ir.policy import Dense, DtRange, Layer, Policy
-from ncpc.ir.sequences import Sequences
+from ncpc.ir.sequences import Sequences, Trace
 from ncpc.lowering import lower_for
 from ncpc.semantics.run import run
 from ncpc.targets import registry
 from ncpc.targets.base import CompileOptions, Lowered
 from ncpc.targets.nir.consumers import CONSUMERS
 from ncpc.targets.nir.graph import from_bytes, library, to_bytes
+from ncpc.targets.nir_graded import direct_runs
 from ncpc.targets.nir_graded.direct import direct_graph, input_order
 from ncpc.targets.nir_graded.direct_runs import links, readers
-from ncpc.targets.nir_graded.simulated import GRAZE, Rows, lif_nodes, program_spikes, run_beside, simulator
+from ncpc.targets.nir_graded.simulated import GRAZE, Compared, Rows, lif_nodes, program_spikes, run_beside, simulator
 from tests.conftest import RequireTool
 
 TARGET = "nir-graded"
@@ -286,3 +287,15 @@ def test_the_command_line_runs_all_of_them(tmp_path: Path, monkeypatch: pytest.M
                for line in report["verdict"]["not_run"])
     assert report["extra"][TARGET]["nodes"]["LIF"] == 1
     assert command(["verify", str(out)]) == 0
+    whole = direct_runs.run_beside
+
+    def grazing(*given: Any) -> Compared:
+        found = whole(*given)
+        return Compared(Trace(**{k: v[:, :20] for k, v in vars(found.trace).items()}), "step 20 of 50: as told")
+
+    monkeypatch.setattr(direct_runs, "run_beside", grazing)
+    asked[3] = str(tmp_path / "again")
+    assert command(asked) == 0
+    report = json.loads((tmp_path / "again/report.json").read_text())
+    assert report["extra"]["spikingjelly ended"] == "step 20 of 50: as told"
+    assert report["error"]["steps"] == 20 * 6

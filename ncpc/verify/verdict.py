@@ -12,7 +12,7 @@ from ncpc.targets.base import MODEL, POLICY, PROGRAM, Scheme
 from ncpc.verify.errors import ErrorStats, measure
 from ncpc.verify.links import Chain, Link, Setting, check, cut, run_root, specs
 from ncpc.verify.search import Worst, search
-from ncpc.verify.sequences import rows_of
+from ncpc.verify.sequences import rows_of, take
 
 TOLERANCE: dict[Scheme, float] = {"float32": 1e-5, "int16": 2e-3, "int8": 5e-2}
 """Largest error on the held-out sequences, as a fraction of the float output range."""
@@ -114,7 +114,8 @@ def _deployed(setting: Setting, chain: Chain) -> tuple[str, Trace, Trace, Sequen
     root = chain.exact_root(link)
     if root is not None:
         return link.spec.runtime, policy, chain.roots[root], setting.data
-    return link.spec.runtime, cut(policy, link.data), link.result.trace, link.data
+    ran = take(link.data, *link.result.trace.y.shape[:2])  # a run may end early
+    return link.spec.runtime, cut(policy, ran), link.result.trace, ran
 
 
 def _worse(worst: Worst, error: ErrorStats, data: Sequences) -> Worst:

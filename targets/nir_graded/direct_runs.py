@@ -55,7 +55,8 @@ def run_direct(path: Path, lowered: Lowered, data: Sequences, runtime: str) -> R
     else:
         found = run_beside(graph, reads, data, Rows(simulator(path, runtime)), runtime)
         version, how = CONSUMERS[runtime].version() or "", "float32, dt = 1e-4 s"
-    return RunResult(found.trace, runtime, version, how, extra={"ended": found.ended} if found.ended else {})
+    ended = {f"{runtime} ended": found.ended} if found.ended else {}
+    return RunResult(found.trace, runtime, version, how, extra=ended)
 
 
 @dataclass
