@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -328,7 +330,7 @@ def test_tflite_has_no_comparison_of_integers() -> None:
     target = registry.load("tflite")
     made = lowered("int16", lif(2))
     options = CompileOptions(extra={o.name: o.default for o in target.options})
-    with pytest.raises(Unsupported, match=r"op 'gt' \(spikes\) has no integer kernel .*; use --quant float32"):
+    with pytest.raises(Unsupported, match=r"made by 'gt', .* no integer kernel .*; use --quant float32"):
         target.emit(made, options)
 
 
@@ -347,3 +349,17 @@ def test_a_comparison_the_other_way_is_noticed(tmp_path: Path, require_tool: Req
     source.write_text(text.replace(" > 1.0f ?", " >= 1.0f ?"))
     target.build(tmp_path, made, options)
     assert not np.array_equal(target.run(tmp_path, made, options, data, "host").trace.y, expected)
+
+
+def test_the_figures_of_the_document_are_the_benchmarks() -> None:
+    root = Path(__file__).parent.parent
+    measured = json.loads((root / "benchmarks/lif_spikes.json").read_text())
+    text = (root / "docs/cells.md").read_text().split("<!-- table: lif_spikes -->")[1]
+    rows = text.split("\n\n")[0].strip().splitlines()[2:]
+    for (name, found), row in zip(measured.items(), rows, strict=True):
+        cells = [cell.strip() for cell in row.strip("| ").split("|")]
+        assert cells[0] == name
+        numbers = [float(n) for n in re.findall(r"[\d.]+", " ".join(cells[1:]))]
+        assert numbers == [found["rate"], found["int16 spikes"], found["int16 readout"], found["int16 equal"], 10.0,
+                           found["int8 spikes"], found["int8 readout"]]
+        assert found["float32 spikes"] == 0.0
