@@ -30,10 +30,9 @@ def test_networks_are_those_that_were_measured() -> None:
     assert set(rows) == {(name, scheme) for name, scheme, _ in heads.RUNS}
     (core,) = {row["core"] for row in rows.values()}
     assert core == heads.CORE
-    small = heads.network("driving-small")
-    face = heads.interface_of(heads.integers(small, "int8"))
-    row = rows["driving-small", "int8"]
-    assert (face.arena_bytes(), face.struct_bytes()) == (row["working_bytes"], row["instance_bytes"])
+    for name in ("driving-small", "pilot"):
+        face, row = heads.interface_of(heads.integers(heads.network(name), "int8")), rows[name, "int8"]
+        assert (face.arena_bytes(), face.struct_bytes()) == (row["working_bytes"], row["instance_bytes"])
 
 
 @pytest.mark.slow

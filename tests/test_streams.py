@@ -32,7 +32,7 @@ from ncpc.targets.c.nest import nest_of
 from ncpc.targets.c.toolchain import build_elf, build_host_library
 from ncpc.targets.nir_graded.frames import frame_node
 from tests.c_programs import assert_c_is_program, assert_same, fixed_program, float_program, tame
-from tests.conftest import RequireTool
+from tests.conftest import RequireProgram, RequireTool
 
 Chain = list[Layer]
 SEEDS = range(3)
@@ -137,6 +137,13 @@ def test_a_stream_reads_as_text() -> None:
     text = to_text(nest)
     assert "by rows {" in text
     assert "pool_y_2 = pool(conv2d(conv_w_2, pool_y, conv_b_2))" in text
+
+
+@pytest.mark.parametrize("seed", [10])
+def test_gcc_has_nothing_to_say_and_agrees(seed: int, tmp_path: Path, require_program: RequireProgram) -> None:
+    gcc, policy = require_program("gcc", optional=True), policy_of(chain(seed))
+    for program in (float_program(policy), fixed_program(policy)):
+        assert_c_is_program(fold_constants(program), tmp_path, seed, cc=gcc)
 
 
 @pytest.mark.parametrize("seed", range(1))

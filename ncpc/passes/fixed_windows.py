@@ -23,7 +23,7 @@ def emit_conv2d(scope: Scope, op: Op) -> Value:
     fracs = _fractions(weight, bias, scope.q.bits, frac_of(x))
     out = min(y.frac, int(fracs.min()) + frac_of(x))
     fracs = np.minimum(fracs, MOST_SHIFT + out - frac_of(x))
-    attrs = {**op.attrs, **_limits(op, Fixed(y.bits, out))}
+    attrs = {**op.attrs, **_limits(op, y, out)}
     axes = axes_of(scope, scope.q.real.constants[op.args[0]][0])
     scale = np.exp2(fracs.astype(np.float64))
     raw_w = b.const(op.args[0], _rounded(weight * scale[:, None]), axes, Fixed(scope.q.bits, int(fracs.min())))
@@ -35,9 +35,13 @@ def emit_conv2d(scope: Scope, op: Op) -> Value:
                 type_=Fixed(y.bits, out), **attrs)
 
 
-def _limits(op: Op, kind: Fixed) -> dict[str, Attr]:
-    """What the type holds, which was chosen with room around what was observed; beyond it is limited and flagged."""
-    return {"lo": 0 if op.attrs["relu"] else kind.lo, "hi": kind.hi, "flag": "activation_limited"}
+def _limits(op: Op, y: Fixed, frac: int) -> dict[str, Attr]:
+    """What the format ``y`` holds, chosen with room around what was observed, at a fraction no finer than its own.
+
+    Beyond it a result is limited and flagged.
+    """
+    k = y.frac - frac
+    return {"lo": 0 if op.attrs["relu"] else y.lo >> k, "hi": y.hi >> k, "flag": "activation_limited"}
 
 
 def _fractions(weight: F64, bias: F64, bits: int, x_frac: int) -> I64:

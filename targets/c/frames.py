@@ -110,6 +110,9 @@ def _dropped(source: Stage, reader: Stage, plane: Plane, made: str, row: str) ->
     size = source.cols * (source.channels if source.layout == "hwc" else 1)
     gone = f"{plane.first}_gone"
     yield f"const int {gone} = {linear((row, reader.stride), ('', -reader.top), (plane.first, -1))};"
+    if reader.span == reader.stride:  # every row is read for one row only
+        yield f"{plane.first} += {gone} > 0 ? {gone} : 0;"
+        return
     heads = [f"if ({gone} > 0)", f"{plane.first} += {gone};"]
     base = "0"
     if source.layout == "chw" and source.channels > 1:
