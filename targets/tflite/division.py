@@ -72,7 +72,8 @@ def _moved(r: Rewriter, out: Value, n: Affine, d: Affine, held: Term) -> Affine:
     divisor = r.op("add", f"{out.name}/divisor", conductance, capacitance, limits=(lo * c, hi * c))
     # Where v rests the reciprocal's error has no effect, and where it moves it acts on the change alone.
     inverse = reciprocal(r, divisor, lo * c, hi * c, r.residual**0.5, out.name)
-    change = r.op("mul", f"{out.name}/change", net, inverse, limits=(-width, width))
+    largest = np.minimum(width, reach / lo)  # a slow neuron moves by little at a time: its change gets a finer scale
+    change = r.op("mul", f"{out.name}/change", net, inverse, limits=(-largest, largest))
     return affine.of_atom(r.op("add", out.name, v, change, limits=box))
 
 

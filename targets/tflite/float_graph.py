@@ -18,6 +18,7 @@ from ncpc.ir.windows import windows_of
 from ncpc.passes.fold import fold_constants
 from ncpc.passes.unroll import unroll
 from ncpc.targets.tflite.activations import activation, fold_activations
+from ncpc.targets.tflite.aliases import apart
 from ncpc.targets.tflite.channels_last import Order, channels_last
 from ncpc.targets.tflite.describe import description, state_names
 from ncpc.targets.tflite.graph import Graph, GraphBuilder, Option
@@ -47,13 +48,17 @@ class FloatGraph:
         return self.tensors.row(name)
 
     def together(self, op: Op) -> tuple[list[str], Shape]:
-        """The arguments of an elementwise op, and its result's shape: a frame where they all are frames or numbers."""
+        """The arguments of an elementwise op, and its result's shape: a frame where they all are frames."""
         wide = [name for name in op.args if name not in self.program.constants]
         shape = self.tensors.together(wide)
-        numbers = all(self.row(name).size == 1 for name in op.args if name not in wide)
-        if shape is None or not numbers or int(np.prod(shape)) != _width(op.out):
+        if shape is None or int(np.prod(shape)) != _width(op.out):
             return [self.operand(name) for name in op.args], (1, 1, 1, _width(op.out))
-        return [self.tensors.made(name) if name in wide else self.operand(name) for name in op.args], shape
+        return [self.tensors.made(name) if name in wide else self._like(name, shape) for name in op.args], shape
+
+    def _like(self, name: str, shape: Shape) -> str:
+        """A constant in the shape of what it meets; a number stays one."""
+        row = self.row(name)
+        return self.operand(name) if row.size == 1 else self.b.constant(name, row.reshape(shape))
 
     def row(self, name: str) -> NDArray[np.float32]:
         """A constant as (1, 1, 1, n)."""
@@ -93,7 +98,7 @@ def float_graph(program: Program, dt: float | None) -> Graph:
     for name, inner in outputs.items():
         reshape(g.b, g.operand(inner) if inner in flat.constants else g.tensors.made(inner), name)
     timespan = [] if flat.dt is None else ["dt"]
-    return g.b.graph(flat.name, [*inputs, *timespan], list(outputs), description(flat, dt))
+    return apart(g.b.graph(flat.name, [*inputs, *timespan], list(outputs), description(flat, dt)))
 
 
 def _declare(g: FloatGraph, inputs: dict[str, Value], outputs: dict[str, str]) -> None:

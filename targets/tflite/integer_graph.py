@@ -11,6 +11,7 @@ from ncpc.errors import Unsupported
 from ncpc.ir.program import Op, Value, statements, values
 from ncpc.ir.windows import windows_of
 from ncpc.targets.tflite.activations import activation, fold_activations
+from ncpc.targets.tflite.aliases import apart
 from ncpc.targets.tflite.describe import description, state_names
 from ncpc.targets.tflite.float_graph import CONV
 from ncpc.targets.tflite.graph import Graph, GraphBuilder, Option, Quant
@@ -34,18 +35,18 @@ class IntegerGraph:
         self.quants = plan(self.program, made.ranges, form)
 
     def operand(self, op: Op, name: str, shape: Shape) -> str:
-        """The tensor of an argument in a shape; a constant is a row, quantized for the op that reads it."""
+        """The tensor of an argument in a shape; a constant is quantized for the op that reads it."""
         if name not in self.program.constants:
             return self.tensors.shaped(name, shape)
-        data = np.asarray(self.program.constants[name][1], np.float64).reshape(1, 1, 1, -1)
+        data = np.asarray(self.program.constants[name][1], np.float64)
+        data = data.reshape(shape if data.size > 1 else (1, 1, 1, 1))
         quant = self.quants[constant_key(op, name)]
         return self.b.constant(name, quantize(data, quant, self.form.dtype), quant)
 
     def shape(self, op: Op) -> Shape:
-        """The shape of an elementwise op's result: a frame where its arguments all are frames or numbers."""
+        """The shape of an elementwise op's result: a frame where its arguments all are frames."""
         wide = [name for name in op.args if name not in self.program.constants]
-        numbers = all(self.table[name].axes == () for name in op.args if name not in wide)
-        return (self.tensors.together(wide) if numbers else None) or (1, 1, 1, width(op.out))
+        return self.tensors.together(wide) or (1, 1, 1, width(op.out))
 
     def result(self, kind: str, inputs: list[str], out: Value, shape: Shape | None = None, **options: Option) -> None:
         """An operator whose result is the value ``out``, a row unless it has another ``shape``."""
@@ -74,7 +75,7 @@ def integer_graph(made: IntegerProgram, form: Format, dt: float | None) -> Graph
         EMITTERS[op.kind](g, op)
     for name, inner in outputs.items():
         reshape(g.b, g.tensors.made(inner), name)
-    return g.b.graph(program.name, list(inputs), list(outputs), description(program, dt))
+    return apart(g.b.graph(program.name, list(inputs), list(outputs), description(program, dt)))
 
 
 def quantize(data: F64, quant: Quant, dtype: str) -> NDArray[np.signedinteger]:

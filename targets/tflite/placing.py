@@ -9,6 +9,7 @@ import numpy as np
 from ncpc.errors import Unsupported
 from ncpc.ir.program import Op
 from ncpc.ir.windows import Windows, windows_of
+from ncpc.targets.tflite import dilated
 from ncpc.targets.tflite.graph import GraphBuilder, Option, Tensor
 from ncpc.targets.tflite.tensors import Tensors
 
@@ -46,9 +47,7 @@ def place(b: GraphBuilder, tensors: Tensors, value: str, op: Op) -> Placed:
     """The operator of ``op`` over the frame ``value``, which is padded first if it must be."""
     w, kind = windows_of(op.attrs), str(op.attrs.get("function", op.kind))
     if op.kind == "pool" and (w.dilation_h, w.dilation_w) != (1, 1):
-        raise Unsupported(f"target tflite: '{op.out.name}' pools elements that are {w.dilation_h} rows and "
-                          f"{w.dilation_w} columns apart, TFLite's pooling has no dilation; use dilation 1, or target "
-                          "'onnx' or 'c'")
+        return _place_apart(b, tensors, value, op)
     placed = placing(w, kind, op.out.name)
     source = tensors.shaped(value, (1, w.height, w.width, w.channels))
     options: dict[str, Option] = {"padding": placed.padding, "strideW": w.stride_w, "strideH": w.stride_h}
@@ -59,6 +58,21 @@ def place(b: GraphBuilder, tensors: Tensors, value: str, op: Op) -> Placed:
     if any(placed.pads):
         source = _padded(b, b.tensors[source], placed.pads, kind == "max", op.out.name)
     return Placed(OPERATORS[kind], source, options, w.rows, w.cols)
+
+
+def _place_apart(b: GraphBuilder, tensors: Tensors, value: str, op: Op) -> Placed:
+    """A max-pool with dilation: the largest at every place, and of those the ones that the strides meet."""
+    w, name = windows_of(op.attrs), op.out.name
+    if op.attrs["function"] != "max":
+        raise Unsupported(f"target tflite: '{name}' is a mean of elements that are {w.dilation_h} rows and "
+                          f"{w.dilation_w} columns apart, TFLite's pooling has no dilation; use dilation 1, or target "
+                          "'c'")
+    source, pads = tensors.shaped(value, (1, w.height, w.width, w.channels)), dilated.pads(w)
+    if any(pads):
+        source = _padded(b, b.tensors[source], pads, True, name)
+    options: dict[str, Option] = {"padding": VALID, "strideW": w.stride_w, "strideH": w.stride_h, "filterHeight": 1,
+                                  "filterWidth": 1}
+    return Placed(OPERATORS["max"], dilated.everywhere(b, source, w, name), options, w.rows, w.cols)
 
 
 def placing(w: Windows, kind: str, name: str) -> Placing:

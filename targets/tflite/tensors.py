@@ -49,9 +49,10 @@ class Tensors:
         return self._reshaped[value, shape]
 
     def together(self, values: list[str]) -> Shape | None:
-        """The shape that all these were made in, or None where they differ or there are none."""
+        """The frame's shape that all these were made in, or None where they differ or there are none."""
         shapes = {self.shape(value) for value in values}
-        return shapes.pop() if len(shapes) == 1 else None
+        shape = shapes.pop() if len(shapes) == 1 else ()
+        return shape if len(shape) == 4 else None
 
 
 def reshape(b: GraphBuilder, source: str, target: str) -> str:

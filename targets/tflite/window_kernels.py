@@ -87,6 +87,14 @@ def transpose(node: Node, inputs: Sequence[Tensor], out: Tensor) -> Kernel:
     return lambda a: _flat(a[0].reshape(-1, *shape[1:]).transpose(order.tolist()))
 
 
+def cut(node: Node, inputs: Sequence[Tensor], out: Tensor) -> Kernel:
+    """SLICE: a box of a frame from where the second argument says, as large as the result."""
+    begin, shape = inputs[1].data, inputs[0].shape
+    assert begin is not None
+    box = tuple(slice(int(start), int(start) + size) for start, size in zip(begin[1:], out.shape[1:], strict=True))
+    return lambda a: _flat(a[0].reshape(-1, *shape[1:])[:, *box])
+
+
 def _flat(y: I64) -> I64:
     return np.ascontiguousarray(y).reshape(len(y), -1)
 
