@@ -120,7 +120,18 @@ def _result(op: Op, limits: Range, form: Format, found: Mapping[str, Quant], fin
         return found[op.args[0]]
     if op.kind == "mul" and form.symmetric:
         return _product(limits, form, [found.get(a) or found[constant_key(op, a)] for a in op.args], fine)
-    return form.scale(limits, fine)
+    return form.scale(_summable(op, limits, form, found), fine)
+
+
+def _summable(op: Op, limits: Range, form: Format, found: Mapping[str, Quant]) -> Range:
+    """The limits of a sum, widened where its result is tiny beside its arguments, as one that is always 0: kernels
+    bring both to 15 or 20 bits more than the larger and end the process where the result's scale is finer still.
+    """
+    if op.kind not in ("add", "sub"):
+        return limits
+    largest = max((found.get(name) or found[constant_key(op, name)]).step for name in op.args)
+    reach = 4.0 * largest / 2.0 ** (15 if form.symmetric else 20) * (form.top + 1)
+    return limits[0], np.maximum(limits[1], reach)
 
 
 def _product(limits: Range, form: Format, factors: Sequence[Quant], fine: bool) -> Quant:
