@@ -2,7 +2,8 @@
 
 A state's box is found by iterating the step on intervals from the reset state. Cells whose update is a convex
 combination or a bounded function close (CfC, GRU, RNN); others (LSTM's cell, explicit ODE steps) are limited to twice
-what was observed, and reaching that limit sets a status bit.
+what was observed, and reaching that limit sets a status bit. So is what integers hold in 16 bits where intervals
+overstate it so much that too few of them would be left (``ncpc.quant.limits``).
 """
 
 from __future__ import annotations
@@ -13,20 +14,21 @@ import numpy as np
 
 from ncpc.errors import Unsupported
 from ncpc.ir.policy import F64
-from ncpc.ir.program import Op, Program, Repeat, Stmt, statements
+from ncpc.ir.program import Op, Program, Repeat, Stmt, Value, statements
 from ncpc.ir.quantized import QuantizedGeneric
 from ncpc.ir.types import Fixed
-from ncpc.quant.intervals import ROOM, Range, Ranges, UnclosedError, hull, ranges_of, roomy
+from ncpc.quant.intervals import ROOM, Range, Ranges, UnclosedError, hull, meet, ranges_of, roomy
+from ncpc.quant.limits import OBSERVED_ROOM, held_narrow, limited, snug, too_wide
 from ncpc.quant.ltc import Demand, Fractions, Incoming, Timespans
 from ncpc.quant.rounding import fraction_for
 
 ITERATIONS = 24
 WIDEST = 2.0**14
 """A state's box beyond which what was observed is the better guide."""
+HOPELESS = 2.0**30
+"""A box on its way to infinity."""
 ENOUGH = 0.1
 """A closed box that its image fills up to this share is not worth tightening."""
-OBSERVED_ROOM = 0.5
-"""Share of its width by which an observed range is widened on each side."""
 
 
 def quantize_generic(real: Program, incoming: Incoming, dt: Timespans, demand: Demand, fractions: Fractions,
@@ -36,13 +38,14 @@ def quantize_generic(real: Program, incoming: Incoming, dt: Timespans, demand: D
     if real.dt is not None:
         inputs[real.dt.value.name] = Range(np.array(dt.lo), np.array(dt.hi))
     boxes, limits = _boxes(real, inputs, observed)
+    carried = {n: boxes[n] for n in _carried(real.body) if n in boxes}
     try:
-        ranges = ranges_of(real, {**inputs, **boxes}, {n: boxes[n] for n in _carried(real.body) if n in boxes})
+        real, ranges = limited(real, {**inputs, **boxes}, carried, observed)
     except UnclosedError:
         raise Unsupported(f"{real.name}: no range is known for what a repeat carries; use --quant float32") from None
     out = real.y.value.name
-    if out in observed:
-        ranges[out] = _within(ranges[out], roomy(observed[out], OBSERVED_ROOM))
+    if any(op.kind == "conv2d" and op.out.name == out for op in statements(real.body)):
+        ranges[out] = meet(ranges[out], roomy(observed[out], OBSERVED_ROOM))
     reach = ranges[real.y.value.name].most * (1 + 2.0**-8) + 2.0**-12
     kept = _chosen_from(real, incoming, demand)
     y = Fixed(demand.out_bits, fraction_for(reach, demand.out_bits, most=demand.out_bits + 8) if kept is None else kept)
@@ -50,13 +53,6 @@ def quantize_generic(real: Program, incoming: Incoming, dt: Timespans, demand: D
         real, {name: (r.lo, r.hi) for name, r in ranges.items()}, limits, dict(fractions(_matrices(real), demand.bits)),
         demand.bits, incoming.fracs, y, (y.frac,) * real.y.value.shape[0],
     )
-
-
-def _within(known: Range, seen: Range) -> Range:
-    """What both allow; where they do not meet, what is known."""
-    lo, hi = np.maximum(known.lo, seen.lo), np.minimum(known.hi, seen.hi)
-    apart = lo > hi
-    return Range(np.where(apart, known.lo, lo), np.where(apart, known.hi, hi))
 
 
 def _chosen_from(real: Program, incoming: Incoming, demand: Demand) -> int | None:
@@ -82,11 +78,23 @@ def _boxes(real: Program, inputs: Ranges, observed: Mapping[str, Range]) -> tupl
     """Boxes of states and of carried values; True for those that are only observed."""
     if not real.states:
         return {}, {}
+    seen = {s.inp.name: _over(s.inp, roomy(observed[s.inp.name], OBSERVED_ROOM)) for s in real.states}
     closed = _closed(real, inputs)
-    if closed is not None:
-        return closed, dict.fromkeys(closed, False)
-    boxes = {s.inp.name: roomy(observed[s.inp.name], OBSERVED_ROOM) for s in real.states}
-    return _with_carried(real, boxes), dict.fromkeys(_with_carried(real, boxes), True)
+    if closed is None:
+        return _with_carried(real, seen), dict.fromkeys(_with_carried(real, seen), True)
+    limits = dict.fromkeys(closed, False)
+    for state in real.states:
+        name = state.inp.name
+        if name in held_narrow(real) and too_wide(closed[name], seen[name]):
+            closed[name], limits[name] = meet(closed[name], seen[name]), True
+        elif np.ptp(state.init) == 0:
+            closed[name] = snug(closed[name])
+    return closed, limits
+
+
+def _over(value: Value, r: Range) -> Range:
+    """One range for all elements of a value."""
+    return Range(np.broadcast_to(r.lo, value.shape), np.broadcast_to(r.hi, value.shape))
 
 
 def _closed(real: Program, inputs: Ranges) -> Ranges | None:
@@ -100,7 +108,7 @@ def _closed(real: Program, inputs: Ranges) -> Ranges | None:
     for k in range(ITERATIONS):
         tried = {name: roomy(box, ROOM) for name, box in boxes.items()}
         after = _image(real, inputs, tried, start)
-        if after is None:
+        if after is None or max(box.most for box in after.values()) > HOPELESS:
             break
         if all(after[name].within(tried[name]) for name in boxes):
             best = {**tried, **{inner: after[inner] for inner in _carried(real.body)}}

@@ -12,7 +12,7 @@ import numpy as np
 
 from ncpc.errors import Unsupported
 from ncpc.ir.policy import F64
-from ncpc.ir.program import Op, Program, Repeat, Stmt
+from ncpc.ir.program import Op, Program, Repeat, Stmt, statements
 from ncpc.quant import windows
 
 SLACK = 2.0**-14
@@ -40,8 +40,12 @@ Ranges = dict[str, Range]
 
 CHOOSING = ("mix", "min", "max", "clamp", "relu", "neg", "gather", "slice", "concat", "gt")
 """Ops whose result lies between their arguments, however it is rounded."""
+SIGNED = ("add", "mul", "div", "exp", "sigmoid")
+"""Ops whose result keeps its sign however the parts are rounded."""
 PASSES, CREEPING, LEAP = 24, 4, 0.5
 """How often a repeat's body is tried; after how many passes a range grows by that share of its width."""
+ANYTHING = 2.0**40
+"""The magnitude of a quotient of which nothing is known."""
 ROOM = 2.0**-12
 """Share of its width by which a box that is tried is widened; beyond it, roundings are limited to the box."""
 
@@ -55,6 +59,13 @@ def roomy(r: Range, share: float) -> Range:
 def hull(a: Range, b: Range) -> Range:
     """The smallest range that holds both."""
     return Range(np.minimum(a.lo, b.lo), np.maximum(a.hi, b.hi))
+
+
+def meet(known: Range, seen: Range) -> Range:
+    """What both allow; where they do not meet, what is known."""
+    lo, hi = np.maximum(known.lo, seen.lo), np.minimum(known.hi, seen.hi)
+    apart = lo > hi
+    return Range(np.where(apart, known.lo, lo), np.where(apart, known.hi, hi))
 
 
 class UnclosedError(Exception):
@@ -80,7 +91,7 @@ def _body(program: Program, body: tuple[Stmt, ...], found: Ranges, carried: Mapp
             _repeat(program, stmt, found, carried)
         else:
             result = op_range(program, stmt, found)
-            found[stmt.out.name] = result if stmt.kind in CHOOSING else _widened(result)
+            found[stmt.out.name] = result if stmt.kind in CHOOSING else _widened(result, stmt.kind in SIGNED)
 
 
 def _repeat(program: Program, stmt: Repeat, found: Ranges, carried: Mapping[str, Range]) -> None:
@@ -118,9 +129,13 @@ def op_range(program: Program, op: Op, found: Mapping[str, Range]) -> Range:
     return Range(np.broadcast_to(result.lo, shape), np.broadcast_to(result.hi, shape))
 
 
-def _widened(r: Range) -> Range:
+def _widened(r: Range, signed: bool) -> Range:
+    """With room for roundings; ``signed``: they do not carry it across 0."""
     room = SLACK * np.maximum(np.abs(r.lo), np.abs(r.hi))
-    return Range(r.lo - room, r.hi + room)
+    lo, hi = r.lo - room, r.hi + room
+    if signed:
+        lo, hi = np.where(r.lo >= 0, np.maximum(lo, 0.0), lo), np.where(r.hi <= 0, np.minimum(hi, 0.0), hi)
+    return Range(lo, hi)
 
 
 Rule = Callable[[Program, Op, list[Range]], Range]
@@ -135,9 +150,19 @@ def _product(a: Range, b: Range) -> Range:
 
 
 def _quotient(program: Program, op: Op, a: list[Range]) -> Range:
-    if np.any((a[1].lo <= 0) & (a[1].hi >= 0)):
-        raise Unsupported(f"{op.out.name}: its divisor may be 0, so it has no integer form; use --quant float32")
-    return _product(a[0], Range(1.0 / a[1].hi, 1.0 / a[1].lo))
+    """Nearly anything where the divisor may be 0: ``require_divisors`` refuses that once all limits are known."""
+    safe = (a[1].lo > 0) | (a[1].hi < 0)
+    lo, hi = (np.where(safe, end, 1.0) for end in (a[1].lo, a[1].hi))
+    found = _product(a[0], Range(1.0 / hi, 1.0 / lo))
+    return Range(np.where(safe, found.lo, -ANYTHING), np.where(safe, found.hi, ANYTHING))
+
+
+def require_divisors(program: Program, ranges: Mapping[str, Range]) -> None:
+    """Raises ``Unsupported`` where a divisor may be 0."""
+    for op in (op for op in statements(program.body) if op.kind == "div"):
+        divisor = ranges[op.args[1]]
+        if np.any((divisor.lo <= 0) & (divisor.hi >= 0)):
+            raise Unsupported(f"{op.out.name}: its divisor may be 0, so it has no integer form; use --quant float32")
 
 
 def _rising(function: Callable[[F64], F64]) -> Rule:

@@ -8,17 +8,18 @@ import numpy as np
 
 from ncpc.ir.heads import products
 from ncpc.ir.policy import F64, Policy
+from ncpc.ir.program import Op, Program
 from ncpc.ir.sequences import Sequences
 from ncpc.passes.lower import lower
-from ncpc.quant.intervals import Range
-from ncpc.semantics.run import run
+from ncpc.quant.intervals import Range, hull, meet, roomy
+from ncpc.semantics.run import Executor, encoded_dt, run
 
 FRAME, SHORT = 512, 20
 """Inputs beyond which a policy reads frames, and the steps of generated data for one."""
 MOST_PRODUCTS, FEWEST = 10**9, 4
 """Products that observing a layer may take, and the steps it takes at least."""
-STEPS = 400
-"""Steps of generated data where a policy carries no calibration."""
+STEPS, PROBED = 400, 200
+"""Steps of generated data where a policy carries no calibration, and beside it."""
 STILL = 1e-6
 """An output that moves less than this says nothing about the tolerance."""
 
@@ -41,17 +42,54 @@ def observed_values(policy: Policy) -> tuple[F64, dict[str, F64], F64]:
     return data.x.reshape(-1, policy.inputs), states, trace.y.reshape(-1, policy.outputs)
 
 
-def observed_states(policy: Policy, position: int) -> dict[str, Range]:
-    """The ranges of one layer's states, by their names in that layer's own step."""
-    layer = policy.layers[position]
-    own = lower(Policy(policy.name, (layer,), np.tile([-1.0, 1.0], (layer.inputs, 1)), policy.dt))
-    if not own.states:
-        return {}
-    upto = lower(dataclasses.replace(policy, layers=policy.layers[: position + 1], output_names=()))
-    state = run(upto, _data(policy)).state
-    sizes = [int(np.prod(s.inp.shape)) for s in upto.states]
-    parts = np.split(state, np.cumsum(sizes)[:-1], axis=2)[-len(own.states) :]
-    return {s.inp.name: Range(_low(p), _high(p)) for s, p in zip(own.states, parts, strict=True)}
+def observed_step(policy: Policy, position: int, step: Program) -> dict[str, Range]:
+    """The range of each value of one layer's own ``step``, a single one for all of its elements.
+
+    It is seen on the calibration and, where inputs are no frames, on data that cover the declared ranges, so that an
+    integer form does not meet its limits as soon as inputs are others. A network that runs away on those counts with
+    no more than three times the calibration's width.
+    """
+    found = _ranges(step, _before(policy, position, _data(policy)))
+    if policy.inputs <= FRAME:
+        probed = _ranges(step, _before(policy, position, _probe(policy)))
+        found = {name: hull(seen, meet(probed[name], roomy(seen, 1.0))) for name, seen in found.items()}
+    return found
+
+
+def _before(policy: Policy, position: int, data: Sequences) -> Sequences:
+    """What one layer receives."""
+    if not position:
+        return data
+    upto = dataclasses.replace(policy, layers=policy.layers[:position], output_names=())
+    return dataclasses.replace(data, x=run(lower(upto), data).y)
+
+
+def _ranges(step: Program, data: Sequences) -> dict[str, Range]:
+    """What the results of ops outside of repeats, and the states, reach on data that the layer itself receives."""
+    executor, dt = Executor(step), encoded_dt(step, data)
+    names = [s.inp.name for s in step.states] + [s.out.name for s in step.body if isinstance(s, Op)]
+    ends = dict.fromkeys(names, (np.inf, -np.inf)) | {s.inp.name: (0.0, 0.0) for s in step.states}
+    executor.reset(len(data.x))
+    for t in range(data.x.shape[1]):
+        if data.reset is not None and data.reset[:, t].any():
+            executor.reset(len(data.x), data.reset[:, t])
+        executor.step(data.x[:, t], None if dt is None else dt[:, t])
+        for name, (lo, hi) in ends.items():
+            value = executor.value(name)
+            ends[name] = float(value.min(initial=lo)), float(value.max(initial=hi))
+    return {name: Range(np.asarray(lo), np.asarray(hi)) for name, (lo, hi) in ends.items()}
+
+
+def _probe(policy: Policy) -> Sequences:
+    """Noise, held values, held ends of the ranges, and random walks; timespans over their declared range."""
+    rng = np.random.default_rng(0)
+    part = rng.random((4, PROBED, policy.inputs))
+    part[1] = np.repeat(part[1, ::20], 20, axis=0)
+    part[2] = np.repeat(part[2, ::20] > 0.5, 20, axis=0)
+    part[3] = np.clip(0.5 + np.cumsum(part[3] - 0.5, axis=0) * 0.2, 0, 1)
+    lo, hi = policy.input_range.T
+    dt = np.exp(rng.uniform(np.log(policy.dt.lo), np.log(policy.dt.hi), part.shape[:2]))
+    return Sequences(lo + (hi - lo) * part, dt.clip(policy.dt.lo, policy.dt.hi))
 
 
 def observed_outputs(policy: Policy, position: int) -> Range:
@@ -77,16 +115,6 @@ def _few(policy: Policy) -> Sequences:
     data = _data(policy)
     steps = max(FEWEST, min(data.x.shape[1], int(MOST_PRODUCTS // (max(products(policy.layers), 1) * len(data.x)))))
     return Sequences(data.x[:, :steps], None if data.dt is None else data.dt[:, :steps])
-
-
-def _low(part: F64) -> F64:
-    low: F64 = np.minimum(part.min(axis=(0, 1)), 0.0)
-    return low
-
-
-def _high(part: F64) -> F64:
-    high: F64 = np.maximum(part.max(axis=(0, 1)), 0.0)
-    return high
 
 
 def _data(policy: Policy) -> Sequences:

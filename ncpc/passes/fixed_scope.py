@@ -36,6 +36,8 @@ class Scope:
     """The layer's axes under names that are unique in the whole program."""
     precise: set[str] = field(default_factory=set)
     """Values whose 32 bits carry information: states, run-time dt, and values around repeats."""
+    peaks: dict[str, int] = field(default_factory=dict)
+    """The largest raw magnitude of a wide form where it is known exactly: of states, and of what tables hold."""
 
 
 def narrow(scope: Scope, name: str) -> Value:
@@ -48,10 +50,19 @@ def narrow(scope: Scope, name: str) -> Value:
     assert isinstance(wide.type, Fixed)
     if wide.type.bits <= NARROW:
         return wide
-    kind = Fixed(NARROW, min(fraction(scope.q, name, NARROW), wide.type.frac))
+    kind = Fixed(NARROW, min(max(fraction(scope.q, name, NARROW), _finest(scope, name)), wide.type.frac))
     made = resized(scope, f"{name}_16", wide, kind)
     scope.narrow[name] = made
     return made
+
+
+def _finest(scope: Scope, name: str) -> int:
+    """The finest fraction at which a value of known magnitude, rounded, fits 16 bits; far too coarse where unknown."""
+    peak = scope.peaks.get(name)
+    if peak is None:
+        return -WIDE
+    lost = next(k for k in range(WIDE) if (peak + (1 << k >> 1)) >> k < 1 << (NARROW - 1))
+    return frac_of(scope.wide[name]) - lost
 
 
 def narrowed(scope: Scope, name: str, frac: int) -> Value:

@@ -9,12 +9,16 @@ import numpy as np
 
 from ncpc.ir.policy import F64
 from ncpc.ir.program import Op, Value
-from ncpc.ir.quantized import TABLE_SHIFT, TABLE_SIZE
+from ncpc.ir.quantized import TABLE_SIZE
 from ncpc.ir.types import Axis, Fixed
 from ncpc.passes.fixed_scope import WIDE, Scope, aligned, axes_of, frac_of, wide
 
+SHIFT = 12
+"""Bits of the argument that interpolate between two entries: it is rounded to a 4096th of their distance."""
 WIDEST = 4
 """An exponential's table is at most 2**4 wide: e**-16 of the largest value is below what 15 bits hold."""
+MOST = (1 << 15) - 1
+"""The largest entry: 1 itself would take a 17th bit, and a bit of fraction from whatever reads it in 16."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class _Curve:
     @property
     def bits(self) -> int:
         """The argument spans 2**bits steps."""
-        return int(np.log2(self.size)) + TABLE_SHIFT
+        return int(np.log2(self.size)) + SHIFT
 
 
 _CURVES = {
@@ -46,8 +50,8 @@ def emit_function(scope: Scope, op: Op) -> Value:
     b, curve = scope.builder, _CURVES[op.kind]
     start, span = _domain(scope, op, curve)
     frac = curve.bits - span
-    argument = wide(scope, op.args[0])
-    inner = max(frac, min(frac_of(argument), 30 - span - 1, _headroom(scope, op.args[0], start)))
+    argument, room = _inside(scope, op, start, span, frac)
+    inner = max(frac, min(frac_of(argument), 30 - span - 1, room))
     at = aligned(scope, argument, inner)
     half = 1 << (inner - frac) >> 1
     offset = b.const(f"{op.out.name}_offset", int(np.floor(-start * 2.0**inner + 0.5)) + half, (), Fixed(WIDE, inner))
@@ -55,13 +59,29 @@ def emit_function(scope: Scope, op: Op) -> Value:
     if inner > frac:
         index = b.op("asr", f"{op.out.name}_index", index, type_=Fixed(WIDE, frac), k=inner - frac)
     table = _table(scope, op.kind, curve, start, span)
-    return b.op("lut", op.out.name, index, table, type_=table.type, k=TABLE_SHIFT)
+    assert isinstance(table.type, Fixed)
+    scope.peaks[op.out.name] = int(np.abs(b.constants[table.name][1]).max())
+    return b.op("lut", op.out.name, index, table, type_=table.type, k=SHIFT)
 
 
-def _headroom(scope: Scope, name: str, start: float) -> int:
-    """The finest fraction at which the argument, counted from the table's left end, fits."""
-    lo, hi = scope.q.ranges[name]
-    return WIDE - 2 - int(np.ceil(np.log2(max(abs(float(lo.min()) - start), abs(float(hi.max()) - start), 1.0))))
+def _inside(scope: Scope, op: Op, start: float, span: int, frac: int) -> tuple[Value, int]:
+    """The argument, and the finest fraction at which it fits when counted from the table's left end.
+
+    One whose range is too wide for the table's fraction is limited to the table's ends first, which changes nothing.
+    """
+    b, argument = scope.builder, wide(scope, op.args[0])
+    lo, hi = (float(end) for end in (scope.q.ranges[op.args[0]][0].min(), scope.q.ranges[op.args[0]][1].max()))
+    room = _headroom(max(abs(lo), abs(hi), abs(lo - start), abs(hi - start)))
+    if room >= frac:
+        return argument, room
+    least, most = (int(np.floor(end * 2.0 ** frac_of(argument) + 0.5)) for end in (start, start + 2.0**span))
+    inside = b.op("clamp", f"{op.args[0]}_inside", argument, type_=argument.type, lo=least, hi=most, flag=None)
+    return inside, _headroom(max(abs(start), 2.0**span, abs(start + 2.0**span)))
+
+
+def _headroom(most: float) -> int:
+    """The finest fraction at which numbers of a magnitude, and their sum with the table's offset, fit."""
+    return WIDE - 2 - int(np.ceil(np.log2(max(most, 1.0))))
 
 
 def _domain(scope: Scope, op: Op, curve: _Curve) -> tuple[float, int]:
@@ -97,5 +117,6 @@ def _table(scope: Scope, kind: str, curve: _Curve, start: float, span: int) -> V
         type_ = _table_type(curve, start, span)
         z = start + np.arange(curve.size + 1) * 2.0**span / curve.size
         data = np.floor(_nodes(curve, z) * 2.0**type_.frac + 0.5).astype(np.int64)
+        data = np.clip(data, -MOST, MOST)
         shared[key] = scope.builder.const(f"{kind}_table", data, [Axis(f"{kind}_entries", curve.size + 1)], type_)
     return shared[key]

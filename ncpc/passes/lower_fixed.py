@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ncpc.ir.build import Builder
 from ncpc.ir.check import check
-from ncpc.ir.policy import Layer, Ltc, Policy
+from ncpc.ir.policy import I64, Layer, Ltc, Policy
 from ncpc.ir.program import Origin, Program, Value
 from ncpc.ir.quantized import S_FRAC, QuantizedLayer, QuantizedLtc, QuantizedPolicy
 from ncpc.ir.types import Axis, Fixed
 from ncpc.passes.context import FixedLowering
+from ncpc.passes.fixed_tables import MOST
 from ncpc.passes.lower import dt_port, input_port, output_port
 from ncpc.passes.lower_fixed_generic import lower_fixed_generic
 from ncpc.passes.lower_fixed_ltc import lower_fixed_ltc
@@ -24,7 +27,7 @@ def lower_fixed(policy: Policy, quantized: QuantizedPolicy) -> Program:
     x = b.value("x_in", [Axis("inputs", policy.inputs)], quantized.x)
     dt = None if quantized.dt is None else b.value("dt_in", (), quantized.dt)
     table_axis = Axis("sigmoid_entries", len(quantized.table))
-    table = b.const("sigmoid_table", quantized.table, [table_axis], Fixed(INT32, S_FRAC))
+    table = b.const("sigmoid_table", _table(quantized), [table_axis], Fixed(INT32, S_FRAC))
     b.shared["sigmoid_table"] = table
     dt_frac = quantized.dt.frac if quantized.dt else 0
     limited = _limited_dt(b, dt, quantized)
@@ -40,6 +43,11 @@ def lower_fixed(policy: Policy, quantized: QuantizedPolicy) -> Program:
     )
     check(program)
     return program
+
+
+def _table(q: QuantizedPolicy) -> I64:
+    """The sigmoid's entries; where no LTC reads them, as many of them as 16 bits hold (``fixed_tables.MOST``)."""
+    return q.table if any(isinstance(layer, QuantizedLtc) for layer in q.layers) else np.minimum(q.table, MOST)
 
 
 def _limited_x(b: Builder, x: Value, q: QuantizedPolicy) -> Value:

@@ -11,7 +11,7 @@ from ncpc.ir.quantized import QuantizedGeneric
 from ncpc.ir.types import Fixed
 from ncpc.passes.context import FixedLowering
 from ncpc.passes.fixed_ops import EMITTERS
-from ncpc.passes.fixed_scope import FINEST, NARROW, TRUTH, WIDE, Scope, aligned, axes_of, fraction, resized
+from ncpc.passes.fixed_scope import FINEST, NARROW, TRUTH, WIDE, Scope, aligned, axes_of, frac_of, fraction, resized
 
 
 def lower_fixed_generic(layer: Layer, q: QuantizedGeneric, ctx: FixedLowering) -> Value:
@@ -22,6 +22,7 @@ def lower_fixed_generic(layer: Layer, q: QuantizedGeneric, ctx: FixedLowering) -
     for state in real.states:
         scope.wide[state.inp.name] = b.value(state.inp.name, axes_of(scope, state.inp), state_type(q, state.inp.name))
         scope.precise.add(state.inp.name)
+        scope.peaks[state.inp.name] = int(np.abs(_raw_box(q, state.inp.name, scope.wide[state.inp.name])).max())
     inputs = {state.inp.name: scope.wide[state.inp.name] for state in real.states}
     emit_body(scope, real.body)
     for state in real.states:
@@ -68,15 +69,21 @@ def _state(scope: Scope, state: State, inp: Value) -> State:
 
 
 def limited(scope: Scope, name: str, box_of: str, like: Value) -> Value:
-    """A value in the type of ``like``, limited to the box of ``box_of``; flagged where that box is only observed."""
-    b, kind = scope.builder, like.type
+    """A value in the type of ``like``, limited to the box of ``box_of``; flagged where that box is only observed.
+
+    A coarser one is limited before it is shifted up: beyond the box it may not fit ``like``.
+    """
+    b, kind, value = scope.builder, like.type, scope.wide[name]
     assert isinstance(kind, Fixed)
-    value = aligned(scope, scope.wide[name], kind.frac)
-    box = _raw_box(scope.q, box_of, like)
-    lo = b.const(f"{box_of}_lo", box[..., 0], like.axes, kind)
-    hi = b.const(f"{box_of}_hi", box[..., 1], like.axes, kind)
+    box, k = _raw_box(scope.q, box_of, like), kind.frac - frac_of(value)
+    at = value if k > 0 else aligned(scope, value, kind.frac)
+    if k > 0:
+        box = np.stack([-(-box[..., 0] >> k), box[..., 1] >> k], axis=-1)
+    lo = b.const(f"{box_of}_lo", box[..., 0], like.axes, at.type)
+    hi = b.const(f"{box_of}_hi", box[..., 1], like.axes, at.type)
     flag = "state_clamped" if scope.q.limits.get(box_of) else None
-    return b.op("clamp", f"{box_of}_limited", value, type_=kind, lo=lo.name, hi=hi.name, flag=flag)
+    inside = b.op("clamp", f"{box_of}_limited", at, type_=at.type, lo=lo.name, hi=hi.name, flag=flag)
+    return resized(scope, f"{box_of}_after", inside, kind)
 
 
 def _raw_box(q: QuantizedGeneric, name: str, like: Value) -> np.ndarray:

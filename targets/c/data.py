@@ -23,7 +23,11 @@ from ncpc.targets.c.writer import Writer, member_name
 
 def constants(writer: Writer) -> Iterator[str]:
     """The text of each table and array; gives them their C names."""
+    written: set[str] = set()
     for lut in writer.tables.luts:
+        if lut.key not in written:
+            yield _entries(writer, lut)
+        written.add(lut.key)
         yield _lut(writer, lut)
     for table in writer.tables.tables:
         yield _table(writer, table)
@@ -31,21 +35,28 @@ def constants(writer: Writer) -> Iterator[str]:
         yield _array(writer, column)
 
 
-def _lut(writer: Writer, lut: Lut) -> str:
-    """Entries as value and step to the next, and the function that interpolates."""
-    names, n, k = writer.names, len(lut.data) - 1, lut.k
-    array, function = names[lut.key], names.fresh(f"{lut.key}_at")
-    names[lut.function] = function
+def _entries(writer: Writer, lut: Lut) -> str:
+    """A table's entries as value and step to the next."""
     value, step = lut.data[:-1], np.diff(lut.data)
     entry = _entry(value, step)
     cells = [f"{entry.cell}({a}, {b})," for a, b in zip(value, step, strict=True)]
-    lines = [INDENT + " ".join(cells[i : i + 6]) for i in range(0, n, 6)]
+    lines = [INDENT + " ".join(cells[i : i + 6]) for i in range(0, len(cells), 6)]
+    return "\n".join([
+        "/* Each entry: a value, and the step to the next one. */",
+        f"static const {entry.type} {writer.names[lut.key]}[{len(cells)}] = {{", *lines, "};",
+    ])
+
+
+def _lut(writer: Writer, lut: Lut) -> str:
+    """The function that interpolates between a table's entries."""
+    names, n, k = writer.names, len(lut.data) - 1, lut.k
+    array, function = names[lut.key], names.fresh(f"{lut.key}_at")
+    names[lut.function] = function
+    entry = _entry(lut.data[:-1], np.diff(lut.data))
     half = f" + {1 << k >> 1}" if k else ""
     result = f"{entry.value} + (({entry.step} * (inside & {(1 << k) - 1}){half}) >> {k})"
     fits = holding(int(lut.data.min()), int(lut.data.max())).name in ("int8_t", "int16_t")
     return "\n".join([
-        "/* Each entry: a value, and the step to the next one. */",
-        f"static const {entry.type} {array}[{n}] = {{", *lines, "};", "",
         f"/* {lut.key} at t, interpolated over the low {k} bits of t; beyond the table's ends the end value. */",
         f"static int32_t {function}(int32_t t)", "{",
         f"{INDENT}const int32_t inside = t < 0 ? 0 : (t > {(n << k) - 1} ? {(n << k) - 1} : t);",

@@ -1,0 +1,111 @@
+"""Where intervals overstate a range so much that 16 bits hold too little of what occurs: limits from what was seen.
+
+Interval arithmetic forgets that two values depend on each other, so its bounds grow from layer to layer of a deep
+backbone. A value that integers hold in 16 bits loses one of them each time its bound doubles. Where the bound is more
+than ``WIDER`` times what was seen (with room), the value is limited to that, by an op whose status bit says when it
+bites; what follows is bounded by the limit, and the proof on the integers is as complete as without.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+
+from ncpc.ir.program import Attr, Carry, Op, Program, State, Stmt, statements, values
+from ncpc.quant.intervals import Range, Ranges, ranges_of, require_divisors, roomy
+
+OBSERVED_ROOM = 0.5
+"""Share of its width by which an observed range is widened on each side."""
+WIDER = 4.0
+"""How many times a bound may exceed what was seen, with its room, before the value is limited."""
+SNUG = 2.0**-7
+"""By how much of itself a proved bound may exceed a power of two and still be cut down to just below it."""
+HUGE = 2.0**14
+"""A bound beyond which 32 bits are short of fraction too."""
+
+
+def held_narrow(real: Program) -> set[str]:
+    """The values that integers hold in 16 bits: what meets a weight matrix, factors, what is gathered or joined."""
+    wide = {state.inp.name for state in real.states} | ({real.dt.value.name} if real.dt else set())
+    found: set[str] = set()
+    for op in statements(real.body):
+        if op.kind == "matmul":
+            found.add(op.args[1])
+        elif op.kind in ("gather", "concat"):
+            found.update(op.args[:1] if op.kind == "gather" else op.args)
+        elif op.kind == "mul":
+            found.update(set(op.args) - wide)
+    return found
+
+
+def too_wide(bound: Range, seen: Range) -> bool:
+    """Whether a bound leaves too few bits to what was seen."""
+    return bound.most > WIDER * max(seen.most, 2.0**-8)
+
+
+def snug(box: Range) -> Range:
+    """A proved box a little beyond a power of two, cut to just below: 2**k itself would cost a bit everywhere."""
+    power = 2.0 ** np.round(np.log2(max(box.most, 2.0**-20)))
+    if not power * (1 - 2.0**-14) < box.most <= power * (1 + SNUG):
+        return box
+    end = power * (1 - 2.0**-14)
+    return Range(np.maximum(box.lo, -end), np.minimum(box.hi, end))
+
+
+def limited(
+    real: Program, known: Mapping[str, Range], carried: Mapping[str, Range], observed: Mapping[str, Range]
+) -> tuple[Program, Ranges]:
+    """The step with a limit after each op whose bound is too wide for its use, and the ranges of all its values.
+
+    Bounds are known for inputs and states (``known``) and for what repeats carry (``carried``). Values inside repeats
+    stay as they are: they are bounded by what is carried. Raises ``Unsupported`` where a divisor may be 0.
+    """
+    while True:
+        ranges = ranges_of(real, known, carried)
+        op = _overstated(real, ranges, observed)
+        if op is None:
+            require_divisors(real, ranges)
+            return real, ranges
+        real = _with_limit(real, op, roomy(observed[op.out.name], OBSERVED_ROOM))
+
+
+def _overstated(real: Program, ranges: Ranges, observed: Mapping[str, Range]) -> Op | None:
+    """The first op whose result's bound is too wide for its use."""
+    narrow = held_narrow(real)
+    for op in (stmt for stmt in real.body if isinstance(stmt, Op) and stmt.out.name in observed):
+        bound, seen = ranges[op.out.name], roomy(observed[op.out.name], OBSERVED_ROOM)
+        following = any(stmt.kind == "clamp" and stmt.args == (op.out.name,) for stmt in statements(real.body))
+        if not following and too_wide(bound, seen) and (op.out.name in narrow or bound.most > HUGE):
+            return op
+    return None
+
+
+def _with_limit(real: Program, op: Op, seen: Range) -> Program:
+    """The step in which all who read an op's result read it limited."""
+    name = f"{op.out.name}_limited"
+    assert name not in values(real)
+    attrs: dict[str, Attr] = {"lo": float(seen.lo), "hi": float(seen.hi), "flag": "activation_limited"}
+    limit = Op("clamp", dataclasses.replace(op.out, name=name), (op.out.name,), attrs, op.origin)
+    at = real.body.index(op) + 1
+    body = (*real.body[:at], limit, *(_renamed(stmt, op.out.name, name) for stmt in real.body[at:]))
+    y = real.y if real.y.value.name != op.out.name else dataclasses.replace(real.y, value=limit.out)
+    states = tuple(_renamed_state(state, op.out.name, name) for state in real.states)
+    return dataclasses.replace(real, body=body, states=states, y=y)
+
+
+def _renamed(stmt: Stmt, old: str, new: str) -> Stmt:
+    if isinstance(stmt, Op):
+        return dataclasses.replace(stmt, args=tuple(new if a == old else a for a in stmt.args))
+    body = tuple(_renamed(inner, old, new) for inner in stmt.body)
+    return dataclasses.replace(stmt, body=body, carried=tuple(_renamed_carry(c, old, new) for c in stmt.carried))
+
+
+def _renamed_carry(carry: Carry, old: str, new: str) -> Carry:
+    return dataclasses.replace(carry, init=new if carry.init == old else carry.init,
+                               result=new if carry.result == old else carry.result)
+
+
+def _renamed_state(state: State, old: str, new: str) -> State:
+    return dataclasses.replace(state, out=new if state.out == old else state.out)
