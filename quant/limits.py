@@ -55,7 +55,7 @@ def snug(box: Range) -> Range:
 
 
 def limited(
-    real: Program, known: Mapping[str, Range], carried: Mapping[str, Range], observed: Mapping[str, Range]
+    real: Program, known: Mapping[str, Range], carried: Mapping[str, Range], observed: Mapping[str, Range],
 ) -> tuple[Program, Ranges]:
     """The step with a limit after each op whose bound is too wide for its use, and the ranges of all its values.
 
@@ -72,9 +72,14 @@ def limited(
 
 
 def _overstated(real: Program, ranges: Ranges, observed: Mapping[str, Range]) -> Op | None:
-    """The first op whose result's bound is too wide for its use."""
-    narrow = held_narrow(real)
+    """The first op whose result's bound is too wide for its use; a convolution has a limit of its own.
+
+    A layer without state hands its result on in 16 bits.
+    """
+    narrow = held_narrow(real) if real.states else {real.y.value.name}
     for op in (stmt for stmt in real.body if isinstance(stmt, Op) and stmt.out.name in observed):
+        if op.kind == "conv2d":
+            continue
         bound, seen = ranges[op.out.name], roomy(observed[op.out.name], OBSERVED_ROOM)
         following = any(stmt.kind == "clamp" and stmt.args == (op.out.name,) for stmt in statements(real.body))
         if not following and too_wide(bound, seen) and (op.out.name in narrow or bound.most > HUGE):

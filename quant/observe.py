@@ -45,15 +45,13 @@ def observed_values(policy: Policy) -> tuple[F64, dict[str, F64], F64]:
 def observed_step(policy: Policy, position: int, step: Program) -> dict[str, Range]:
     """The range of each value of one layer's own ``step``, a single one for all of its elements.
 
-    It is seen on the calibration and, where inputs are no frames, on data that cover the declared ranges, so that an
-    integer form does not meet its limits as soon as inputs are others. A network that runs away on those counts with
-    no more than three times the calibration's width.
+    It is seen on the calibration and on data that cover the declared ranges, so that an integer form does not meet its
+    limits as soon as inputs are others. A network that runs away on those counts with no more than three times the
+    calibration's width.
     """
-    found = _ranges(step, _before(policy, position, _data(policy)))
-    if policy.inputs <= FRAME:
-        probed = _ranges(step, _before(policy, position, _probe(policy)))
-        found = {name: hull(seen, meet(probed[name], roomy(seen, 1.0))) for name, seen in found.items()}
-    return found
+    found = _ranges(step, _before(policy, position, _few(policy)))
+    probed = _ranges(step, _before(policy, position, _probe(policy)))
+    return {name: hull(seen, meet(probed[name], roomy(seen, 1.0))) for name, seen in found.items()}
 
 
 def _before(policy: Policy, position: int, data: Sequences) -> Sequences:
@@ -81,40 +79,34 @@ def _ranges(step: Program, data: Sequences) -> dict[str, Range]:
 
 
 def _probe(policy: Policy) -> Sequences:
-    """Noise, held values, held ends of the ranges, and random walks; timespans over their declared range."""
-    rng = np.random.default_rng(0)
-    part = rng.random((4, PROBED, policy.inputs))
-    part[1] = np.repeat(part[1, ::20], 20, axis=0)
-    part[2] = np.repeat(part[2, ::20] > 0.5, 20, axis=0)
+    """Noise, held values, held ends of the ranges, random walks, all inputs at an end; timespans over their range.
+
+    Frames are dark and bright ones, as of a lens that is covered or blinded: noise is like none that a camera sees.
+    """
+    rng, steps = np.random.default_rng(0), _affordable(policy, 6, PROBED)
+    part = rng.random((6, steps, policy.inputs))
+    part[1] = np.repeat(part[1, ::20], 20, axis=0)[:steps]
+    part[2] = np.repeat(part[2, ::20] > 0.5, 20, axis=0)[:steps]
     part[3] = np.clip(0.5 + np.cumsum(part[3] - 0.5, axis=0) * 0.2, 0, 1)
+    part[4:] = np.arange(2)[:, None, None]
+    if policy.inputs > FRAME:
+        part = part[4:]
     lo, hi = policy.input_range.T
     dt = np.exp(rng.uniform(np.log(policy.dt.lo), np.log(policy.dt.hi), part.shape[:2]))
     return Sequences(lo + (hi - lo) * part, dt.clip(policy.dt.lo, policy.dt.hi))
 
 
-def observed_outputs(policy: Policy, position: int) -> Range:
-    """The lowest and the highest of one layer's outputs, a single range for all of them.
-
-    Where frames are read, a dark one and a bright one are tried too: few data hold a lens that is covered or blinded.
-    """
-    upto = lower(dataclasses.replace(policy, layers=policy.layers[: position + 1], output_names=()))
-    found = [run(upto, data).y for data in (_few(policy), *_even_frames(policy))]
-    return Range(np.asarray(min(y.min() for y in found)), np.asarray(max(y.max() for y in found)))
-
-
-def _even_frames(policy: Policy) -> list[Sequences]:
-    """Steps of frames whose numbers are all at one end of the declared range, if the policy reads frames."""
-    if not hasattr(policy.layers[0], "windows"):
-        return []
-    ends = np.repeat(policy.input_range.T[:, None], FEWEST, axis=1)
-    return [Sequences(ends, np.full((2, FEWEST), policy.dt.nominal))]
-
-
 def _few(policy: Policy) -> Sequences:
     """The calibration's first steps, as many as the products of a step allow."""
     data = _data(policy)
-    steps = max(FEWEST, min(data.x.shape[1], int(MOST_PRODUCTS // (max(products(policy.layers), 1) * len(data.x)))))
-    return Sequences(data.x[:, :steps], None if data.dt is None else data.dt[:, :steps])
+    steps = _affordable(policy, *data.x.shape[:2])
+    dt = None if data.dt is None else data.dt[:, :steps]
+    return Sequences(data.x[:, :steps], dt, None if data.reset is None else data.reset[:, :steps])
+
+
+def _affordable(policy: Policy, rows: int, steps: int) -> int:
+    """Steps of so many sequences that observing a layer may take, ``steps`` at most."""
+    return max(FEWEST, min(steps, int(MOST_PRODUCTS // (max(products(policy.layers), 1) * rows))))
 
 
 def _data(policy: Policy) -> Sequences:

@@ -16,7 +16,7 @@ from ncpc.passes.fold import fix_dt, fold_constants
 from ncpc.passes.lower import lower
 from ncpc.quant.generic import quantize_generic
 from ncpc.quant.ltc import Demand, Fractions, Incoming, Timespans, quantize_ltc
-from ncpc.quant.observe import observed_outputs, observed_step
+from ncpc.quant.observe import observed_step
 from ncpc.quant.rounding import fraction_for, to_raw
 
 BITS = {"int16": 16, "int8": 8}
@@ -101,9 +101,9 @@ def _quantized(policy: Policy, position: int, incoming: Incoming, dt: Timespans,
     if isinstance(layer, Ltc) and _has_own_arithmetic(layer):
         return quantize_ltc(layer, incoming, dt, demand, fractions)
     step = _step(policy, position, dt)
-    observed = observed_step(policy, position, step) if step.states else {}
-    if any(op.kind == "conv2d" for op in statements(step.body)):
-        observed[step.y.value.name] = observed_outputs(policy, position)
+    convolves = any(op.kind == "conv2d" for op in statements(step.body))
+    handed_on = layer is not policy.layers[-1] and demand.out_bits <= HIDDEN_BITS
+    observed = observed_step(policy, position, step) if step.states or convolves or handed_on else {}
     return quantize_generic(step, incoming, dt, demand, fractions, observed)
 
 
