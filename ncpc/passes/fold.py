@@ -10,17 +10,19 @@ import numpy as np
 from ncpc.ir.check import check
 from ncpc.ir.program import Array, Op, Program, Repeat, Stmt, Value, statements, values
 from ncpc.ir.types import Fixed, Index
+from ncpc.passes.merge import merge_products
 from ncpc.semantics.ops import implementation
 from ncpc.semantics.ports import dtype
 
 
 def fix_dt(program: Program, dt: float) -> Program:
-    """The program for one timespan: dt becomes a constant and what follows from it is evaluated."""
+    """The program for one timespan: dt becomes a constant, what follows from it is evaluated, products merge."""
     if program.dt is None:
         return program
     value = program.dt.value
     constants = {**program.constants, value.name: (value, np.array(dt, np.float64))}
-    return fold_constants(dataclasses.replace(program, dt=None, constants=constants))
+    fixed = fold_constants(dataclasses.replace(program, dt=None, constants=constants))
+    return prune(merge_products(fixed))
 
 
 def fold_constants(program: Program) -> Program:
