@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -81,7 +82,12 @@ def random_model(family: str, seed: int) -> tuple[Any, int]:
     rng = np.random.default_rng(seed)
     keras.utils.set_random_seed(seed)
     inputs = int(rng.integers(1, 6))
-    model = keras.Sequential([keras.layers.Input((None, inputs)), *FAMILIES[family](rng)])
+    return model_of(FAMILIES[family](rng), inputs, rng), inputs
+
+
+def model_of(layers: Layers, inputs: int, rng: np.random.Generator) -> Any:
+    """The layers as a model, its parameters moved."""
+    model = keras.Sequential([keras.layers.Input((None, inputs)), *layers])
     for weight in model.weights:
         value = keras.ops.convert_to_numpy(weight)
         if weight.path.endswith("erev"):
@@ -90,22 +96,62 @@ def random_model(family: str, seed: int) -> tuple[Any, int]:
             value = value + rng.normal(0, 0.1, value.shape)
         positive = weight.path.rpartition("/")[2] in ("w", "sensory_w", "cm", "gleak")
         weight.assign((np.abs(value) + 0.01 if positive else value).astype(np.float32))
-    return model, inputs
+    return model
 
 
 def in_double(model: Any, x: np.ndarray) -> np.ndarray:
     """The model's own outputs with every weight and operation in double precision, in so far as its code lets it."""
+    return outputs(model, x, double=True)
+
+
+def outputs(model: Any, x: np.ndarray, *, double: bool) -> np.ndarray:
+    """The model's own outputs over sequences (B, T, ...), in binary32 or in double precision.
+
+    Keras spends milliseconds on each step of a cell of ncps; so its operations are recorded once and replayed.
+    ``tests/test_keras.py`` holds the replay to the model's own call, bit for bit.
+    """
     kept = [weight._value.data for weight in model.weights]
-    _set_precision(model, "float64")
+    requires = [weight._value.requires_grad for weight in model.weights]
+    if double:
+        _set_precision(model, "float64")
     for weight in model.weights:
-        weight._value.data = weight._value.data.double()
+        weight._value.requires_grad_(False)  # a recording may hold no trainable tensor
+        weight._value.data = weight._value.data.double() if double else weight._value.data
     try:
         with torch.no_grad():
-            return keras.ops.convert_to_numpy(model(torch.as_tensor(x, dtype=torch.float64)))
+            y = torch.as_tensor(x, dtype=torch.float64 if double else torch.float32)
+            for layer in (layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)):
+                y = _over_time(layer, y) if _is_stepped(layer) else layer(y)
+            return keras.ops.convert_to_numpy(y)
     finally:
         _set_precision(model, "float32")
-        for weight, value in zip(model.weights, kept, strict=True):
+        for weight, value, trained in zip(model.weights, kept, requires, strict=True):
             weight._value.data = value
+            weight._value.requires_grad_(trained)
+
+
+def _is_stepped(layer: Any) -> bool:
+    return type(getattr(layer, "cell", None)).__module__.startswith("ncps.") and layer.return_sequences
+
+
+def _over_time(layer: Any, x: Any) -> Any:
+    """A layer's cell, recorded on the first step and replayed over all of them."""
+    tree, cell = keras.tree, layer.cell
+    zeros = tree.map_structure(lambda units: torch.zeros(len(x), units, dtype=x.dtype), cell.state_size)
+    zeros = zeros if isinstance(zeros, (list, tuple)) else [zeros]
+
+    def step(now: Any, *flat: Any) -> Any:
+        y, after = cell(now, tree.pack_sequence_as(zeros, list(flat)))
+        return (y, *tree.flatten(after))
+
+    states, ys = tree.flatten(zeros), []
+    with warnings.catch_warnings():  # that sizes become constants is meant
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        recorded = torch.jit.trace(step, (x[:, 0], *states), check_trace=False)
+    for t in range(x.shape[1]):
+        y, *states = recorded(x[:, t], *states)
+        ys.append(y)
+    return torch.stack(ys, dim=1)
 
 
 def _set_precision(model: Any, name: str) -> None:

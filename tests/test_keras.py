@@ -22,9 +22,12 @@ from ncpc.ir.policy import DtRange, Policy
 from ncpc.ir.sequences import Sequences
 from ncpc.passes.lower import lower
 from ncpc.semantics.run import run
-from tests.keras_models import FAMILIES, in_double, keras, ncps_keras, random_model, wirings
+from tests import keras_models
+from tests.keras_models import FAMILIES, in_double, keras, ncps_keras, random_model, torch, wirings
 
 h5py = pytest.importorskip("h5py")
+
+from benchmarks.agreement_sources import legacy_weights  # noqa: E402
 
 TOLERANCE = 1e-5
 
@@ -62,8 +65,19 @@ def test_policy_equals_model(family: str, seed: int, tmp_path_factory: pytest.Te
     assert_same(family, seed, tmp_path_factory.mktemp("keras"))
 
 
-MANY = int(os.environ.get("NCPC_EXAMPLES", "12"))
-"""Random models per family in the slow test; Keras takes seconds for each. NCPC_EXAMPLES=120 is the whole evidence."""
+@pytest.mark.parametrize("family", FAMILIES)
+def test_replayed_operations_are_the_models_own(family: str) -> None:
+    """What the models' outputs are read from elsewhere in these tests, bit for bit."""
+    for seed in range(2):
+        model, width = random_model(family, seed)
+        x = inputs_of(seed, width, 12)
+        with torch.no_grad():
+            own = keras.ops.convert_to_numpy(model(torch.as_tensor(x, dtype=torch.float32)))
+        assert np.array_equal(keras_models.outputs(model, x, double=False), own, equal_nan=True)
+
+
+MANY = int(os.environ.get("NCPC_EXAMPLES", "40"))
+"""Random models per family in the slow test; benchmarks/agreement.json has a hundred of each cell."""
 
 
 @pytest.mark.slow
@@ -98,14 +112,6 @@ def test_model_that_computes_something_else_is_refused(tmp_path: Path) -> None:
 def test_last_output_alone_is_compared(tmp_path: Path) -> None:
     model = keras.Sequential([keras.layers.Input((None, 2)), ncps_keras.CfC(3, backbone_units=4)])
     assert ncpc.save(model, tmp_path / "p.safetensors", input_range=(-1, 1)).outputs == 3
-
-
-def legacy_weights(path: Path, model: Any, prefix: str = "rnn/ltc_cell/") -> None:
-    """As keras-ncp wrote them under TensorFlow: names with a prefix and ':0'."""
-    with h5py.File(path, "w") as file:
-        for weight in model.weights:
-            name = weight.path.rpartition("/")[2]
-            file[f"layer/{prefix}{name}:0"] = keras.ops.convert_to_numpy(weight)
 
 
 def test_weights_alone_need_their_unfolds(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.cells_table import CELLS
 from benchmarks.cells_table import policy_of as policy_of_cell
+from benchmarks.cells_table_rows import CELLS
 from ncpc.errors import ProofFailed, Unsupported
 from ncpc.frontend.container import Container
 from ncpc.ir.policy import Activation, Dense, DtRange, Layer, Policy
