@@ -12,8 +12,10 @@ from ncpc.cli import run as cli
 from ncpc.frontend.container import write_policy
 from ncpc.ir.cells import Cfc, Lstm, MixedMemory, WiredCfc
 from ncpc.ir.policy import Dense, Policy
+from ncpc.passes.lower import lower
 from ncpc.report.drawing import drawing_of
 from ncpc.report.wiring import wiring_svg
+from ncpc.verify.compare import state_names
 from tests.nets import random_ltc
 
 
@@ -57,6 +59,19 @@ def test_mixed_memory_shows_its_cell() -> None:
     cell = random_ltc(1, neurons=5)
     memory = Lstm(np.zeros((20, 3)), np.zeros((20, 5)), np.zeros(20))
     assert drawing_of(MixedMemory(memory, cell, "state")) is cell
+
+
+def test_a_memory_s_states_are_told_from_its_cell_s() -> None:
+    cell = random_ltc(1, neurons=5)
+    memory = Lstm(np.zeros((20, 3)), np.zeros((20, 5)), np.zeros(20))
+    names = state_names(lower(policy_of(MixedMemory(memory, cell, "state"))))
+    assert names == (*cell.names, *(f"c.{name}" for name in cell.names))
+
+
+def test_the_file_says_what_the_colours_mean() -> None:
+    svg = wiring_svg(policy_of(wired_cfc())) or ""
+    texts = [text.text for text in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
+    assert texts.count("excitatory") == texts.count("inhibitory") == 1
 
 
 def test_every_wired_cell_is_drawn_and_nothing_else() -> None:

@@ -14,6 +14,8 @@ from ncpc.report.drawing import Drawing, drawings
 from ncpc.report.plots import c, svg
 
 WIDTH, STEP, RADIUS, TOP = 960.0, 34.0, 9.0, 34.0
+LEGEND = 22.0
+"""Height of the line that says what the curves mean."""
 MOST_EDGES = 2500
 STYLE = """<style>
 .edge{fill:none;stroke-linecap:round}.exc{stroke:#2a78c6}.inh{stroke:#d1582f}.node{stroke:#fff;stroke-width:1.5}
@@ -39,18 +41,19 @@ def wiring_svg(policy: Policy) -> str | None:
     parts = [wiring(layer, names) for layer, names in drawings(policy)]
     if not parts:
         return None
-    drawn = parts[0] if len(parts) == 1 else _below_each_other(parts)
+    told = f"wirings of {len(parts)} cells" if len(parts) > 1 else "wiring"
+    drawn = _below_each_other([*parts, _legend()], told)
     return drawn.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1).replace(">", f">{STYLE}", 1) + "\n"
 
 
-def _below_each_other(parts: list[str]) -> str:
+def _below_each_other(parts: list[str], told: str) -> str:
     placed, y = [], 0.0
     for part in parts:
         box = re.search(r'viewBox="0 0 (\S+) (\S+)"', part)
         assert box is not None
         placed.append(part.replace("<svg ", f'<svg y="{c(y)}" width="{box[1]}" height="{box[2]}" ', 1))
         y += float(box[2])
-    return svg(placed, y, f"wirings of {len(parts)} cells", WIDTH)
+    return svg(placed, y, told, WIDTH)
 
 
 def wiring(layer: Ltc | Drawing, input_names: Sequence[str] = ()) -> str:
@@ -73,6 +76,19 @@ def wiring(layer: Ltc | Drawing, input_names: Sequence[str] = ()) -> str:
     parts += [f'<text class="column" x="{c(_column_x(i, len(columns), left))}" y="16">{title} ({len(members)})</text>'
               for i, (_, title, members) in enumerate(columns)]
     return svg(parts, height, f"wiring: {layer.neurons} neurons, {len(edges)} synapses", WIDTH)
+
+
+def _legend() -> str:
+    """What the colours and the strengths of curves mean."""
+    found, x, y = [], 40.0, LEGEND - 8
+    for kind, meaning in (("exc", "excitatory"), ("inh", "inhibitory")):
+        found.append(f'<path class="{kind}" d="M{c(x)} {c(y - 4)}c{c(8)} {c(0)} {c(16)} {c(0)} {c(24)} {c(0)}" '
+                     f'stroke-width="2.4" opacity="0.8"/>'
+                     f'<text class="node-name" x="{c(x + 30)}" y="{c(y)}" text-anchor="start">{meaning}</text>')
+        x += 110.0
+    found.append(f'<text class="node-name" x="{c(x)}" y="{c(y)}" text-anchor="start">the stronger a curve, the larger '
+                 "its weight</text>")
+    return svg(found, LEGEND, "legend", WIDTH)
 
 
 def left_out(layer: Ltc) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ncpc.ir.program import Program
+from ncpc.ir.program import Program, Value
 from ncpc.ir.sequences import Sequences, Trace
 
 MOST_NAMED = 6
@@ -98,11 +98,22 @@ def state_names(program: Program) -> tuple[str, ...]:
 
 
 def element_names(program: Program, state: str) -> tuple[str, ...]:
-    """Names of one state's elements: the labels of its axis, else ``state[3]``."""
-    value = next(s.inp for s in program.states if s.inp.name == state)
+    """Names of one state's elements: the labels of its axis, else ``state[3]``.
+
+    Where a state before it has the same labels (a memory beside a cell), ``state.label``.
+    """
+    names = [s.inp.name for s in program.states]
+    value = program.states[names.index(state)].inp
     size = int(np.prod(value.shape, dtype=np.int64))
-    labels = program.labels.get(value.axes[0].name, ()) if len(value.axes) == 1 else ()
-    return labels if len(labels) == size else tuple(f"{state}[{i}]" for i in range(size))
+    labels = _labels(program, value)
+    if len(labels) != size:
+        return tuple(f"{state}[{i}]" for i in range(size))
+    taken = {label for s in program.states[: names.index(state)] for label in _labels(program, s.inp)}
+    return tuple(f"{state}.{label}" for label in labels) if taken & set(labels) else labels
+
+
+def _labels(program: Program, value: Value) -> tuple[str, ...]:
+    return program.labels.get(value.axes[0].name, ()) if len(value.axes) == 1 else ()
 
 
 def output_names(program: Program) -> tuple[str, ...]:
