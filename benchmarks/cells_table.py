@@ -26,6 +26,7 @@ from ncpc.job import Request, job_for
 from ncpc.lowering import lower_for
 from ncpc.pipeline import compile_policy
 from ncpc.semantics.run import run
+from ncpc.targets import registry
 from ncpc.targets.base import CompileOptions, Scheme
 from ncpc.verify.sequences import suite
 from ncpc.verify.verdict import TOLERANCE
@@ -77,12 +78,18 @@ class Tried:
     refusals: dict[tuple[str, str, Scheme], str]
 
 
+def schemes_of(target: str) -> tuple[Scheme, ...]:
+    """The schemes to try: the table's, or what a target has instead."""
+    held = registry.load(target).capabilities.schemes
+    return SCHEMES if set(SCHEMES) & set(held) else held
+
+
 def tried(cells: tuple[str, ...], targets: tuple[str, ...] = TARGETS) -> Tried:
     """Lower and emit each cell for each target in each scheme."""
     found = Tried({}, {})
     for cell in cells:
         for target in targets:
-            words = {scheme: refusal(cell, target, scheme) for scheme in SCHEMES}
+            words = {scheme: refusal(cell, target, scheme) for scheme in schemes_of(target)}
             found.takes[cell, target] = [scheme for scheme, said in words.items() if said is None]
             found.refusals.update({(cell, target, s): said for s, said in words.items() if said is not None})
     return found
@@ -133,7 +140,7 @@ def page(found: Tried) -> str:
     """The document: the table, what integers err by, and what a target says to what it refuses."""
     said: dict[str, list[str]] = {}
     for (cell, target, scheme), words in found.refusals.items():
-        if found.takes[cell, target] or scheme == SCHEMES[-1]:
+        if found.takes[cell, target] or scheme == schemes_of(target)[-1]:
             said.setdefault(f"{target}, {scheme}: {words.removeprefix(f'target {target}: ')}", []).append(cell)
     return "\n".join([
         "# Which cell runs on which target", "",

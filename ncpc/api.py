@@ -23,7 +23,7 @@ def compile(
     out: str | Path = "build",
     target: str = "host",
     *,
-    quant: Scheme = "int16",
+    quant: Scheme | None = None,
     dt: DtMode | None = None,
     calibrate: str | Path | None = None,
     cc: str = "zig",
@@ -36,11 +36,12 @@ def compile(
     """Quantize, lower, emit, build, simulate, verify and report ``policy`` into the folder ``out``.
 
     ``policy``: a container's path, or a Policy. ``target``: a name of ``ncpc targets``. ``quant``: float32, int16 or
-    int8. ``dt``: fixed (the nominal timespan is compiled in) or runtime (an input of each step); None is runtime where
-    the policy declares a range. ``calibrate``: npz with calibration data instead of the policy's own. ``cc``: zig, or
-    a compiler's path. ``tolerance``: largest error allowed, a fraction of the float output range (None: 1e-5, 2e-3,
-    5e-2 by ``quant``). ``strict``: the search for the worst input counts towards the verdict. ``steps``: steps run for
-    every link (None: the target's). ``options``: the target's own. ``phases``: watches progress.
+    int8 (None: int16, where the target has number formats). ``dt``: fixed (the nominal timespan is compiled in) or
+    runtime (an input of each step); None is runtime where the policy declares a range. ``calibrate``: npz with
+    calibration data instead of the policy's own. ``cc``: zig, or a compiler's path. ``tolerance``: largest error
+    allowed, a fraction of the float output range (None: 1e-5, 2e-3, 5e-2 by ``quant``, 2e-2 for thresholds).
+    ``strict``: the search for the worst input counts towards the verdict. ``steps``: steps run for every link (None:
+    the target's). ``options``: the target's own. ``phases``: watches progress.
 
     Returns the outcome: ``holds``, ``report`` (schema 1), ``folder``, ``exit_code`` as the command line gives it. The
     folder is kept when the verdict does not hold. Raises ``BadInput``, ``Unsupported`` or ``MissingTool`` of

@@ -159,8 +159,9 @@ def inspect(
               help="What to compile for; several get a subfolder each. See 'ncpc targets'.")
 @click.option("--out", "-o", type=click.Path(path_type=Path), default=Path("build"), show_default=True,
               metavar="DIR", help="The build folder; an earlier build in it is replaced.")
-@click.option("--quant", type=click.Choice(SCHEMES), default="int16", show_default=True,
-              help="Arithmetic: 32-bit float, or integers with 16- or 8-bit weights, inputs and outputs.")
+@click.option("--quant", type=click.Choice(SCHEMES),
+              help="Arithmetic: 32-bit float, or integers with 16- or 8-bit weights, inputs and outputs.  "
+                   "[default: int16, where the target has number formats]")
 @click.option("--calibrate", type=click.Path(path_type=Path), metavar="FILE.npz",
               help="Calibration data (x, optional dt and reset) instead of the policy's own.")
 @click.option("--dt", type=click.Choice(("fixed", "runtime")),
@@ -192,6 +193,7 @@ def compile_command(
     for name in names:
         registry.load(name)
     extra = {o.opts[0].removeprefix("--"): text for o in own_options() if (text := own[str(o.name)]) is not None}
+    _require_owned(extra, names)
     requests = [Request(name, quant, dt, cc, tolerance, strict, steps, extra) for name in names]
     folders = [out / name for name in names] if len(names) > 1 else [out]
 
@@ -205,6 +207,14 @@ def compile_command(
         for outcome in outcomes:
             click.echo(f"{outcome.folder}/report.html")
     return _code(outcomes)
+
+
+def _require_owned(given: dict[str, str], names: list[str]) -> None:
+    """Raises BadInput for an option that none of the targets has: it would do nothing."""
+    for option in given:
+        having = [target for target in registry.names() if option in {o.name for o in registry.load(target).options}]
+        if not set(having) & set(names):
+            raise BadInput(f"--{option}: an option of {', '.join(having)}, not of {', '.join(names)}; leave it out")
 
 
 @cli.command()

@@ -24,7 +24,7 @@ from ncpc.ir.types import Fixed
 from ncpc.lowering import Lowering
 from ncpc.report.record import Facts, Json
 from ncpc.targets import registry
-from ncpc.targets.base import POLICY, Built, CompileOptions, DtMode, LinkSpec, Lowered, Scheme, Target
+from ncpc.targets.base import MODEL, POLICY, Built, CompileOptions, DtMode, LinkSpec, Lowered, Scheme, Target
 from ncpc.verify.compare import state_names
 from ncpc.verify.links import Setting
 from ncpc.verify.sequences import suite, within
@@ -40,13 +40,15 @@ MIN_STEPS = 10_000
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of one compilation. ``dt`` None: an input where the policy declares a range, else fixed.
+    """What is asked of one compilation. ``quant`` None: int16 where the target has it, else what it has instead.
+
+    ``dt`` None: an input where the policy declares a range, else fixed.
 
     ``steps`` overrides how many steps each link runs; ``tolerance`` the scheme's own, a fraction of the output range.
     """
 
     target: str = "host"
-    quant: Scheme = "int16"
+    quant: Scheme | None = None
     dt: DtMode | None = None
     cc: str = "zig"
     tolerance: float | None = None
@@ -71,7 +73,7 @@ class Job:
     @property
     def tolerance(self) -> float:
         """What the verdict asks for: a fraction of the output range."""
-        return _tolerance(self.request, self.target)
+        return self.request.tolerance or self.options.tolerance
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,8 +153,8 @@ def facts_for(
         verdict=found.verdict if found else Verdict(False, (), (), EXIT_DOES_NOT_HOLD),
         tolerance=job.tolerance,
         strict=job.request.strict,
-        formats=lowering.lowered.formats if lowering else {},
-        proof=_proof(lowering, found) if lowering else None,
+        formats=_formats(lowering, built),
+        proof=_proof(job, lowering, built, found) if lowering else None,
         built=built,
         verification=found,
         tools=tools(),
@@ -188,11 +190,12 @@ def _calibrated(container: Container, path: str | Path) -> Container:
 def _options(policy: Policy, request: Request, target: Target) -> CompileOptions:
     dt: DtMode = request.dt or ("fixed" if policy.dt.fixed else "runtime")
     can = target.capabilities
-    for option, asked, held in (("--quant", request.quant, can.schemes), ("--dt", dt, can.dt)):
+    quant: Scheme = request.quant or ("int16" if "int16" in can.schemes else can.schemes[0])
+    for option, asked, held in (("--quant", quant, can.schemes), ("--dt", dt, can.dt)):
         _require_held(target, f"{option} {asked}", asked, held, can.instead.get(asked))
     for layer in policy.layers if can.layers is not None else ():
         _require_held(target, f"layer '{layer.kind}'", layer.kind, sorted(can.layers or ()), can.instead.get("layer"))
-    return CompileOptions(quant=request.quant, dt=dt, cc=request.cc, tolerance=_tolerance(request, target),
+    return CompileOptions(quant=quant, dt=dt, cc=request.cc, tolerance=request.tolerance or TOLERANCE[quant],
                           extra=_extra(request, target))
 
 
@@ -200,12 +203,6 @@ def _require_held(target: Target, what: str, asked: str, held: Sequence[str], in
     if asked not in held:
         rest = f"; {instead}" if instead else ""
         raise Unsupported(f"target '{target.name}' has no {what}; it has {', '.join(held)}{rest}")
-
-
-def _tolerance(request: Request, target: Target) -> float:
-    """As asked for, else the target's own, else the scheme's."""
-    own = target.capabilities.tolerance
-    return request.tolerance or (TOLERANCE[request.quant] if own is None else own)
 
 
 def _extra(request: Request, target: Target) -> dict[str, str]:
@@ -218,17 +215,30 @@ def _extra(request: Request, target: Target) -> dict[str, str]:
     return values
 
 
-def _proof(lowering: Lowering, found: Verification | None) -> Json | None:
+def own_arithmetic(job: Job, lowering: Lowering) -> bool:
+    """Whether what is built computes otherwise than the Program, whose proof says nothing of it then."""
+    return any(link.source == MODEL for link in links(job, lowering.lowered))
+
+
+def _formats(lowering: Lowering | None, built: Built) -> Mapping[str, str]:
+    """Those of what was built."""
+    if built.formats is not None:
+        return built.formats
+    return lowering.lowered.formats if lowering else {}
+
+
+def _proof(job: Job, lowering: Lowering, built: Built, found: Verification | None) -> Json | None:
     """What was proved, with the range that was observed beside each proved one."""
-    if lowering.proof is None:
+    proof = lowering.proof if built.proof is None else built.proof
+    if proof is None or (found is None and built.proof is None and own_arithmetic(job, lowering)):
         return None
     program = lowering.lowered.program
-    observed = _observed(found)
+    observed, proved = _observed(found), _box(lowering.lowered) if built.proof is None else built.proof["box"]
     box = []
-    for i, (name, (lo, hi)) in enumerate(zip(state_names(program), _box(lowering.lowered), strict=True)):
+    for i, (name, (lo, hi)) in enumerate(zip(state_names(program), proved, strict=True)):
         seen = (None, None) if observed is None else (observed[0][i], observed[1][i])
         box.append({"neuron": name, "lo": lo, "hi": hi, "observed_lo": seen[0], "observed_hi": seen[1]})
-    return {**lowering.proof, "box": box}
+    return {**proof, "box": box}
 
 
 def _box(lowered: Lowered) -> list[tuple[float, float]]:

@@ -50,6 +50,8 @@ def lower_for(container: Container, options: CompileOptions) -> Lowering:
     if options.dt == "fixed":
         real = fix_dt(real, policy.dt.nominal)
     real = fold_constants(real)
+    if options.quant == "thresholds":
+        return Lowering(Lowered(container.policy, real, real, "thresholds"), container.formats, None, "threshold units")
     return _float32(container, real) if options.quant == "float32" else _fixed(container, real, options)
 
 

@@ -90,7 +90,7 @@ def _compile_into(folder: Path, job: Job, phases: Phases) -> Outcome:
 
 def _make(folder: Path, job: Job, phases: Phases, so_far: _Progress) -> tuple[Lowering, Built]:
     """Lower, emit, build: everything up to the artifact."""
-    with phases.phase("lower" if job.options.quant == "float32" else "quantize and lower") as phase:
+    with phases.phase("quantize and lower" if job.options.quant in ("int16", "int8") else "lower") as phase:
         lowering = so_far.lowering = lower_for(job.container, job.options)
         phase.note = lowering.note
     with phases.phase("emit") as phase:

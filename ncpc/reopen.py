@@ -11,7 +11,7 @@ from ncpc import builds
 from ncpc.errors import BadInput
 from ncpc.ir.sequences import Sequences
 from ncpc.job import Job, Request, data_for, demand_for, facts_for, job_for, links, require_tolerance, setting_for
-from ncpc.lowering import lower_for
+from ncpc.lowering import Lowering, lower_for
 from ncpc.phases import Phases
 from ncpc.pipeline import Outcome
 from ncpc.report.record import Json, build_report
@@ -44,7 +44,7 @@ def verify_build(
     data = data_for(job, lowering.lowered, inputs)
     setting = setting_for(job, folder, lowering.lowered, data)
     found = verify(setting, demand_for(job, builds.changed(folder, report)), phases)
-    facts = facts_for(job, lowering, _built(report), found, data.words)
+    facts = facts_for(job, lowering, _built(report, lowering), found, data.words)
     again = build_report(dataclasses.replace(facts, files=report["files"]))
     return Outcome(folder, again, found.verdict.exit_code, found)
 
@@ -90,7 +90,12 @@ def reopened(folder: Path, report: Json, **changes: Any) -> Job:
     return job_for(folder / builds.POLICY, dataclasses.replace(asked, **given))
 
 
-def _built(report: Mapping[str, Any]) -> Built:
-    memory = report["memory"]
+def _built(report: Mapping[str, Any], lowering: Lowering) -> Built:
+    """What the report says of the build; of formats and proof only where they are not the Program's."""
+    memory, formats, proof = report["memory"], report["quant"]["formats"], report["proof"]
     kept = None if memory is None else Memory(memory["flash_bytes"], memory["ram_bytes"], memory["stack_bytes"])
-    return Built(memory=kept, tools=report["tools"], extra=report["extra"])
+    built = Built(memory=kept, tools=report["tools"], extra=report["extra"])
+    if formats == lowering.lowered.formats or proof is None:
+        return built
+    box = [(end["lo"], end["hi"]) for end in proof["box"]]
+    return dataclasses.replace(built, formats=formats, proof={**proof, "box": box})

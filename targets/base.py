@@ -20,7 +20,8 @@ from ncpc.ir.policy import Policy
 from ncpc.ir.program import Program
 from ncpc.ir.sequences import Sequences, Trace
 
-Scheme = Literal["float32", "int16", "int8"]
+Scheme = Literal["float32", "int16", "int8", "thresholds"]
+"""Number formats. ``thresholds``: none, the target makes threshold units of the policy itself."""
 DtMode = Literal["fixed", "runtime"]
 TimingClass = Literal["rtl-checked", "manual", "bounds", "count"]
 
@@ -72,8 +73,7 @@ class Capabilities:
     """What a target can hold, as data. ``None`` means no limit.
 
     ``layers`` are layer kinds (``Layer.kind``); ``ops`` names of Program ops; ``flash_bytes`` and ``ram_bytes`` what
-    the core has. ``tolerance`` replaces the scheme's own where the target's arithmetic is not the scheme's.
-    ``instead`` says, for a scheme or a dt mode that is not there, or any ``layer``, what to do.
+    the core has. ``instead`` says, for a scheme or a dt mode that is not there, or any ``layer``, what to do.
     """
 
     schemes: tuple[Scheme, ...]
@@ -82,7 +82,6 @@ class Capabilities:
     ops: frozenset[str] | None = None
     flash_bytes: int | None = None
     ram_bytes: int | None = None
-    tolerance: float | None = None
     instead: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -136,7 +135,9 @@ class Built:
 
     ``files`` are the names added to the folder; ``tools`` name -> version; ``trace`` is what trace.json records
     (neuron or synapse -> symbol, address, bits); ``extra`` goes to the report under the target's name.
-    ``missing`` says in one line each which tool was not there and what was left out for it.
+    ``missing`` says in one line each which tool was not there and what was left out for it. Where the target computes
+    otherwise than the Program, ``formats`` and ``proof`` say so in the Program's place: formats by value, and what
+    report.json holds of a proof, its ``box`` (states, 2) in physical units.
     """
 
     files: tuple[str, ...] = ()
@@ -145,6 +146,8 @@ class Built:
     trace: Mapping[str, Any] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
+    formats: Mapping[str, str] | None = None
+    proof: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ import pytest
 import ncpc.nir
 from ncpc.errors import BadInput, MissingTool, ProofFailed, Unsupported
 from ncpc.frontend.container import Container
-from ncpc.ir.policy import Dense, DtRange, Policy
+from ncpc.ir.policy import Dense, DtRange, Ltc, Policy
 from ncpc.ir.sequences import Sequences
 from ncpc.lowering import lower_for
 from ncpc.semantics.run import run
@@ -168,6 +168,8 @@ def test_other_layers_have_no_chip_arithmetic() -> None:
     moving = lower_for(Container(runtime_dt), CompileOptions(dt="runtime")).lowered
     with pytest.raises(Unsupported, match="fixed dt"):
         record_of(moving.program)
+    with pytest.raises(Unsupported, match=r"layers \[ltc\] with dt as an input are not .*; give --dt fixed"):
+        registry.load(TARGET).emit(moving, options(chip="loihi2"))
 
 
 @pytest.mark.parametrize("seed", [1, 5])
@@ -196,12 +198,15 @@ def test_widths_are_proved_and_no_run_leaves_them(seed: int) -> None:
     """From the corners of the proved box, under the worst inputs: every value stays where the proof says."""
     source = lowered(seed, neurons=10)
     record = loihi2(record_of(source.program), study(source.policy), chips.chip("loihi2"))
-    proved = proved_widths(record)
+    widths = proved_widths(record)
+    proved = widths.reached
     rng = np.random.default_rng(seed)
     x = rng.choice([-1.0, 1.0], (20, 60, 3))
-    start = rng.choice(np.array(proved["v"]) // 2, (20, record.neurons))
+    low, high = widths.box.T
+    start = np.where(rng.random((20, record.neurons)) < 0.5, low, high)
     found = execute(record, Sequences(np.repeat(x, 2, axis=1)), start).trace
-    assert proved["v"][0] <= found.raw_state.min() < 0 < found.raw_state.max() <= proved["v"][1]
+    assert np.all((found.raw_state >= low) & (found.raw_state <= high))
+    assert np.all((low <= 0) & (high >= 0))
     assert np.ptp(found.raw_state) > 0.3 * np.ptp(proved["v"])
     assert proved["y"][0] <= found.raw_y.min() < found.raw_y.max() <= proved["y"][1]
     assert all(-(2**23) <= end < 2**23 for ends in proved.values() for end in ends)
@@ -215,7 +220,7 @@ def test_a_width_too_small_is_refused_before_any_run_and_caught_in_one() -> None
     """The planted fault: one bit less than is needed. The proof names what can be reached; the run stops too."""
     source = lowered(5, neurons=10)
     record = loihi2(record_of(source.program), study(source.policy), chips.chip("loihi2"))
-    bits = max(abs(end).bit_length() for end in proved_widths(record)["D"])
+    bits = max(abs(end).bit_length() for end in proved_widths(record).reached["D"])
     small = _narrow(record, sum_bits=bits)
     with pytest.raises(ProofFailed, match=r"D can reach \d+\.\.\d+, more than its \d+ bits hold"):
         proved_widths(small)
@@ -289,6 +294,11 @@ def test_cost_counts_messages_and_the_chips_needs(tmp_path: Path) -> None:
     extra = registry.load(TARGET).build(tmp_path, source, options(chip="loihi2")).extra[TARGET]
     assert extra["messages_per_step"] > 1
     assert extra["synaptic_events_per_step"] > extra["messages_per_step"]
+    ltc = source.policy.layers[0]
+    assert isinstance(ltc, Ltc)
+    assert extra["synapses"] == len(ltc.sensory) + len(ltc.recurrent)
+    assert extra["messages_per_synapse"] == pytest.approx(
+        extra["synaptic_events_per_step"] / extra["synapses"], abs=1e-3)
     assert extra["chip"]["needs"]["neurons_per_core"] == extra["synapses"] + 6
     assert extra["chip"]["limits"]["state_bits"]["value"] == 24
     assert extra["chip"]["needs"]["proved"]["v"][1] < 2**23

@@ -135,7 +135,7 @@ def test_one_ltc_sends_the_same_in_either_form(theta: int) -> None:
     own = execute(record_of(source.program, theta), inputs())
     generic = execute_layers(layers_of(source.program, source.policy, theta), inputs())
     assert np.array_equal(own.trace.raw_y, generic.trace.raw_y)
-    assert (own.messages, own.events) == (generic.messages, generic.events)
+    assert (own.messages, own.events, own.synapses) == (generic.messages, generic.events, generic.synapses)
     assert own.messages > 10
 
 
@@ -199,6 +199,7 @@ def test_the_target_writes_runs_and_counts_layers(theta: str, tmp_path: Path, re
     cost = target.build(tmp_path, source, options).extra[TARGET]
     assert cost["messages"] == {"ltc": [4, 3], "dense": [3, 3], "activation": [3, 3], "ltc_2": [3, 2]}
     assert cost["synaptic_events_per_step"] > 10
+    assert cost["messages_per_synapse"] == pytest.approx(cost["synaptic_events_per_step"] / cost["synapses"], abs=1e-3)
     session = target.open(tmp_path, source, options, link.runtime)
     assert data.dt is not None
     for _ in range(2):

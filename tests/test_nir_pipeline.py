@@ -6,6 +6,7 @@ import dataclasses
 import json
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -15,6 +16,8 @@ from ncpc.frontend.container import write_policy
 from ncpc.ir.policy import DtRange
 from ncpc.report.record import SCHEMA_FILE
 from ncpc.targets.nir import consumers
+from ncpc.targets.nir.box import invariant_box
+from ncpc.targets.nir.front import cell_of
 from ncpc.verify.search import search
 from tests.conftest import RequireTool
 from tests.nets import random_ltc, random_policy
@@ -70,16 +73,38 @@ def test_nir_holds_in_every_consumer(tmp_path: Path, require_tool: RequireTool) 
     assert report["extra"]["nir"]["units"] <= 500  # type: ignore[index]
     assert report["extra"]["nir"]["ticks_per_step"] == 6  # type: ignore[index]
     assert report["error"]["search"]["max_range"] > 0  # type: ignore[index]
+    _require_says_what_was_built(report, out)
+
+
+def _require_says_what_was_built(report: Any, out: Path) -> None:
+    """Formats and proof are those of the spikes, not of an integer program; the page shows what it takes."""
+    assert report["quant"]["scheme"] == "thresholds"
+    assert report["quant"]["formats"] == {"x0": "Q1.12", "x1": "Q1.12", "x2": "Q1.12", "y0": "Q2.21", "y1": "Q2.21",
+                                          "drive": "Q8.12"}
+    policy = random_policy(3, neurons=5)
+    box = invariant_box(cell_of(policy), policy.input_range)
+    for row, (lo, hi) in zip(report["proof"]["box"], box, strict=True):
+        assert (row["lo"], row["hi"]) == (lo, hi)
+        assert lo <= row["observed_lo"] <= row["observed_hi"] <= hi
+    page = (out / "report.html").read_text()
+    assert "<td>nir: ticks per step</td><td>6</td>" in page
+    assert f"<td>nir: units</td><td>{report['extra']['nir']['units']}</td>" in page
 
 
 @pytest.mark.slow
-def test_a_build_is_verified_and_simulated_again(tmp_path: Path) -> None:
+def test_a_build_is_verified_and_simulated_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A tolerance given to verify is the verdict's alone: the network stays the one that was built."""
     code, out = compiled(container(tmp_path), "--target", "nir", "--tolerance", "0.1")
     assert code == 0
     assert run(["verify", str(out), "--steps", "60"]) == 0
     assert run(["verify", str(out), "--steps", "60", "--tolerance", "1e-6"]) == 1
     assert run(["simulate", str(out), "--steps", "20"]) == 0
+    capsys.readouterr()
+    assert run(["verify", str(out), "--steps", "60", "--json"]) == 0
+    again, first = json.loads(capsys.readouterr().out), report_of(out)
+    assert again["quant"] == first["quant"]
+    assert again["proof"]["assumptions"] == first["proof"]["assumptions"]  # type: ignore[index]
+    assert [b["hi"] for b in again["proof"]["box"]] == [b["hi"] for b in first["proof"]["box"]]  # type: ignore[index]
 
 
 @pytest.mark.slow
@@ -110,15 +135,19 @@ def test_too_tight_a_tolerance_is_kept_and_explained(tmp_path: Path, monkeypatch
     monkeypatch.setattr("ncpc.targets.nir.sizing.MOST_UNITS", 400)
     code, out = compiled(container(tmp_path), "--target", "nir", "--tolerance", "0.0001")
     assert code == 1
-    assert "400 units leave an error" in report_of(out)["verdict"]["reasons"][0]  # type: ignore[index]
+    report: Any = report_of(out)
+    assert "400 units leave an error" in report["verdict"]["reasons"][0]
+    assert report["proof"] is None
 
 
 def test_bad_requests_leave_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plain = container(tmp_path)
     assert "--units 3: give 'auto' or a number from" in refused(capsys, plain, "--target", "nir", "--units", "3")
-    for scheme in ("float32", "int8"):
+    for scheme in ("float32", "int16", "int8"):
         said = refused(capsys, plain, "--target", "nir", "--quant", scheme)
-        assert f"target 'nir' has no --quant {scheme}; it has int16; threshold units have no number format" in said
+        assert f"target 'nir' has no --quant {scheme}; it has thresholds; threshold units have no number format" in said
+    said = refused(capsys, plain, "--target", "nir", "--theta", "3")
+    assert "--theta: an option of nir-graded, not of nir; leave it out" in said
     assert "--theta x" in refused(capsys, plain, "--target", "nir-graded", "--theta", "x")
     moving = container(tmp_path, dt=DtRange(0.6, 1.9, 1.0))
     said = refused(capsys, moving, "--target", "nir")
@@ -139,6 +168,12 @@ def test_graded_nodes_hold_and_say_what_they_cost(tmp_path: Path) -> None:
     chip = report_of(out)["extra"]["nir-graded"]["chip"]  # type: ignore[index]
     assert code == 0
     assert chip["limits"]["weight_bits"]["value"] == 8
+    report: Any = report_of(out)
+    assert report["quant"]["formats"]["v"].startswith("Q")
+    assert sum(int(n) for n in report["quant"]["formats"]["v"][1:].split(".")) == 23
+    reach = [chip["needs"]["proved"]["v"], [min(b["lo"] for b in report["proof"]["box"]),
+                                            max(b["hi"] for b in report["proof"]["box"])]]
+    assert reach[0][0] / reach[1][0] == pytest.approx(reach[0][1] / reach[1][1])
     assert "not run" in chip["note"]
 
 
@@ -151,7 +186,9 @@ def test_what_does_not_fit_a_chip_is_kept_and_explained(tmp_path: Path, monkeypa
     monkeypatch.setattr("ncpc.targets.nir_graded.graded_target.chip", lambda name: small)
     code, out = compiled(container(tmp_path), "--target", "nir-graded", "--chip", "loihi2")
     assert code == 1
-    assert "weights (fan in), the chip has 2 (" in report_of(out)["verdict"]["reasons"][0]  # type: ignore[index]
+    report: Any = report_of(out)
+    assert "weights (fan in), the chip has 2 (" in report["verdict"]["reasons"][0]
+    assert report["proof"] is None  # the integer program's says nothing of the chip's arithmetic
 
 
 def test_consumers_command_says_what_is_there(capsys: pytest.CaptureFixture[str], require_tool: RequireTool,

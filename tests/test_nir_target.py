@@ -33,7 +33,7 @@ RUNTIMES = (EULER, *consumers.CONSUMERS)
 def lowered(policy: Policy | None = None) -> Lowered:
     policy = policy or random_policy(1, neurons=6, density=0.5)
     real = lower_real(policy)
-    return Lowered(policy, real, real, "int16")
+    return Lowered(policy, real, real, "thresholds")
 
 
 def write(folder: Path, options: CompileOptions = OPTIONS) -> Path:
@@ -140,7 +140,7 @@ def test_the_file_holds_standard_primitives_only(tmp_path: Path, require_tool: R
 
 
 def test_emitting_twice_gives_the_same_bytes() -> None:
-    fresh = Lowered(dataclasses.replace(lowered().policy), lowered().real, lowered().program, "int16")
+    fresh = Lowered(dataclasses.replace(lowered().policy), lowered().real, lowered().program, "thresholds")
     target = registry.load("nir")
     assert target.emit(lowered(), OPTIONS) == target.emit(fresh, OPTIONS)
 

@@ -47,7 +47,7 @@ def page(report: Json, facts: Facts) -> str:
     """The page for a report; the same report and verification give the same text."""
     sections = tuple(s for s in (draw(report, facts) for draw in SECTIONS) if s is not None and s.figures)
     text: str = _template().render(
-        report=report, sections=sections, cards=cards(report), share=share, size=size,
+        report=report, sections=sections, cards=cards(report), share=share, size=size, details=details(report["extra"]),
         meaning=TIMING.get(report["target"]["timing_class"] or ""),
     )
     return text
@@ -60,6 +60,28 @@ def _template() -> Any:
         lstrip_blocks=True, keep_trailing_newline=True,
     )
     return environment.get_template("page.html.j2")
+
+
+def details(extra: Json) -> list[tuple[str, str]]:
+    """What the target and the runs add, a row each: names joined along the way, what is nothing left out."""
+    rows: list[tuple[str, str]] = []
+    for key, value in extra.items():
+        name = key.replace("_", " ")
+        if isinstance(value, dict) and value.keys() == {"value", "unit", "source"}:
+            rows.append((name, f"{value['value']:,} {value['unit']} ({value['source']})"))
+        elif isinstance(value, dict):
+            rows += [(f"{name}: {inner}", text) for inner, text in details(value)]
+        elif value not in (None, "", []):
+            rows.append((name, _text(value)))
+    return rows
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(_text, value))
+    return f"{value:,}" if isinstance(value, int | float) else str(value)
 
 
 def cards(report: Json) -> list[tuple[str, str, str]]:

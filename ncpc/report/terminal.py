@@ -67,6 +67,14 @@ def _bytes(name: str) -> Callable[[Json], str]:
     return lambda report: size((report["memory"] or {}).get(f"{name}_bytes"))
 
 
+def _own(name: str) -> Callable[[Json], str]:
+    """A number that only some targets report."""
+    def cell(report: Json) -> str:
+        value = (report["extra"].get(report["target"]["name"]) or {}).get(name)
+        return NONE if value is None else f"{value:,}"
+    return cell
+
+
 def _verified(report: Json) -> str:
     ran = [link for link in report["links"] if link["holds"]]
     return f"{len(ran)} of {len(report['links'])} links"
@@ -89,6 +97,11 @@ ROWS: dict[str, Callable[[Json], str]] = {
     "flash": _bytes("flash"),
     "RAM": _bytes("ram"),
     "stack": _bytes("stack"),
+    "threshold units": _own("units"),
+    "ticks per step": _own("ticks_per_step"),
+    "spikes per step": _own("spikes_per_step"),
+    "messages per step": _own("messages_per_step"),
+    "synaptic events per step": _own("synaptic_events_per_step"),
     "links that hold": _verified,
     "steps compared": _steps,
     "verdict": _verdict,

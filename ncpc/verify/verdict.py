@@ -14,7 +14,7 @@ from ncpc.verify.links import Chain, Link, Setting, check, cut, run_root, specs
 from ncpc.verify.search import Worst, search
 from ncpc.verify.sequences import rows_of, take
 
-TOLERANCE: dict[Scheme, float] = {"float32": 1e-5, "int16": 2e-3, "int8": 5e-2}
+TOLERANCE: dict[Scheme, float] = {"float32": 1e-5, "int16": 2e-3, "int8": 5e-2, "thresholds": 2e-2}
 """Largest error on the held-out sequences, as a fraction of the float output range."""
 
 SEARCH: dict[str, dict[str, int]] = {

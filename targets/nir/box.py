@@ -24,7 +24,7 @@ MARGIN = 1e-6
 
 def invariant_box(cell: Cell, input_range: F64) -> F64:
     """(neurons, 2): lower and upper bounds that contain the reset state 0."""
-    ltc, sensed = cell.ltc, _sensed_range(cell, input_range)
+    ltc, sensed = cell.ltc, sensed_range(cell, input_range)
     box = _hull(ltc)
     sensory = _activity(ltc.sensory, sensed)
     for _ in range(ROUNDS):
@@ -48,7 +48,7 @@ def _hull(ltc: Ltc) -> F64:
     return np.stack([lo, hi], axis=1)
 
 
-def _sensed_range(cell: Cell, input_range: F64) -> F64:
+def sensed_range(cell: Cell, input_range: F64) -> F64:
     """(cell inputs, 2): every activation is monotone, so the ends are at the ends."""
     ends = cell.weight[:, :, None] * input_range[None]
     z = np.stack([ends.min(axis=2).sum(axis=1), ends.max(axis=2).sum(axis=1)]) + cell.bias

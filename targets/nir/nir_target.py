@@ -33,6 +33,7 @@ from ncpc.targets.nir.cost import cost
 from ncpc.targets.nir.files import read_interface, stem, written
 from ncpc.targets.nir.graph import library
 from ncpc.targets.nir.machine import euler
+from ncpc.targets.nir.proof import formats, proved
 from ncpc.targets.nir.runs import Machine, against, collected, cut, execute, predicted
 from ncpc.targets.nir.sizing import sized
 from ncpc.targets.nir.spikes import Interface, Spikes
@@ -44,8 +45,8 @@ STEPS = 1000
 CONSUMER_STEPS = 300
 UNITS = "threshold units have no number format: leave --quant out, --units or --tolerance sets their accuracy"
 CAPABILITIES = Capabilities(
-    schemes=("int16",), dt=("fixed",), tolerance=2e-2, layers=frozenset({"ltc", "dense", "activation"}),
-    instead={"int8": UNITS, "float32": UNITS,
+    schemes=("thresholds",), dt=("fixed",), layers=frozenset({"ltc", "dense", "activation"}),
+    instead={"int16": UNITS, "int8": UNITS, "float32": UNITS,
              "layer": "use target 'nir-graded', which has a node for every layer, or 'c'",
              "runtime": "give --dt fixed, which compiles the nominal timespan in, or use target 'nir-graded'"})
 
@@ -82,9 +83,10 @@ class NirTarget:
         return files
 
     def build(self, folder: Path, lowered: Lowered, options: CompileOptions) -> Built:
-        """Nothing is compiled; says what the network costs."""
-        versions = {"nir": metadata.version("nir")}
-        return Built(tools=versions, extra={self.name: cost(network(lowered, options))})
+        """Nothing is compiled; says what the network costs and proves its ranges and sums."""
+        net, versions = network(lowered, options), {"nir": metadata.version("nir")}
+        return Built(tools=versions, extra={self.name: cost(net)}, formats=formats(net),
+                     proof=proved(lowered.policy, net))
 
     def links(self, lowered: Lowered, options: CompileOptions) -> tuple[LinkSpec, ...]:
         """The integer model against the file under Euler, and that against every consumer."""

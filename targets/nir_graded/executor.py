@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -124,11 +125,12 @@ def _fitting(values: I64, bits: int, what: str) -> I64:
 
 @dataclass(frozen=True, eq=False)
 class GradedRun:
-    """A run and its traffic: messages sent and synaptic events caused, per step and sequence."""
+    """A run and its traffic: messages sent and synaptic events caused, per step and sequence; how many ``synapses``."""
 
     trace: Trace
     messages: float
     events: float
+    synapses: int
 
 
 def execute(r: GradedLtc, data: Sequences, initial: I64 | None = None) -> GradedRun:
@@ -147,5 +149,10 @@ def execute(r: GradedLtc, data: Sequences, initial: I64 | None = None) -> Graded
     y, state = np.stack(ys, 1), np.stack(states, 1)
     trace = Trace(np.ldexp(y.astype(float), -r.y_frac), np.ldexp(state.astype(float), -r.v_frac), y, state,
                   np.stack(flags, 1))
-    sent = (machine.inputs.messages + machine.neurons.messages, machine.inputs.events + machine.neurons.events)
-    return GradedRun(trace, sent[0] / data.steps, sent[1] / data.steps)
+    return with_traffic(trace, (machine.inputs, machine.neurons), data.steps)
+
+
+def with_traffic(trace: Trace, sources: Sequence[Source], steps: int) -> GradedRun:
+    """The run, and what its sources sent in ``steps`` steps."""
+    messages, events = sum(s.messages for s in sources), sum(s.events for s in sources)
+    return GradedRun(trace, messages / steps, events / steps, sum(int(s.fan_out.sum()) for s in sources))

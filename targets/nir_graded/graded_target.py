@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -40,16 +40,21 @@ from ncpc.targets.nir_graded.interpreter import execute_layers
 from ncpc.targets.nir_graded.layers import GradedLayer
 from ncpc.targets.nir_graded.loihi2 import loihi2
 from ncpc.targets.nir_graded.node import LAYER, LTC, graph, held_by, register
-from ncpc.targets.nir_graded.record import GradedLtc
+from ncpc.targets.nir_graded.record import GradedLtc, number_formats
 from ncpc.targets.nir_graded.sessions import ChainSession, LtcSession
 from ncpc.targets.nir_graded.split import layers_of
-from ncpc.targets.nir_graded.widths import proved_widths
+from ncpc.targets.nir_graded.widths import Widths, proved_widths
 
 RUNTIME = direct_runs.EXECUTOR
 STEPS = 2000
 MOST_THETA = 1 << 15
 Held = GradedLtc | tuple[GradedLayer, ...]
 """What the file holds: one LTC, or a chain of layers."""
+ASSUMPTIONS = (
+    "inputs outside their declared ranges are saturated and flagged",
+    "the run starts from 0, or from states within the box",
+    "two's complement integers; a right shift of a negative integer rounds down",
+)
 CAPABILITIES = Capabilities(schemes=("int16", "int8", "float32"))
 """Layers are not listed: a refusal by ``emit`` knows what to do instead, which depends on the scheme."""
 
@@ -71,7 +76,8 @@ class GradedTarget:
     )
     options: tuple[TargetOption, ...] = (
         TargetOption("chip", "none", "Chip whose arithmetic and limits apply.", ("none", *names())),
-        TargetOption("theta", "0", "Least change of a state, raw, that is sent to its synapses, plus one."),
+        TargetOption("theta", "0", "Send a state to its synapses only when it moved by more than this since it was "
+                     "last sent, in units of its 16-bit view."),
     )
 
     def emit(self, lowered: Lowered, options: CompileOptions) -> dict[str, bytes]:
@@ -93,10 +99,12 @@ class GradedTarget:
             if _as_c(options):
                 needs["core_bytes"], built = spinnaker2.c_built(folder, lowered, options, profile)
             elif isinstance(held, GradedLtc):
-                needs = {**require_fit(held, profile), "proved": proved_widths(held)}
+                widths = proved_widths(held)
+                needs = {**require_fit(held, profile), "proved": widths.reached}
+                built = Built(formats=number_formats(held), proof=_proof(held, widths, lowered))
             cost["chip"] = {"name": profile.name, "title": profile.title, "note": profile.note, "needs": needs,
                             "limits": {k: vars(v) for k, v in profile.limits.items()}}
-        return Built(built.files, None, {**built.tools, **tools}, {}, {self.name: cost}, built.missing)
+        return replace(built, memory=None, tools={**built.tools, **tools}, trace={}, extra={self.name: cost})
 
     def links(self, lowered: Lowered, options: CompileOptions) -> tuple[LinkSpec, ...]:
         """The written file against the Program, bit for bit; against the record's own arithmetic where that differs.
@@ -184,8 +192,10 @@ def _cached(lowered: Lowered, chip_name: str, theta: int) -> Held:
     single = len(kinds) == 1 and isinstance(first, Ltc) and first.solver == "fused" and lowered.program.dt is None
     own_arithmetic = chip_name != "none" and chip(chip_name).arithmetic != "program"
     if own_arithmetic and not single:
-        raise Unsupported(f"--chip {chip_name}: layers [{', '.join(kinds)}] are not {FORM}; use --chip none or "
-                          "spinnaker2, or compile the LTC layer alone")
+        timed = "" if lowered.program.dt is None else " with dt as an input"
+        raise Unsupported(f"--chip {chip_name}: layers [{', '.join(kinds)}]{timed} are not {FORM}; "
+                          f"{'give --dt fixed' if timed else 'use --chip none or spinnaker2'}, "
+                          "or compile the LTC layer alone")
     if not single:
         return layers_of(lowered.program, lowered.policy, theta)
     base = record_of(lowered.program, theta)
@@ -201,15 +211,22 @@ def _executed(held: Held, data: Sequences, initial: NDArray[np.int64] | None) ->
 
 
 def _cost(held: Held, used: GradedRun) -> dict[str, Any]:
-    """JSON for the report: nodes, synapses where it is an LTC, and traffic."""
+    """JSON for the report: nodes, synapses, and traffic on the probe's inputs."""
     if isinstance(held, GradedLtc):
-        synapses = len(held.sensory) + len(held.recurrent)
-        size: dict[str, Any] = {"node": LTC, "synapses": synapses, "theta": held.theta,
-                                "events_per_synapse": round(used.events / max(synapses, 1), 3)}
+        size: dict[str, Any] = {"node": LTC, "theta": held.theta}
     else:
         widths = {layer.name: [layer.width_in, layer.width_out] for layer in held}
         size = {"node": LAYER, "messages": widths, "theta": held[0].theta}
-    return {**size, "messages_per_step": round(used.messages, 2), "synaptic_events_per_step": round(used.events, 2)}
+    return {**size, "synapses": used.synapses, "messages_per_step": round(used.messages, 2),
+            "synaptic_events_per_step": round(used.events, 2),
+            "messages_per_synapse": round(used.events / max(used.synapses, 1), 3)}
+
+
+def _proof(record: GradedLtc, widths: Widths, lowered: Lowered) -> dict[str, Any]:
+    """The report's ``proof`` for a chip's own widths, its box in physical units."""
+    return {"no_overflow": True, "box": np.ldexp(widths.box.astype(float), -record.v_frac).tolist(),
+            "input_range": lowered.policy.input_range.tolist(), "dt_range": None, "assumptions": list(ASSUMPTIONS),
+            "formats": []}
 
 
 def _theta(options: CompileOptions) -> int:

@@ -16,7 +16,7 @@ from ncpc.ir.sequences import Sequences, Trace
 from ncpc.ir.types import Axis, Fixed
 from ncpc.semantics import fixed
 from ncpc.semantics.ops import FLAGS, implementation
-from ncpc.targets.nir_graded.executor import GradedRun, Source
+from ncpc.targets.nir_graded.executor import GradedRun, Source, with_traffic
 from ncpc.targets.nir_graded.layers import Face, GradedLayer, size
 
 I64 = NDArray[np.int64]
@@ -266,5 +266,4 @@ def execute_layers(layers: Sequence[GradedLayer], data: Sequences, initial: I64 
     fracs = np.concatenate([np.zeros(0, np.int64), *(np.full(size(s), s["frac"]) for s, _ in machine.states())])
     trace = Trace(np.ldexp(y.astype(float), -face.y_frac), np.ldexp(state.astype(float), -fracs), y, state,
                   np.stack(flags, 1))
-    sent = [source for m in machine.machines for source in m.sources.values()]
-    return GradedRun(trace, sum(s.messages for s in sent) / data.steps, sum(s.events for s in sent) / data.steps)
+    return with_traffic(trace, [source for m in machine.machines for source in m.sources.values()], data.steps)

@@ -26,7 +26,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ncpc.ir.types import Fixed
+
 I64 = NDArray[np.int64]
+
+MESSAGE_BITS = 16
+"""Width of what is sent: inputs, outputs, states as synapses see them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +86,14 @@ class GradedLtc:
     @property
     def neurons(self) -> int:
         return int(self.gleak.shape[0])
+
+
+def number_formats(r: GradedLtc) -> dict[str, str]:
+    """Value -> format of what has one for all neurons; conductances and currents have each neuron's own."""
+    channels = {f"{name}{j}": str(Fixed(MESSAGE_BITS, int(f))) for name, fracs in (("x", r.x_frac), ("y", r.y_frac))
+                for j, f in enumerate(fracs)}
+    return {**channels, "v": str(Fixed(r.state_bits, r.v_frac)), "u": str(Fixed(MESSAGE_BITS, r.v_frac - r.u_shift)),
+            "table": str(Fixed(MESSAGE_BITS + 1, MESSAGE_BITS - 1))}
 
 
 def to_fields(record: GradedLtc) -> dict[str, Any]:

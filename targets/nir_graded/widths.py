@@ -19,13 +19,11 @@ from ncpc.errors import ProofFailed
 from ncpc.proofs import division
 from ncpc.semantics import fixed
 from ncpc.targets.nir_graded.executor import MANTISSA_BITS, sigmoids
-from ncpc.targets.nir_graded.record import GradedLtc, Wires
+from ncpc.targets.nir_graded.record import MESSAGE_BITS, GradedLtc, Wires
 
 I64 = NDArray[np.int64]
 
 ROUNDS = 6
-MESSAGE_BITS = 16
-
 
 Number = Fraction | float
 """Exact, or close to it for a search whose result is checked."""
@@ -63,8 +61,18 @@ class Neuron:
         return replace(self, synapses=synapses, scale=float(self.scale))
 
 
-def proved_widths(r: GradedLtc) -> dict[str, list[int]]:
-    """What each value can reach, as [least, most] over all neurons; raises ProofFailed for one that does not fit."""
+@dataclass(frozen=True, eq=False)
+class Widths:
+    """``box`` (neurons, 2): raw states that no input can leave; ``reached``: least and most of each value, over all
+    neurons.
+    """
+
+    box: I64
+    reached: dict[str, tuple[int, int]]
+
+
+def proved_widths(r: GradedLtc) -> Widths:
+    """What each value can reach; raises ProofFailed for one that does not fit its width."""
     box = _hull(r)
     for _ in range(ROUNDS):
         box = _narrowed(_neurons(r, box), box)
@@ -77,7 +85,7 @@ def proved_widths(r: GradedLtc) -> dict[str, list[int]]:
     limits = {"v": r.state_bits, "message": MESSAGE_BITS, "y": MESSAGE_BITS}
     for name, (lo, hi) in reached.items():
         _require_fit(name, lo, hi, limits.get(name, r.sum_bits))
-    return {name: list(ends) for name, ends in reached.items()}
+    return Widths(box, reached)
 
 
 def _require_fit(name: str, lo: int, hi: int, bits: int) -> None:
