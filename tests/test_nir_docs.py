@@ -12,6 +12,7 @@ import pytest
 from ncpc.ir.sequences import Sequences
 from ncpc.targets import registry
 from ncpc.targets.nir.consumers import quiet
+from tests import test_nir_graded, test_nir_traps
 from tests.conftest import RequireTool
 from tests.test_nir_graded import lowered as integer
 from tests.test_nir_graded import options
@@ -101,9 +102,38 @@ def test_the_figures_meet_what_is_asked() -> None:
     assert at["spikes-autoncp12-b"][4000]["rmse_std"] <= 1.0
 
 
-def test_every_trap_of_the_table_has_a_test() -> None:
+TRAPS = {
+    ("snnTorch", "takes a cycle of two nodes"): ["snntorch_rewires_a_cycle_of_two_nodes"],
+    ("snnTorch", "keeps membranes"): ["snntorch_keeps_membranes_in_the_module"],
+    ("snnTorch", "`IF` becomes a leaky unit"): ["snntorch_makes_an_if_leak"],
+    ("snnTorch", "refuses thresholds that differ"): ["snntorch_refuses_unequal_thresholds"],
+    ("snnTorch", "scales all inputs"): ["snntorch_scales_by_one_time_constant"],
+    ("snnTorch", "refuses a `v_leak`"): ["snntorch_refuses_a_leak_potential_and_resets_to_0"],
+    ("SpikingJelly", "refuses tau <= dt"): ["spikingjelly_refuses_a_time_constant_of_one_tick"],
+    ("SpikingJelly", "refuses parameters that differ"): ["spikingjelly_refuses_unequal_parameters"],
+    ("SpikingJelly", "refuses an `r`"): ["spikingjelly_refuses_other_units"],
+    ("SpikingJelly", "fires at the threshold"): ["spikingjelly_fires_at_the_threshold"],
+    ("the others", "refuse a LI"): ["the_others_refuse_a_leaky_integrator"],
+    ("Norse", "dt is 1e-3 s"): ["norse_steps_a_millisecond_unless_told"],
+    ("Norse", "drops `v_reset`"): ["norse_drops_the_reset_potential"],
+    ("Norse", "takes every `r` for 1"): ["norse_takes_every_resistance_for_1"],
+    ("Norse", "starts at `v_leak`"): ["norse_starts_at_the_leak_potential"],
+    ("Norse", "leaves out"): ["norse_leaves_out_what_it_does_not_know"],
+    ("Norse", "goes depth first"): ["norse_takes_what_it_meets_last_for_the_output"],
+    ("a flatten", "Norse and snnTorch count the batch"): ["a_flatten_counts_the_batch_or_not"],
+    ("nirtorch 2.6", "its default map"): ["nirtorch_leaves_an_affine_bias_random"],
+    ("nir 1.0.8", "`read` knows no node type"): ["nir_reads_the_node_only_after_register"],
+    ("sinabs 3.1.3", "has no Linear; with Affine"): ["sinabs_has_no_linear", "sinabs_drops_recurrence"],
+    ("rockpool 3.1.0", "importing a LIF fails"): ["rockpool_cannot_import_a_lif"],
+}
+"""A row of the table (who, how what happens begins) -> the tests that show it."""
+
+
+def test_every_trap_of_the_table_has_its_test() -> None:
     rows = TEXT.split("| who | what happens")[1].split("\n\n")[0].splitlines()[2:]
-    traps = (ROOT / "tests/test_nir_traps.py").read_text() + (ROOT / "tests/test_nir_graded.py").read_text()
-    for row in rows:
-        who = row.strip("| ").split("|")[0].split()[0].lower()
-        assert re.search(rf"def test_(?:\w+_)?{who}_", traps), row
+    cells = [[cell.strip() for cell in row.strip("| ").split("|")] for row in rows]
+    assert len(cells) == len(TRAPS)
+    for (who, happens), (name, what, *_) in zip(TRAPS, cells, strict=True):
+        assert (name, what[: len(happens)]) == (who, happens)
+    tests = {name for module in (test_nir_traps, test_nir_graded) for name in vars(module)}
+    assert {f"test_{shown}" for names in TRAPS.values() for shown in names} <= tests

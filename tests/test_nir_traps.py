@@ -117,12 +117,26 @@ def fired(machine: Any, x: Any, ticks: int = 30) -> np.ndarray:
 
 
 def test_norse_leaves_out_what_it_does_not_know(nir: ModuleType, tmp_path: Path, require_tool: RequireTool) -> None:
-    """A graph with a leaky integrator runs, without it."""
+    """A graph with a leaky integrator, a mean or a convolution along a row runs without it."""
     require_tool("norse.torch")
     one = np.ones(2, np.float32)
-    graph = chain(nir, nir.Linear(weight=np.eye(2, dtype=np.float32)), nir.LI(tau=1e-3 * one, r=one, v_leak=0 * one))
-    machine = load("norse", written(nir, graph, tmp_path))
-    assert np.array_equal(fired(machine, one, 3), np.ones((3, 2)))
+    leaky = chain(nir, nir.Linear(weight=np.eye(2, dtype=np.float32)), nir.LI(tau=1e-3 * one, r=one, v_leak=0 * one))
+    assert np.array_equal(fired(load("norse", written(nir, leaky, tmp_path)), one, 3), np.ones((3, 2)))
+    mean = nir.AvgPool2d(kernel_size=np.array([2, 2]), stride=np.array([2, 2]), padding=np.array([0, 0]))
+    row = nir.Conv1d(4, np.full((1, 1, 2), 7.0, np.float32), 1, 0, 1, 1, np.zeros(1, np.float32))
+    for node, shape, out in ((mean, (1, 4, 4), (1, 2, 2)), (row, (1, 4), (1, 3))):
+        x = np.linspace(0.0, 4.0, int(np.prod(shape)), dtype=np.float32).reshape(shape)
+        y, _ = load("norse", written(nir, behind_units(nir, node, shape, out), tmp_path)).tick(x[None])
+        assert np.array_equal(y[0], (x > 1.0).astype(np.float32))
+
+
+def behind_units(nir: ModuleType, node: Any, shape: tuple[int, ...], out: tuple[int, ...]) -> Any:
+    """Input -> units that fire above 1 -> node -> Output."""
+    one = np.ones(shape, np.float32)
+    units = nir.LIF(tau=one * names.TAU_S, r=one, v_leak=0 * one, v_reset=0 * one, v_threshold=one)
+    nodes = {"input": nir.Input(input_type={"input": np.array(shape)}), "units": units, "node": node,
+             "output": nir.Output(output_type={"output": np.array(out)})}
+    return nir.NIRGraph(nodes, list(pairwise(nodes)))
 
 
 @pytest.mark.parametrize("name", ["snntorch", "spikingjelly"])

@@ -1,4 +1,4 @@
-"""The graded layer node: any layer's integer step as data.
+"""The graded layer node: any layer's integer step as data; docs/targets/nir-graded-nodes.md is the whole format.
 
 A policy is a chain of these, one per layer. A node receives a *message*, a vector of integers, updates its states and
 sends a message on. ``step`` says how, as JSON; the arrays it names are fields of the node, ``constant_NAME``:

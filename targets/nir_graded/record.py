@@ -1,4 +1,4 @@
-"""The graded LTC node: one layer's integer arithmetic as data.
+"""The graded LTC node: one layer's integer arithmetic as data; docs/targets/nir-graded-nodes.md is the whole format.
 
 Arithmetic is that of ``ncpc.semantics.fixed``: ``shr(a, k) = floor(a/2^k + 1/2)``, ``asr(a, k) = floor(a/2^k)``,
 ``lut`` interpolates its table, ``inverse(D, k)`` is close to ``2^(46+k)/D`` by seed table and one Newton step. One
