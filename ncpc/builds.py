@@ -59,6 +59,11 @@ def hashes(folder: Path, names: list[str]) -> dict[str, str]:
     return {name: sha256((folder / name).read_bytes()) for name in sorted(names)}
 
 
+NEEDED = {"target": ("name", "dt", "cc", "options"), "quant": ("scheme", "formats"), "memory": (), "proof": (),
+          "verdict": ("tolerance", "strict"), "extra": (), "files": (), "tools": ()}
+"""Of a report: what a build is opened again by."""
+
+
 def read_report(folder: Path) -> dict[str, Any]:
     """The report of a build; BadInput when ``folder`` is none."""
     try:
@@ -70,6 +75,10 @@ def read_report(folder: Path) -> dict[str, Any]:
         raise BadInput(f"{folder / REPORT}: cannot be read ({error}); compile again") from None
     if not known:
         raise BadInput(f"{folder / REPORT}: not a report of schema 1; compile again")
+    for part, names in NEEDED.items():
+        absent = [name for name in names if name not in (report.get(part) or {})]
+        if part not in report or absent:
+            raise BadInput(f"{folder / REPORT}: damaged, no '{'.'.join([part, *absent[:1]])}'; compile again")
     return dict(report)
 
 

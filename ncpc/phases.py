@@ -6,7 +6,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
+
+Mark = Literal["✓", "✗", "-"]
+"""What came of a phase: done, found a fault, left out."""
 
 
 class View(Protocol):
@@ -16,7 +19,7 @@ class View(Protocol):
 
     def advance(self, fraction: float) -> None: ...
 
-    def end(self, name: str, seconds: float, note: str) -> None: ...
+    def end(self, name: str, seconds: float, note: str, mark: Mark) -> None: ...
 
 
 class Silent:
@@ -26,15 +29,18 @@ class Silent:
 
     def advance(self, fraction: float) -> None: ...
 
-    def end(self, name: str, seconds: float, note: str) -> None: ...
+    def end(self, name: str, seconds: float, note: str, mark: Mark) -> None: ...
 
 
 @dataclass
 class Phase:
-    """A running phase: ``advance(0.4)`` when that share is done; ``note`` is shown beside its time at the end."""
+    """A running phase: ``advance(0.4)`` when that share is done; ``note`` is shown beside its time at the end, behind
+    its ``mark``.
+    """
 
     view: View
     note: str = ""
+    mark: Mark = "✓"
 
     def advance(self, fraction: float) -> None:
         self.view.advance(fraction)
@@ -55,4 +61,4 @@ class Phases:
         running = Phase(self.view)
         yield running
         self.seconds[name] = time.perf_counter() - begin
-        self.view.end(name, self.seconds[name], running.note)
+        self.view.end(name, self.seconds[name], running.note, running.mark)

@@ -16,6 +16,7 @@ from ncpc.phases import Phases
 from ncpc.pipeline import Outcome
 from ncpc.report.record import Json, build_report
 from ncpc.targets.base import Built, Memory, RunResult, Session
+from ncpc.verify.compare import state_names
 from ncpc.verify.verdict import verify
 
 
@@ -97,5 +98,7 @@ def _built(report: Mapping[str, Any], lowering: Lowering) -> Built:
     built = Built(memory=kept, tools=report["tools"], extra=report["extra"])
     if formats == lowering.lowered.formats or proof is None:
         return built
-    box = [(end["lo"], end["hi"]) for end in proof["box"]]
+    box = [(end.get("lo"), end.get("hi")) for end in proof.get("box", ())]
+    if len(box) != len(state_names(lowering.lowered.program)):
+        raise BadInput(f"report.json: damaged, {len(box)} proved ranges for another number of states; compile again")
     return dataclasses.replace(built, formats=formats, proof={**proof, "box": box})

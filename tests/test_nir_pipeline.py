@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -119,7 +120,87 @@ def test_a_changed_file_fails_verification(tmp_path: Path, capsys: pytest.Captur
     assert run(["verify", str(out), "--steps", "60"]) == 1
     said = capsys.readouterr().out
     assert "spikes differ from the integer model" in said
+    assert "nir: nir: nir:" not in said
+    assert "✗ nir = norse" in said
     assert "net.nir is not the file that was compiled" in said
+
+
+def build(folder: Path) -> Path:
+    code, out = compiled(container(folder), "--target", "nir", "--units", "300", "--tolerance", "0.3")
+    assert code == 0
+    return out
+
+
+def one_weight(nodes: dict[str, Any], node: str, place: tuple[int, int]) -> None:
+    nodes[node].weight[place] += 1.0
+
+
+DAMAGE = {
+    "input weight": lambda nodes: one_weight(nodes, "sense", (0, 0)),
+    "synapse": lambda nodes: one_weight(nodes, "decode", (5, 60)),
+    "level": lambda nodes: one_weight(nodes, "encode", (60, 5)),
+    "output": lambda nodes: one_weight(nodes, "readout", (0, 60)),
+    "threshold": lambda nodes: nodes["units"].v_threshold.__setitem__(3, 2.0),
+    "time constant": lambda nodes: nodes["units"].tau.__setitem__(slice(None), 2e-4),
+}
+
+
+def test_any_change_of_the_file_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One number each, exit code 1; what a simulator refuses to read is a fault in one line."""
+    import nir
+
+    out = build(tmp_path)
+    whole = (out / "net.nir").read_bytes()
+    for name, change in DAMAGE.items():
+        (out / "net.nir").write_bytes(whole)
+        graph = nir.read(out / "net.nir")
+        change(graph.nodes)
+        nir.write(out / "net.nir", graph)
+        assert run(["verify", str(out), "--steps", "20"]) == 1, name
+        said = capsys.readouterr()
+        assert "net.nir is not the file that was compiled" in said.out, name
+        assert said.err == ""
+        if name == "threshold":
+            assert "snntorch: cannot run the file (AssertionError: v_threshold must be same" in said.out
+
+
+def edited(out: Path, *place: str, value: object) -> None:
+    report = json.loads((out / "report.json").read_text())
+    part = report
+    for name in place[:-1]:
+        part = part[name]
+    part[place[-1]] = value
+    (out / "report.json").write_text(json.dumps(report))
+
+
+def test_a_damaged_build_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Truncated, empty, missing, no network, an edited report: exit code 2; another network than was built: 1."""
+    out = build(tmp_path)
+    whole, report = (out / "net.nir").read_bytes(), (out / "report.json").read_text()
+    capsys.readouterr()
+
+    def said(code: int) -> str:
+        assert run(["verify", str(out), "--steps", "20"]) == code
+        printed = capsys.readouterr()
+        assert printed.err.count("\n") == (code == 2)
+        (out / "net.nir").write_bytes(whole)
+        (out / "report.json").write_text(report)
+        return printed.err or printed.out
+
+    for content in (whole[:3000], b"", b"text"):
+        (out / "net.nir").write_bytes(content)
+        assert "net.nir: is no NIR file of this build" in said(2)
+    (out / "net.nir").unlink()
+    assert "net.nir: is no NIR file of this build" in said(2)
+    edited(out, "target", "options", "units", value="200")
+    assert re.search(r"nir: the file has \d+ units, its network \d+", " ".join(said(1).split()))
+    edited(out, "quant", "scheme", value="int8")
+    assert "has no --quant int8" in said(2)
+    edited(out, "proof", "box", value=[])
+    assert "report.json: damaged, 0 proved ranges" in said(2)
+    edited(out, "verdict", value={})
+    assert "report.json: damaged, no 'verdict.tolerance'; compile again" in said(2)
+    assert "holds" in said(0)
 
 
 def test_a_consumer_that_is_missing_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

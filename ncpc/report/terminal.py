@@ -11,8 +11,11 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from ncpc.phases import Mark
+
 Json = Mapping[str, Any]
 NONE = "-"
+MARKS: Mapping[Mark, str] = {"✓": "green", "✗": "red", "-": "yellow"}
 
 
 class PhaseLines:
@@ -34,9 +37,9 @@ class PhaseLines:
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], total=1.0, completed=fraction)
 
-    def end(self, name: str, seconds: float, note: str) -> None:
+    def end(self, name: str, seconds: float, note: str, mark: Mark) -> None:
         self.stop()
-        line = f"[green]✓[/] {escape(name):<34} {seconds:7.2f} s  [dim]{escape(note)}[/]"
+        line = f"[{MARKS[mark]}]{mark}[/] {escape(name):<34} {seconds:7.2f} s  [dim]{escape(note)}[/]"
         self._console.print(line, highlight=False, soft_wrap=True)
 
     def stop(self) -> None:

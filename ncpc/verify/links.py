@@ -84,7 +84,7 @@ def check(setting: Setting, wanted: tuple[LinkSpec, ...], phases: Phases) -> Cha
     for spec in wanted:
         with phases.phase(f"{spec.source} = {spec.runtime}") as phase:
             link = _check(setting, spec, roots, {one.spec.runtime: one for one in done})
-            phase.note = summary(link)
+            phase.note, phase.mark = summary(link), "✓" if link.holds else "-" if link.not_run else "✗"
         done.append(link)
     return Chain(tuple(done), roots)
 

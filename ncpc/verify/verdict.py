@@ -90,7 +90,8 @@ def judge(chain: Chain, error: ErrorStats, worst: Worst | None, demand: Demand) 
 
 def _reason(link: Link) -> str:
     if link.fault:
-        return f"{link.spec.runtime}: {link.fault}"
+        named = f"{link.spec.runtime}: "
+        return link.fault if link.fault.startswith(named) else named + link.fault
     if link.difference is None or link.holds:
         return ""
     return (f"{link.spec.source} and {link.spec.runtime} differ in {link.difference.mismatches} of "

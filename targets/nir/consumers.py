@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ncpc.errors import MissingTool
+from ncpc.errors import MissingTool, NcpcError, ProofFailed
 from ncpc.targets.nir.graph import TICK_S, UNITS, library
 from ncpc.targets.nir.spikes import Bools
 from ncpc.torch_library import torch_module
@@ -95,6 +95,18 @@ def load(name: str, path: Path) -> Torch:
     consumer.imported()
     with quiet():
         return consumer.load(library().read(path))
+
+
+@contextlib.contextmanager
+def faults(runtime: str) -> Iterator[None]:
+    """Whatever a runtime raises over a file is the file's fault: ProofFailed, in one line."""
+    try:
+        yield
+    except NcpcError:
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split())[:200]
+        raise ProofFailed(f"{runtime}: cannot run the file ({type(error).__name__}: {said})") from error
 
 
 def _norse(graph: Any) -> Torch:

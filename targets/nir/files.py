@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ncpc.errors import BadInput
-from ncpc.targets.nir.graph import TICK_S, graph, to_bytes
+from ncpc.targets.nir.graph import TICK_S, from_bytes, graph, to_bytes
 from ncpc.targets.nir.spikes import Interface, Spikes, predict
 
 GOLDEN_STEPS = 16
@@ -68,6 +68,14 @@ def _interface(record: dict[str, Any]) -> Interface:
         below=np.array([n["fire_when_less"] for n in numbers], np.int64),
         centres=tuple(np.array(n["cells"], np.float64) for n in numbers), labels=tuple(n["name"] for n in numbers),
     )
+
+
+def read_graph(path: Path) -> Any:
+    """The graph at ``path``, its types checked by nir; raises BadInput for a file that is none."""
+    try:
+        return from_bytes(path.read_bytes())
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, AssertionError) as error:
+        raise BadInput(f"{path}: is no NIR file of this build ({error}); compile again") from None
 
 
 def golden(net: Spikes) -> bytes:

@@ -30,8 +30,7 @@ from ncpc.targets.base import (
 )
 from ncpc.targets.nir import consumers
 from ncpc.targets.nir.cost import cost
-from ncpc.targets.nir.files import read_interface, stem, written
-from ncpc.targets.nir.graph import library
+from ncpc.targets.nir.files import read_graph, read_interface, stem, written
 from ncpc.targets.nir.machine import euler
 from ncpc.targets.nir.proof import formats, proved
 from ncpc.targets.nir.runs import Machine, against, collected, cut, execute, predicted
@@ -108,22 +107,25 @@ class NirTarget:
         if initial is not None:
             raise Unsupported("target 'nir': a network of spikes starts from silence; it takes no start states")
         net = network(lowered, options)
-        machine, face, version = load(folder, lowered.policy, runtime)
-        trace, rate = collected(face, cut(face, inputs), lambda x: execute(
-            face, machine.fork(), x, against(net, x, runtime)))
+        with consumers.faults(runtime):
+            machine, face, version = load(folder, lowered.policy, runtime)
+            trace, rate = collected(face, cut(face, inputs), lambda x: execute(
+                face, machine.fork(), x, against(net, x, runtime)))
         return RunResult(trace, runtime, version, "float32, dt = 1e-4 s", extra={"spikes_per_step": round(rate, 1)})
 
     def open(self, folder: Path, lowered: Lowered, options: CompileOptions, runtime: str) -> SpikeSession:
         """A session on ``runtime``."""
-        machine, face, _ = load(folder, lowered.policy, runtime)
+        with consumers.faults(runtime):
+            machine, face, _ = load(folder, lowered.policy, runtime)
         return SpikeSession(face, machine, machine.fork())
 
 
 def load(folder: Path, policy: Policy, runtime: str) -> tuple[Machine, Interface, str]:
     """The build's network at rest in ``runtime``, its interface, the runtime's version."""
     face, path = read_interface(folder, policy.name), folder / f"{stem(policy.name)}.nir"
+    graph = read_graph(path)
     if runtime == EULER:
-        return euler(library().read(path)), face, metadata.version("nir")
+        return euler(graph), face, metadata.version("nir")
     return consumers.load(runtime, path), face, consumers.CONSUMERS[runtime].version() or ""
 
 

@@ -122,6 +122,8 @@ def against(net: Spikes, x: I64, runtime: str) -> Watch:
     assert expected is not None
 
     def watch(tick: int, spikes: Bools) -> None:
+        if spikes.shape[1] != net.units:
+            raise ProofFailed(f"{runtime}: the file has {spikes.shape[1]} units, its network {net.units}")
         wrong = np.argwhere(spikes != expected[tick])
         if len(wrong):
             row, unit = (int(i) for i in wrong[0])

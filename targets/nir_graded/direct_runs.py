@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ncpc.ir.policy import Policy
 from ncpc.ir.sequences import Sequences
 from ncpc.targets.base import PROGRAM, Built, LinkSpec, Lowered, RunResult
-from ncpc.targets.nir.consumers import CONSUMERS, obstacle
+from ncpc.targets.nir.consumers import CONSUMERS, faults, obstacle
 from ncpc.targets.nir.graph import library
 from ncpc.targets.nir_graded.chain import Chain, chain
 from ncpc.targets.nir_graded.direct import direct_graph, input_order
@@ -48,13 +48,14 @@ def links(policy: Policy) -> tuple[LinkSpec, ...]:
 def run_direct(path: Path, lowered: Lowered, data: Sequences, runtime: str) -> RunResult:
     """The file at ``path`` in ``runtime``, beside ncpc's executor; raises ProofFailed at a spike that is wrong."""
     graph, reads = library().read(path), input_order(lowered.policy)
-    if runtime == EXECUTOR:
-        nodes = list(lif_nodes(graph))
-        found = run_beside(graph, reads, data, program_spikes(lowered.program, nodes, data), "the program")
-        version, how = metadata.version("nir"), "forward Euler, float32"
-    else:
-        found = run_beside(graph, reads, data, Rows(simulator(path, runtime)), runtime)
-        version, how = CONSUMERS[runtime].version() or "", "float32, dt = 1e-4 s"
+    with faults(runtime):
+        if runtime == EXECUTOR:
+            nodes = list(lif_nodes(graph))
+            found = run_beside(graph, reads, data, program_spikes(lowered.program, nodes, data), "the program")
+            version, how = metadata.version("nir"), "forward Euler, float32"
+        else:
+            found = run_beside(graph, reads, data, Rows(simulator(path, runtime)), runtime)
+            version, how = CONSUMERS[runtime].version() or "", "float32, dt = 1e-4 s"
     ended = {f"{runtime} ended": found.ended} if found.ended else {}
     return RunResult(found.trace, runtime, version, how, extra=ended)
 

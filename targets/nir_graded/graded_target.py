@@ -28,8 +28,9 @@ from ncpc.targets.base import (
     TargetOption,
     TimingClass,
 )
-from ncpc.targets.nir.files import stem
-from ncpc.targets.nir.graph import from_bytes, to_bytes
+from ncpc.targets.nir.consumers import faults
+from ncpc.targets.nir.files import read_graph, stem
+from ncpc.targets.nir.graph import to_bytes
 from ncpc.targets.nir.study import study
 from ncpc.targets.nir_graded import direct_runs, spinnaker2
 from ncpc.targets.nir_graded.chips import Chip, chip, names, require_fit
@@ -135,7 +136,8 @@ class GradedTarget:
         if runtime == spinnaker2.CORE:
             return spinnaker2.c_run(folder, lowered, options, inputs)
         held = load(folder, lowered.policy.name)
-        found = _executed(held, inputs, initial)
+        with faults(runtime):
+            found = _executed(held, inputs, initial)
         extra = {"messages_per_step": round(found.messages, 2), "synaptic_events_per_step": round(found.events, 2)}
         return RunResult(found.trace, runtime, metadata.version("nir"), f"theta {_theta(options)}", extra=extra)
 
@@ -161,11 +163,7 @@ def load(folder: Path, name: str) -> Held:
 
 def _read(folder: Path, name: str) -> Any:
     """The graph in the build of policy ``name``; raises BadInput when the file is none."""
-    path = folder / f"{stem(name)}.nir"
-    try:
-        return from_bytes(path.read_bytes())
-    except (OSError, KeyError, ValueError, AttributeError, AssertionError) as error:
-        raise BadInput(f"{path}: is no NIR file of this build ({error}); compile again") from None
+    return read_graph(folder / f"{stem(name)}.nir")
 
 
 def _direct(lowered: Lowered, options: CompileOptions) -> bool:
