@@ -270,11 +270,17 @@ def test_the_wiring_is_a_picture_with_every_synapse(good: Path, tmp_path: Path, 
     root = ElementTree.parse(tmp_path / "w.svg").getroot()
     layer, space = random_ltc(4), "{http://www.w3.org/2000/svg}"
     assert root.tag == f"{space}svg"
-    paths = root.findall(f"{space}path")
-    assert len(paths) == len(layer.recurrent) + len(layer.sensory)
-    excited = sum(int((s.erev > 0).sum()) for s in (layer.recurrent, layer.sensory))
-    assert sum("exc" in str(p.get("class")) for p in paths) == excited
-    assert len(root.findall(f"{space}circle")) == layer.neurons
+    cell, legend = root.findall(f"{space}svg")
+    synapses, excited = len(layer.recurrent) + len(layer.sensory), np.concatenate([layer.recurrent.erev,
+                                                                                   layer.sensory.erev]) > 0
+    paths, kinds = cell.findall(f"{space}path"), [str(p.get("class")) for p in cell.findall(f"{space}path")]
+    assert len(paths) == synapses
+    assert (kinds.count("edge exc"), kinds.count("edge inh")) == (excited.sum(), (~excited).sum())
+    circles = [str(circle.get("class")).split() for circle in cell.findall(f"{space}circle")]
+    assert sorted(words[1] for words in circles if words[0] == "node") == sorted(layer.roles)
+    assert sum(words[0] == "end" for words in circles) == synapses
+    assert len(cell.findall(f"{space}rect")) == layer.inputs
+    assert len(list(root.iter(f"{space}path"))) == synapses + len(legend.findall(f"{space}path")) == synapses + 2
 
 
 def test_ctrl_c_ends_with_130_and_leaves_nothing(tmp_path: Path, good: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -12,9 +13,11 @@ from ncpc.cli import run as cli
 from ncpc.frontend.container import write_policy
 from ncpc.ir.cells import Cfc, Lstm, MixedMemory, WiredCfc
 from ncpc.ir.policy import Dense, Policy
+from ncpc.job import Request
 from ncpc.passes.lower import lower
+from ncpc.pipeline import compile_policy
 from ncpc.report.drawing import drawing_of
-from ncpc.report.wiring import wiring_svg
+from ncpc.report.wiring import left_out, wiring_svg
 from ncpc.verify.compare import state_names
 from tests.nets import random_ltc
 
@@ -72,6 +75,38 @@ def test_the_file_says_what_the_colours_mean() -> None:
     svg = wiring_svg(policy_of(wired_cfc())) or ""
     texts = [text.text for text in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
     assert texts.count("excitatory") == texts.count("inhibitory") == 1
+
+
+def crowded(neurons: int) -> WiredCfc:
+    """All to all."""
+    rng = np.random.default_rng(0)
+    made = stage(rng, 3, "inter", neurons)
+    assert made.ff1 is not None
+    return WiredCfc((dataclasses.replace(made, ff1=Dense(rng.normal(size=(neurons, 3 + neurons)), np.zeros(neurons))),))
+
+
+@pytest.mark.parametrize(("neurons", "ends", "missing"), [(8, True, 0), (25, False, 0), (60, False, 3780 - 2500)])
+def test_a_crowd_is_drawn_thinner_and_says_what_is_missing(neurons: int, ends: bool, missing: int) -> None:
+    layer = crowded(neurons)
+    svg = wiring_svg(policy_of(layer)) or ""
+    assert svg.count('class="edge') == neurons * (neurons + 3) - missing == len(edges(svg))
+    assert svg.count('class="end') == (neurons * (neurons + 3) if ends else 0)
+    assert ("a dot is where a synapse ends" in svg) == ends
+    assert (f"the {missing:,} weakest synapses are not drawn" in svg) == bool(missing)
+    assert left_out(drawing_of(layer)) == missing  # type: ignore[arg-type]
+
+
+def test_the_report_draws_every_wired_cell(tmp_path: Path) -> None:
+    cell = random_ltc(2, inputs=1)
+    memory = Lstm(np.zeros((32, 1)), np.zeros((32, 8)), np.zeros(32))
+    policy = policy_of(wired_cfc(), MixedMemory(memory, cell, "state"))
+    outcome = compile_policy(policy, tmp_path / "b", Request("c", "float32", steps=50))
+    page = (outcome.folder / "report.html").read_text()
+    assert page.count('aria-label="wiring: ') == 2
+    for layer in policy.layers:
+        drawn = drawing_of(layer)
+        assert drawn is not None
+        assert f"{drawn.neurons} neurons, {len(drawn.recurrent)} synapses" in page
 
 
 def test_every_wired_cell_is_drawn_and_nothing_else() -> None:

@@ -11,8 +11,8 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from ncpc.ir.policy import Ltc
 from ncpc.report import plots
+from ncpc.report.drawing import drawings
 from ncpc.report.record import Facts, Json, device_run
 from ncpc.report.terminal import TIMING, cycles, share, size
 from ncpc.report.wiring import left_out, wiring
@@ -214,17 +214,15 @@ def _memory(report: Json, facts: Facts) -> Figure | None:
 
 
 def _wiring(report: Json, facts: Facts) -> Section | None:
-    wired = [layer for layer in facts.policy.layers if isinstance(layer, Ltc)]
     figures = []
-    for layer in wired:
-        names = facts.policy.input_names if layer is facts.policy.layers[0] else ()
+    for layer, names in drawings(facts.policy):
         missing = left_out(layer)
-        caption = ("Thicker and darker is a larger weight; hover for the numbers."
+        caption = ("Thicker and darker is a larger weight; dots are where synapses end. Hover for the numbers."
                    + (f" The {missing} weakest synapses are left out." if missing else ""))
-        legend = (("exc", "excitatory (erev > 0)"), ("inh", "inhibitory"))
+        legend = (("exc", "excitatory"), ("inh", "inhibitory"))
         figures.append(Figure(f"{layer.neurons} neurons, {len(layer.recurrent)} synapses, {len(layer.sensory)} sensory "
                               "synapses", Markup(wiring(layer, names)), caption, legend, True))
-    return Section("Wiring", tuple(figures))
+    return Section("Wiring", tuple(figures)) if figures else None
 
 
 SECTIONS: tuple[Callable[[Json, Facts], Section | None], ...] = (_traces, _neurons, _cost, _wiring)

@@ -68,6 +68,10 @@ def _path(axes: Any, element: ElementTree.Element, down: float) -> None:
 def _circle(axes: Any, element: ElementTree.Element, down: float) -> None:
     patches = importlib.import_module("matplotlib.patches")
     x, y, r = (float(element.attrib[name]) for name in ("cx", "cy", "r"))
+    if element.attrib["class"].startswith("end"):
+        axes.add_patch(patches.Circle((x, y + down), r, facecolor=_colour(element), edgecolor="none",
+                                      alpha=float(element.attrib["opacity"])))
+        return
     axes.add_patch(patches.Circle((x, y + down), r, facecolor=_colour(element), edgecolor="white", zorder=3))
 
 
@@ -78,10 +82,11 @@ def _rect(axes: Any, element: ElementTree.Element, down: float) -> None:
 
 
 def _text(axes: Any, element: ElementTree.Element, down: float) -> None:
-    column = element.attrib.get("class") == "column"
+    column, effects = element.attrib.get("class") == "column", importlib.import_module("matplotlib.patheffects")
     anchor = {"end": "right", "middle": "center"}.get(element.attrib.get("text-anchor", "middle"), "left")
     axes.text(float(element.attrib["x"]), float(element.attrib["y"]) + down, element.text or "", fontsize=8, color=TEXT,
-              horizontalalignment=anchor, fontweight="bold" if column else "normal")
+              horizontalalignment=anchor, fontweight="bold" if column else "normal", zorder=4,
+              path_effects=[effects.withStroke(linewidth=3, foreground="white")])
 
 
 _SHAPES = {"path": _path, "circle": _circle, "rect": _rect, "text": _text}

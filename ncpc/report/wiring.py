@@ -17,10 +17,13 @@ WIDTH, STEP, RADIUS, TOP = 960.0, 34.0, 9.0, 34.0
 LEGEND = 22.0
 """Height of the line that says what the curves mean."""
 MOST_EDGES = 2500
+CROWD = 400
+"""Synapses beyond which curves become thinner and paler, and their ends are no longer marked."""
 STYLE = """<style>
 .edge{fill:none;stroke-linecap:round}.exc{stroke:#2a78c6}.inh{stroke:#d1582f}.node{stroke:#fff;stroke-width:1.5}
 .sensory{fill:#7a8794}.inter{fill:#3f9e8f}.command{fill:#8a63c9}.motor{fill:#c9962a}
 .node-name,.column{font:11px system-ui,sans-serif;fill:#48525c}.column{font-weight:600;text-anchor:middle}
+.node-name{paint-order:stroke;stroke:#fff;stroke-width:3px}.end.exc{fill:#2a78c6}.end.inh{fill:#d1582f}.end{stroke:none}
 </style>"""
 """For the picture on its own; the report's page has its own colours."""
 
@@ -36,13 +39,24 @@ class Node:
     name: str
 
 
+@dataclass(frozen=True)
+class Curve:
+    """A synapse: its path, and where it ends."""
+
+    path: str
+    x: float
+    y: float
+
+
 def wiring_svg(policy: Policy) -> str | None:
     """The picture of every wired cell, one below the other, as a file of its own; None where there is none."""
-    parts = [wiring(layer, names) for layer, names in drawings(policy)]
-    if not parts:
+    found = drawings(policy)
+    if not found:
         return None
+    parts = [wiring(layer, names) for layer, names in found]
     told = f"wirings of {len(parts)} cells" if len(parts) > 1 else "wiring"
-    drawn = _below_each_other([*parts, _legend()], told)
+    legend = _legend(any('class="end' in part for part in parts), sum(left_out(layer) for layer, _ in found))
+    drawn = _below_each_other([*parts, legend], told)
     return drawn.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1).replace(">", f">{STYLE}", 1) + "\n"
 
 
@@ -69,7 +83,9 @@ def wiring(layer: Ltc | Drawing, input_names: Sequence[str] = ()) -> str:
     height = TOP + tall * step + 16
     left = 40.0 + 6.2 * max(len(name) for name in names)
     inputs, neurons = _place(columns, step, height, left)
-    edges = _edges(layer.sensory, inputs, neurons, step) + _edges(layer.recurrent, neurons, neurons, step)
+    share = CROWD / max(CROWD, len(layer.sensory) + len(layer.recurrent))
+    edges = [edge for synapses, pre in ((layer.sensory, inputs), (layer.recurrent, neurons))
+             for edge in _edges(synapses, pre, neurons, (step, share))]
     kept = sorted(edges, key=lambda e: -e[0])[:MOST_EDGES]
     parts = [text for _, text in reversed(kept)]
     parts += [_node(node, step) for node in (*inputs.values(), *neurons.values())]
@@ -78,20 +94,22 @@ def wiring(layer: Ltc | Drawing, input_names: Sequence[str] = ()) -> str:
     return svg(parts, height, f"wiring: {layer.neurons} neurons, {len(edges)} synapses", WIDTH)
 
 
-def _legend() -> str:
-    """What the colours and the strengths of curves mean."""
+def _legend(ends: bool, missing: int) -> str:
+    """What colours, strengths and dots mean, where there are dots; how many of the weakest synapses are missing."""
     found, x, y = [], 40.0, LEGEND - 8
     for kind, meaning in (("exc", "excitatory"), ("inh", "inhibitory")):
         found.append(f'<path class="{kind}" d="M{c(x)} {c(y - 4)}c{c(8)} {c(0)} {c(16)} {c(0)} {c(24)} {c(0)}" '
                      f'stroke-width="2.4" opacity="0.8"/>'
                      f'<text class="node-name" x="{c(x + 30)}" y="{c(y)}" text-anchor="start">{meaning}</text>')
         x += 110.0
-    found.append(f'<text class="node-name" x="{c(x)}" y="{c(y)}" text-anchor="start">the stronger a curve, the larger '
-                 "its weight</text>")
+    words = "the stronger a curve, the larger its weight"
+    words += "; a dot is where a synapse ends" if ends else ""
+    words += f"; the {missing:,} weakest synapses are not drawn" if missing else ""
+    found.append(f'<text class="node-name" x="{c(x)}" y="{c(y)}" text-anchor="start">{words}</text>')
     return svg(found, LEGEND, "legend", WIDTH)
 
 
-def left_out(layer: Ltc) -> int:
+def left_out(layer: Ltc | Drawing) -> int:
     """How many of the weakest synapses the picture leaves out."""
     return max(0, len(layer.sensory) + len(layer.recurrent) - MOST_EDGES)
 
@@ -114,19 +132,27 @@ def _place(
     return inputs, neurons
 
 
-def _edges(synapses: Synapses, pre: dict[int, Node], post: dict[int, Node], step: float) -> list[tuple[float, str]]:
-    """(weight, path) of every synapse."""
+def _edges(synapses: Synapses, pre: dict[int, Node], post: dict[int, Node],
+           room: tuple[float, float]) -> list[tuple[float, str]]:
+    """(weight, path) of every synapse. ``room``: the distance of nodes, and ``CROWD`` over the synapses, 1 at most."""
     strongest = float(np.max(synapses.w, initial=0.0)) or 1.0
     found = []
     for i in range(len(synapses)):
         a, b = pre[int(synapses.pre[i])], post[int(synapses.post[i])]
-        share = float(synapses.w[i]) / strongest
+        share, title = float(synapses.w[i]) / strongest, f"{a.name} → {b.name}: {_told(synapses, i)}"
         kind = "exc" if synapses.erev[i] > 0 else "inh"
-        title = f"{a.name} → {b.name}: {_told(synapses, i)}"
-        found.append((share, f'<path class="edge {kind}" d="{_curve(a, b, min(RADIUS, step * 0.38))}" '
-                             f'stroke-width="{c(0.6 + 1.8 * share)}" opacity="{c(0.18 + 0.62 * share)}">'
-                             f"<title>{escape(title)}</title></path>"))
+        found.append((share, _edge(_curve(a, b, min(RADIUS, room[0] * 0.38)), kind, title, (share, room[1]))))
     return found
+
+
+def _edge(curve: Curve, kind: str, title: str, how: tuple[float, float]) -> str:
+    """``how``: the share of the largest weight, and ``CROWD`` over the synapses."""
+    share, thin = how[0], how[1] ** 0.5
+    width, opacity = (0.6 + 1.8 * share) * thin, (0.18 + 0.62 * share) * thin
+    path = (f'<path class="edge {kind}" d="{curve.path}" stroke-width="{c(width)}" opacity="{c(opacity)}">'
+            f"<title>{escape(title)}</title></path>")
+    end = f'<circle class="end {kind}" cx="{c(curve.x)}" cy="{c(curve.y)}" r="3" opacity="{c(max(opacity, 0.6))}"/>'
+    return path + end if thin == 1.0 else path
 
 
 def _told(synapses: Synapses, i: int) -> str:
@@ -136,19 +162,18 @@ def _told(synapses: Synapses, i: int) -> str:
             f"erev {synapses.erev[i]:.3g}")
 
 
-def _curve(a: Node, b: Node, radius: float) -> str:
+def _curve(a: Node, b: Node, radius: float) -> Curve:
     """Forward to the next columns as an S, inside a column as a bow to its right, to itself as a loop, back below."""
     if a is b:
         x, y = a.x + radius * 0.7, a.y - radius * 0.7
-        return f"M{c(x)} {c(y)}c{c(14)} {c(-12)} {c(16)} {c(14)} {c(2)} {c(10)}"
+        return Curve(f"M{c(x)} {c(y)}c{c(14)} {c(-12)} {c(16)} {c(14)} {c(2)} {c(10)}", x + 2, y + 10)
     if a.column == b.column:
-        bow = 24 + 0.28 * abs(b.y - a.y)
-        return (f"M{c(a.x + radius)} {c(a.y)}C{c(a.x + radius + bow)} {c(a.y)} {c(b.x + radius + bow)} {c(b.y)} "
-                f"{c(b.x + radius)} {c(b.y)}")
+        bow, x = 24 + 0.28 * abs(b.y - a.y), a.x + radius
+        return Curve(f"M{c(x)} {c(a.y)}C{c(x + bow)} {c(a.y)} {c(x + bow)} {c(b.y)} {c(x)} {c(b.y)}", x, b.y)
     forward = 1 if b.column > a.column else -1
     x1, x2 = a.x + forward * radius, b.x - forward * radius
     bend = 0.45 * (x2 - x1)
-    return f"M{c(x1)} {c(a.y)}C{c(x1 + bend)} {c(a.y)} {c(x2 - bend)} {c(b.y)} {c(x2)} {c(b.y)}"
+    return Curve(f"M{c(x1)} {c(a.y)}C{c(x1 + bend)} {c(a.y)} {c(x2 - bend)} {c(b.y)} {c(x2)} {c(b.y)}", x2, b.y)
 
 
 def _node(node: Node, step: float) -> str:
