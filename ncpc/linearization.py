@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from ncpc.errors import BadInput, Unsupported
 from ncpc.files import write_atomically
 from ncpc.frontend.container import read_policy
 from ncpc.ir.policy import F64, Ltc, Policy
-from ncpc.ir.sequences import Sequences
+from ncpc.ir.sequences import Sequences, Trace
 from ncpc.passes.lower import lower
 from ncpc.report.bilinear import Bilinear, linearize
 from ncpc.semantics.run import run
@@ -21,18 +23,21 @@ SETTLING = 500
 
 
 def write_linearization(path: Path, out: Path, around: Path | None) -> str:
-    """Write A, B, C, f0, v, x and the neurons' names to ``out``; one line on what was found.
+    """Write the arrays of ``Bilinear`` and the names of neurons and inputs to ``out``; one line on what was found.
 
-    ``around`` is an npz with ``v`` (neurons,) and ``x`` (inputs,), either of which may be missing: inputs are then the
-    middle of their ranges, and the state where those lead from reset. Raises ``BadInput`` or ``Unsupported``.
+    ``around`` is an npz with ``v`` (neurons,) and ``x`` (inputs of the LTC,), either of which may be missing: the
+    policy's inputs are then in the middle of their ranges, and the state is where that leads from reset. Layers around
+    the LTC only decide that point. Raises ``BadInput`` or ``Unsupported``.
     """
     if out.suffix != ".npz":
         raise BadInput(f"{out}: matrices are written as npz; give a name that ends in .npz")
     policy = read_policy(path)
-    layer = _only_ltc(policy, path)
-    found = linearize(layer, *_point(policy, layer, around))
+    position, layer = _the_ltc(policy, path)
+    found = linearize(layer, *_point(policy, position, layer, around))
+    inputs = policy.input_names if position == 0 else tuple(f"u{i}" for i in range(layer.inputs))
     content = io.BytesIO()
-    np.savez(content, A=found.a, B=found.b, C=found.c, f0=found.f0, v=found.v, x=found.x, names=np.array(layer.names))
+    np.savez(content, A=found.a, B=found.b, C=found.c, f0=found.f0, v=found.v, x=found.x, names=np.array(layer.names),
+             inputs=np.array(inputs))
     write_atomically(out, content.getvalue())
     return _told(found)
 
@@ -45,34 +50,49 @@ def _told(found: Bilinear) -> str:
             f"largest |dv/dt| there {np.abs(found.f0).max():.3g}")
 
 
-def _only_ltc(policy: Policy, path: Path) -> Ltc:
-    if len(policy.layers) != 1 or not isinstance(policy.layers[0], Ltc):
+def _the_ltc(policy: Policy, path: Path) -> tuple[int, Ltc]:
+    """The policy's one LTC, and which of its layers that is."""
+    found = [(position, layer) for position, layer in enumerate(policy.layers) if isinstance(layer, Ltc)]
+    if len(found) != 1:
         kinds = ", ".join(layer.kind for layer in policy.layers)
-        raise Unsupported(f"{path}: the bilinear view is that of an LTC alone, but the policy is {kinds}; "
-                          "save the cell without the layers around it")
-    layer = policy.layers[0]
+        raise Unsupported(f"{path}: the bilinear view is that of one LTC, but the policy's layers are {kinds}; save a "
+                          "policy with a single layer 'ltc'")
+    position, layer = found[0]
     for i in np.flatnonzero(layer.cm <= 0):
         raise BadInput(f"{path}: {layer.names[i]} has no capacitance, so its voltage has no rate of change")
-    return layer
+    return position, layer
 
 
-def _point(policy: Policy, layer: Ltc, around: Path | None) -> tuple[F64, F64]:
+def _point(policy: Policy, position: int, layer: Ltc, around: Path | None) -> tuple[F64, F64]:
+    """State and inputs of the LTC: as given, else where inputs in the middle of their ranges lead."""
     given = _read(around, layer) if around is not None else {}
-    x = given.get("x", policy.input_range.mean(axis=1))
+    x = given["x"] if "x" in given else policy.input_range.mean(axis=1)
+    if "x" not in given and position:
+        before = dataclasses.replace(policy, layers=policy.layers[:position], output_names=())
+        x = _settled(before, x).y[0, -1]
     if "v" in given:
         return given["v"], x
-    held = Sequences(np.tile(x, (1, SETTLING, 1)), np.full((1, SETTLING), policy.dt.nominal))
-    return run(lower(policy), held).state[0, -1], x
+    alone = Policy(policy.name, (layer,), np.tile([-1.0, 1.0], (layer.inputs, 1)), policy.dt)
+    return _settled(alone, x).state[0, -1], x
+
+
+def _settled(policy: Policy, x: F64) -> Trace:
+    """What held inputs lead to."""
+    program = lower(policy)
+    steps = SETTLING if program.states else 1
+    return run(program, Sequences(np.tile(x, (1, steps, 1)), np.full((1, steps), policy.dt.nominal)))
 
 
 def _read(path: Path, layer: Ltc) -> dict[str, F64]:
     """``v`` and ``x``, whichever are there."""
     wanted = {"v": layer.neurons, "x": layer.inputs}
+    if not path.is_file():
+        raise BadInput(f"{path}: no such file; write v and x with numpy.savez")
     try:
         with np.load(path, allow_pickle=False) as file:
             found = {name: np.asarray(file[name], np.float64) for name in file.files if name in wanted}
-    except (OSError, ValueError, EOFError) as error:
-        raise BadInput(f"{path}: not a readable npz file ({error}); write v and x with numpy.savez") from None
+    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile):
+        raise BadInput(f"{path}: not a readable npz file of numbers; write v and x with numpy.savez") from None
     for name, array in found.items():
         if array.shape != (wanted[name],) or not np.isfinite(array).all():
             raise BadInput(f"{path}: {name} has shape {array.shape}, expected ({wanted[name]},), finite")

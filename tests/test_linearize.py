@@ -9,7 +9,8 @@ import pytest
 
 from ncpc.cli import run as cli
 from ncpc.frontend.container import write_policy
-from ncpc.ir.policy import Activation, DtRange, Policy
+from ncpc.ir.cells import Rnn
+from ncpc.ir.policy import Activation, Dense, DtRange, Policy
 from ncpc.passes.lower import lower
 from ncpc.report.bilinear import linearize, slope
 from ncpc.semantics.run import Executor
@@ -77,9 +78,59 @@ def test_wrong_options_are_refused(arguments: list[str], tmp_path: Path) -> None
     assert cli(["inspect", str(tmp_path / "p.safetensors"), *arguments]) == 2
 
 
-def test_policy_of_several_layers_is_refused(tmp_path: Path) -> None:
-    layer = random_ltc(0)
-    policy = Policy("net", (layer, Activation("tanh", layer.outputs)), np.tile([-1.0, 1.0], (layer.inputs, 1)))
+@pytest.mark.parametrize("content", ["missing", "text", "cut", "array", "words", "shape", "nothing", "nan"])
+def test_wrong_points_are_refused_in_a_line(
+    content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy, at = random_policy(2), tmp_path / "at.npz"
     write_policy(policy, tmp_path / "p.safetensors")
-    assert cli(["inspect", str(tmp_path / "p.safetensors"), "--linearize", str(tmp_path / "ab.npz")]) == 2
+    n = policy.layers[0].neurons  # type: ignore[attr-defined]
+    arrays = {"words": {"v": np.array(["a"])}, "shape": {"v": np.zeros(n + 1)}, "nothing": {"q": np.zeros(n)},
+              "nan": {"v": np.full(n, np.nan)}}
+    np.savez(at, **arrays.get(content, {"v": np.zeros(n)}))  # type: ignore[arg-type]
+    if content == "missing":
+        at.unlink()
+    elif content == "text":
+        at.write_text("v = 0")
+    elif content == "cut":
+        at.write_bytes(at.read_bytes()[:100])
+    elif content == "array":
+        with at.open("wb") as file:
+            np.save(file, np.zeros(n))
+    assert cli(["inspect", str(tmp_path / "p.safetensors"), "--linearize", str(tmp_path / "ab.npz"),
+                "--around", str(at)]) == 2
+    said = capsys.readouterr().err.strip()
+    assert said.startswith(f"ncpc: {at}: ")
+    assert said.count("\n") == 0
     assert not (tmp_path / "ab.npz").exists()
+
+
+def surrounded() -> Policy:
+    """A dense layer, an LTC, a tanh."""
+    layer = random_ltc(0)
+    dense = Dense(np.random.default_rng(0).normal(size=(layer.inputs, 2)), np.zeros(layer.inputs))
+    return Policy("net", (dense, layer, Activation("tanh", layer.outputs)), np.tile([0.0, 1.0], (2, 1)))
+
+
+def test_an_ltc_among_layers_is_linearized_where_its_inputs_lead(tmp_path: Path) -> None:
+    policy = surrounded()
+    write_policy(policy, tmp_path / "p.safetensors")
+    assert cli(["inspect", str(tmp_path / "p.safetensors"), "--linearize", str(tmp_path / "ab.npz")]) == 0
+    layer = policy.layers[1]
+    with np.load(tmp_path / "ab.npz") as found:
+        np.testing.assert_allclose(found["x"], policy.layers[0].weight @ [0.5, 0.5])  # type: ignore[attr-defined]
+        assert np.abs(found["f0"]).max() < 1e-6
+        expected = linearize(layer, found["v"], found["x"])  # type: ignore[arg-type]
+        np.testing.assert_array_equal(found["B"], expected.b)
+        assert (list(found["names"]), list(found["inputs"])) == (list(layer.names), ["u0", "u1", "u2"])  # type: ignore[attr-defined]
+
+
+def test_another_cell_is_refused_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    layer = random_ltc(0)
+    for layers in ((layer, random_ltc(1, inputs=layer.outputs)),
+                   (Rnn(np.zeros((3, 2)), np.zeros((3, 3)), np.zeros(3), "tanh"),)):
+        policy = Policy("net", layers, np.tile([-1.0, 1.0], (layers[0].inputs, 1)))
+        write_policy(policy, tmp_path / "p.safetensors")
+        assert cli(["inspect", str(tmp_path / "p.safetensors"), "--linearize", str(tmp_path / "ab.npz")]) == 2
+        assert ", ".join(part.kind for part in layers) in capsys.readouterr().err
+        assert not (tmp_path / "ab.npz").exists()
