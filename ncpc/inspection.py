@@ -17,6 +17,7 @@ from ncpc import builds
 from ncpc.errors import BadInput, NcpcError
 from ncpc.files import write_atomically
 from ncpc.frontend.container import policy_bytes, read_policy
+from ncpc.ir.heads import products
 from ncpc.ir.policy import Ltc, Policy
 from ncpc.ir.sequences import Sequences
 from ncpc.passes.lower import lower
@@ -32,7 +33,8 @@ from ncpc.targets.base import RunResult
 from ncpc.verify.compare import state_names
 from ncpc.verify.sequences import suite
 
-PROBE_STEPS = 2000
+PROBE_STEPS, FEWEST_STEPS, MOST_PRODUCTS = 2000, 4, 10**9
+"""Steps whose states are shown: for a policy that reads frames as few as take so many products."""
 LISTED = 64
 """Inputs or states beyond which a table sums them up."""
 
@@ -88,7 +90,8 @@ def evaluations(layer: Ltc) -> int:
 def _states(policy: Policy) -> list[Json]:
     """The range each state visits on generated inputs that cover the declared ranges (not a bound)."""
     real = lower(policy)
-    data = suite(policy, PROBE_STEPS, not policy.dt.fixed)
+    steps = max(FEWEST_STEPS, min(PROBE_STEPS, MOST_PRODUCTS // max(products(policy.layers), 1)))
+    data = suite(policy, steps, not policy.dt.fixed)
     trace = run(real, data)
     lo, hi = trace.state.min(axis=(0, 1)), trace.state.max(axis=(0, 1))
     return [{"name": n, "lo": a, "hi": b} for n, a, b in zip(state_names(real), lo, hi, strict=True)]
@@ -152,7 +155,7 @@ def _summary(found: Json) -> Table:
     dt = found["dt"]
     rows = {
         "neurons": found["neurons"], "synapses": f"{found['synapses']} + {found['sensory_synapses']} sensory",
-        "parameters": found["parameters"], "outputs": ", ".join(found["outputs"]),
+        "parameters": f"{found['parameters']:,}", "outputs": ", ".join(found["outputs"]),
         "dt": f"{dt['nominal']:g}" if dt["lo"] == dt["hi"] else f"{dt['lo']:g} to {dt['hi']:g}",
         "calibration": f"{found['calibration_steps']} steps", "sha256": found["sha256"][:16],
     }
@@ -164,7 +167,8 @@ def _summary(found: Json) -> Table:
 def _layers(found: Json) -> Table:
     table = Table(title="layers", title_justify="left")
     for name in ("kind", "inputs", "outputs", "neurons", "synapses", "parameters", "products"):
-        table.add_column(name, justify="left" if name in ("kind", "neurons") else "right")
+        words = name in ("kind", "neurons")
+        table.add_column(name, justify="left" if words else "right", no_wrap=not words, overflow="fold")
     for layer in found["layers"]:
         roles = ", ".join(f"{count} {role}" for role, count in layer.get("roles", {}).items())
         synapses = f"{layer['synapses']:,} + {layer['sensory_synapses']:,}" if "synapses" in layer else ""
@@ -179,14 +183,19 @@ def _ranges(title: str, rows: list[Json], heading: str) -> Table:
     table = Table(title=title, title_justify="left")
     table.add_column("name")
     table.add_column(heading, justify="right")
-    for row in rows if len(rows) <= LISTED else [*rows[: LISTED // 2], _others(rows[LISTED // 2 :])]:
+    for row in rows if len(rows) <= LISTED else _summed(rows):
         table.add_row(row["name"], f"{row['lo']:.4g} .. {row['hi']:.4g}")
     return table
 
 
-def _others(rows: list[Json]) -> Json:
-    """Many rows as one: a frame has thousands. ``--json`` lists them."""
-    return {"name": f"{len(rows):,} others", "lo": min(row["lo"] for row in rows), "hi": max(row["hi"] for row in rows)}
+def _summed(rows: list[Json]) -> list[Json]:
+    """Fewer rows: a frame has thousands, most often all alike. ``--json`` lists them."""
+    ends = {"lo": min(row["lo"] for row in rows), "hi": max(row["hi"] for row in rows)}
+    if all((row["lo"], row["hi"]) == (ends["lo"], ends["hi"]) for row in rows):
+        return [{"name": f"{rows[0]['name']} .. {rows[-1]['name']}", **ends}]
+    shown, rest = rows[: LISTED // 2], rows[LISTED // 2 :]
+    ends = {"lo": min(row["lo"] for row in rest), "hi": max(row["hi"] for row in rest)}
+    return [*shown, {"name": f"{len(rest):,} others", **ends}]
 
 
 def draw_wiring(policy: Path, out: Path) -> None:

@@ -8,14 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ncpc import inspection
 from ncpc.cli import run as cli
 from ncpc.frontend.container import write_policy
 from ncpc.ir.cells import Cfc, Gru, Lstm, MixedMemory, Rnn, WiredCfc
-from ncpc.ir.heads import Conv2d
+from ncpc.ir.heads import Conv2d, Pool
 from ncpc.ir.policy import Activation, Dense, DtRange, Layer, Policy
+from ncpc.ir.sequences import Sequences
 from ncpc.ir.windows import Windows
 from ncpc.report.anatomy import anatomy, parameters
 from ncpc.report.record import policy_record
+from ncpc.verify.sequences import suite
 from tests.nets import random_ltc
 
 RNG = np.random.default_rng(0)
@@ -86,12 +89,39 @@ def test_a_policy_is_the_sum_of_its_layers() -> None:
     assert (record["neurons"], record["synapses"], record["parameters"]) == (4, 16, 4 * 8 + 10)
 
 
-def test_a_frame_is_not_listed_number_by_number(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("top", "shown", "hidden"), [
+    (1.0, ["x0 .. x199", "-1 .. 1"], ["x1 "]), (2.0, ["x31", "168 others", "-1 .. 2"], ["x32"]),
+])
+def test_a_frame_is_not_listed_number_by_number(
+    top: float, shown: list[str], hidden: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     layers = (Dense(RNG.normal(size=(4, 200)), np.zeros(4)), random_ltc(0, inputs=4))
-    policy = Policy("wide", layers, np.tile([-1.0, 1.0], (200, 1)), DtRange())
+    ranges = np.tile([-1.0, 1.0], (200, 1))
+    ranges[150, 1] = top
+    policy = Policy("wide", layers, ranges, DtRange())
     write_policy(policy, tmp_path / "p.safetensors")
     assert cli(["inspect", str(tmp_path / "p.safetensors")]) == 0
-    shown = capsys.readouterr().out
-    assert "x31" in shown
-    assert "x32" not in shown
-    assert "168 others" in shown
+    said = capsys.readouterr().out
+    assert all(word in said for word in shown)
+    assert not any(word in said for word in hidden)
+
+
+@pytest.mark.parametrize(("side", "steps"), [(4, 2000), (200, 83)])
+def test_states_are_seen_on_as_many_steps_as_a_frame_s_products_allow(
+    side: int, steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """300 products at each place of a large frame: 83 steps take a billion."""
+    windows = Windows(side, side, 3, 5, 5, 1, 1, 2, 2, side, side, "hwc")
+    conv = Conv2d(windows, RNG.normal(size=(4, 5, 5, 3)) / 9, np.zeros(4))
+    places = Pool(Windows(side, side, 4, side, side, 1, 1, 0, 0, 1, 1, "hwc"), "avg")
+    policy = Policy("frames", (conv, places, random_ltc(0, inputs=4)), np.tile([-1.0, 1.0], (conv.inputs, 1)))
+    asked: list[int] = []
+
+    def few(policy: Policy, steps: int, runtime_dt: bool) -> Sequences:
+        asked.append(steps)
+        return suite(policy, 4, runtime_dt)
+
+    monkeypatch.setattr(inspection, "suite", few)
+    write_policy(policy, tmp_path / "p.safetensors")
+    inspection.inspection(tmp_path / "p.safetensors")
+    assert asked == [steps]
