@@ -28,6 +28,7 @@ from ncpc.pipeline import compile_policy
 from ncpc.semantics.run import run
 from ncpc.targets import registry
 from ncpc.targets.base import CompileOptions, Scheme
+from ncpc.verify.errors import measure
 from ncpc.verify.sequences import suite
 from ncpc.verify.verdict import TOLERANCE
 
@@ -108,12 +109,11 @@ def table(found: Tried) -> str:
 
 @cache
 def error(row: str, scheme: Scheme) -> float:
-    """The largest error of the integer program on generated sequences, by the output range."""
+    """The largest error of the integer program on generated sequences, by the output range, as a verdict counts it."""
     policy = policy_of(row)
     lowered = lower_for(Container(policy, None), CompileOptions(quant=scheme)).lowered
     data = suite(policy, ERROR_STEPS if policy.inputs <= FRAME else ERROR_STEPS // 4, False)
-    want = run(lowered.real, data).y
-    return float(np.abs(run(lowered.program, data).y - want).max() / np.ptp(want))
+    return measure(run(lowered.real, data), run(lowered.program, data), lowered.program, data).fraction
 
 
 def error_table(rows: tuple[str, ...]) -> str:

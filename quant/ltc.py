@@ -15,7 +15,15 @@ import numpy as np
 
 from ncpc.errors import ProofFailed
 from ncpc.ir.policy import F64, I64, Ltc, Synapses
-from ncpc.ir.quantized import S_FRAC, Z_FRAC, Z_HALF, QuantizedLtc, QuantizedSynapses, SynapseFormat
+from ncpc.ir.quantized import (
+    S_FRAC,
+    TABLE_SIZE,
+    Z_HALF,
+    QuantizedLtc,
+    QuantizedSynapses,
+    SynapseFormat,
+    argument_frac,
+)
 from ncpc.ir.types import Fixed
 from ncpc.quant.box import Step, invariant_box
 from ncpc.quant.rounding import fits, fraction_for, to_raw
@@ -53,13 +61,15 @@ class Timespans:
 class Demand:
     """What a quantized layer is to have: widths of weights and outputs, and the state's largest dead band, physical.
 
-    ``state_bits`` is the width of the state where its dead band is small enough, and of the view the synapses read.
+    ``state_bits`` is the width of the state where its dead band is small enough, and of the view the synapses read;
+    ``table`` is the number of intervals of the sigmoid's table.
     """
 
     bits: int
     out_bits: int
     dead_band: float
     state_bits: int = 16
+    table: int = TABLE_SIZE
 
 
 def synapse_vectors(layer: Ltc, incoming: Incoming) -> dict[str, F64]:
@@ -116,8 +126,8 @@ def _attempt(layer: Ltc, incoming: Incoming, dt: Timespans, demand: Demand, vect
     d = min(g, fraction_for(float((cm / dt.lo * 1.001 + _conductance(layer)).max()), 32))
     affine = (layer.input_b, incoming.type, int(np.abs(incoming.range).max(initial=1)))
     state = (np.zeros(layer.neurons), u, 1 << (u.bits - 1))
-    sensory = _synapses(layer.sensory, "_s", vectors, fracs, demand.bits, affine, (g, n))
-    recurrent = _synapses(layer.recurrent, "", vectors, fracs, demand.bits, state, (g, n))
+    sensory = _synapses(layer.sensory, "_s", vectors, fracs, demand, affine, (g, n))
+    recurrent = _synapses(layer.recurrent, "", vectors, fracs, demand, state, (g, n))
     gleak, leak = _leak(layer, g, n, hull)
     cm_frac = fraction_for(float(cm.max(initial=0.0)), 32)
     cm_t = None if dt.frac is not None else to_raw(cm / dt.lo, d)
@@ -156,31 +166,34 @@ def _sum_fractions(layer: Ltc, fracs: Mapping[str, int], vectors: Mapping[str, F
     return g, n
 
 
-def _synapses(s: Synapses, tag: str, vectors: Mapping[str, F64], fracs: Mapping[str, int], bits: int,
+def _synapses(s: Synapses, tag: str, vectors: Mapping[str, F64], fracs: Mapping[str, int], demand: Demand,
               source: tuple[F64, Fixed, int], sums: tuple[int, int]) -> QuantizedSynapses:
     """One synapse set. ``source`` is the presynaptic offset, type and largest magnitude (raw)."""
-    shift, kind, reach = source
+    (shift, kind, reach), bits, z = source, demand.bits, argument_frac(demand.table)
     centre = s.sigma * (shift[s.pre] - s.mu)
     w, we = _weights(vectors, fracs, tag, bits)
-    sigma_frac, sigma, offset = _argument(vectors[f"sigma{tag}"], centre, fracs[f"sigma{tag}"], bits, kind.frac, reach)
+    widths = (bits, kind.frac, z)
+    sigma_frac, sigma, offset = _argument(vectors[f"sigma{tag}"], centre, fracs[f"sigma{tag}"], widths, reach)
     form = SynapseFormat(bits, sigma_frac, fracs[f"w{tag}"], fracs[f"we{tag}"])
     return QuantizedSynapses(
-        form, s.pre, s.post, sigma, offset, w, we, k_z=sigma_frac + kind.frac - Z_FRAC,
+        form, s.pre, s.post, sigma, offset, w, we, k_z=sigma_frac + kind.frac - z,
         k_den=form.w + S_FRAC - sums[0], k_num=form.we + S_FRAC - sums[1],
     )
 
 
-def _argument(slope: F64, centre: F64, frac: int, bits: int, u_frac: int, reach: int) -> tuple[int, I64, I64]:
+def _argument(slope: F64, centre: F64, frac: int, widths: tuple[int, int, int], reach: int) -> tuple[int, I64, I64]:
     """Fraction, sigma and offset such that ``sigma*u + offset`` fits int32 for every u up to ``reach``.
 
-    A product coarser than the table's argument (8-bit weights and inputs) is shifted up to it, exactly.
-    An offset so large that the sigmoid is saturated for every u is limited to a smaller one that saturates as well.
+    ``widths`` are the bits of sigma and the fractions of u and of the table's argument. A product coarser than that
+    argument (8-bit weights and inputs) is shifted up to it, exactly. An offset so large that the sigmoid is saturated
+    for every u is limited to a smaller one that saturates as well.
     """
+    bits, u_frac, z = widths
     top, last = (1 << (bits - 1)) - 1, 2 * Z_HALF
     for f in range(min(frac, INDEX_BITS - u_frac), -32, -1):
-        product = max(f + u_frac, Z_FRAC)
+        product = max(f + u_frac, z)
         sigma = np.clip(to_raw(slope, f), -top, top)
-        exact = np.floor((centre + Z_HALF) * 2.0**product + 0.5) + (1 << (product - Z_FRAC) >> 1)
+        exact = np.floor((centre + Z_HALF) * 2.0**product + 0.5) + (1 << (product - z) >> 1)
         swing = np.abs(sigma) * reach << (product - f - u_frac)
         limit = (1 << 31) - 1 - swing
         saturated = limit - swing >= last << product

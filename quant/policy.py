@@ -10,7 +10,14 @@ import numpy as np
 
 from ncpc.ir.policy import F64, Activation, Layer, Ltc, Policy
 from ncpc.ir.program import Program, statements
-from ncpc.ir.quantized import QuantizedLayer, QuantizedPolicy, sigmoid_table
+from ncpc.ir.quantized import (
+    FINE_SIZE,
+    TABLE_ERROR,
+    TABLE_SIZE,
+    QuantizedLayer,
+    QuantizedPolicy,
+    sigmoid_table,
+)
 from ncpc.ir.types import Fixed
 from ncpc.passes.fold import fix_dt, fold_constants
 from ncpc.passes.lower import lower
@@ -34,23 +41,37 @@ Scales = Callable[[str, Mapping[str, F64], int], Mapping[str, int]]
 
 
 def quantize(policy: Policy, scheme: str, dt_mode: str, dead_band: float, scales: Scales) -> QuantizedPolicy:
-    """The policy in integers. ``dead_band`` is the largest stall of a state that is acceptable, physical units.
+    """The policy in integers.
+
+    ``dead_band`` is the largest stall of a state that is acceptable, in physical units; where the errors of an LTC's
+    sigmoids could move a state by twice as much, their table has twice the entries.
 
     Raises ``ProofFailed`` when no format closes and ``Unsupported`` for a layer without integer form.
     """
     bits = BITS[scheme]
     incoming = x = _boundary(policy, bits)
-    timespans = _timespans(policy, dt_mode)
+    timespans, table = _timespans(policy, dt_mode), _table_size(policy, dead_band)
     layers = []
     for position, layer in enumerate(policy.layers):
         out_bits = _handed(policy, position, bits)
-        demand = Demand(bits, out_bits, dead_band)
+        demand = Demand(bits, out_bits, dead_band, table=table)
         quantized = _quantized(policy, position, incoming, timespans, demand, partial(scales, str(position)))
         layers.append(quantized)
         incoming = _outgoing(layer, quantized)
     dt = None if timespans.frac is None else Fixed(32, timespans.frac, signed=False)
     limits = None if dt is None else (int(to_raw(timespans.lo, dt.frac)), int(to_raw(timespans.hi, dt.frac)))
-    return QuantizedPolicy(scheme, x.type, x.fracs, x.range, dt, limits, sigmoid_table(), tuple(layers))
+    return QuantizedPolicy(scheme, x.type, x.fracs, x.range, dt, limits, sigmoid_table(table), tuple(layers))
+
+
+def _table_size(policy: Policy, dead_band: float) -> int:
+    """Intervals of the LTCs' sigmoid table.
+
+    A sigmoid that is off by e moves a resting state by at most e times its distance from the reversal potential, in all
+    synapses alike: about e times the largest of those.
+    """
+    reach = [np.abs(np.concatenate([layer.sensory.erev, layer.recurrent.erev])).max(initial=0.0)
+             for layer in policy.layers if isinstance(layer, Ltc) and _has_own_arithmetic(layer)]
+    return FINE_SIZE if TABLE_ERROR * max(reach, default=0.0) > 2.0 * dead_band else TABLE_SIZE
 
 
 def _handed(policy: Policy, position: int, bits: int) -> int:

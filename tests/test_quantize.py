@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from ncpc.errors import BadInput
 from ncpc.ir.policy import Activation, Dense, DtRange, Layer, Policy
 from ncpc.ir.program import Program
+from ncpc.ir.quantized import FINE_SIZE, TABLE_SIZE
 from ncpc.ir.sequences import Sequences
 from ncpc.ir.types import Fixed
 from ncpc.passes.lower import lower
@@ -19,6 +20,7 @@ from ncpc.quant.calibrate import Formats, formats_from_json, recorded, stored
 from ncpc.quant.policy import largest_fractions, quantize
 from ncpc.quant.rounding import fraction_for, to_raw
 from ncpc.semantics.run import run
+from ncpc.verify.sequences import suite
 from tests.nets import random_ltc, random_policy
 
 TOLERANCE = {"int16": 1e-3, "int8": 5e-2}
@@ -101,6 +103,31 @@ def test_the_state_widens_when_its_dead_band_would_show() -> None:
         quantized = quantize(random_policy(0), "int16", "fixed", dead_band, largest_fractions)
         kinds[dead_band] = quantized.layers[0].v.bits  # type: ignore[union-attr]
     assert kinds == {1.0: 16, 1e-5: 32}
+
+
+def test_the_sigmoid_s_table_grows_when_its_error_would_show() -> None:
+    """The same network and data: with half the table's error the whole error falls by a third at least."""
+    policy, errors = random_policy(0), {}
+    data = suite(policy, 600, False)
+    want = run(lower(policy), data).y
+    for size, dead_band in ((TABLE_SIZE, 1e-4), (FINE_SIZE, 5e-5)):
+        quantized = quantize(policy, "int16", "fixed", dead_band, largest_fractions)
+        assert len(quantized.table) == size + 1
+        program = lower_fixed(policy, quantized)
+        prove(program)
+        errors[size] = np.abs(run(program, data).y - want).max()
+    assert errors[FINE_SIZE] < errors[TABLE_SIZE] / 1.5
+
+
+@pytest.mark.parametrize("dead_band", [1e-4, 5e-5])
+def test_sigmoid_layers_read_the_table_of_an_ltc_beside_them(dead_band: float) -> None:
+    layer = random_ltc(0)
+    policy = Policy("net", (Activation("sigmoid", layer.inputs), layer, Activation("sigmoid", layer.outputs)),
+                    np.tile([-2.0, 2.0], (layer.inputs, 1)))
+    data = suite(policy, 300, False)
+    program = lower_fixed(policy, quantize(policy, "int16", "fixed", dead_band, largest_fractions))
+    want = run(lower(policy), data).y
+    assert np.abs(run(program, data).y - want).max() < 1e-3 * np.ptp(want)
 
 
 @given(st.floats(-1e6, 1e6), st.integers(2, 32))

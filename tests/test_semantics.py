@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from ncpc.ir.build import Builder
 from ncpc.ir.program import Port, Program, State
-from ncpc.ir.quantized import TABLE_SHIFT, TABLE_SIZE, Z_FRAC, Z_HALF, sigmoid_table
+from ncpc.ir.quantized import (
+    FINE_SIZE,
+    TABLE_ERROR,
+    TABLE_SHIFT,
+    TABLE_SIZE,
+    Z_HALF,
+    argument_frac,
+    sigmoid_table,
+)
 from ncpc.ir.sequences import Sequences
 from ncpc.ir.types import Axis, Fixed, Float32, Index, Real, Type
 from ncpc.passes.fold import fold_constants
@@ -63,13 +71,16 @@ def test_inverse_of_what_is_no_divisor_raises(a: int) -> None:
         fixed.inverse(one(a), 0)
 
 
-def test_the_sigmoid_table_is_within_its_stated_error() -> None:
-    t = np.arange(-(1 << 17), 1 << 17, dtype=np.int64)
-    got = fixed.lut(t, sigmoid_table(), TABLE_SHIFT) / 2.0**15
-    z = t / 2.0**Z_FRAC - Z_HALF
-    assert np.abs(got - 1 / (1 + np.exp(-z))).max() < 9e-5
-    assert len(sigmoid_table()) == TABLE_SIZE + 1
-    assert (np.diff(fixed.lut(t, sigmoid_table(), TABLE_SHIFT)) >= 0).all()
+@pytest.mark.parametrize(("size", "frac", "error"), [(TABLE_SIZE, 11, TABLE_ERROR), (FINE_SIZE, 12, 7e-5)])
+def test_the_sigmoid_table_is_within_its_stated_error(size: int, frac: int, error: float) -> None:
+    t = np.arange(-(1 << 18), 1 << 18, dtype=np.int64)
+    got = fixed.lut(t, sigmoid_table(size), TABLE_SHIFT) / 2.0**15
+    assert argument_frac(size) == frac
+    z = t / 2.0**frac - Z_HALF
+    rounding = 2.0 ** -(frac + 1) / 4  # of the argument, at the sigmoid's steepest
+    assert error / 2 < np.abs(got - 1 / (1 + np.exp(-z))).max() + rounding < error
+    assert len(sigmoid_table(size)) == size + 1
+    assert (np.diff(fixed.lut(t, sigmoid_table(size), TABLE_SHIFT)) >= 0).all()
 
 
 @pytest.mark.parametrize(("function", "exact", "bound"), [

@@ -32,10 +32,10 @@ class SynapseFormat:
 class QuantizedSynapses:
     """Synapses as raw integers, one element each; ``pre`` and ``post`` as in ``ncpc.ir.policy.Synapses``.
 
-    The sigmoid's argument is ``asr(sigma*u_pre + offset, k_z)`` (for k_z < 0: ``shl(sigma*u_pre, -k_z) + offset``), in
-    units of 2**-Z_FRAC and 0 at the table's left end: ``offset`` holds ``-sigma*mu``, the table's half width and the
-    rounding half. With ``s`` of fraction ``S_FRAC`` the conductance is ``asr(w*s, k_den)`` and the current
-    ``asr(we*s, k_num)``, ``we`` standing for ``w*erev``.
+    The sigmoid's argument is ``asr(sigma*u_pre + offset, k_z)`` (for k_z < 0: ``shl(sigma*u_pre, -k_z) + offset``), at
+    the fraction that the table reads (``argument_frac``) and 0 at its left end: ``offset`` holds ``-sigma*mu``, the
+    table's half width and the rounding half. With ``s`` of fraction ``S_FRAC`` the conductance is ``asr(w*s, k_den)``
+    and the current ``asr(we*s, k_num)``, ``we`` standing for ``w*erev``.
     """
 
     format: SynapseFormat
@@ -113,7 +113,8 @@ QuantizedLayer = QuantizedLtc | QuantizedGeneric
 class QuantizedPolicy:
     """All layers, and the formats at the boundary. ``dt`` is the run-time dt's type, None when dt is fixed.
 
-    ``x_range`` (inputs, 2) raw: inputs are limited to it. ``table`` is the sigmoid's (``TABLE_SIZE`` + 1 entries).
+    ``x_range`` (inputs, 2) raw: inputs are limited to it. ``table`` is the sigmoid's, of which all its LTC layers were
+    told: ``TABLE_SIZE`` + 1 entries, or ``FINE_SIZE`` + 1.
     """
 
     scheme: str
@@ -126,23 +127,28 @@ class QuantizedPolicy:
     layers: tuple[QuantizedLayer, ...]
 
 
-Z_FRAC = 11
-"""Fraction of the sigmoid's argument."""
 Z_HALF = 16
 """The table spans arguments from -Z_HALF to +Z_HALF."""
 TABLE_SHIFT = 7
-"""Bits of the argument that interpolate between two entries."""
-TABLE_SIZE = (2 * Z_HALF << Z_FRAC) >> TABLE_SHIFT
-"""Intervals of the table: 512."""
+"""Bits of the argument that interpolate between two entries, so that a table of twice the entries reads one more."""
+TABLE_SIZE, FINE_SIZE = 512, 1024
+"""Intervals of the table, and of the one for networks whose outputs move little (``ncpc.quant.policy``)."""
+TABLE_ERROR = 1.4e-4
+"""The largest error of a sigmoid read from ``TABLE_SIZE`` intervals, the rounding of its argument included."""
 S_FRAC = 15
 """Fraction of a sigmoid's value: 0 .. 2**15 stands for 0 .. 1."""
 
 
-def sigmoid_table() -> I64:
-    """``TABLE_SIZE + 1`` entries floor(sigmoid(-Z_HALF + i*2*Z_HALF/TABLE_SIZE) * 2**S_FRAC + 1/2), at most 2**15 - 1.
+def argument_frac(size: int) -> int:
+    """Fraction of the argument that a table of ``size`` intervals reads: 11 for 512."""
+    return TABLE_SHIFT + (size // (2 * Z_HALF)).bit_length() - 1
+
+
+def sigmoid_table(size: int = TABLE_SIZE) -> I64:
+    """``size + 1`` entries floor(sigmoid(-Z_HALF + i*2*Z_HALF/size) * 2**S_FRAC + 1/2), at most 2**15 - 1.
 
     So every value fits 16 bits signed, which processors with 16-bit multipliers profit from.
     """
-    z = np.linspace(-Z_HALF, Z_HALF, TABLE_SIZE + 1)
+    z = np.linspace(-Z_HALF, Z_HALF, size + 1)
     table: I64 = np.minimum(np.floor(2.0**S_FRAC / (1.0 + np.exp(-z)) + 0.5), 2**S_FRAC - 1).astype(np.int64)
     return table

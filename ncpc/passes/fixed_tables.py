@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -47,7 +47,7 @@ _CURVES = {
 
 def emit_function(scope: Scope, op: Op) -> Value:
     """A table with linear interpolation: the argument at the table's fraction, 0 at its left end."""
-    b, curve = scope.builder, _CURVES[op.kind]
+    b, curve = scope.builder, _curve(scope, op.kind)
     start, span = _domain(scope, op, curve)
     frac = curve.bits - span
     argument, room = _inside(scope, op, start, span, frac)
@@ -62,6 +62,12 @@ def emit_function(scope: Scope, op: Op) -> Value:
     assert isinstance(table.type, Fixed)
     scope.peaks[op.out.name] = int(np.abs(b.constants[table.name][1]).max())
     return b.op("lut", op.out.name, index, table, type_=table.type, k=SHIFT)
+
+
+def _curve(scope: Scope, kind: str) -> _Curve:
+    """The function, with as many entries as a table that is there already: the LTCs' sigmoid serves all."""
+    held = scope.builder.shared.get(f"{kind}_table")
+    return _CURVES[kind] if held is None else replace(_CURVES[kind], size=held.shape[0] - 1)
 
 
 def _inside(scope: Scope, op: Op, start: float, span: int, frac: int) -> tuple[Value, int]:

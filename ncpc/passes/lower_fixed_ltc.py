@@ -12,7 +12,7 @@ import numpy as np
 from ncpc.ir.build import Builder
 from ncpc.ir.policy import Ltc
 from ncpc.ir.program import Origin, State, Value
-from ncpc.ir.quantized import S_FRAC, TABLE_SHIFT, Z_FRAC, QuantizedLtc, QuantizedSynapses
+from ncpc.ir.quantized import S_FRAC, TABLE_SHIFT, QuantizedLtc, QuantizedSynapses, argument_frac
 from ncpc.ir.types import Axis, Fixed, Index
 from ncpc.passes.context import FixedLowering
 
@@ -83,8 +83,9 @@ def _sums(b: Builder, tag: str, q: QuantizedLtc, s: QuantizedSynapses, source: V
 def _sigmoid(b: Builder, tag: str, s: QuantizedSynapses, u_pre: Value, table: Value) -> Value:
     """The table at ``asr(sigma*u + offset, k_z)``."""
     assert isinstance(u_pre.type, Fixed)
+    z = argument_frac(table.shape[0] - 1)
     product = Fixed(32, s.format.sigma + u_pre.type.frac)
-    argument = Fixed(32, max(product.frac, Z_FRAC))
+    argument = Fixed(32, max(product.frac, z))
     sigma = b.const(f"sigma{tag}", s.sigma, u_pre.axes, Fixed(s.format.bits, s.format.sigma))
     offset = b.const(f"offset{tag}", s.offset, u_pre.axes, argument)
     slope = b.op("mul", f"slope{tag}", sigma, u_pre, type_=product)
@@ -92,7 +93,7 @@ def _sigmoid(b: Builder, tag: str, s: QuantizedSynapses, u_pre: Value, table: Va
         slope = b.op("shl", f"slope_wide{tag}", slope, type_=argument, k=-s.k_z)
     index = b.op("add", f"biased{tag}", slope, offset, type_=argument)
     if s.k_z > 0:
-        index = b.op("asr", f"z{tag}", index, type_=Fixed(32, Z_FRAC), k=s.k_z)
+        index = b.op("asr", f"z{tag}", index, type_=Fixed(32, z), k=s.k_z)
     return b.op("lut", f"s{tag}", index, table, type_=table.type, k=TABLE_SHIFT)
 
 
