@@ -170,6 +170,26 @@ def test_branching_model_is_refused(tmp_path: Path) -> None:
             read()
 
 
+NOT_STEPWISE = {
+    "Masking": (lambda: [keras.layers.Masking()], "skips the steps whose inputs all have its mask_value"),
+    "Bidirectional": (lambda: [keras.layers.Bidirectional(keras.layers.LSTM(2, return_sequences=True))],
+                      "reads the future"),
+    "Conv1D": (lambda: [keras.layers.Conv1D(2, 3, padding="causal")], "works across the steps of time; wrap it in"),
+    "backwards": (lambda: [keras.layers.LSTM(2, return_sequences=True, go_backwards=True)], "runs backwards in time"),
+}
+
+
+@pytest.mark.parametrize("name", NOT_STEPWISE)
+def test_what_does_not_run_step_by_step_is_refused(name: str, tmp_path: Path) -> None:
+    layers, words = NOT_STEPWISE[name]
+    model = keras.Sequential([keras.layers.Input((None, 3)), *layers(), ncps_keras.LTC(4)])
+    model.save(tmp_path / "m.keras")
+    model.save(tmp_path / "m.h5")
+    for read in (lambda: import_model(model), *(lambda n=n: import_file(tmp_path / n) for n in ("m.keras", "m.h5"))):
+        with pytest.raises(Unsupported, match=words):
+            read()
+
+
 def test_functional_chain_is_read(tmp_path: Path) -> None:
     x = keras.layers.Input((None, 3))
     model = keras.Model(x, ncps_keras.CfC(4, backbone_units=3, return_sequences=True)(keras.layers.Dense(2)(x)))

@@ -16,7 +16,7 @@ import numpy as np
 
 from ncpc.errors import BadInput, MissingTool, Unsupported
 from ncpc.frontend.keras import chain
-from ncpc.frontend.keras.layers import layer_of
+from ncpc.frontend.keras.layers import layer_of, require_steps
 from ncpc.frontend.keras.model import CFC, F64, MIXED, WIRED, KerasModel
 from ncpc.frontend.keras.names import by_path, variables
 
@@ -47,7 +47,7 @@ def _archive(path: Path) -> KerasModel:
         raise BadInput(f"{path}: not a readable .keras file ({error}); save the model again") from None
     with opened(path, weights) as file:
         group = file["layers"] if "layers" in file else file["_layer_checkpoint_dependencies"]
-        specs = chain.layers_of(_json(model, path), str(path))
+        specs = _specs(model, path)
         return _model(path, specs, _numbered(group, specs), _json(told, path))
 
 
@@ -57,7 +57,7 @@ def _whole(path: Path) -> KerasModel:
         if "model_config" not in file.attrs:
             raise BadInput(f"{path}: holds weights without a model; give unfolds and epsilon to "
                            "ncpc.frontend.keras.weights.import_weights, or save the whole model")
-        specs = chain.layers_of(_json(file.attrs["model_config"], path), str(path))
+        specs = _specs(file.attrs["model_config"], path)
         groups = file["model_weights"]
         found = [_named(groups, spec) for spec in specs]
         return _model(path, specs, found, {"keras_version": str(file.attrs.get("keras_version", ""))})
@@ -84,6 +84,14 @@ def _json(text: str | bytes, path: Path) -> Any:
         return json.loads(text)
     except ValueError as error:
         raise BadInput(f"{path}: its config is not JSON ({error}); save the model again") from None
+
+
+def _specs(text: str | bytes, path: Path) -> list[chain.Spec]:
+    """The layers of a config, every one of which runs step by step."""
+    specs = chain.layers_of(_json(text, path), str(path))
+    for spec in specs:
+        require_steps(chain.class_of(spec), spec.get("config", {}), str(path))
+    return specs
 
 
 def _model(
@@ -133,10 +141,10 @@ def _snake(name: str) -> str:
 
 
 def _breaks(name: str, i: int) -> bool:
-    """Whether a new word begins at ``i``: a capital after a small letter or digit, or before a small one."""
+    """Whether a new word begins at ``i``: a capital after a small letter, or before one (``Conv1D`` is one word)."""
     if i == 0 or not name[i].isupper():
         return False
-    return not name[i - 1].isupper() or (i + 1 < len(name) and name[i + 1].islower())
+    return name[i - 1].islower() or (i + 1 < len(name) and name[i + 1].islower())
 
 
 def _part(group: Any, kind: str, memory: bool, options: Mapping[str, Any], layer: str) -> dict[str, F64]:

@@ -11,8 +11,16 @@ from ncpc.frontend.keras.model import WIRED, KerasLayer, Weights, Wiring
 from ncpc.frontend.keras.wiring import roles_of, staged, wiring_of
 
 NOTHING = ("InputLayer", "Dropout", "SpatialDropout1D", "SpatialDropout2D", "GaussianNoise", "GaussianDropout",
-           "AlphaDropout", "Masking")
+           "AlphaDropout")
 """What a layer of these classes computes at inference: its input."""
+
+_BACKWARDS = "runs backwards in time and cannot run step by step; train it with go_backwards=False"
+_NOT_STEPWISE = {
+    "Bidirectional": "reads the future and cannot run step by step; train the layer inside it alone",
+    "Masking": "skips the steps whose inputs all have its mask_value, which no compiled policy does; leave it out of "
+               "the model that is read (weights stay as they are)",
+}
+"""By class: why it cannot run as one step after the other."""
 
 
 def layer_of(spec: chain.Spec, weights: Weights, where: str) -> KerasLayer | None:
@@ -21,7 +29,6 @@ def layer_of(spec: chain.Spec, weights: Weights, where: str) -> KerasLayer | Non
     kind, memory, options = chain.cell_of(spec)
     if kind in NOTHING:
         return None
-    require_forwards(outer, where)
     wiring = _wiring(kind, memory, outer, options, weights, where)
     return KerasLayer(kind, str(outer.get("name", kind)), _plain(outer, options), weights, wiring, memory)
 
@@ -34,11 +41,13 @@ def _plain(outer: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, An
     return {**options, **bias}
 
 
-def require_forwards(config: Mapping[str, Any], where: str) -> None:
-    """Raises ``Unsupported`` for a layer that reads the future."""
-    if config.get("go_backwards"):
-        raise Unsupported(f"{where}: layer '{config.get('name')}' runs backwards in time and cannot run step by step; "
-                          "train it with go_backwards=False")
+def require_steps(kind: str, config: Mapping[str, Any], where: str) -> None:
+    """Raises ``Unsupported`` for a layer, as the model holds it, that does not run step by step."""
+    said = _NOT_STEPWISE.get(kind) or (_BACKWARDS if config.get("go_backwards") else None)
+    if said is None and kind.endswith(("1D", "2D")) and kind not in NOTHING:
+        said = "works across the steps of time; wrap it in TimeDistributed to work within each"
+    if said is not None:
+        raise Unsupported(f"{where}: layer '{config.get('name')}' ({kind}) {said}")
 
 
 def _wiring(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ncpc.errors import Unsupported
-from ncpc.frontend.keras.layers import NOTHING, require_forwards
+from ncpc.frontend.keras.layers import NOTHING, require_steps
 from ncpc.frontend.keras.model import CFC, F64, LTC, MIXED, WIRED, KerasLayer, KerasModel, Wiring
 from ncpc.frontend.keras.names import by_path
 from ncpc.frontend.keras.wiring import stages_of
@@ -28,7 +28,11 @@ def is_keras(model: object) -> bool:
 
 def read_live(model: Any) -> KerasModel:
     """A Sequential or chained functional model, or a single layer that was built."""
-    layers = [found for layer in _layers(model) if (found := _layer(layer)) is not None]
+    whole = _layers(model)
+    for layer in whole:
+        told = {"go_backwards": getattr(layer, "go_backwards", False), "name": layer.name}
+        require_steps(type(layer).__name__, told, "keras")
+    layers = [found for layer in whole if (found := _layer(layer)) is not None]
     import keras  # it made the model
 
     shape = tuple(getattr(model, "input_shape", None) or ())
@@ -57,7 +61,6 @@ def _layer(layer: Any) -> KerasLayer | None:
         return None
     if type(layer).__name__ == "TimeDistributed":
         return _layer(layer.layer)
-    require_forwards({"go_backwards": getattr(layer, "go_backwards", False), "name": layer.name}, "keras")
     cell = getattr(layer, "cell", None)
     if cell is None:
         kind = type(layer).__name__
