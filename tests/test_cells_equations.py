@@ -125,9 +125,76 @@ def test_full_look_ahead_makes_slow_units_instantaneous() -> None:
         assert np.abs(outputs(cell, x) - np.tanh(x @ w.T + b)).max() < 1e-12
 
 
+def test_ltc_by_fused_steps_is_that_of_ncps() -> None:
+    """Its state dict fits, too."""
+    ncps = pytest.importorskip("ncps.torch")
+    theirs, ours = ncps.LTC(INPUTS, 6), cells.LTC(INPUTS, 6, solver="fused")
+    ours.load_state_dict(theirs.state_dict())
+    x = torch.tensor(sequence()[None], dtype=torch.float32)
+    assert torch.equal(ours(x)[0], theirs(x)[0])
+
+
+def test_ltc_by_euler_steps_is_its_equation() -> None:
+    cell, x, dt, want = cells.LTC(INPUTS, UNITS, solver="euler", unfolds=5).double(), sequence(), 0.4, []
+    p = {name: value.detach().numpy() for name, value in cell.rnn_cell._params.items()}
+    softplus = {name: np.log1p(np.exp(p[name])) for name in ("gleak", "cm", "w", "sensory_w")}
+    v = np.zeros(UNITS)
+    for now in x:
+        for _ in range(5):
+            change = softplus["gleak"] * (p["vleak"] - v) - 1e-8 * v
+            for kind, source in (("sensory_", now), ("", v)):
+                for pre, potential in enumerate(source):
+                    z = p[f"{kind}sigma"][pre] * (potential - p[f"{kind}mu"][pre])
+                    g = softplus[f"{kind}w"][pre] / (1 + np.exp(-z))
+                    change = change + g * (p[f"{kind}erev"][pre] - v)
+            v = v + dt / 5 * change / softplus["cm"]
+        want.append(v)
+    assert np.abs(outputs(cell, x, np.full(T, dt)) - want).max() < 1e-7
+
+
+TRAINABLE = {
+    "ct_rnn": lambda: cells.CtRnn(INPUTS, UNITS, feedback=True), "neural_ode": lambda: cells.NeuralOde(INPUTS, UNITS),
+    "ct_gru": lambda: cells.CtGru(INPUTS, UNITS), "leaky": lambda: cells.LeakyIntegrator(INPUTS, UNITS, ahead=0.5),
+    "lif": lambda: cells.LIF(INPUTS, UNITS, recurrent=True, r=10.0),
+    **{f"ltc_{solver}": lambda solver=solver: cells.LTC(INPUTS, UNITS, solver=solver) for solver in ("euler", "rk4")},
+}
+
+
+@pytest.mark.parametrize("name", TRAINABLE)
+def test_every_parameter_is_trained(name: str) -> None:
+    """Each gets a gradient, and a few steps against it bring the outputs nearer to others."""
+    torch.manual_seed(0)
+    cell, losses = TRAINABLE[name](), []
+    x = torch.tensor(np.stack([sequence(i) for i in range(8)]), dtype=torch.float32)
+    want = (x[..., :1] > 0).float() if name == "lif" else 0.5 * torch.sigmoid(torch.cumsum(x[..., :1], 1))
+    trained = [p for p in cell.parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(trained, 0.02)
+    for _ in range(30):
+        loss = ((cell(x)[0] - want) ** 2).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        losses.append(loss.item())
+        assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in trained)
+        optimizer.step()
+    assert all(p.grad.abs().sum() > 0 for p in trained)
+    assert losses[-1] < 0.8 * losses[0]
+
+
+@pytest.mark.parametrize("name", TRAINABLE)
+def test_one_sequence_needs_no_batch(name: str) -> None:
+    cell, x = TRAINABLE[name](), torch.tensor(sequence(), dtype=torch.float32)
+    dt = torch.linspace(0.5, 1.0, T)
+    (y, state), (alone, after) = cell(x[None], None, dt), cell(x, None, dt)
+    assert torch.equal(alone, y[0])
+    assert torch.equal(after, state[0])
+    with pytest.raises(ValueError, match=r"give \(batch, steps, inputs\), or \(steps, inputs\)"):
+        cell(x[0])
+
+
 @pytest.mark.parametrize(("make", "words"), [
     (lambda: cells.CtRnn(1, 1, tau="two"), "tau is 'two'"),
-    (lambda: cells.NeuralOde(1, 1, solver="heun"), "solver is 'heun'"),
+    (lambda: cells.NeuralOde(1, 1, solver="heun"), "solver is 'heun'; give 'euler' or 'rk4'"),
+    (lambda: cells.LTC(1, 1, solver="heun"), "solver is 'heun'; give 'fused', 'euler' or 'rk4'"),
     (lambda: cells.CtGru(1, 1, decay="none"), "decay is 'none'"),
     (lambda: cells.LeakyIntegrator(1, 1, ahead=1.5), "ahead 1.5"),
     (lambda: cells.LeakyIntegrator(1, 1, function="sin"), "function is 'sin'"),

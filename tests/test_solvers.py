@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 
+import ncpc
 from ncpc.errors import Unsupported
 from ncpc.ir.cells import CtRnn, NeuralOde
 from ncpc.ir.policy import DtRange, Layer, Ltc, Policy
@@ -134,3 +136,15 @@ def test_fastest_timespan_counts() -> None:
 def test_neuron_without_capacitance_has_no_explicit_step() -> None:
     with pytest.raises(Unsupported, match=r"cm = 0.*use solver fused"):
         lower(fast_ltc("rk4", 6, cm=0.0))
+
+
+def test_a_trained_ltc_with_too_few_unfolds_is_not_saved(tmp_path: Path) -> None:
+    """A module is read with the solver that it was trained with, or the words say what that needs."""
+    cells = pytest.importorskip("ncpc.cells")
+    path = tmp_path / "p.safetensors"
+    with pytest.raises(Unsupported, match=r"solver 'rk4' is unstable.*use at least \d+ unfolds, or solver fused"):
+        ncpc.save(cells.LTC(INPUTS, 12, unfolds=1), path, input_range=(-1, 1), dt=4.0)
+    assert not path.exists()
+    policy = ncpc.save(cells.LTC(INPUTS, 12, unfolds=32), path, input_range=(-1, 1), dt=4.0)
+    assert isinstance(policy.layers[0], Ltc)
+    assert (policy.layers[0].solver, policy.layers[0].unfolds) == ("rk4", 32)

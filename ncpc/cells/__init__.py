@@ -3,7 +3,8 @@
 from ncpc.cells.ct_gru import CtGru
 from ncpc.cells.leaky import LeakyIntegrator
 from ncpc.cells.lif import LIF
+from ncpc.cells.ltc import LTC
 from ncpc.cells.ode import CtRnn, NeuralOde
 from ncpc.cells.sequential import Sequential, is_recurrent
 
-__all__ = ["LIF", "CtGru", "CtRnn", "LeakyIntegrator", "NeuralOde", "Sequential", "is_recurrent"]
+__all__ = ["LIF", "LTC", "CtGru", "CtRnn", "LeakyIntegrator", "NeuralOde", "Sequential", "is_recurrent"]

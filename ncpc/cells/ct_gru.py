@@ -40,7 +40,10 @@ class CtGru(torch.nn.Module):
     def forward(
         self, x: torch.Tensor, hx: torch.Tensor | None = None, timespans: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Outputs (B, T, units) and final traces (B, units*scales) for ``x`` (B, T, inputs)."""
+        """Outputs (B, T, units) and final traces (B, units*scales) for ``x`` (B, T, inputs).
+
+        ``timespans`` is (T,) or (B, T), 1.0 each when left out. Without the batch dimension for ``x`` (T, inputs).
+        """
         start = x.new_zeros(self.units * self.scales) if hx is None else hx
         return over_time(self._step, x, start, timespans)
 

@@ -51,7 +51,10 @@ class LeakyIntegrator(torch.nn.Module):
     def forward(
         self, x: torch.Tensor, hx: torch.Tensor | None = None, timespans: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Rates (B, T, units) and final state (B, 2*units) for ``x`` (B, T, inputs); ``timespans`` (T,) or (B, T)."""
+        """Rates (B, T, units) and final state (B, 2*units) for ``x`` (B, T, inputs); ``timespans`` (T,) or (B, T).
+
+        Without the batch dimension for ``x`` (T, inputs).
+        """
         u = x.new_zeros(self.units)
         return over_time(self._step, x, torch.cat([u, self.rate(u)]) if hx is None else hx, timespans)
 

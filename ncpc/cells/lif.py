@@ -54,7 +54,10 @@ class LIF(torch.nn.Module):
     def forward(
         self, x: torch.Tensor, hx: torch.Tensor | None = None, timespans: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Spikes (B, T, units) and final state (B, 2*units) for ``x`` (B, T, inputs); ``timespans`` (T,) or (B, T)."""
+        """Spikes (B, T, units) and final state (B, 2*units) for ``x`` (B, T, inputs); ``timespans`` (T,) or (B, T).
+
+        Without the batch dimension for ``x`` (T, inputs).
+        """
         start = torch.cat([self.v_reset, torch.zeros_like(self.v_reset)])
         return over_time(self._step, x, start if hx is None else hx, timespans)
 

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from ncpc.cells.over_time import over_time
+from ncpc.cells.solvers import explicit_step, known_solver
 from ncpc.torch_library import torch_module
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class CtRnn(torch.nn.Module):
         if tau not in ("trained", "one"):
             raise ValueError(f"tau is {tau!r}; give 'trained' or 'one'")
         self.inputs, self.units, self.feedback = inputs, units, feedback
-        self.unfolds, self.step, self.solver, self.clip = unfolds, step, _known(solver), clip
+        self.unfolds, self.step, self.solver, self.clip = unfolds, step, known_solver(solver), clip
         self.dense = torch.nn.Linear(inputs + units if feedback else inputs, units)
         self.raw_tau = torch.nn.Parameter(torch.tensor([math.log(math.e - 1)])) if tau == "trained" else None
 
@@ -43,12 +44,15 @@ class CtRnn(torch.nn.Module):
     def forward(
         self, x: torch.Tensor, hx: torch.Tensor | None = None, timespans: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Outputs (B, T, units) and final state (B, units) for ``x`` (B, T, inputs); ``timespans`` (T,) or (B, T)."""
+        """Outputs (B, T, units) and final state (B, units) for ``x`` (B, T, inputs); ``timespans`` (T,) or (B, T).
+
+        Without the batch dimension for ``x`` (T, inputs).
+        """
         return over_time(self._step, x, x.new_zeros(self.units) if hx is None else hx, timespans)
 
     def _step(self, x: torch.Tensor, h: torch.Tensor, dt: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         for _ in range(self.unfolds):
-            h = _advance(self, x, h, self.step * dt)
+            h = _clipped(explicit_step(lambda now: self.slope(x, now), h, self.step * dt, self.solver), self.clip)
         return h, h
 
     def slope(self, x: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
@@ -70,18 +74,21 @@ class NeuralOde(torch.nn.Module):
     ) -> None:
         super().__init__()
         self.inputs, self.units = inputs, units
-        self.unfolds, self.step, self.solver, self.clip = unfolds, step, _known(solver), clip
+        self.unfolds, self.step, self.solver, self.clip = unfolds, step, known_solver(solver), clip
         self.dense = torch.nn.Linear(inputs + units, units)
 
     def forward(
         self, x: torch.Tensor, hx: torch.Tensor | None = None, timespans: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Outputs (B, T, units) and final state (B, units) for ``x`` (B, T, inputs); ``timespans`` (T,) or (B, T)."""
+        """Outputs (B, T, units) and final state (B, units) for ``x`` (B, T, inputs); ``timespans`` (T,) or (B, T).
+
+        Without the batch dimension for ``x`` (T, inputs).
+        """
         return over_time(self._step, x, x.new_zeros(self.units) if hx is None else hx, timespans)
 
     def _step(self, x: torch.Tensor, h: torch.Tensor, dt: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         for _ in range(self.unfolds):
-            h = _advance(self, x, h, self.step * dt)
+            h = _clipped(explicit_step(lambda now: self.slope(x, now), h, self.step * dt, self.solver), self.clip)
         return h, h
 
     def slope(self, x: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
@@ -90,20 +97,5 @@ class NeuralOde(torch.nn.Module):
         return drive
 
 
-def _known(solver: str) -> str:
-    if solver not in ("euler", "rk4"):
-        raise ValueError(f"solver is {solver!r}; give 'euler' or 'rk4'")
-    return solver
-
-
-def _advance(cell: CtRnn | NeuralOde, x: torch.Tensor, h: torch.Tensor, size: torch.Tensor) -> torch.Tensor:
-    """One step of length ``size`` (B, 1)."""
-    k1 = cell.slope(x, h)
-    if cell.solver == "euler":
-        after = h + size * k1
-    else:
-        k2 = cell.slope(x, h + size / 2 * k1)
-        k3 = cell.slope(x, h + size / 2 * k2)
-        k4 = cell.slope(x, h + size * k3)
-        after = h + size / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
-    return after.clamp(-cell.clip, cell.clip) if cell.clip > 0 else after
+def _clipped(h: torch.Tensor, clip: float) -> torch.Tensor:
+    return h.clamp(-clip, clip) if clip > 0 else h

@@ -19,10 +19,16 @@ Step = Callable[["torch.Tensor", "torch.Tensor", "torch.Tensor"], tuple["torch.T
 def over_time(
     step: Step, x: torch.Tensor, state: torch.Tensor, timespans: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Outputs (B, T, outputs) and the final state for ``x`` (B, T, inputs), ``state`` (B, n) or (n,).
+    """Outputs (B, T, outputs) and the final state (B, n) for ``x`` (B, T, inputs), ``state`` (B, n) or (n,).
 
-    ``timespans`` is (T,) or (B, T), 1.0 each when left out.
+    One sequence (T, inputs) gives (T, outputs) and (n,). ``timespans`` is (T,) or (B, T), 1.0 each when left out.
+    Raises ``ValueError`` for ``x`` of another number of dimensions.
     """
+    if x.dim() == 2:
+        y, after = over_time(step, x[None], state, timespans)
+        return y[0], after[0]
+    if x.dim() != 3:
+        raise ValueError(f"x has shape {tuple(x.shape)}; give (batch, steps, inputs), or (steps, inputs)")
     if timespans is None:
         timespans = x.new_ones(x.shape[:2])
     timespans = timespans.expand(x.shape[:2])[..., None]

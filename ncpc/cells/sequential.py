@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ncpc.cells.ct_gru import CtGru
 from ncpc.cells.leaky import LeakyIntegrator
 from ncpc.cells.lif import LIF
+from ncpc.cells.ltc import LTC
 from ncpc.cells.ode import CtRnn, NeuralOde
 from ncpc.torch_library import ncps_torch_module, torch_module
 
@@ -18,7 +19,7 @@ else:
 
 State = tuple[Any, ...]
 
-OWN = (LIF, CtGru, CtRnn, LeakyIntegrator, NeuralOde)
+OWN = (LIF, LTC, CtGru, CtRnn, LeakyIntegrator, NeuralOde)
 WHOLE = (torch.nn.LSTM, torch.nn.GRU, torch.nn.RNN)
 SINGLE = (torch.nn.LSTMCell, torch.nn.GRUCell, torch.nn.RNNCell)
 

@@ -7,6 +7,7 @@ in its own precision, topology from the trained sparsity masks (a wiring redraws
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -106,7 +107,14 @@ def _readers() -> dict[Any, Callable[[Any], list[Layer]]]:
         ncps.WiredCfCCell: _ncps_layer,
         **torch_readers(),
         **own_readers(),
+        _own_ltc_class(): lambda m: [replace(_ltc(m.rnn_cell), solver=m.solver)],
     }
+
+
+def _own_ltc_class() -> Any:
+    from ncpc.cells import LTC
+
+    return LTC
 
 
 def _ncps_layer(module: Any) -> list[Layer]:
@@ -222,7 +230,7 @@ def _options(module: Any) -> dict[str, object]:
 
 def _is_ltc(module: Any) -> bool:
     ncps = ncps_torch_module()
-    return isinstance(module, (ncps.LTC, ncps.LTCCell))
+    return isinstance(module, (ncps.LTC, ncps.LTCCell, _own_ltc_class()))
 
 
 def _cell(module: Any) -> Any:

@@ -6,7 +6,7 @@ import numpy as np
 
 from ncpc.ir.build import Loop
 from ncpc.ir.policy import Layer
-from ncpc.ir.program import Repeat, State, Stmt, Value, statements
+from ncpc.ir.program import Program, Repeat, State, Stmt, Value, statements
 from ncpc.ir.quantized import QuantizedGeneric
 from ncpc.ir.types import Fixed
 from ncpc.passes.context import FixedLowering
@@ -24,6 +24,7 @@ def lower_fixed_generic(layer: Layer, q: QuantizedGeneric, ctx: FixedLowering) -
         scope.precise.add(state.inp.name)
         scope.peaks[state.inp.name] = int(np.abs(_raw_box(q, state.inp.name, scope.wide[state.inp.name])).max())
     inputs = {state.inp.name: scope.wide[state.inp.name] for state in real.states}
+    scope.precise |= _rates(real)
     emit_body(scope, real.body)
     for state in real.states:
         ctx.states.append(_state(scope, state, inputs[state.inp.name]))
@@ -31,6 +32,15 @@ def lower_fixed_generic(layer: Layer, q: QuantizedGeneric, ctx: FixedLowering) -
         if labels:
             ctx.labels[inputs[state.inp.name].axes[-1].name] = labels
     return resized(scope, f"{real.y.value.name}_out", scope.wide[real.y.value.name], q.y)
+
+
+def _rates(real: Program) -> set[str]:
+    """What, times a step's length, is added to a state: rounded to 16 bits it would decide how exact the result is."""
+    made = {op.out.name: op for op in statements(real.body) if op.kind == "mul"}
+    kept = {s.inp.name for s in real.states}
+    kept |= {c.inner.name for stmt in real.body if isinstance(stmt, Repeat) for c in stmt.carried}
+    sums = [op.args for op in statements(real.body) if op.kind == "add" and op.args[0] in kept]
+    return {made[change].args[1] for _, change in sums if change in made} - set(real.constants)
 
 
 def state_type(q: QuantizedGeneric, name: str) -> Fixed:
