@@ -32,9 +32,9 @@ THETAS = (0, 4, 16, 64)
 RESULT = Path(__file__).with_suffix(".json")
 
 
-def measure(name: str) -> dict[str, Any]:
+def measure(path: Path) -> dict[str, Any]:
     """RMS error in % of the output's standard deviation, and traffic, of one policy."""
-    lowered = lower_for(read_container(FOLDER / f"{name}.safetensors"), CompileOptions(quant="int16")).lowered
+    lowered = lower_for(read_container(path), CompileOptions(quant="int16")).lowered
     x = signals(np.random.default_rng(SEED), ROWS, STEPS, lowered.policy.inputs)
     data = Sequences(np.clip(x, *lowered.policy.input_range.T))
     reference, base = run(lowered.real, data).y, record_of(lowered.program)
@@ -51,7 +51,7 @@ def measure(name: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    results = {name: measure(name) for name in POLICIES}
+    results = {name: measure(FOLDER / f"{name}.safetensors") for name in POLICIES}
     for each, result in results.items():
         print(each, json.dumps(result))
     RESULT.write_text(json.dumps(results, indent=1) + "\n")

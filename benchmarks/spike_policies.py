@@ -54,14 +54,13 @@ def networks() -> dict[str, tuple[Callable[[], Any], int, int, int]]:
     }
 
 
-def train(name: str) -> None:
+def train(path: Path, make: Callable[[], Any], inputs: int, seed: int, steps: int) -> None:
     """Train one network and save it with its calibration."""
     import torch
     from ncps.torch import LTC
 
     import ncpc
 
-    make, inputs, seed, steps = networks()[name]
     torch.manual_seed(seed)
     np.random.seed(seed)
     rng, wiring = np.random.default_rng(seed), make()
@@ -76,10 +75,10 @@ def train(name: str) -> None:
         loss.backward()
         optimizer.step()
     calibration = signals(np.random.default_rng(999), 6, 150, inputs)
-    ncpc.save(model, FOLDER / f"{name}.safetensors", calibration=calibration, input_range=(-RANGE, RANGE))
-    print(f"{name}: loss {loss.item():.4f}")
+    ncpc.save(model, path, calibration=calibration, input_range=(-RANGE, RANGE))
+    print(f"{path.stem}: loss {loss.item():.4f}")
 
 
 if __name__ == "__main__":
-    for each in networks():
-        train(each)
+    for each, how in networks().items():
+        train(FOLDER / f"{each}.safetensors", *how)

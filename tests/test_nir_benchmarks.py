@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,7 @@ CHIPS = json.loads(nir_chips.RESULT.read_text())
 
 
 def policy_of(name: str) -> Policy:
-    return read_policy(Path(FOLDER) / f"{name}.safetensors")
+    return read_policy(FOLDER / f"{name}.safetensors")
 
 
 @cache
@@ -66,7 +65,7 @@ def test_errors_against_units(name: str, units: int, kind: str) -> None:
 @pytest.mark.parametrize("name", ["spikes-autoncp12-a", *(
     pytest.param(name, marks=pytest.mark.slow) for name in nir_units.POLICIES[1:])])
 def test_errors_under_a_chips_arithmetic(name: str) -> None:
-    found = nir_chips.measure(name)
+    found = nir_chips.measure(FOLDER / f"{name}.safetensors")
     for key in ("int16", "loihi2"):
         require_alike({k: v for k, v in found[key].items() if k != "needs"}, CHIPS[name][key])
     require_alike(found["loihi2"]["needs"], CHIPS[name]["loihi2"]["needs"])

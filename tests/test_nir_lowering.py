@@ -22,10 +22,11 @@ from ncpc.targets.nir.lower import lower
 from ncpc.targets.nir.numbers import SUM_BITS, coded
 from ncpc.targets.nir.runs import predicted
 from ncpc.targets.nir.sizing import error, sized
-from ncpc.targets.nir.spikes import predict
+from ncpc.targets.nir.spikes import Spikes, predict
 from ncpc.targets.nir.study import Study, evidence, generated, study
 from ncpc.targets.nir.trajectory import outputs, sensitivity, trajectory
 from ncpc.targets.nir.trial import STEPS, lone_errors, shares
+from ncpc.verify.sequences import suite
 from tests.nets import random_ltc, random_policy
 
 
@@ -297,6 +298,34 @@ def test_auto_holds_the_tolerance_and_saves_units() -> None:
     assert loose.units < tight.units
     for net, tolerance in ((loose, 0.1), (tight, 0.02)):
         assert error(known, net, generated(known.policy, 77)) <= tolerance
+
+
+@pytest.mark.parametrize(("seed", "tolerance"), [(2, 0.05), (9, 0.05), (9, 0.02)])
+def test_what_auto_chose_holds_where_the_verdict_looks(seed: int, tolerance: float) -> None:
+    """On the sequences of verification, which sizing never saw: jumps, and the first steps after resets, too."""
+    known = known_policy(seed)
+    data = suite(known.policy, 6000, False)
+    net = sized(known, "auto", tolerance)
+    expected = run(lower_real(known.policy), Sequences(data.x, reset=data.reset)).y
+    found = predicted(net, data).y
+    assert np.abs(found - expected).max() <= tolerance * np.ptp(expected, axis=(0, 1)).max()
+    assert net.units < 2000
+
+
+def test_more_sequences_ask_for_more_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network that passed the trials but not the confirmation grows until it does."""
+    known = known_policy(8)
+    found, asked = iter((0.5, 0.5, 0.001)), []
+    monkeypatch.setattr("ncpc.targets.nir.sizing._cheapest", lambda known, tolerance, uniform: lower(known, 300))
+
+    def told(known: Study, net: Spikes, *sequences: np.ndarray) -> float:
+        asked.append((net.units, sum(x.shape[0] * x.shape[1] for x in sequences)))
+        return next(found)
+
+    monkeypatch.setattr("ncpc.targets.nir.sizing.error", told)
+    net = sized(known, "auto", 0.02)
+    assert [steps for _, steps in asked] == [2 * 4 * 12 * 200] * 3
+    assert asked[0][0] < asked[1][0] < asked[2][0] == net.units
 
 
 def test_refusals_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
