@@ -8,7 +8,7 @@ To add one: a folder under ``targets/`` whose package has ``target(name) -> Targ
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -51,12 +51,16 @@ class CompileOptions:
 
 @dataclass(frozen=True)
 class TargetOption:
-    """An option of one target, offered by the command line as ``--name``; an empty ``choices`` admits any text."""
+    """An option of one target, offered by the command line as ``--name``; an empty ``choices`` admits any text.
+
+    ``check`` raises BadInput for a text that can be none, before anything is done.
+    """
 
     name: str
     default: str
     help: str
     choices: tuple[str, ...] = ()
+    check: Callable[[str], object] | None = None
 
 
 @dataclass(frozen=True)

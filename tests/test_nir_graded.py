@@ -162,6 +162,9 @@ def test_other_layers_have_no_chip_arithmetic() -> None:
     source = lower_for(Container(front), CompileOptions()).lowered
     with pytest.raises(Unsupported, match=r"--chip loihi2: layers \[dense, ltc\] are not one fused LTC layer"):
         registry.load(TARGET).emit(source, options(chip="loihi2"))
+    euler = dataclasses.replace(policy, layers=(dataclasses.replace(policy.layers[0], solver="euler"),))  # type: ignore[call-arg]
+    with pytest.raises(Unsupported, match=r"layers \[ltc \(euler\)\] are not .*; use --chip none or spinnaker2$"):
+        registry.load(TARGET).emit(lower_for(Container(euler), CompileOptions()).lowered, options(chip="loihi2"))
     with pytest.raises(Unsupported, match="is not one fused LTC layer"):
         record_of(source.program)
     runtime_dt = Policy("net", policy.layers, policy.input_range, DtRange(0.6, 1.9, 1.0))

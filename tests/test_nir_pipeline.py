@@ -230,6 +230,9 @@ def test_bad_requests_leave_nothing(tmp_path: Path, capsys: pytest.CaptureFixtur
     said = refused(capsys, plain, "--target", "nir", "--theta", "3")
     assert "--theta: an option of nir-graded, not of nir; leave it out" in said
     assert "--theta x" in refused(capsys, plain, "--target", "nir-graded", "--theta", "x")
+    for bad in ("many", "0", "-3", "30000"):
+        assert f"--units {bad}: give 'auto' or a number up to 24000" in refused(
+            capsys, plain, "--target", "nir", "--units", bad)
     moving = container(tmp_path, dt=DtRange(0.6, 1.9, 1.0))
     said = refused(capsys, moving, "--target", "nir")
     assert "target 'nir' has no --dt runtime; it has fixed; give --dt fixed" in said

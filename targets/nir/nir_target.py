@@ -34,7 +34,7 @@ from ncpc.targets.nir.files import read_graph, read_interface, stem, written
 from ncpc.targets.nir.machine import euler
 from ncpc.targets.nir.proof import formats, proved
 from ncpc.targets.nir.runs import Machine, against, collected, cut, execute, predicted
-from ncpc.targets.nir.sizing import sized
+from ncpc.targets.nir.sizing import require_units, sized
 from ncpc.targets.nir.spikes import Interface, Spikes
 from ncpc.targets.nir.study import study
 
@@ -66,7 +66,8 @@ class NirTarget:
         Requirement("spikingjelly", "consumers", "running the file in SpikingJelly"),
     )
     options: tuple[TargetOption, ...] = (
-        TargetOption("units", "auto", "Threshold units to spend; auto: the fewest that hold the tolerance."),
+        TargetOption("units", "auto", "Threshold units to spend; auto: the fewest that hold the tolerance.",
+                     check=require_units),
         TargetOption("levels", "placed", "Levels placed by use and influence, or evenly.", ("placed", "uniform")),
         TargetOption("plot", "no", "Also draw the graph and a raster of one run (matplotlib).", ("no", "yes")),
     )

@@ -44,9 +44,16 @@ def sized(known: Study, units: str, tolerance: float, uniform: bool = False) -> 
 
 def _budget(known: Study, units: str) -> int:
     least = FEWEST * (known.cell.ltc.inputs + known.cell.ltc.neurons) + PHASES
-    if not units.isdecimal() or not least <= int(units) <= MOST_UNITS:
+    if not least <= require_units(units) <= MOST_UNITS:
         raise BadInput(f"--units {units}: give 'auto' or a number from {least} (this policy's least) to {MOST_UNITS}")
     return int(units)
+
+
+def require_units(text: str) -> int:
+    """``--units`` as a number, 0 for ``auto``; raises BadInput for what is neither."""
+    if text != "auto" and not (text.isdecimal() and 0 < int(text) <= MOST_UNITS):
+        raise BadInput(f"--units {text}: give 'auto' or a number up to {MOST_UNITS}")
+    return 0 if text == "auto" else int(text)
 
 
 def _cheapest(known: Study, tolerance: float, uniform: bool) -> Spikes:

@@ -163,7 +163,7 @@ def _instead(layer: Layer) -> str:
     """The nearest alternative to a layer that NIR has no node for."""
     if isinstance(layer, FRAMES):
         return "NIR cannot make a frame of a flat layer's values; put it first, or use target 'c'"
-    return INSTEAD.get(layer.kind, "use target 'c'")
+    return INSTEAD.get(layer.kind, "use --quant int16 for a graded node, or target 'c'")
 
 
 def _read(weight: NDArray[np.float64], order: I64 | None) -> F32:

@@ -60,6 +60,13 @@ CAPABILITIES = Capabilities(schemes=("int16", "int8", "float32"))
 """Layers are not listed: a refusal by ``emit`` knows what to do instead, which depends on the scheme."""
 
 
+def theta_of(text: str) -> int:
+    """``--theta`` as a number; raises BadInput for what is none."""
+    if not text.isdecimal() or int(text) >= MOST_THETA:
+        raise BadInput(f"--theta {text}: give a whole number from 0 to {MOST_THETA - 1}, in units of the sent state")
+    return int(text)
+
+
 @dataclass(frozen=True)
 class GradedTarget:
     """Custom nodes with the integer arithmetic of the Program, NIR's own in float32; see ``docs/targets/nir.md``."""
@@ -78,7 +85,7 @@ class GradedTarget:
     options: tuple[TargetOption, ...] = (
         TargetOption("chip", "none", "Chip whose arithmetic and limits apply.", ("none", *names())),
         TargetOption("theta", "0", "Send a state to its synapses only when it moved by more than this since it was "
-                     "last sent, in units of its 16-bit view."),
+                     "last sent, in units of its 16-bit view.", check=theta_of),
     )
 
     def emit(self, lowered: Lowered, options: CompileOptions) -> dict[str, bytes]:
@@ -190,10 +197,7 @@ def _cached(lowered: Lowered, chip_name: str, theta: int) -> Held:
     single = len(kinds) == 1 and isinstance(first, Ltc) and first.solver == "fused" and lowered.program.dt is None
     own_arithmetic = chip_name != "none" and chip(chip_name).arithmetic != "program"
     if own_arithmetic and not single:
-        timed = "" if lowered.program.dt is None else " with dt as an input"
-        raise Unsupported(f"--chip {chip_name}: layers [{', '.join(kinds)}]{timed} are not {FORM}; "
-                          f"{'give --dt fixed' if timed else 'use --chip none or spinnaker2'}, "
-                          "or compile the LTC layer alone")
+        raise _unheld(lowered, chip_name)
     if not single:
         return layers_of(lowered.program, lowered.policy, theta)
     base = record_of(lowered.program, theta)
@@ -202,6 +206,16 @@ def _cached(lowered: Lowered, chip_name: str, theta: int) -> Held:
     if lowered.scheme != "int16":
         raise BadInput(f"--chip {chip_name}: has its own weights; compile with --quant int16")
     return loihi2(base, study(lowered.policy), chip(chip_name))
+
+
+def _unheld(lowered: Lowered, chip_name: str) -> Unsupported:
+    """What a chip with its own arithmetic says of other layers."""
+    layers = lowered.policy.layers
+    named = [f"{k.kind} ({k.solver})" if isinstance(k, Ltc) and k.solver != "fused" else k.kind for k in layers]
+    timed = "" if lowered.program.dt is None else " with dt as an input"
+    ways = ["give --dt fixed" if timed else "use --chip none or spinnaker2"]
+    ways += ["compile the LTC layer alone"] if len(layers) > 1 and any(isinstance(k, Ltc) for k in layers) else []
+    return Unsupported(f"--chip {chip_name}: layers [{', '.join(named)}]{timed} are not {FORM}; {', or '.join(ways)}")
 
 
 def _executed(held: Held, data: Sequences, initial: NDArray[np.int64] | None) -> GradedRun:
@@ -228,10 +242,7 @@ def _proof(record: GradedLtc, widths: Widths, lowered: Lowered) -> dict[str, Any
 
 
 def _theta(options: CompileOptions) -> int:
-    text = str(options.extra.get("theta", "0"))
-    if not text.isdecimal() or int(text) >= MOST_THETA:
-        raise BadInput(f"--theta {text}: give a whole number from 0 to {MOST_THETA - 1}, in units of the sent state")
-    return int(text)
+    return theta_of(str(options.extra.get("theta", "0")))
 
 
 def _chip(options: CompileOptions) -> Chip | None:
