@@ -102,6 +102,23 @@ def test_the_figures_meet_what_is_asked() -> None:
     assert at["spikes-autoncp12-b"][4000]["rmse_std"] <= 1.0
 
 
+def test_the_sentence_on_other_seeds_is_the_benchmarks() -> None:
+    measured = json.loads((ROOT / "benchmarks/nir_seeds.json").read_text())
+    assert measured["units"] == 4000
+    seeds = list(measured["seeds"].values())
+    sentence = " ".join(TEXT.split("trained from other seeds")[1].split("So 1 %")[0].split())
+    figures = [float(text) for text in re.findall(r"\d\.\d+", sentence)]
+    assert figures[:4] == [round(found["placed"]["rmse_std"], 2) for found in sorted(
+        seeds, key=lambda found: found["placed"]["rmse_std"])]
+    even = [found["uniform"]["rmse_std"] for found in seeds]
+    assert figures[4:] == [round(min(even), 1), round(max(even), 1)]
+    chips = [found["loihi2_rmse_std"] for found in seeds]
+    assert f"loihi2 errs by {min(chips):.2f} to {max(chips):.2f} %" in TEXT
+    assert max(chips) <= 1.0
+    assert all(found["placed"]["rmse_std"] < 0.5 * found["uniform"]["rmse_std"] for found in seeds)
+    assert all(found["placed"]["one_step_max_range"] <= 1.0 for found in seeds)
+
+
 TRAPS = {
     ("snnTorch", "takes a cycle of two nodes"): ["snntorch_rewires_a_cycle_of_two_nodes"],
     ("snnTorch", "keeps membranes"): ["snntorch_keeps_membranes_in_the_module"],
