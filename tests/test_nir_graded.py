@@ -262,14 +262,54 @@ def test_every_limit_names_its_source() -> None:
             assert limit.value > 0
 
 
-@pytest.mark.parametrize("limit", ["neurons_per_core", "fan_in", "synapse_bytes", "core_bytes"])
+@cache
+def small() -> GradedLtc:
+    return loihi2(record_of(lowered().program), study(lowered().policy), chips.chip("loihi2"))
+
+
+@pytest.mark.parametrize("limit", list(chips.chip("loihi2").limits))
 def test_what_a_chip_cannot_hold_is_refused_with_numbers(limit: str) -> None:
-    record, profile = record_of(lowered().program), chips.chip("loihi2")
+    """Every limit of the profile is one that is compared."""
+    record, profile = small(), chips.chip("loihi2")
     needs = chips.require_fit(record, profile)[limit]
     tight = dataclasses.replace(profile.limits[limit], value=needs - 1)
-    small = dataclasses.replace(profile, limits={**profile.limits, limit: tight})
+    less = dataclasses.replace(profile, limits={**profile.limits, limit: tight})
     with pytest.raises(ProofFailed, match=rf"--chip loihi2: needs {needs:,} .*, the chip has {needs - 1:,} \("):
-        chips.require_fit(record, small)
+        chips.require_fit(record, less)
+
+
+def test_weights_too_wide_for_a_chip_are_refused() -> None:
+    """The 16-bit layer as it is, and one weight too large or with an exponent of its own in the 8-bit one."""
+    profile = chips.chip("loihi2")
+    with pytest.raises(ProofFailed, match=r"needs 1[0-9] bits \(weight bits\), the chip has 8"):
+        chips.require_fit(record_of(lowered().program), profile)
+    for name, value, said in (("we", 128, r"needs 9 bits \(weight bits\)"),
+                              ("num_shift", 1, r"needs 2 exponents per post-neuron \(weight exponents\)")):
+        wires = small().recurrent
+        changed = getattr(wires, name).copy()
+        shared = int(np.flatnonzero(wires.post == np.bincount(wires.post).argmax())[0])
+        changed[shared] = value if name == "we" else changed[shared] + value
+        with pytest.raises(ProofFailed, match=said):
+            chips.require_fit(_narrow(small(), recurrent=dataclasses.replace(wires, **{name: changed})), profile)
+
+
+@pytest.mark.parametrize("factor", [3.0, 12.0])
+def test_potentials_far_from_the_states_fit_too(factor: float) -> None:
+    """Currents are then many times the conductances: their unit is coarser, weights keep to 8 bits, sums to 24."""
+    policy = random_policy(0, neurons=5, density=0.25)
+    ltc = policy.layers[0]
+    assert isinstance(ltc, Ltc)
+    far = {name: dataclasses.replace(wires, erev=wires.erev * factor)
+           for name, wires in (("sensory", ltc.sensory), ("recurrent", ltc.recurrent))}
+    quick = dataclasses.replace(ltc, **far, cm=ltc.cm * 0.1, gleak=ltc.gleak * 0.2)
+    source = lower_for(Container(dataclasses.replace(policy, layers=(quick,))), CompileOptions()).lowered
+    record = loihi2(record_of(source.program), study(source.policy), chips.chip("loihi2"))
+    _require_widths(record)
+    proved_widths(record)
+    chips.require_fit(record, chips.chip("loihi2"))
+    data = Sequences(np.clip(inputs(6, 80).x, -1, 1))
+    reference, found = run(source.real, data), execute(record, data).trace
+    assert float(np.sqrt(np.mean((found.y - reference.y) ** 2))) <= 0.01 * float(reference.y.std())
 
 
 def test_links_name_what_is_compared() -> None:

@@ -9,9 +9,10 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ncpc.errors import ProofFailed, Unsupported
-from ncpc.targets.nir_graded.record import GradedLtc
+from ncpc.targets.nir_graded.record import MESSAGE_BITS, GradedLtc
 
 FOLDER = Path(__file__).parent / "chips"
 
@@ -56,17 +57,31 @@ def names() -> tuple[str, ...]:
 
 def demands(record: GradedLtc) -> dict[str, int]:
     """What a record asks of one core: every synapse is a unit of its own (it holds a slope and a centre), and each
-    neuron two accumulators and its update.
+    neuron two accumulators, G and N, and its update.
     """
-    synapses = len(record.sensory) + len(record.recurrent)
-    posts = np.concatenate([record.sensory.post, record.recurrent.post])
+    sets = (record.sensory, record.recurrent)
+    synapses, posts = sum(map(len, sets)), np.concatenate([wires.post for wires in sets])
     return {
+        "weight_bits": 1 + max(_bits(weights) for wires in sets for weights in (wires.w, wires.we)),
+        "weight_exponents": max(_exponents(posts, np.concatenate(shifts)) for shifts in (
+            [wires.den_shift for wires in sets], [wires.num_shift for wires in sets])),
+        "state_bits": max(record.state_bits, record.sum_bits), "decay_bits": record.inverse_bits,
+        "message_bits": MESSAGE_BITS,
         "neurons_per_core": synapses + record.neurons,
         "fan_in": int(np.bincount(posts, minlength=1).max(initial=0)) * 2,
         "table_bytes": 2 * len(record.table),
         "synapse_bytes": 2 * synapses,
         "parameter_bytes": 4 * 2 * synapses + 4 * 4 * record.neurons,
     }
+
+
+def _bits(weights: NDArray[np.int64]) -> int:
+    return int(np.abs(weights).max(initial=0)).bit_length()
+
+
+def _exponents(posts: NDArray[np.int64], shifts: NDArray[np.int64]) -> int:
+    """How many different shifts the synapses of one neuron have, at most."""
+    return max((len(np.unique(shifts[posts == i])) for i in np.unique(posts)), default=0)
 
 
 def require_fit(record: GradedLtc, profile: Chip) -> dict[str, int]:

@@ -13,12 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ncpc.errors import ProofFailed
 from ncpc.ir.policy import Ltc, Synapses
 from ncpc.targets.nir.front import logistic
 from ncpc.targets.nir.study import Study, evidence
 from ncpc.targets.nir.trajectory import trajectory
 from ncpc.targets.nir_graded.chips import Chip
 from ncpc.targets.nir_graded.record import GradedLtc, Wires
+from ncpc.targets.nir_graded.widths import proved_widths
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -28,6 +30,8 @@ S_FRAC = 15
 SAMPLES = 1500
 ROOM = 1.1
 """Rounded weights move the box of states by less than a tenth."""
+COARSER = 3
+"""How many units of the currents are tried, each half as fine as the one before, until all sums are proved to fit."""
 WIDER = 8
 """Bits the 24-bit state has over the 16-bit view that is sent."""
 
@@ -49,7 +53,22 @@ def loihi2(base: GradedLtc, known: Study, profile: Chip) -> GradedLtc:
     ltc, seen = known.cell.ltc, _seen(known)
     base = _roomier(base, known) if _tight(base, known) else base
     fits = [_fit(i, ltc, known, seen, profile["weight_bits"]) for i in range(ltc.neurons)]
-    return _record(base, known, fits, profile)
+    least = max(1, int(np.ceil(np.log2(_farthest(ltc)))))
+    tried = [_record(base, known, fits, profile, coarser) for coarser in range(least, least + COARSER)]
+    return next((record for record in tried if _proved(record)), tried[0])
+
+
+def _farthest(ltc: Ltc) -> float:
+    """The largest potential that pulls at a neuron: currents are conductances times at most this."""
+    return max(float(np.abs(part).max(initial=0.5)) for part in (ltc.vleak, ltc.sensory.erev, ltc.recurrent.erev))
+
+
+def _proved(record: GradedLtc) -> bool:
+    try:
+        proved_widths(record)
+    except ProofFailed:
+        return False
+    return True
 
 
 def _tight(base: GradedLtc, known: Study) -> bool:
@@ -136,8 +155,10 @@ def _corrected(i: int, ltc: Ltc, best: Rounding, weights: F64, features: F64, co
     return Fit(best.factor, best.raw[:size], best.raw[size:], best.exponent, gleak, leak)
 
 
-def _record(base: GradedLtc, known: Study, fits: list[Fit], profile: Chip) -> GradedLtc:
-    """Neuron i's raw conductances are ``scale_i * 2^(S_FRAC - shift_i)`` per physical unit, its currents half that."""
+def _record(base: GradedLtc, known: Study, fits: list[Fit], profile: Chip, coarser: int) -> GradedLtc:
+    """Neuron i's raw conductances are ``scale_i * 2^(S_FRAC - shift_i)`` per physical unit, its currents ``coarser``
+    bits less: enough that a current, which is a conductance times a potential, fits where conductances do.
+    """
     room = 2.0 ** (profile["state_bits"] - 1) - 64.0
     cm_t, u_frac = known.cell.cm_t, base.v_frac - base.u_shift
     most = [cm_t[i] + f.gleak + f.w.sum() / f.scale for i, f in enumerate(fits)]
@@ -147,19 +168,19 @@ def _record(base: GradedLtc, known: Study, fits: list[Fit], profile: Chip) -> Gr
     gleak = np.maximum(_whole(np.array([f.gleak for f in fits]) * lsb), 1)
     least = int((raw_cm + gleak).min())
     inverse_shift = 15 - (31 - least.bit_length())
-    v_frac, halved = u_frac + WIDER, 1
+    v_frac = u_frac + WIDER
     return dataclasses.replace(
-        base, sensory=_wires(base.sensory, known.cell.ltc.sensory, fits, shifts, halved, 0),
-        recurrent=_wires(base.recurrent, known.cell.ltc.recurrent, fits, shifts, halved, 1),
-        gleak=gleak, leak=_whole(np.array([f.leak for f in fits]) * lsb / 2.0**halved), cm_t=raw_cm,
-        v_frac=v_frac, u_shift=WIDER, g_shift=0, pull_shift=v_frac + halved, inverse_shift=inverse_shift,
-        inverse_bits=profile["decay_bits"], delta_shift=46 + inverse_shift - v_frac - halved,
+        base, sensory=_wires(base.sensory, known.cell.ltc.sensory, fits, shifts, coarser, 0),
+        recurrent=_wires(base.recurrent, known.cell.ltc.recurrent, fits, shifts, coarser, 1),
+        gleak=gleak, leak=_whole(np.array([f.leak for f in fits]) * lsb / 2.0**coarser), cm_t=raw_cm,
+        v_frac=v_frac, u_shift=WIDER, g_shift=0, pull_shift=v_frac + coarser, inverse_shift=inverse_shift,
+        inverse_bits=profile["decay_bits"], delta_shift=46 + inverse_shift - v_frac - coarser,
         y_shift=base.y_shift + v_frac - base.v_frac, state_bits=profile["state_bits"],
         sum_bits=profile["state_bits"],
     )
 
 
-def _wires(base: Wires, synapses: Synapses, fits: list[Fit], shifts: list[int], halved: int, which: int) -> Wires:
+def _wires(base: Wires, synapses: Synapses, fits: list[Fit], shifts: list[int], coarser: int, which: int) -> Wires:
     """Weights of one set; ``which`` 0: sensory, whose synapses come first in each neuron's fit."""
     w, we = np.zeros_like(base.w), np.zeros_like(base.we)
     den, num = np.zeros_like(base.w), np.zeros_like(base.w)
@@ -167,9 +188,8 @@ def _wires(base: Wires, synapses: Synapses, fits: list[Fit], shifts: list[int], 
         own = np.flatnonzero(synapses.post == i)
         part = slice(0, len(own)) if which == 0 else slice(len(fit.w) - len(own), len(fit.w))
         w[own], we[own], den[own] = fit.w[part], fit.we[part], shifts[i]
-        num[own] = shifts[i] + halved - fit.exponent
-    lift = np.maximum(-num, 0)
-    return dataclasses.replace(base, w=w, we=we << lift, den_shift=den, num_shift=np.maximum(num, 0))
+        num[own] = shifts[i] + coarser - fit.exponent
+    return dataclasses.replace(base, w=w, we=we, den_shift=den, num_shift=num)
 
 
 def _whole(x: F64) -> I64:
