@@ -50,6 +50,25 @@ def test_snippets_step_the_file(consumer: str, module: str, folder: Path, requir
         exec(compile(first, "nir.md", "exec"), scope)
     expected = registry.load("nir").model(lowered(), OPTIONS, Sequences(np.linspace(-1, 1, 15).reshape(1, 5, 3)))
     assert np.array_equal(np.asarray(scope["y_of_step"]), expected.y[0])
+    _require_golden(consumer, scope)
+
+
+def _require_golden(consumer: str, scope: dict[str, object]) -> None:
+    """The snippet that replays the vectors, and that it notices a wrong one."""
+    replay = next(s for s in SNIPPETS if "golden" in s)
+    if consumer != "norse":
+        importing = next(s for s in SNIPPETS if f"from {consumer}" in s)
+        loading = next(line for line in replay.splitlines() if line.startswith("module, state ="))
+        replay = replay.replace(loading, f"{importing}\nstate = None")
+        replay = replay.replace("module(torch.tensor(x[None]), state)",
+                                "module(torch.tensor(x[None]), *([] if state is None else [state]))")
+    with quiet():
+        exec(compile(replay, "nir.md", "exec"), scope)
+        vectors = dict(np.load("policy_golden.npz"))
+        vectors["y"][7, 0] += 2.0**-10
+        np.savez("policy_golden.npz", **vectors)
+        with pytest.raises(AssertionError):
+            exec(compile(replay, "nir.md", "exec"), scope)
 
 
 def test_the_graded_snippet_reads_the_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,

@@ -60,7 +60,8 @@ def refused(capsys: pytest.CaptureFixture[str], path: Path, *options: str) -> st
     return message
 
 
-def test_nir_holds_in_every_consumer(tmp_path: Path, require_tool: RequireTool) -> None:
+def test_nir_holds_in_every_consumer(tmp_path: Path, require_tool: RequireTool,
+                                     capsys: pytest.CaptureFixture[str]) -> None:
     for consumer in consumers.CONSUMERS.values():
         require_tool(consumer.module)
     code, out = compiled(container(tmp_path), "--target", "nir", "--units", "500", "--tolerance", "0.15")
@@ -75,6 +76,9 @@ def test_nir_holds_in_every_consumer(tmp_path: Path, require_tool: RequireTool) 
     assert report["extra"]["nir"]["ticks_per_step"] == 6  # type: ignore[index]
     assert report["error"]["search"]["max_range"] > 0  # type: ignore[index]
     _require_says_what_was_built(report, out)
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["ticks", "per", "step", "6"] in printed
+    assert ["threshold", "units", str(report["extra"]["nir"]["units"])] in printed  # type: ignore[index]
 
 
 def _require_says_what_was_built(report: Any, out: Path) -> None:
