@@ -16,6 +16,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from ncpc.errors import BadInput
 from ncpc.ir.policy import Policy
 from ncpc.ir.program import Program
 from ncpc.ir.sequences import Sequences, Trace
@@ -183,6 +184,14 @@ class LinkSpec:
     steps: int
     tolerance: float = 0.0
     required: bool = True
+
+
+def step_input(x: object, inputs: int, name: str) -> NDArray[np.float64]:
+    """``x`` (inputs,) of one step of policy ``name`` as float64; raises BadInput for a vector of another length."""
+    vector = np.asarray(x, np.float64)
+    if vector.shape != (inputs,):
+        raise BadInput(f"x has shape {vector.shape}: a step of {name} takes ({inputs},)")
+    return vector
 
 
 class Session(Protocol):

@@ -357,6 +357,8 @@ def test_sessions_step_like_runs(tmp_path: Path, require_tool: RequireTool) -> N
         for t in range(10):
             assert np.array_equal(session.step(inputs().x[0, t]), expected.y[0, t])
             assert session.status == expected.flags[0, t]
+    with pytest.raises(BadInput, match=r"x has shape \(4,\): a step of the layer takes \(3,\)"):
+        session.step(np.zeros(4))
 
 
 def test_a_foreign_file_is_one_clear_line(tmp_path: Path, require_tool: RequireTool) -> None:

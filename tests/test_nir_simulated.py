@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ncpc.cli import run as command
-from ncpc.errors import ProofFailed
+from ncpc.errors import BadInput, ProofFailed
 from ncpc.frontend.container import Container, write_policy
 from ncpc.frontend.heads import windows_over
 from ncpc.ir.cells import LeakyIntegrator, Lif
@@ -175,6 +175,8 @@ def test_a_session_is_a_run(consumer: str, tmp_path: Path) -> None:
     for _ in range(2):
         session.reset()
         assert np.array_equal([session.step(x) for x in data.x[0]], expected)
+    with pytest.raises(BadInput, match=r"x has shape \(2,\): a step of net takes \(3,\)"):
+        session.step(np.zeros(2))
 
 
 def wrong_weight(graph: Any) -> None:

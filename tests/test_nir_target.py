@@ -78,6 +78,8 @@ def test_sessions_step_like_the_model(runtime: str, tmp_path: Path, require_tool
         for t in range(6):
             assert np.array_equal(session.step(data.x[0, t]), expected.y[0, t])
             assert session.status == expected.flags[0, t]
+    with pytest.raises(BadInput, match=r"x has shape \(2,\): a step of net takes \(3,\)"):
+        session.step(np.zeros(2))
     session.close()
 
 

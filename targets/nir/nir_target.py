@@ -27,6 +27,7 @@ from ncpc.targets.base import (
     RunResult,
     TargetOption,
     TimingClass,
+    step_input,
 )
 from ncpc.targets.nir import consumers
 from ncpc.targets.nir.cost import cost
@@ -158,8 +159,9 @@ class SpikeSession:
         self.machine = self.resting.fork()
 
     def step(self, x: NDArray[np.float64], dt: float | None = None) -> NDArray[np.float64]:
-        """One step of the policy; ``dt`` is the one compiled in, any other is flagged."""
-        raw, saturated, nan = self.interface.quantized(np.asarray(x, np.float64))
+        """One step of the policy; the timespan is compiled in, ``dt`` is not looked at."""
+        vector = step_input(x, len(self.interface.x_frac), self.interface.name)
+        raw, saturated, nan = self.interface.quantized(vector)
         self.status = int(saturated) << FLAGS.index("input_saturated") | int(nan) << FLAGS.index("input_nan")
         current = self.interface.physical_x(raw).astype(np.float32)[None]
         for _ in range(self.interface.unfolds):

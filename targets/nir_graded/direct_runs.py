@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ncpc.ir.policy import Policy
 from ncpc.ir.sequences import Sequences
-from ncpc.targets.base import PROGRAM, Built, LinkSpec, Lowered, RunResult
+from ncpc.targets.base import PROGRAM, Built, LinkSpec, Lowered, RunResult, step_input
 from ncpc.targets.nir.consumers import CONSUMERS, faults, obstacle
 from ncpc.targets.nir.graph import library
 from ncpc.targets.nir_graded.chain import Chain, chain
@@ -77,10 +77,10 @@ class DirectSession:
         self.machine = self.running = None
 
     def step(self, x: NDArray[np.float64], dt: float | None = None) -> NDArray[np.float64]:
-        """One step; ``dt`` is the one compiled in."""
+        """One step; the timespan is compiled in, ``dt`` is not looked at."""
         if self.machine is None:
             self.machine = chain(library().read(self.path), input_order(self.policy))
-        row = np.asarray(x, np.float32)[None]
+        row = step_input(x, self.policy.inputs, self.policy.name).astype(np.float32)[None]
         if self.runtime == EXECUTOR:
             return np.asarray(self.machine.step(row)[0], np.float64)
         self.resting = self.resting or simulator(self.path, self.runtime)

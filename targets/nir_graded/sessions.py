@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ncpc.targets.base import step_input
 from ncpc.targets.nir_graded.executor import Machine
 from ncpc.targets.nir_graded.interpreter import ChainMachine, chain_machine, encoded
 from ncpc.targets.nir_graded.layers import GradedLayer
@@ -28,11 +29,12 @@ class LtcSession:
         self.machine = None
 
     def step(self, x: F64, dt: float | None = None) -> F64:
-        """One step; ``dt`` is the one compiled in."""
+        """One step; the timespan is compiled in, ``dt`` is not looked at."""
         r = self.record
+        vector = step_input(x, len(r.x_lo), "the layer")
         if self.machine is None:
             self.machine = Machine(r, np.zeros((1, r.neurons), np.int64))
-        raw = np.floor(np.ldexp(np.nan_to_num(np.asarray(x, np.float64), nan=0.0), r.x_frac) + 0.5).astype(np.int64)
+        raw = np.floor(np.ldexp(np.nan_to_num(vector, nan=0.0), r.x_frac) + 0.5).astype(np.int64)
         y, flags = self.machine.step(raw[None])
         self.status = int(flags[0])
         return np.asarray(np.ldexp(y[0].astype(np.float64), -r.y_frac))
@@ -60,7 +62,7 @@ class ChainSession:
             self.machine = chain_machine(self.layers)
             self.machine.start(1)
         given = None if dt is None else np.array([dt], np.float64)
-        y, flags = self.machine.step(encoded(face, np.asarray(x, np.float64)[None], given))
+        y, flags = self.machine.step(encoded(face, step_input(x, len(face.x_frac), "the policy")[None], given))
         self.status = int(flags[0])
         return np.asarray(np.ldexp(y[0].astype(np.float64), -face.y_frac))
 
