@@ -288,13 +288,15 @@ def targets(as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def consumers(as_json: bool) -> None:
     """Show which simulators of NIR files are installed, and what each makes of a recurrent graph, by running one."""
-    from ncpc.inspection import consumer_records, consumer_table
+    from ncpc.inspection import consumer_notes, consumer_records, consumer_table
 
     records = consumer_records()
     if as_json:
         click.echo(json.dumps(records, indent=1))
         return
     Console().print(consumer_table(records))
+    for note in consumer_notes(records):
+        click.echo(note)
 
 
 @cli.command("import")

@@ -325,8 +325,12 @@ def consumer_table(records: list[Json]) -> Table:
             continue
         told = [_told(record["cycles"][form]) for form in forms]
         table.add_row(record["name"], record["version"], *told, "readable" if record["spikes"] else "hidden")
-    table.caption = "\n".join(escape(record["note"]) for record in records if record["note"]) or None
     return table
+
+
+def consumer_notes(records: list[Json]) -> list[str]:
+    """What is missing, a line each."""
+    return [record["note"] for record in records if record["note"]]
 
 
 def _told(outcome: str) -> str:

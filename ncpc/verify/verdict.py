@@ -79,7 +79,7 @@ def judge(chain: Chain, error: ErrorStats, worst: Worst | None, demand: Demand) 
     if demand.strict and worst is not None and not worst.max_abs <= demand.tolerance * error.output_range:
         failed.append(f"the search found an input with error {_share(worst.max_abs / error.output_range)} "
                       f"of the output range, more than {_share(demand.tolerance)}")
-    missing = [f"{link.spec.runtime}: {link.not_run}" for link in chain.links if link.not_run]
+    missing = [_named(link, link.not_run) for link in chain.links if link.not_run]
     required = [text for link, text in zip([k for k in chain.links if k.not_run], missing, strict=True)
                 if link.spec.required]
     none_ran = all(link.result is None for link in chain.links)
@@ -90,12 +90,17 @@ def judge(chain: Chain, error: ErrorStats, worst: Worst | None, demand: Demand) 
 
 def _reason(link: Link) -> str:
     if link.fault:
-        named = f"{link.spec.runtime}: "
-        return link.fault if link.fault.startswith(named) else named + link.fault
+        return _named(link, link.fault)
     if link.difference is None or link.holds:
         return ""
     return (f"{link.spec.source} and {link.spec.runtime} differ in {link.difference.mismatches} of "
             f"{link.difference.steps} steps; first at {link.difference.first}")
+
+
+def _named(link: Link, text: str) -> str:
+    """``text`` with the runtime in front, where it does not begin so by itself."""
+    name = f"{link.spec.runtime}: "
+    return text if text.startswith(name) else name + text
 
 
 def _share(fraction: float) -> str:

@@ -39,7 +39,7 @@ def library() -> Any:
     try:
         import nir
     except ImportError:
-        raise MissingTool("target 'nir': package nir is not installed; pip install 'ncpc[nir]'") from None
+        raise MissingTool("package nir is not installed; pip install 'ncpc[nir]'") from None
     return nir
 
 
