@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pytest
 
 from ncpc.cli import run
@@ -263,6 +264,44 @@ def test_graded_nodes_hold_and_say_what_they_cost(tmp_path: Path) -> None:
                                             max(b["hi"] for b in report["proof"]["box"])]]
     assert reach[0][0] / reach[1][0] == pytest.approx(reach[0][1] / reach[1][1])
     assert "not run" in chip["note"]
+
+
+def field(out: Path, name: str, change: Any) -> None:
+    """A field of the graded node replaced by ``change`` of it; None takes it away."""
+    import h5py
+
+    with h5py.File(out / "net.nir", "r+") as file:
+        node = file["node/nodes/ltc"]
+        value = node[name][()]
+        del node[name]
+        if change is not None:
+            node[name] = change(value)
+
+
+def first_plus(amount: int) -> Any:
+    return lambda values: np.concatenate([values[:1] + amount, values[1:]])
+
+
+@pytest.mark.slow
+def test_a_changed_graded_file_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out = compiled(container(tmp_path), "--target", "nir-graded")
+    assert code == 0
+    whole = (out / "net.nir").read_bytes()
+    for name, change, expected, said in (
+        ("recurrent_w", first_plus(40), 1, "program and ncpc.nir differ in"),
+        ("table", lambda values: values + 9, 1, "program and ncpc.nir differ in"),
+        ("recurrent_pre", first_plus(500), 1, "ncpc.nir: cannot run the file"),
+        ("cm_t", lambda values: values - (1 << 30), 1, "ncpc.nir: cannot run the file"),
+        ("pull_shift", lambda value: 3, 1, "leaves 32 bits"),
+        ("cm_t", None, 2, "net.nir: is no NIR file of this build ('cm_t'); compile again"),
+        ("type", lambda value: "Other", 2, "is no NIR file of this build (nodes that nir does not know)"),
+    ):
+        (out / "net.nir").write_bytes(whole)
+        field(out, name, change)
+        assert run(["verify", str(out), "--steps", "60"]) == expected, name
+        printed = capsys.readouterr()
+        assert said in (printed.err if expected == 2 else printed.out), name
+        assert "Traceback" not in printed.err
 
 
 def test_what_does_not_fit_a_chip_is_kept_and_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,7 +75,8 @@ def read_graph(path: Path) -> Any:
     try:
         return from_bytes(path.read_bytes())
     except (OSError, KeyError, ValueError, TypeError, AttributeError, AssertionError) as error:
-        raise BadInput(f"{path}: is no NIR file of this build ({error}); compile again") from None
+        said = " ".join(str(error).split()) or "nodes that nir does not know"
+        raise BadInput(f"{path}: is no NIR file of this build ({said}); compile again") from None
 
 
 def golden(net: Spikes) -> bytes:
