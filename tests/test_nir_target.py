@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 
 from ncpc.errors import BadInput, MissingTool, ProofFailed, Unsupported
-from ncpc.ir.policy import Policy
+from ncpc.ir.policy import DtRange, Policy
 from ncpc.ir.sequences import Sequences
+from ncpc.passes.fold import fix_dt
 from ncpc.passes.lower import lower as lower_real
+from ncpc.semantics.run import run
 from ncpc.targets import registry
 from ncpc.targets.base import MODEL, CompileOptions, Lowered
 from ncpc.targets.nir import consumers, graph
@@ -63,6 +65,30 @@ def test_every_runtime_equals_the_integer_model(runtime: str, tmp_path: Path, re
     assert found.extra["spikes_per_step"] > 10
     assert found.runtime_version[0].isdigit()
     assert np.ptp(expected.y) > 0.1
+
+
+@pytest.mark.parametrize(("unfolds", "dt", "shape"), [
+    (1, 1.0, {}), (2, 0.3, {"inputs": 1, "outputs": 1}), (3, 4.0, {"inputs": 5, "outputs": 4}), (12, 1.0, {})])
+def test_any_unfolds_and_timespan(unfolds: int, dt: float, shape: dict[str, int], tmp_path: Path,
+                                  require_tool: RequireTool) -> None:
+    """The file in every runtime, and near the policy in float64; as many ticks per step as unfolds."""
+    require_tool("nir")
+    options, target = CompileOptions(extra={"units": "1500"}), registry.load("nir")
+    policy = random_policy(7, neurons=5, unfolds=unfolds, dt=DtRange(dt, dt, dt), **shape)
+    source = lowered(policy)
+    real = fix_dt(source.real, dt)
+    for name, content in target.emit(source, options).items():
+        (tmp_path / name).write_bytes(content)
+    assert json.loads((tmp_path / "net.json").read_text())["ticks_per_step"] == unfolds
+    x = np.random.default_rng(0).uniform(-1, 1, (2, 25, policy.inputs))
+    expected, exact = target.model(source, options, Sequences(x)), run(real, Sequences(x))
+    assert np.abs(expected.y - exact.y).max() < 0.02 * np.ptp(exact.y, axis=(0, 1)).max()
+    for runtime in RUNTIMES:
+        if runtime in consumers.CONSUMERS:
+            require_tool(consumers.CONSUMERS[runtime].module)
+        found = target.run(tmp_path, source, options, Sequences(x), runtime).trace
+        assert np.array_equal(found.raw_y, expected.raw_y), runtime
+        assert np.array_equal(found.raw_state, expected.raw_state), runtime
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
