@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -223,7 +224,13 @@ def test_pictures_are_deterministic_svg(require_tool: RequireTool) -> None:
     for name in ("net_graph.svg", "net_raster.svg"):
         assert first[name].lstrip().startswith(b"<?xml")
         assert b"<svg" in first[name]
-    assert b"LIF" in first["net_graph.svg"] or len(first["net_graph.svg"]) > 4000
+    net = network(lowered(), options)
+    drawn, raster = (re.findall("<!-- (.*?) -->", first[f"net_{kind}.svg"].decode()) for kind in ("graph", "raster"))
+    assert {"input", "sense", "units", "decode", "encode", "readout", "output"} <= set(drawn)
+    assert f"LIF ({net.units})" in drawn
+    assert f"Linear {len(net.decode)}x{net.units}" in drawn
+    assert set(net.interface.labels) <= set(raster)
+    assert b"<image" in first["net_raster.svg"]
 
 
 def test_links_ask_for_every_consumer() -> None:
