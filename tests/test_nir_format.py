@@ -65,6 +65,14 @@ def test_a_graded_ltc_by_the_document(scheme: str, extra: dict[str, str], tmp_pa
     require_equal(source, CompileOptions(quant=scheme, extra=extra), random_inputs(3), tmp_path)  # type: ignore[arg-type]
 
 
+def test_a_finer_table_by_the_document(tmp_path: Path, require_tool: RequireTool) -> None:
+    """Networks whose outputs move little have more entries, for the same 7 bits between two."""
+    require_tool("nir")
+    source = lower_for(Container(random_policy(4)), CompileOptions()).lowered
+    require_equal(source, CompileOptions(), random_inputs(3), tmp_path)
+    assert len(graded_reader.read(tmp_path / "net.nir")[0]["table"]) == 1025
+
+
 def dense(outputs: int, inputs: int) -> Dense:
     rng = np.random.default_rng(outputs * 10 + inputs)
     return Dense(rng.uniform(-0.7, 0.7, (outputs, inputs)), rng.uniform(-0.2, 0.2, outputs))

@@ -65,7 +65,7 @@ def once(pattern: str, replacement: str | Callable[[re.Match[str]], str]) -> Edi
 
 
 def table_entry_off_by_one() -> Edit:
-    return once(r"\b16384, 512\b", "16385, 512")
+    return once(r"\bPAIR\(16384, (\d+)\)", r"PAIR(16385, \1)")
 
 
 def shift_off_by_one() -> Edit:
