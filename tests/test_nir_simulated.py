@@ -299,5 +299,5 @@ def test_the_command_line_runs_all_of_them(tmp_path: Path, monkeypatch: pytest.M
     asked[3] = str(tmp_path / "again")
     assert command(asked) == 0
     report = json.loads((tmp_path / "again/report.json").read_text())
-    assert report["extra"]["spikingjelly ended"] == "step 20 of 50: as told"
+    assert report["extra"][TARGET]["spikingjelly ended"] == "step 20 of 50: as told"
     assert report["error"]["steps"] == 20 * 6

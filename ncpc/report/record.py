@@ -71,7 +71,7 @@ def build_report(facts: Facts) -> Json:
             "holds": facts.verdict.holds, "reasons": list(facts.verdict.reasons), "tolerance": facts.tolerance,
             "strict": facts.strict, "not_run": [*facts.built.missing, *facts.verdict.not_run],
         },
-        "extra": dict(facts.built.extra) | _extra(check),
+        "extra": _extra(facts.target.name, facts.built.extra, check),
         "files": dict(sorted(facts.files.items())),
         "tools": dict(sorted({**facts.tools, **facts.built.tools}.items())),
     })
@@ -205,6 +205,8 @@ def _memory(memory: Memory | None, device: RunResult | None) -> Json | None:
     return {"flash_bytes": known[0].flash_bytes, "ram_bytes": known[0].ram_bytes, "stack_bytes": stack}
 
 
-def _extra(check: Verification | None) -> Json:
+def _extra(target: str, built: Mapping[str, Any], check: Verification | None) -> Json:
+    """What the target says of its build, and under its name what its runs measured, in the place of estimates."""
     runs = [] if check is None else [link.result for link in check.chain.links if link.result is not None]
-    return {key: value for run in runs for key, value in run.extra.items()}
+    measured = {key: value for run in runs for key, value in run.extra.items()}
+    return {**built, target: {**built.get(target, {}), **measured}} if measured else dict(built)
