@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ncpc import builds
 from ncpc.errors import EXIT_DOES_NOT_HOLD, BadInput, Unsupported
 from ncpc.frontend.container import Container, policy_bytes, read_container
-from ncpc.frontend.data import read_sequences
+from ncpc.frontend.data import frames_of, read_sequences
 from ncpc.ir.heads import products
 from ncpc.ir.policy import Policy
 from ncpc.ir.sequences import Sequences
@@ -109,7 +109,8 @@ def data_for(job: Job, lowered: Lowered, inputs: object | None) -> Data:
         asked = job.request.steps or affordable(job.policy, wanted)
         generated = suite(job.policy, asked, runtime_dt)
         return Data(generated, job.request.steps is not None, "generated sequences within the declared ranges")
-    given = read_sequences(inputs, job.policy.inputs, job.policy.dt)
+    frames = frames_of(job.policy.layers[0])
+    given = read_sequences(inputs, job.policy.inputs, job.policy.dt, frames=frames)
     seen, outside = within(given, job.policy, runtime_dt)
     name = Path(inputs).name if isinstance(inputs, str | Path) else "given sequences"
     note = f", {outside} steps saturated at the declared ranges" if outside else ""
@@ -179,7 +180,7 @@ def to_json(value: Mapping[str, Any]) -> bytes:
 
 def _calibrated(container: Container, path: str | Path) -> Container:
     policy = container.policy
-    data = read_sequences(path, policy.inputs, policy.dt)
+    data = read_sequences(path, policy.inputs, policy.dt, frames=frames_of(policy.layers[0]))
     _, outside = within(data, policy, True)
     if outside:
         raise BadInput(f"{path}: {outside} of {data.steps} steps lie outside the policy's declared input or dt range; "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import operator
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ncpc.errors import BadInput
 from ncpc.frontend.container import read_policy, write_policy
-from ncpc.frontend.data import read_sequences
+from ncpc.frontend.data import frames_of, read_sequences
 from ncpc.frontend.imported import Imported
 from ncpc.frontend.keras.live import is_keras
 from ncpc.frontend.validate import check_dt_range, check_input_range, check_policy
@@ -55,11 +56,11 @@ def save(
 
     Returns the policy as written. Raises ``BadInput`` or ``Unsupported``; nothing is written then.
     """
-    read, check = _read_model(model, clip_negative, input_shape)
+    read, check = _read_model(model, clip_negative, _shape(input_shape))
     where, dt_range = str(path), _dt_range(dt)
     check_dt_range(dt_range, where)
-    inputs, outputs = read.layers[0].inputs, read.layers[-1].outputs
-    data = None if calibration is None else read_sequences(calibration, inputs, dt_range, _source(calibration))
+    inputs, outputs, frames = read.layers[0].inputs, read.layers[-1].outputs, frames_of(read.layers[0])
+    data = None if calibration is None else read_sequences(calibration, inputs, dt_range, _source(calibration), frames)
     policy = Policy(
         name=_identifier(Path(path).stem) if name is None else name,
         layers=read.layers,
@@ -131,6 +132,20 @@ def _clip_ltc(layer: Ltc) -> Ltc:
 
 def _source(calibration: object) -> str:
     return str(calibration) if isinstance(calibration, (str, Path)) else "calibration"
+
+
+def _shape(given: Sequence[int] | None) -> tuple[int, ...] | None:
+    """The shape of one step's input, of one to three dimensions."""
+    if given is None:
+        return None
+    try:
+        shape = tuple(operator.index(n) for n in given)
+    except TypeError:
+        shape = ()
+    if not 1 <= len(shape) <= 3 or min(shape) < 1:
+        raise BadInput(f"input_shape is {given!r}; give the shape of one step's input, without batch and time: "
+                       "(channels, height, width), (channels, width) or (inputs,)")
+    return shape
 
 
 def _dt_range(dt: float | tuple[float, float]) -> DtRange:

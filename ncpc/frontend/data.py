@@ -12,22 +12,31 @@ from numpy.typing import NDArray
 
 from ncpc.errors import BadInput
 from ncpc.frontend.validate import check_sequences
-from ncpc.ir.policy import DtRange
+from ncpc.ir.policy import DtRange, Layer
 from ncpc.ir.sequences import Sequences
+from ncpc.ir.windows import Windows
 
 # ``y`` may be in a log (recorded outputs); it is no input and is left alone here.
 _KEYS = ("x", "dt", "reset", "y")
 
 
-def read_sequences(source: object, inputs: int, dt: DtRange, where: str | None = None) -> Sequences:
+Frames = tuple[tuple[int, ...], ...]
+"""Shapes that one step's input may have beside the flat one."""
+
+
+def read_sequences(
+    source: object, inputs: int, dt: DtRange, where: str | None = None, frames: Frames = ()
+) -> Sequences:
     """Sequences of a policy with ``inputs`` inputs, from any of the forms in which users have data.
 
     ``source``: the path of an npz file or a mapping (``x``, optional ``dt``, ``reset``), an array or torch tensor
     (T, inputs) or (B, T, inputs), or ``Sequences``. ``dt`` and ``reset`` are (T,) or (B, T). ``where`` names the
-    source in messages. Raises ``BadInput`` for a wrong width (naming both), shape, NaN, or dt outside the range.
+    source in messages. An input may be a frame of one of the shapes ``frames``; of any shape where none are known.
+    Raises ``BadInput`` for a wrong width (naming both), shape, NaN, or dt outside the range.
     """
     where = where or (str(source) if isinstance(source, (str, Path)) else "data")
-    sequences = source if isinstance(source, Sequences) else _from_arrays(_arrays(source, where), inputs, where)
+    sequences = source if isinstance(source, Sequences) else _from_arrays(_arrays(source, where), inputs, where,
+                                                                                     frames)
     check_sequences(sequences, inputs, dt, where)
     return sequences
 
@@ -59,20 +68,32 @@ def _known(arrays: Mapping[Any, object], where: str) -> Mapping[str, object]:
     return arrays
 
 
-def _from_arrays(arrays: Mapping[str, object], inputs: int, where: str) -> Sequences:
-    x = _flat_frames(_numbers(arrays["x"], "x", where), inputs)
+def _from_arrays(arrays: Mapping[str, object], inputs: int, where: str, frames: Frames) -> Sequences:
+    x = _flat_frames(_numbers(arrays["x"], "x", where), inputs, frames)
     if x.ndim not in (2, 3):
-        raise BadInput(f"{where}: x has shape {x.shape}, expected (steps, inputs) or (sequences, steps, inputs)")
+        known = f", inputs {inputs:,} numbers or a frame of {' or '.join(map(str, frames))}" if frames else ""
+        raise BadInput(f"{where}: x has shape {x.shape}, expected (steps, inputs) or (sequences, steps, inputs){known}")
     x = x[None] if x.ndim == 2 else x
     dt = _per_step(arrays.get("dt"), "dt", x, where)
     reset = _per_step(arrays.get("reset"), "reset", x, where)
     return Sequences(x, dt, None if reset is None else reset != 0)
 
 
-def _flat_frames(x: NDArray[np.float64], inputs: int) -> NDArray[np.float64]:
+def frames_of(layer: Layer) -> Frames:
+    """The shapes of a frame that a policy's first layer reads: one row may do without its dimension."""
+    w: Windows | None = getattr(layer, "windows", None)
+    if w is None:
+        return ()
+    full = (w.channels, w.height, w.width) if w.layout == "chw" else (w.height, w.width, w.channels)
+    row = (w.channels, w.width) if w.layout == "chw" else (w.width, w.channels)
+    return (row, full) if w.height == 1 else (full,)
+
+
+def _flat_frames(x: NDArray[np.float64], inputs: int, frames: Frames) -> NDArray[np.float64]:
     """Inputs that are frames of more than one dimension, flat."""
     for lead in (2, 1):
-        if x.ndim > lead + 1 and int(np.prod(x.shape[lead:])) == inputs:
+        known = x.shape[lead:] in frames or not frames
+        if x.ndim > lead + 1 and known and int(np.prod(x.shape[lead:])) == inputs:
             return x.reshape(*x.shape[:lead], inputs)
     return x
 

@@ -148,9 +148,11 @@ def _commutes(pool: Pool, factor: F64) -> bool:
 
 def frame_of(shape: tuple[int, ...] | None, layout: str, where: str) -> tuple[int, int, int]:
     """(height, width, channels) of a shape in a layout; two numbers are a frame of one row."""
-    if shape is None or len(shape) not in (2, 3):
-        wanted = "channels, height, width" if layout == "chw" else "height, width, channels"
+    wanted = "channels, height, width" if layout == "chw" else "height, width, channels"
+    if shape is None:
         raise BadInput(f"{where}: the shape of one step's input is not known; give input_shape=({wanted})")
+    if len(shape) not in (2, 3):
+        raise BadInput(f"{where}: reads a frame of ({wanted}), but its input has shape {shape}")
     if len(shape) == 2:
         return (1, shape[1], shape[0]) if layout == "chw" else (1, shape[0], shape[1])
     return (shape[1], shape[2], shape[0]) if layout == "chw" else (shape[0], shape[1], shape[2])

@@ -58,6 +58,9 @@ def _layers(modules: Sequence[Any], input_shape: Sequence[int] | None) -> list[L
             layers, shape = reader(module, shape, layers)
             continue
         found = _import_module(module)
+        if shape is not None and len(shape) > 1 and found and not isinstance(found[-1], Activation):
+            raise Unsupported(f"{class_name(module)} over a frame of shape {shape} cannot be read; put a Flatten "
+                              "before it")
         layers += found
         if found and not isinstance(found[-1], Activation):
             shape = (found[-1].outputs,)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ncpc.errors import Unsupported
+from ncpc.errors import BadInput, Unsupported
 from ncpc.frontend.heads import frame_of, normalization, normalized, pair, shape_of, windows_over
 from ncpc.frontend.tensors import array_of, class_name, dense_of
 from ncpc.ir.heads import Conv2d, Pool, Softmax
@@ -37,6 +37,7 @@ def _conv(module: Any, shape: Shape, layers: list[Layer]) -> Read:
     if module.padding_mode != "zeros":
         raise Unsupported(f"{name} with padding_mode {module.padding_mode!r} cannot be read; use 'zeros'")
     frame, kernel, stride = frame_of(shape, "chw", name), pair(module.kernel_size), pair(module.stride)
+    _require_channels(module.in_channels, frame[2], shape, name)
     dilation, padding = pair(module.dilation), _padding(module, kernel)
     windows = windows_over(frame, kernel, stride, padding, "chw", name, dilation)
     weight = array_of(module.weight)
@@ -44,6 +45,12 @@ def _conv(module: Any, shape: Shape, layers: list[Layer]) -> Read:
     bias = np.zeros(len(weight)) if module.bias is None else array_of(module.bias)
     layer = Conv2d(windows, weight.transpose(0, 2, 3, 1).copy(), bias)
     return [*layers, layer], shape_of(windows.rows, windows.cols, layer.filters, "chw", _flat(shape))
+
+
+def _require_channels(wanted: int, found: int, shape: Shape, name: str) -> None:
+    if wanted != found:
+        raise BadInput(f"{name}: reads {wanted} channels, but its input of shape {shape} has {found}; shapes are "
+                       "(channels, height, width)")
 
 
 def _linear(module: Any, shape: Shape, layers: list[Layer]) -> Read:
@@ -79,10 +86,11 @@ def _max_pool(module: Any, shape: Shape, layers: list[Layer]) -> Read:
 
 def _avg_pool(module: Any, shape: Shape, layers: list[Layer]) -> Read:
     _require(module, class_name(module), divisor_override=None)
-    if module.ceil_mode and module.count_include_pad:
+    counted = module.count_include_pad and _around(_sized(module.padding, shape, 0)) != (0, 0, 0, 0)
+    if module.ceil_mode and counted:
         raise Unsupported(f"{class_name(module)} with ceil_mode=True counts a part of its padding; use "
                           "count_include_pad=False or ceil_mode=False")
-    return _pool(module, "avg" if module.count_include_pad else "avg_inside", shape, layers, (1, 1))
+    return _pool(module, "avg" if counted else "avg_inside", shape, layers, (1, 1))
 
 
 def _pool(module: Any, function: str, shape: Shape, layers: list[Layer], dilation: tuple[int, int]) -> Read:
@@ -130,6 +138,8 @@ def _norm(module: Any, shape: Shape, layers: list[Layer]) -> Read:
     gamma, beta = (1.0, 0.0) if module.weight is None else (array_of(module.weight), array_of(module.bias))
     mean, variance = array_of(module.running_mean), array_of(module.running_var)
     frame = frame_of(shape, "chw", name) if shape is not None and len(shape) > 1 else None
+    if shape is not None:
+        _require_channels(module.num_features, frame[2] if frame else shape[0], shape, name)
     factor, offset = normalization(gamma, beta, mean, variance, module.eps)
     return normalized(layers, factor, offset, frame, "chw"), shape
 
