@@ -20,7 +20,7 @@ from benchmarks import agreement_file
 from benchmarks.cells_table_rows import ROWS
 from ncpc.errors import NcpcError
 from ncpc.frontend.container import Container
-from ncpc.ir.policy import Policy
+from ncpc.ir.policy import Layer, Policy
 from ncpc.ir.sequences import Sequences
 from ncpc.job import Request, job_for
 from ncpc.lowering import lower_for
@@ -44,8 +44,12 @@ ERROR_STEPS = 600
 
 
 def policy_of(row: str) -> Policy:
-    """The layers of a row alone, inputs in [-1, 1]; a few random sequences as calibration, of frames every family."""
-    layers = ROWS[row]()
+    """The layers of a row alone."""
+    return policy_over(ROWS[row]())
+
+
+def policy_over(layers: tuple[Layer, ...]) -> Policy:
+    """Inputs in [-1, 1]; a few random sequences as calibration, of frames every family."""
     policy = Policy("net", layers, np.tile([-1.0, 1.0], (layers[0].inputs, 1)))
     if policy.inputs > FRAME:
         return dataclasses.replace(policy, calibration=Sequences(suite(policy, ERROR_STEPS, False, seed=2).x))

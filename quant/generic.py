@@ -43,9 +43,7 @@ def quantize_generic(real: Program, incoming: Incoming, dt: Timespans, demand: D
         real, ranges = limited(real, {**inputs, **boxes}, carried, observed)
     except UnclosedError:
         raise Unsupported(f"{real.name}: no range is known for what a repeat carries; use --quant float32") from None
-    out = real.y.value.name
-    if any(op.kind == "conv2d" and op.out.name == out for op in statements(real.body)):
-        ranges[out] = meet(ranges[out], roomy(observed[out], OBSERVED_ROOM))
+    ranges.update(_convolved(real, ranges, observed))
     reach = ranges[real.y.value.name].most * (1 + 2.0**-8) + 2.0**-12
     kept = _chosen_from(real, incoming, demand)
     y = Fixed(demand.out_bits, fraction_for(reach, demand.out_bits, most=demand.out_bits + 8) if kept is None else kept)
@@ -53,6 +51,16 @@ def quantize_generic(real: Program, incoming: Incoming, dt: Timespans, demand: D
         real, {name: (r.lo, r.hi) for name, r in ranges.items()}, limits, dict(fractions(_matrices(real), demand.bits)),
         demand.bits, incoming.fracs, y, (y.frac,) * real.y.value.shape[0],
     )
+
+
+def _convolved(real: Program, ranges: Ranges, observed: Mapping[str, Range]) -> Ranges:
+    """What the results of convolutions are limited to: what was seen. That of one place is a matrix, and like other
+    products limited only where the bound overstates it too much.
+    """
+    found = {op.out.name: (int(op.attrs["rows"] or 0) * int(op.attrs["cols"] or 0), roomy(observed[op.out.name],
+             OBSERVED_ROOM)) for op in statements(real.body) if op.kind == "conv2d"}
+    return {name: meet(ranges[name], seen) for name, (places, seen) in found.items()
+            if places > 1 or too_wide(ranges[name], seen)}
 
 
 def _chosen_from(real: Program, incoming: Incoming, demand: Demand) -> int | None:

@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from ncpc.ir.policy import F64, Activation, Layer, Ltc, Policy
+from ncpc.ir.policy import F64, Activation, Dense, Layer, Ltc, Policy
 from ncpc.ir.program import Program, statements
 from ncpc.ir.quantized import (
     FINE_SIZE,
@@ -21,6 +21,7 @@ from ncpc.ir.quantized import (
 from ncpc.ir.types import Fixed
 from ncpc.passes.fold import fix_dt, fold_constants
 from ncpc.passes.lower import lower
+from ncpc.passes.lower_heads import WIDE
 from ncpc.quant.generic import quantize_generic
 from ncpc.quant.ltc import Demand, Fractions, Incoming, Timespans, quantize_ltc
 from ncpc.quant.observe import observed_step
@@ -32,6 +33,8 @@ FRAME = 64
 """Inputs beyond which those of one fraction are read as they are."""
 HIDDEN_BITS = 16
 """Width of what one layer hands to the next, in every scheme."""
+SPREAD = 8.0
+"""How many times the largest weight may exceed a row's or a column's before rows have scales of their own."""
 ARGUMENT_BITS = 31
 """Width of what a layer hands to an activation function, which takes a 32-bit sum as it is; one bit of headroom."""
 
@@ -121,16 +124,27 @@ def _quantized(policy: Policy, position: int, incoming: Incoming, dt: Timespans,
     layer = policy.layers[position]
     if isinstance(layer, Ltc) and _has_own_arithmetic(layer):
         return quantize_ltc(layer, incoming, dt, demand, fractions)
-    step = _step(policy, position, dt)
+    step = _step(policy, position, dt, demand.bits)
     convolves = any(op.kind == "conv2d" for op in statements(step.body))
     handed_on = layer is not policy.layers[-1] and demand.out_bits <= HIDDEN_BITS
     observed = observed_step(policy, position, step) if step.states or convolves or handed_on else {}
     return quantize_generic(step, incoming, dt, demand, fractions, observed)
 
 
-def _step(policy: Policy, position: int, dt: Timespans) -> Program:
-    """One layer's step over the reals."""
+def by_rows(layer: Layer, bits: int) -> bool:
+    """Whether a dense layer's rows have a scale each and exact sums: in 8 bits always; in 16, where that takes more
+    time, if the weights of some output or input are far smaller than others, so that one scale is too coarse for them.
+    """
+    if not isinstance(layer, Dense):
+        return False
+    size = np.abs(layer.weight)
+    least = min(float(largest[largest > 0].min(initial=np.inf)) for largest in (size.max(axis=0), size.max(axis=1)))
+    return bits < HIDDEN_BITS or float(size.max()) > SPREAD * least
+
+
+def _step(policy: Policy, position: int, dt: Timespans, bits: int) -> Program:
+    """One layer's step over the reals; a dense layer by rows is a convolution, in which each has a scale of its own."""
     layer = policy.layers[position]
     alone = Policy(policy.name, (layer,), np.tile([-1.0, 1.0], (layer.inputs, 1)), policy.dt)
-    real = lower(alone)
+    real = lower(alone, wide=1 if by_rows(layer, bits) else WIDE)
     return fold_constants(fix_dt(real, dt.lo) if dt.frac is None else real)

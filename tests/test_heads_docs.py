@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import heads
+from benchmarks import head_errors, heads
+from ncpc.verify.verdict import TOLERANCE
 
 PAGE = Path(__file__).parents[1] / "docs" / "heads.md"
 
@@ -15,7 +16,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "heads.md"
 def test_the_table_holds_the_measured_figures() -> None:
     rows = json.loads(heads.RESULT.read_text())["rows"]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.read_text().splitlines()
-             if line.startswith(("| driving", "| pilot"))]
+             if line.startswith(("| driving |", "| driving-small |", "| pilot |"))]
     told = {(row[0], row[2]): row[3:] for row in cells}
     assert told == {
         (r["network"], r["scheme"]): [
@@ -23,6 +24,22 @@ def test_the_table_holds_the_measured_figures() -> None:
             f"{r['working_bytes_unstreamed']:,} B", f"{r['working_bytes']:,} B", f"{r['flash_bytes']:,} B"]
         for r in rows
     }
+
+
+def test_errors_are_those_that_were_measured() -> None:
+    rows = json.loads(head_errors.RESULT.read_text())["rows"]
+    assert head_errors.table(rows) in PAGE.read_text()
+    assert [(row["network"], row["kind"]) for row in rows] == head_errors.NETWORKS
+    for row in rows:
+        assert row["int16"]["whole"] <= TOLERANCE["int16"], row
+        assert row["int8"]["whole"] - row["int8"]["output"] <= TOLERANCE["int8"] / 2, row
+
+
+@pytest.mark.parametrize(("network", "kind"), [("Conv1d, NCP", "weak"), ("Conv2d, MaxPool2d, NCP", "strong")])
+def test_errors_stay_where_they_are(network: str, kind: str) -> None:
+    (row,) = [r for r in json.loads(head_errors.RESULT.read_text())["rows"]
+              if (r["network"], r["kind"]) == (network, kind)]
+    assert head_errors.measure(network, kind) == row
 
 
 def test_networks_are_those_that_were_measured() -> None:

@@ -66,9 +66,9 @@ def test_the_proof_refuses_a_total_that_may_leave_32_bits() -> None:
 
 
 def wide(inputs: int, seed: int = 0) -> Policy:
-    """tanh of so many inputs that their weighted sum in 32 bits would cost its weights many bits."""
+    """tanh of so many inputs that their weighted sum in 32 bits would cost its weights many bits; those are alike."""
     rng = np.random.default_rng(seed)
-    layers = (Dense(rng.normal(size=(6, inputs)) / np.sqrt(inputs), rng.normal(size=6)), Activation("tanh", 6))
+    layers = (Dense(rng.uniform(-2, 2, (6, inputs)) / np.sqrt(inputs), rng.normal(size=6)), Activation("tanh", 6))
     return Policy("wide", layers, np.tile([-1.0, 1.0], (inputs, 1)))
 
 

@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 
 from ncpc.errors import BadInput
 from ncpc.ir.policy import Activation, Dense, DtRange, Layer, Policy
-from ncpc.ir.program import Program
+from ncpc.ir.program import Program, statements
 from ncpc.ir.quantized import FINE_SIZE, TABLE_SIZE
 from ncpc.ir.sequences import Sequences
 from ncpc.ir.types import Fixed
 from ncpc.passes.lower import lower
 from ncpc.passes.lower_fixed import lower_fixed
 from ncpc.proofs.prove import prove
+from ncpc.quant import policy as policy_module
 from ncpc.quant.calibrate import Formats, formats_from_json, recorded, stored
 from ncpc.quant.policy import largest_fractions, quantize
 from ncpc.quant.rounding import fraction_for, to_raw
@@ -117,6 +118,43 @@ def test_the_sigmoid_s_table_grows_when_its_error_would_show() -> None:
         prove(program)
         errors[size] = np.abs(run(program, data).y - want).max()
     assert errors[FINE_SIZE] < errors[TABLE_SIZE] / 1.5
+
+
+def scaled(outputs: int, inputs: int, rows: np.ndarray, columns: np.ndarray) -> Dense:
+    rng = np.random.default_rng(outputs)
+    weight, bias = rng.uniform(-1, 1, (outputs, inputs)), rng.uniform(-0.1, 0.1, outputs)
+    return Dense(weight * rows[:, None] * columns, bias * rows)
+
+
+def unequal(spread: float) -> Policy:
+    """relu(x*s)/s = relu(x): scales that one layer puts in and the next takes out change nothing but the integers."""
+    s = spread ** -np.linspace(0, 1, 24)
+    layers = (scaled(24, 12, s, np.ones(12)), Activation("relu", 24), scaled(4, 24, np.ones(4), 1 / s))
+    return Policy("net", layers, np.tile([-1.0, 1.0], (12, 1)))
+
+
+def dense_error(policy: Policy, scheme: str) -> tuple[float, set[str]]:
+    """The largest error, and the kinds of ops that take the products."""
+    program = lower_fixed(policy, quantize(policy, scheme, "fixed", 1e-4, largest_fractions))
+    prove(program)
+    data = suite(policy, 300, False)
+    found = run(program, data)
+    assert not found.flags.any()
+    kinds = {op.kind for op in statements(program.body)} & {"matmul", "matmulshr", "conv2d"}
+    return float(np.abs(found.y - run(lower(policy), data).y).max()), kinds
+
+
+@pytest.mark.parametrize("scheme", ["int16", "int8"])
+def test_dense_rows_have_scales_of_their_own_where_one_is_too_coarse(
+    scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, kinds = dense_error(unequal(16.0), scheme)
+    assert kinds == {"conv2d"}
+    assert ("conv2d" in dense_error(unequal(1.0), scheme)[1]) == (scheme == "int8")
+    monkeypatch.setattr(policy_module, "by_rows", lambda layer, bits: False)
+    one_scale, kinds = dense_error(unequal(16.0), scheme)
+    assert "conv2d" not in kinds
+    assert found < one_scale / 2
 
 
 @pytest.mark.parametrize("dead_band", [1e-4, 5e-5])

@@ -11,12 +11,16 @@ from ncpc.ir.program import State, Value
 
 @dataclass
 class Lowering:
-    """Over the reals: ``x`` is the layer's input, ``dt`` the timespan in ``dt_range``; states and labels collect."""
+    """Over the reals: ``x`` is the layer's input, ``dt`` the timespan in ``dt_range``; states and labels collect.
+
+    Dense layers of ``wide`` inputs and more become convolutions of one place.
+    """
 
     builder: Builder
     x: Value
     dt: Value
     dt_range: DtRange
+    wide: int
     states: list[State] = field(default_factory=list)
     labels: dict[str, tuple[str, ...]] = field(default_factory=dict)
 

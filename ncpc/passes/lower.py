@@ -29,12 +29,15 @@ from ncpc.passes.lower_ode import lower_ct_rnn, lower_leaky_integrator, lower_ne
 from ncpc.passes.solvers import refuse_unstable
 
 
-def lower(policy: Policy) -> Program:
-    """One step of ``policy`` over the reals, with ``dt`` as an input even where its range is one number."""
+def lower(policy: Policy, wide: int = WIDE) -> Program:
+    """One step of ``policy`` over the reals, with ``dt`` as an input even where its range is one number.
+
+    Dense layers of ``wide`` inputs and more become convolutions of one place.
+    """
     b = Builder(Real())
     x = b.value("x", [Axis("inputs", policy.inputs)])
     dt = b.value("dt", ())
-    state = Lowering(b, x, dt, policy.dt)
+    state = Lowering(b, x, dt, policy.dt, wide)
     out = x
     for layer in policy.layers:
         refuse_unstable(layer, policy.dt)
@@ -50,7 +53,7 @@ def lower(policy: Policy) -> Program:
 
 def lower_dense(layer: Dense, ctx: Lowering) -> Value:
     """``y = W x + b``."""
-    if layer.inputs >= WIDE:
+    if layer.inputs >= ctx.wide:
         return lower_wide_dense(layer, ctx)
     b = ctx.builder
     out = Axis(b.unique("dense_outputs"), layer.outputs)

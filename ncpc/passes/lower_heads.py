@@ -17,22 +17,22 @@ NEGLIGIBLE = -16.0
 """Below it a softmax's exponential is less than the last place of a 16-bit weight."""
 
 
-def lower_conv2d(layer: Conv2d, ctx: Lowering) -> Value:
-    """``y = bias + weight * window``; the weights as one row per filter."""
-    b = ctx.builder
-    b.origin = Origin("conv2d", "y = bias + weight * window" + (", at least 0" if layer.relu else ""), "features")
+def lower_conv2d(layer: Conv2d, ctx: Lowering, kind: str = "conv2d") -> Value:
+    """``y = bias + weight * window``; the weights as one row per filter. ``kind`` is that of the policy's layer."""
+    b, name = ctx.builder, kind.removesuffix("2d")
+    b.origin = Origin(kind, "y = bias + weight * window" + (", at least 0" if layer.relu else ""), "features")
     filters, window = Axis(b.unique("filters"), layer.filters), Axis(b.unique("taps"), layer.weight[0].size)
-    weight = b.const("conv_w", flat_weight(layer), [filters, window])
+    weight = b.const(f"{name}_w", flat_weight(layer), [filters, window])
     out = Axis(b.unique("features"), layer.outputs)
-    bias = b.const("conv_b", layer.bias + 0.0, [filters])
-    return b.op("conv2d", "conv_y", weight, ctx.x, bias, axes=[out], type_=None, relu=int(layer.relu), lo=None, hi=None,
-                flag=None, **layer.windows.attrs())
+    bias = b.const(f"{name}_b", layer.bias + 0.0, [filters])
+    return b.op("conv2d", f"{name}_y", weight, ctx.x, bias, axes=[out], type_=None, relu=int(layer.relu), lo=None,
+                hi=None, flag=None, **layer.windows.attrs())
 
 
 def lower_wide_dense(layer: Dense, ctx: Lowering) -> Value:
     """As a convolution of one place, so that in integers each row has a scale of its own and sums of any length fit."""
     frame = Windows(1, 1, layer.inputs, 1, 1, 1, 1, 0, 0, 1, 1, "hwc")
-    return lower_conv2d(Conv2d(frame, layer.weight[:, None, None, :], layer.bias), ctx)
+    return lower_conv2d(Conv2d(frame, layer.weight[:, None, None, :], layer.bias), ctx, "dense")
 
 
 def flat_weight(layer: Conv2d) -> F64:
