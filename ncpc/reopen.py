@@ -15,6 +15,7 @@ from ncpc.lowering import Lowering, lower_for
 from ncpc.phases import Phases
 from ncpc.pipeline import Outcome
 from ncpc.report.record import Json, build_report
+from ncpc.session import OpenBuild
 from ncpc.targets.base import Built, Memory, RunResult, Session
 from ncpc.verify.compare import state_names
 from ncpc.verify.verdict import verify
@@ -51,7 +52,8 @@ def verify_build(
 
 
 def open_build(folder: str | Path, runtime: str | None = None) -> Session:
-    """The build in ``folder``, ready to step: ``reset()``, ``step(x, dt) -> y``, ``status``, ``close()``.
+    """The build in ``folder``, ready to step: ``reset()``, ``step(x, dt) -> y``, ``status``, ``close()``. ``x`` is
+    (inputs,), or a frame where the policy reads frames.
 
     ``runtime`` is one of the build's links (``host``, the simulated device, ...); None takes the one nearest to the
     device. Raises BadInput for another one, MissingTool when what it needs is not installed.
@@ -62,7 +64,7 @@ def open_build(folder: str | Path, runtime: str | None = None) -> Session:
     runtimes = [link.runtime for link in links(job, lowered)]
     if runtime is not None and runtime not in runtimes:
         raise BadInput(f"runtime '{runtime}': the build in {folder} has {', '.join(runtimes)}")
-    return job.target.open(folder, lowered, job.options, runtime or runtimes[-1])
+    return OpenBuild(job.policy, job.target.open(folder, lowered, job.options, runtime or runtimes[-1]))
 
 
 def simulate_build(

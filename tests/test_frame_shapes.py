@@ -69,6 +69,26 @@ def test_data_must_have_the_frame_s_order(tmp_path: Path, capsys: pytest.Capture
     assert "or a frame of (2, 6, 5)" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("target", ["c", "onnx", "tflite"])
+def test_a_closed_loop_takes_frames_and_refuses_others(target: str, tmp_path: Path) -> None:
+    """Every runtime alike, whatever it would say itself."""
+    path, x = tmp_path / "p.safetensors", frames(*FRAME)
+    ncpc.save(network(), path, calibration=x, input_shape=FRAME)
+    arguments = ["-t", target, "--quant", "float32", "-o", str(tmp_path / "b"), "--steps", "8"]
+    assert cli(["compile", str(path), *arguments]) == 0
+    build = ncpc.open(tmp_path / "b")
+    found = []
+    for shape in (FRAME, (60,)):
+        build.reset()
+        found.append(np.stack([build.step(frame.reshape(shape)) for frame in x[0]]))
+    assert np.ptp(found[0]) > 0
+    np.testing.assert_array_equal(*found)
+    for wrong in (np.zeros((6, 5, 2)), np.zeros(59), np.zeros((1, 60)), "frame", None):
+        with pytest.raises(BadInput, match=r"a step of p takes \(60,\) or \(2, 6, 5\)"):
+            build.step(wrong)  # type: ignore[arg-type]
+    build.close()
+
+
 def test_a_row_may_do_without_its_height() -> None:
     (conv, *_) = import_model([nn.Conv1d(2, 3, 3), nn.Flatten(), ncps_cells.CfC(15, 2)], (2, 7)).layers
     known = frames_of(conv)

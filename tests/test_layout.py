@@ -14,7 +14,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 MIDDLE = {"frontend", "quant", "passes", "targets", "sim", "verify", "proofs", "report"}
 BASE = {"cells", "errors", "files", "phases", "torch_library"}
-TOP = {"lowering", "builds", "job", "pipeline", "reopen", "inspection", "linearization", "comparison", "api", "nir"}
+TOP = {"lowering", "builds", "job", "pipeline", "reopen", "inspection", "linearization", "comparison", "api", "nir",
+       "session"}
 LEVEL = {
     **dict.fromkeys(BASE, 0), "ir": 1, "semantics": 2, **dict.fromkeys(MIDDLE, 3), **dict.fromkeys(TOP, 4),
     "cli": 5, "__main__": 5,
