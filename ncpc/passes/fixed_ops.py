@@ -57,17 +57,24 @@ def _gt(scope: Scope, op: Op) -> Value:
 
 
 def _mul(scope: Scope, op: Op) -> Value:
-    """An exact product of narrow operands; a state or dt keeps its 32 bits and the product is rounded."""
+    """An exact product of narrow operands; a state, dt or rate of change keeps 32 bits, and its product is rounded."""
     a, c = op.args
     if c in scope.precise:
         a, c = c, a
     if a in scope.precise:
-        left, right = wide(scope, a), narrow(scope, c)
-        frac = min(fraction(scope.q, op.out.name, WIDE - 1), frac_of(left))
-        k = frac_of(left) + frac_of(right) - frac
-        return emit(scope, op, left, right, frac=frac, kind="mulshr", k=k)
-    left, right = narrow(scope, a), narrow(scope, c)
+        return _rounded(scope, op, a, c, frac_of(wide(scope, a)))
+    left = narrow(scope, a)
+    if c in scope.rates:
+        return _rounded(scope, op, c, a, frac_of(wide(scope, c)) + frac_of(left) - 1)
+    right = narrow(scope, c)
     return emit(scope, op, left, right, frac=frac_of(left) + frac_of(right))
+
+
+def _rounded(scope: Scope, op: Op, precise: str, other: str, finest: int) -> Value:
+    """The product of 32 and 16 bits at the fraction that its range allows, at most ``finest``."""
+    left, right = wide(scope, precise), narrow(scope, other)
+    frac = min(fraction(scope.q, op.out.name, WIDE - 1), finest)
+    return emit(scope, op, left, right, frac=frac, kind="mulshr", k=frac_of(left) + frac_of(right) - frac)
 
 
 def _div(scope: Scope, op: Op) -> Value:

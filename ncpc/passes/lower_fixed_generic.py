@@ -24,7 +24,7 @@ def lower_fixed_generic(layer: Layer, q: QuantizedGeneric, ctx: FixedLowering) -
         scope.precise.add(state.inp.name)
         scope.peaks[state.inp.name] = int(np.abs(_raw_box(q, state.inp.name, scope.wide[state.inp.name])).max())
     inputs = {state.inp.name: scope.wide[state.inp.name] for state in real.states}
-    scope.precise |= _rates(real)
+    scope.rates |= _rates(real)
     emit_body(scope, real.body)
     for state in real.states:
         ctx.states.append(_state(scope, state, inputs[state.inp.name]))
