@@ -314,9 +314,9 @@ def consumers(as_json: bool) -> None:
 @click.option("--unfolds", type=click.IntRange(1), metavar="N", help="For weights alone: solver steps (ncps: 6).")
 @click.option("--constraints", type=click.Choice(["implicit", "explicit"]),
               help="For a checkpoint alone: softplus on its weights (ncps: implicit for LTC) or not (LTCCell).")
-@click.option("--epsilon", type=click.FloatRange(0), metavar="E", help="For a checkpoint alone (ncps: 1e-8).")
+@click.option("--epsilon", type=click.FloatRange(0), metavar="E", help="For weights alone (ncps: 1e-8).")
 @click.option("--outputs", type=click.IntRange(1), metavar="N",
-              help="For a checkpoint alone that has no output mapping: how many neurons are outputs.")
+              help="For weights alone that have no output mapping: how many neurons are outputs.")
 def import_command(
     source: str, weights: Path | None, out: Path, calibrate: Path | None, input_range: tuple[float, float] | None,
     dt: tuple[float, float], clip_negative: bool, trust_pickle: bool, **unsaid: Any,

@@ -61,5 +61,5 @@ def test_options_without_effect_are_refused(checkpoint: Path, tmp_path: Path, mo
     result = imported(checkpoint, tmp_path / "p.safetensors", *SAID, "--weights", str(checkpoint))
     assert "takes no further weights" in str(result.exception)
     (tmp_path / "old.h5").write_bytes(b"")
-    result = imported(tmp_path / "old.h5", tmp_path / "p.safetensors", "--epsilon", "1e-8")
-    assert "--epsilon is for a checkpoint" in str(result.exception)
+    result = imported(tmp_path / "old.h5", tmp_path / "p.safetensors", "--constraints", "implicit")
+    assert "--constraints is for a checkpoint" in str(result.exception)

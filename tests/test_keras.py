@@ -139,6 +139,28 @@ def test_weights_of_more_than_one_cell_are_refused(tmp_path: Path) -> None:
         import_weights(tmp_path / "old.h5", unfolds=6)
 
 
+def test_numbered_weights_that_are_no_ltcs_are_refused(tmp_path: Path) -> None:
+    """Keras 3 stores no names: 13 variables may have either mapping."""
+    for layer in (ncps_keras.CfC(4, backbone_units=3), ncps_keras.LTC(4, input_mapping=None)):
+        model = keras.Sequential([keras.layers.Input((None, 3)), layer])
+        model.save_weights(tmp_path / "new.weights.h5")
+        with pytest.raises(BadInput, match="not the weights of one LTC alone"):
+            import_weights(tmp_path / "new.weights.h5", unfolds=6)
+
+
+def test_command_takes_what_weights_do_not_say(tmp_path: Path) -> None:
+    layer = ncps_keras.LTC(5, output_mapping=None, input_mapping=None)
+    model = keras.Sequential([keras.layers.Input((None, 3)), layer])
+    model.save_weights(tmp_path / "new.weights.h5")
+    out = tmp_path / "p.safetensors"
+    command = ["import", str(tmp_path / "new.weights.h5"), "--input-range", "-1", "1", "-o", str(out), "--unfolds", "4"]
+    assert cli(command) == 2
+    assert not out.exists()
+    assert cli([*command, "--outputs", "2", "--epsilon", "1e-6"]) == 0
+    read = ncpc.load(out).layers[0]
+    assert (read.outputs, read.unfolds, read.epsilon) == (2, 4, 1e-6)  # type: ignore[attr-defined]
+
+
 def test_legacy_whole_model_is_read(tmp_path: Path) -> None:
     """Keras 2 with ncps.tf: the wiring spread out in the cell's config, names with ':0', a functional config."""
     wiring = wirings.AutoNCP(9, 2, seed=3)

@@ -34,19 +34,20 @@ def read_source(source: str, *, weights: Path | None, trust_pickle: bool, unsaid
                           implicit_param_constraints=implicit, epsilon=unsaid.epsilon, outputs=unsaid.outputs)
     if weights is not None or trust_pickle:
         raise BadInput(f"{source}: a Keras file takes no {'--weights' if weights else '--trust-pickle'}; leave it out")
-    for name in ("constraints", "epsilon", "outputs"):
-        if getattr(unsaid, name) is not None:
-            raise BadInput(f"{source}: --{name} is for a checkpoint of ncps.torch; leave it out")
-    return _keras(source, unsaid.unfolds)
+    if unsaid.constraints is not None:
+        raise BadInput(f"{source}: --constraints is for a checkpoint of ncps.torch; leave it out")
+    return _keras(source, unsaid)
 
 
-def _keras(source: str, unfolds: int | None) -> Any:
+def _keras(source: str, unsaid: Unsaid) -> Any:
     """A whole model, or the weights of an LTC alone."""
     from ncpc.frontend.keras import read
     from ncpc.frontend.keras.weights import holds_model, import_weights
 
     if source.endswith(".keras") or not Path(source).is_file() or holds_model(source):
-        if unfolds is not None:
-            raise BadInput(f"{source}: a whole model says by itself how it is run; leave out --unfolds")
+        given = [name for name in ("unfolds", "epsilon", "outputs") if getattr(unsaid, name) is not None]
+        if given:
+            raise BadInput(f"{source}: a whole model says by itself how it is run; leave out --{given[0]}")
         return read.import_file(source)
-    return import_weights(source, unfolds=unfolds)
+    epsilon = 1e-8 if unsaid.epsilon is None else unsaid.epsilon
+    return import_weights(source, unfolds=unsaid.unfolds, epsilon=epsilon, outputs=unsaid.outputs)

@@ -60,7 +60,7 @@ def _ltc_weights(file: Any, where: str) -> dict[str, F64]:
     file.visititems(visit)
     named = {path.rpartition("/")[2].partition(":")[0]: array for path, array in arrays.items()}
     if "gleak" not in named:
-        named = _numbered(arrays)
+        named = _numbered(arrays, where)
     known = variables(LTC, {})
     missing = [name for name in variables(LTC, {"input_mapping": None, "output_mapping": None}) if name not in named]
     foreign = sorted(set(named) - set(known))
@@ -70,13 +70,16 @@ def _ltc_weights(file: Any, where: str) -> dict[str, F64]:
     return named
 
 
-def _numbered(arrays: dict[str, F64]) -> dict[str, F64]:
-    """Keras 3's numbered variables. Which mappings there are follows from how many."""
-    found = sorted((int(path.rpartition("/")[2]), array) for path, array in arrays.items()
-                   if path.rpartition("/")[2].isdigit())
-    mappings = {11: (None, None), 15: ("affine", "affine")}.get(len(found), ("affine", "linear"))
-    names = variables(LTC, {"input_mapping": mappings[0], "output_mapping": mappings[1]})
-    return {name: array for name, (_, array) in zip(names, found, strict=False)}
+def _numbered(arrays: dict[str, F64], where: str) -> dict[str, F64]:
+    """Keras 3's numbered variables: with both mappings affine, or without any, their number tells which is which."""
+    numbers = {path: path.rpartition("/")[2] for path in arrays}
+    found = {int(numbers[path]): array for path, array in arrays.items() if numbers[path].isdigit()}
+    mapping = {11: None, 15: "affine"}
+    if len(found) not in mapping or len(found) < len(arrays):
+        raise BadInput(f"{where}: not the weights of one LTC alone with affine mappings or without ({len(arrays)} "
+                       "variables); save the whole model as .keras or .h5")
+    names = variables(LTC, dict.fromkeys(("input_mapping", "output_mapping"), mapping[len(found)]))
+    return {name: found[number] for name, number in zip(names, sorted(found), strict=True)}
 
 
 def _wiring(
