@@ -48,12 +48,7 @@ class CtRnn(torch.nn.Module):
 
         Without the batch dimension for ``x`` (T, inputs).
         """
-        return over_time(self._step, x, x.new_zeros(self.units) if hx is None else hx, timespans)
-
-    def _step(self, x: torch.Tensor, h: torch.Tensor, dt: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        for _ in range(self.unfolds):
-            h = _clipped(explicit_step(lambda now: self.slope(x, now), h, self.step * dt, self.solver), self.clip)
-        return h, h
+        return _solved(self, x, hx, timespans)
 
     def slope(self, x: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
         """``dh/dt``."""
@@ -84,12 +79,7 @@ class NeuralOde(torch.nn.Module):
 
         Without the batch dimension for ``x`` (T, inputs).
         """
-        return over_time(self._step, x, x.new_zeros(self.units) if hx is None else hx, timespans)
-
-    def _step(self, x: torch.Tensor, h: torch.Tensor, dt: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        for _ in range(self.unfolds):
-            h = _clipped(explicit_step(lambda now: self.slope(x, now), h, self.step * dt, self.solver), self.clip)
-        return h, h
+        return _solved(self, x, hx, timespans)
 
     def slope(self, x: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
         """``dh/dt``."""
@@ -97,5 +87,15 @@ class NeuralOde(torch.nn.Module):
         return drive
 
 
-def _clipped(h: torch.Tensor, clip: float) -> torch.Tensor:
-    return h.clamp(-clip, clip) if clip > 0 else h
+def _solved(
+    cell: CtRnn | NeuralOde, x: torch.Tensor, hx: torch.Tensor | None, timespans: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The cell's ODE over sequences: ``unfolds`` steps, each limited to its ``clip``, per input."""
+
+    def step(x: torch.Tensor, h: torch.Tensor, dt: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        for _ in range(cell.unfolds):
+            h = explicit_step(lambda now: cell.slope(x, now), h, cell.step * dt, cell.solver)
+            h = h.clamp(-cell.clip, cell.clip) if cell.clip > 0 else h
+        return h, h
+
+    return over_time(step, x, x.new_zeros(cell.units) if hx is None else hx, timespans)
