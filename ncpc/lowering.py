@@ -8,7 +8,7 @@ from typing import Any
 
 from ncpc.frontend.container import Container
 from ncpc.ir.policy import Policy
-from ncpc.ir.program import Program, values
+from ncpc.ir.program import Program, statements, values
 from ncpc.ir.types import Fixed
 from ncpc.passes.fold import fix_dt, fold_constants
 from ncpc.passes.lower import lower
@@ -70,8 +70,8 @@ def _fixed(container: Container, real: Program, options: CompileOptions) -> Lowe
     lowered = Lowered(policy, real, program, scheme, _formats(program), proved=True)
     states = ", ".join(f"{s.inp.name} {s.inp.type}" for s in program.states)
     note = f"{scheme}, state {states}, no overflow proved"
-    compared = _compared(program, formats)
-    return Lowering(lowered, {**held, scheme: formats.as_json()}, {**_proof(proof), "formats": compared}, note)
+    shown = {**_proof(proof), "assumptions": [*ASSUMPTIONS, *_limits(program)], "formats": _compared(program, formats)}
+    return Lowering(lowered, {**held, scheme: formats.as_json()}, shown, note)
 
 
 def _quantized(policy: Policy, options: CompileOptions, held: Any) -> tuple[Formats, Any]:
@@ -105,11 +105,31 @@ def _compared(program: Program, formats: Formats) -> list[dict[str, str]]:
             for name, kind, seen in rows]
 
 
+def _limits(program: Program) -> list[str]:
+    """What is held to where it was seen, since its equation bounds it too widely or not at all: one phrase per flag."""
+    made = {op.out.name: op for op in statements(program.body) if op.kind == "clamp"}
+    held = [s.inp.name for s in program.states if s.out in made and made[s.out].attrs.get("flag") == "state_clamped"]
+    values = [op.args[0] for op in made.values() if op.attrs.get("flag") == "activation_limited"]
+    found = []
+    if held:
+        found.append(f"no bound is proved from the equation of {_listed('state', held)}, or none that its format can "
+                     "hold: each step limits it to its box, which is what was seen with as much room, and sets "
+                     "state_clamped where that bites")
+    if values:
+        found.append(f"the bound of {_listed('value', values)} is too wide for 16 bits: it is limited to what was seen "
+                     "with as much room, and sets activation_limited where that bites")
+    return found
+
+
+def _listed(kind: str, names: list[str]) -> str:
+    more = len(names) - 4
+    return f"{kind}{'s' * (len(names) > 1)} {', '.join(names[:4])}{f' and {more} more' if more > 0 else ''}"
+
+
 def _proof(proof: Proof) -> dict[str, Any]:
     return {
         "no_overflow": True,
         "box": [],
         "input_range": [[float(lo), float(hi)] for lo, hi in proof.input_range],
         "dt_range": None if proof.dt_range is None else list(proof.dt_range),
-        "assumptions": list(ASSUMPTIONS),
     }

@@ -103,6 +103,23 @@ def test_an_unbounded_state_is_limited_to_what_was_observed_and_flagged() -> Non
     assert not run(lowered.program, calibration).flags.any()
 
 
+@pytest.mark.parametrize(("name", "words"), [
+    ("gru", []), ("cfc_default", []),
+    ("ltc_rk4", ["no bound is proved from the equation of state v", "sets state_clamped"]),
+    ("deep", ["is too wide for 16 bits", "sets activation_limited"]),
+])
+def test_the_proof_says_what_it_holds_by_limits(name: str, words: list[str]) -> None:
+    torch.manual_seed(1)
+    deep = ncps_cells.CfC(INPUTS, UNITS, activation="relu", backbone_layers=3, backbone_units=32)
+    layers = import_model(deep if name == "deep" else calm_model(name)).layers
+    policy = Policy("net", layers, np.tile([-1.0, 1.0], (INPUTS, 1)), DtRange(), calibration=sequences(0))
+    proof = lower_for(Container(policy, None), CompileOptions(quant="int16")).proof
+    assert proof is not None
+    said = proof["assumptions"][3:]
+    assert len(said) == bool(words)
+    assert all(word in text for word in words for text in said)
+
+
 @pytest.mark.parametrize(("solver", "unfolds"), [("euler", 30), ("rk4", 12)])
 def test_short_steps_lose_no_accuracy(solver: str, unfolds: int) -> None:
     """A rate of change rounded to 16 bits would cost a thousandth of the range here."""

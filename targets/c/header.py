@@ -21,7 +21,7 @@ MEANINGS = {
     "input_saturated": "an input was outside its range and was limited to it",
     "input_nan": "an input was NaN or infinite and was taken as 0",
     "dt_out_of_range": "dt was outside its range and was limited to it",
-    "state_clamped": "a restored state was outside its box and was limited to it",
+    "state_clamped": "a state, restored or computed, was outside its box and was limited to it",
     "activation_limited": "a value between layers was limited to its calibrated range",
 }
 

@@ -26,7 +26,7 @@ extern "C" {
 #define TINY_INPUT_SATURATED 1u /* an input was outside its range and was limited to it */
 #define TINY_INPUT_NAN 2u /* an input was NaN or infinite and was taken as 0 */
 #define TINY_DT_OUT_OF_RANGE 4u /* dt was outside its range and was limited to it */
-#define TINY_STATE_CLAMPED 8u /* a restored state was outside its box and was limited to it */
+#define TINY_STATE_CLAMPED 8u /* a state, restored or computed, was outside its box and was limited to it */
 #define TINY_ACTIVATION_LIMITED 16u /* a value between layers was limited to its calibrated range */
 
 /* What is carried from step to step. */
