@@ -86,6 +86,14 @@ def ode(rng: np.random.Generator) -> Model:
     return [cells.CtRnn(inputs, units, tau=tau, feedback=feedback, **options)], inputs
 
 
+def solved_ltc(rng: np.random.Generator) -> Model:
+    """A small LTC by an explicit solver, with enough unfolds for timespans up to 3."""
+    inputs, units, solver = int(rng.integers(1, 3)), int(rng.integers(2, 4)), str(rng.choice(["euler", "rk4"]))
+    wiring = wirings.FullyConnected(units, int(rng.integers(1, units + 1)), erev_init_seed=int(rng.integers(1000)))
+    unfolds = {"euler": 16, "rk4": 12}[solver] + int(rng.integers(4))
+    return [cells.LTC(inputs, wiring, solver=solver, unfolds=unfolds)], inputs
+
+
 def ct_gru(rng: np.random.Generator) -> Model:
     inputs, units = sizes(rng)
     decay, clip = str(rng.choice(["tau", "published"])), float(rng.choice([0.0, 0.5]))
@@ -110,8 +118,8 @@ def lif(rng: np.random.Generator) -> Model:
 
 
 FAMILIES: dict[str, Callable[[np.random.Generator], Model]] = {
-    "cfc": cfc, "wired_cfc": wired_cfc, "mixed_ltc": mixed_ltc, "gated": gated, "ode": ode, "ct_gru": ct_gru,
-    "leaky": leaky, "lif": lif,
+    "cfc": cfc, "wired_cfc": wired_cfc, "mixed_ltc": mixed_ltc, "gated": gated, "ode": ode,
+    "solved_ltc": solved_ltc, "ct_gru": ct_gru, "leaky": leaky, "lif": lif,
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from benchmarks import agreement_file
 from benchmarks.cells_table import (
     BEGIN,
     END,
@@ -15,6 +16,7 @@ from benchmarks.cells_table import (
     error,
     page,
     policy_of,
+    random_table,
     table,
     tried,
     verdict,
@@ -59,6 +61,13 @@ def test_errors_in_the_table_are_current(row: str) -> None:
     for scheme, written in zip(INTEGERS, entries[row], strict=False):
         assert error(row, scheme) == pytest.approx(float(written), rel=0.1)
     assert float(entries[row][0]) <= 2e-3
+
+
+def test_random_configurations_of_every_source_are_in_the_document() -> None:
+    assert random_table() in TABLE.read_text()
+    rows = tables()[2][2:]
+    assert [row[0] for row in rows] == [found["cell"] for found in agreement_file.read()]
+    assert all(0 < int(within) <= int(tried) for _, tried, within, *_ in rows)
 
 
 @pytest.mark.parametrize(("cell", "targets"), [

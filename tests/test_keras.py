@@ -27,9 +27,8 @@ from tests.keras_models import FAMILIES, in_double, keras, ncps_keras, random_mo
 
 h5py = pytest.importorskip("h5py")
 
+from benchmarks.agreement import TOLERANCE, comparable, scale_of  # noqa: E402
 from benchmarks.agreement_sources import legacy_weights  # noqa: E402
-
-TOLERANCE = 1e-5
 
 
 def outputs(read: Imported, x: np.ndarray) -> np.ndarray:
@@ -45,17 +44,20 @@ def inputs_of(seed: int, width: int, steps: int) -> np.ndarray:
 
 
 def assert_same(family: str, seed: int, folder: Path, steps: int = 200) -> None:
+    """Over the steps that can be compared: linear heads let some networks run away (``benchmarks/agreement.py``)."""
     model, width = random_model(family, seed)
-    x = inputs_of(seed, width, steps)
-    expected = in_double(model, x)
-    assume(np.ptp(expected) > 0)  # a backbone of one dead relu gives a constant
+    data = Sequences(inputs_of(seed, width, steps))
+    expected = in_double(model, data.x)
+    same = comparable(lambda moved, double: keras_models.outputs(model, moved.x, double=double), data, expected)
+    assume(same)  # a backbone of one dead relu gives a constant
+    expected = expected[:, :same]
     readings = {"live": import_model(model)}
     for suffix in (".keras", ".h5"):
         model.save(folder / f"model{suffix}")
         readings[suffix] = import_file(folder / f"model{suffix}")
     for name, read in readings.items():
-        difference = np.abs(outputs(read, x) - expected).max()
-        assert difference <= TOLERANCE * max(1.0, np.abs(expected).max()), f"{family} {seed} {name}: {difference}"
+        difference = np.abs(outputs(read, data.x[:, :same]) - expected).max() / scale_of(expected)
+        assert difference <= TOLERANCE, f"{family} {seed} {name}: {difference} over {same} steps"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -82,7 +84,7 @@ MANY = int(os.environ.get("NCPC_EXAMPLES", "40"))
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
-@settings(max_examples=MANY, deadline=None)
+@settings(max_examples=MANY, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 2**30))
 def test_policy_equals_model_for_many(family: str, seed: int, tmp_path_factory: pytest.TempPathFactory) -> None:
     assert_same(family, seed, tmp_path_factory.mktemp("keras"))
