@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ncpc.ir.program import Attr, Carry, Op, Program, State, Stmt, statements, values
+from ncpc.ir.program import Attr, Carry, Op, Program, State, Stmt, compared, statements, values
 from ncpc.quant.intervals import Range, Ranges, ranges_of, require_divisors, roomy
 
 OBSERVED_ROOM = 0.5
@@ -30,11 +30,14 @@ def held_narrow(real: Program) -> set[str]:
     """The values that integers hold in 16 bits: what meets a weight matrix, factors, what is gathered or joined."""
     wide = {state.inp.name for state in real.states} | ({real.dt.value.name} if real.dt else set())
     found: set[str] = set()
+    whole = compared(real.body)
     for op in statements(real.body):
         if op.kind == "matmul":
             found.add(op.args[1])
-        elif op.kind in ("gather", "concat"):
-            found.update(op.args[:1] if op.kind == "gather" else op.args)
+        elif op.kind == "gather" and op.out.name not in whole:
+            found.add(op.args[0])
+        elif op.kind == "concat":
+            found.update(op.args)
         elif op.kind == "mul":
             found.update(set(op.args) - wide)
     return found

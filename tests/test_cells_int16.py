@@ -103,6 +103,20 @@ def test_an_unbounded_state_is_limited_to_what_was_observed_and_flagged() -> Non
     assert not run(lowered.program, calibration).flags.any()
 
 
+def test_the_largest_logarithm_of_a_ct_gru_is_not_rounded() -> None:
+    """Strong gates give logarithms of hundreds, of which 16 bits would leave a thirtieth as the finest step."""
+    torch.manual_seed(2)
+    model = cells.CtGru(INPUTS, 6)
+    for gate in (model.retrieve, model.store):
+        gate.weight.data *= 8.0
+    policy = Policy("net", import_model(model).layers, np.tile([-1.0, 1.0], (INPUTS, 1)), DtRange(),
+                    calibration=sequences(0))
+    lowered = lower_for(Container(policy, None), CompileOptions(quant="int16")).lowered
+    data = sequences(1)
+    want, got = run(lowered.real, data).y, run(lowered.program, data).y
+    assert np.abs(got - want).max() <= TOLERANCE * np.ptp(want)
+
+
 @pytest.mark.parametrize(("name", "words"), [
     ("gru", []), ("cfc_default", []),
     ("ltc_rk4", ["no bound is proved from the equation of state v", "sets state_clamped"]),

@@ -124,6 +124,18 @@ def statements(body: tuple[Stmt, ...]) -> Iterator[Op]:
             yield stmt
 
 
+def compared(body: tuple[Stmt, ...]) -> set[str]:
+    """What gathers hand to comparisons alone, or hand on of what comparisons found."""
+    ops = list(statements(body))
+    kind = {op.out.name: op.kind for op in ops}
+    readers: dict[str, set[str]] = {}
+    for op in ops:
+        for name in op.args:
+            readers.setdefault(name, set()).add(op.kind)
+    gathers = [op for op in ops if op.kind == "gather"]
+    return {op.out.name for op in gathers if readers.get(op.out.name) == {"max"} or kind.get(op.args[0]) == "max"}
+
+
 def values(program: Program) -> dict[str, Value]:
     """Every value of a program by name."""
     found = {value.name: value for value, _ in program.constants.values()}

@@ -106,7 +106,8 @@ def _mix(scope: Scope, op: Op) -> Value:
 
 
 def _gather(scope: Scope, op: Op) -> Value:
-    source = narrow(scope, op.args[0])
+    """16 bits, but where they are compared: what is taken for the largest must not be less than the largest."""
+    source = (wide if op.out.name in scope.compared else narrow)(scope, op.args[0])
     return scope.builder.op("gather", op.out.name, source, index_map(scope, op.args[1]), type_=source.type)
 
 

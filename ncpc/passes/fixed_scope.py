@@ -36,6 +36,8 @@ class Scope:
     """The layer's axes under names that are unique in the whole program."""
     precise: set[str] = field(default_factory=set)
     """Values whose 32 bits carry information: states, run-time dt, and values around repeats."""
+    compared: set[str] = field(default_factory=set)
+    """What is gathered to be compared, or gathered of what comparisons found."""
     rates: set[str] = field(default_factory=set)
     """Rates of change: what, times a step's length, is added to a state."""
     peaks: dict[str, int] = field(default_factory=dict)

@@ -6,7 +6,7 @@ import numpy as np
 
 from ncpc.ir.build import Loop
 from ncpc.ir.policy import Layer
-from ncpc.ir.program import Program, Repeat, State, Stmt, Value, statements
+from ncpc.ir.program import Program, Repeat, State, Stmt, Value, compared, statements
 from ncpc.ir.quantized import QuantizedGeneric
 from ncpc.ir.types import Fixed
 from ncpc.passes.context import FixedLowering
@@ -17,7 +17,7 @@ from ncpc.passes.fixed_scope import FINEST, NARROW, TRUTH, WIDE, Scope, aligned,
 def lower_fixed_generic(layer: Layer, q: QuantizedGeneric, ctx: FixedLowering) -> Value:
     """The layer in integers; its states are added to the context."""
     b, real = ctx.builder, q.real
-    scope = Scope(b, q)
+    scope = Scope(b, q, compared=compared(real.body))
     _enter(scope, ctx)
     for state in real.states:
         scope.wide[state.inp.name] = b.value(state.inp.name, axes_of(scope, state.inp), state_type(q, state.inp.name))
