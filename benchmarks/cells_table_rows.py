@@ -15,24 +15,25 @@ from ncpc.ir.policy import F64, Activation, Dense, Layer, Ltc, Synapses
 INPUTS, UNITS = 2, 4
 
 
-def weights(*shape: int) -> F64:
-    """Small enough for networks that forget."""
-    return np.random.default_rng(sum(shape)).normal(0.0, 0.4, shape)
+def weights(*shape: int, draw: int = 0) -> F64:
+    """Small enough for networks that forget; arrays of one shape in one layer take different draws."""
+    return np.random.default_rng(sum(shape) + 1000 * draw).normal(0.0, 0.4, shape)
 
 
-def dense(outputs: int, inputs: int) -> Dense:
-    return Dense(weights(outputs, inputs), weights(outputs))
+def dense(outputs: int, inputs: int, draw: int = 0) -> Dense:
+    return Dense(weights(outputs, inputs, draw=draw), weights(outputs, draw=draw))
 
 
 def cfc(mode: str = "default", inputs: int = INPUTS, backbone: bool = True, name: str = "inter",
         function: str = "tanh") -> Cfc:
     width = 5 if backbone else inputs + UNITS
-    head, pure = dense(UNITS, width), mode == "pure"
+    pure = mode == "pure"
+    ff1, *others = (dense(UNITS, width, draw) for draw in range(4))
+    ff2, time_a, time_b = (None if pure else other for other in others)
+    w_tau, a = (weights(UNITS, draw=draw) if pure else None for draw in (4, 5))
     return Cfc(
-        (dense(5, inputs + UNITS),) if backbone else (), head, None if pure else dense(UNITS, width),
-        None if pure else head, None if pure else head, weights(UNITS) if pure else None,
-        weights(UNITS) if pure else None, mode, "lecun_tanh", function, (name,) * UNITS,
-        tuple(f"{name}_{i}" for i in range(UNITS)),
+        (dense(5, inputs + UNITS),) if backbone else (), ff1, ff2, time_a, time_b, w_tau, a, mode, "lecun_tanh",
+        function, (name,) * UNITS, tuple(f"{name}_{i}" for i in range(UNITS)),
     )
 
 
@@ -70,12 +71,13 @@ CELLS: dict[str, Callable[[], Layer]] = {
     "mixed memory, LTC": lambda: MixedMemory(lstm(), ltc(), "state"),
     "mixed memory, CfC": lambda: MixedMemory(lstm(), cfc(), "state"),
     "LSTM": lstm,
-    "GRU": lambda: Gru(weights(3 * UNITS, INPUTS), weights(3 * UNITS, UNITS), weights(3 * UNITS), weights(3 * UNITS)),
+    "GRU": lambda: Gru(weights(3 * UNITS, INPUTS), weights(3 * UNITS, UNITS), weights(3 * UNITS),
+                       weights(3 * UNITS, draw=1)),
     "RNN": lambda: Rnn(*square(), "tanh"),
     "CT-RNN": lambda: CtRnn(*square(), np.ones(UNITS)),
     "neural ODE": lambda: NeuralOde(weights(UNITS, INPUTS), weights(UNITS, UNITS) - 1.5 * np.eye(UNITS), weights(UNITS),
                                     clip=1.0),
-    "CT-GRU": lambda: CtGru(dense(UNITS * 3, INPUTS + UNITS), dense(UNITS * 3, INPUTS + UNITS),
+    "CT-GRU": lambda: CtGru(dense(UNITS * 3, INPUTS + UNITS), dense(UNITS * 3, INPUTS + UNITS, draw=1),
                             dense(UNITS, INPUTS + UNITS), np.log([1.0, 3.0, 10.0]), np.exp([-1.0, -0.3, -0.1])),
     "leaky integrator": lambda: LeakyIntegrator(*square(), np.full(UNITS, 2.0), np.ones(UNITS), "tanh"),
     "LIF": lambda: Lif(*square(), np.full(UNITS, 2.0), np.full(UNITS, 3.0), np.zeros(UNITS), np.ones(UNITS),

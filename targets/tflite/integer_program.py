@@ -208,7 +208,10 @@ def _min(r: Rewriter, op: Op) -> Affine:
 
 
 def _larger(r: Rewriter, op: Op, sign: float) -> Affine:
-    """The larger of a and b, or the smaller for a negative ``sign``: ``a + sign*relu(sign*(b - a))``."""
+    """The larger of a and b, or the smaller for a negative ``sign``: ``a + sign*relu(sign*(b - a))``.
+
+    Where one of them is always that, it is the result: a relu that is always 0 would need a scale that XNNPACK refuses.
+    """
     a, b = sorted((affine.widen(r.form(name), op.out.axes, _size(op.out)) for name in op.args),
                   key=lambda form: form.constant)
     if b.constant and np.all(b.bias == b.bias[0]):
@@ -217,6 +220,9 @@ def _larger(r: Rewriter, op: Op, sign: float) -> Affine:
         return affine.of_atom(_limited(r, a, op.out.name, lo, hi))
     further = affine.add(affine.scale(b, np.array([sign]), op.out.axes), affine.scale(a, np.array([-sign]), a.axes),
                          op.out.axes)
+    least, most = r.bounds(further)
+    if most.max() <= 0.0 or least.min() >= 0.0:
+        return a if most.max() <= 0.0 else b
     gain, first = _positive(r, further, f"{op.out.name}/gain"), r.value(a, f"{op.out.name}/first")
     (low, high), (other_low, other_high) = r.bounds(a), r.bounds(b)
     pick = np.maximum if sign > 0 else np.minimum
