@@ -19,8 +19,11 @@ from ncpc.files import write_atomically
 from ncpc.frontend.container import policy_bytes, read_policy
 from ncpc.ir.heads import products
 from ncpc.ir.policy import Ltc, Policy
+from ncpc.ir.quantized import TABLE_SIZE
 from ncpc.ir.sequences import Sequences
 from ncpc.passes.lower import lower
+from ncpc.quant.calibrate import dead_band
+from ncpc.quant.policy import table_size
 from ncpc.report.anatomy import anatomy, parameters
 from ncpc.report.raster import png
 from ncpc.report.record import Json, device_cycles, plain, policy_record, spread
@@ -32,6 +35,7 @@ from ncpc.targets import registry
 from ncpc.targets.base import RunResult
 from ncpc.verify.compare import state_names
 from ncpc.verify.sequences import suite
+from ncpc.verify.verdict import TOLERANCE
 
 PROBE_STEPS, FEWEST_STEPS, MOST_PRODUCTS = 2000, 4, 10**9
 """Steps whose states are shown: for a policy that reads frames as few as take so many products."""
@@ -115,6 +119,10 @@ ESTIMATES = {
 }
 
 
+ENTRY_BYTES = 2
+"""Of the sigmoid's table, of which the estimates hold the usual size."""
+
+
 def cost(name: str, policy: Policy) -> Json:
     """What an int16 step costs on a target, before it is built; None where there is no estimate."""
     wired = [layer for layer in policy.layers if isinstance(layer, Ltc)]
@@ -124,7 +132,9 @@ def cost(name: str, policy: Policy) -> Json:
         synapses = sum(len(layer.recurrent) + len(layer.sensory) for layer in wired)
         updates = sum(layer.neurons * layer.unfolds for layer in wired)
         record["cycles"] = _linear(estimate.cycles, sum(map(evaluations, wired)), updates)
-        record["flash_bytes"] = _linear(estimate.flash, synapses, sum(layer.neurons for layer in wired))
+        finer = table_size(policy, dead_band(policy, TOLERANCE["int16"])) - TABLE_SIZE
+        flash = _linear(estimate.flash, synapses, sum(layer.neurons for layer in wired))
+        record["flash_bytes"] = flash + ENTRY_BYTES * finer
     return record
 
 

@@ -53,7 +53,7 @@ def quantize(policy: Policy, scheme: str, dt_mode: str, dead_band: float, scales
     """
     bits = BITS[scheme]
     incoming = x = _boundary(policy, bits)
-    timespans, table = _timespans(policy, dt_mode), _table_size(policy, dead_band)
+    timespans, table = _timespans(policy, dt_mode), table_size(policy, dead_band)
     layers = []
     for position, layer in enumerate(policy.layers):
         out_bits = _handed(policy, position, bits)
@@ -66,7 +66,7 @@ def quantize(policy: Policy, scheme: str, dt_mode: str, dead_band: float, scales
     return QuantizedPolicy(scheme, x.type, x.fracs, x.range, dt, limits, sigmoid_table(table), tuple(layers))
 
 
-def _table_size(policy: Policy, dead_band: float) -> int:
+def table_size(policy: Policy, dead_band: float) -> int:
     """Intervals of the LTCs' sigmoid table.
 
     A sigmoid that is off by e moves a resting state by at most e times its distance from the reversal potential, in all
