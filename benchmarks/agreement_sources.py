@@ -27,7 +27,7 @@ from ncpc.frontend.keras.read import import_model as import_keras
 from ncpc.frontend.keras.weights import import_weights
 from ncpc.frontend.ncps_torch import flatten, import_model
 from ncpc.ir.cells import RECURRENT, Cfc, CtRnn, MixedMemory, NeuralOde, WiredCfc
-from ncpc.ir.policy import F64, Layer
+from ncpc.ir.policy import F64, Layer, Ltc
 from ncpc.ir.sequences import Sequences
 from tests import cell_models, keras_models
 
@@ -69,8 +69,7 @@ def ltc(rng: np.random.Generator) -> cell_models.Model:
     return [cell], inputs
 
 
-TORCH = {"ltc": ltc, **{name: made for name, made in cell_models.FAMILIES.items() if name != "solved_ltc"}}
-"""Without LTCs by explicit steps, whose many evaluations take long: a slow test compares 120 of those."""
+TORCH = {"ltc": ltc, **cell_models.FAMILIES}
 KERAS = {f"keras_{name}": name for name in keras_models.FAMILIES}
 FAMILIES = (*TORCH, *KERAS, "keras_legacy")
 
@@ -176,4 +175,6 @@ def _words(layer: Layer) -> list[str]:
         return ["wired", layer.stages[0].mode]
     if isinstance(layer, Cfc):
         return [layer.mode]
+    if isinstance(layer, Ltc):
+        return [] if layer.solver == "fused" else [layer.solver]
     return [layer.solver] if isinstance(layer, CtRnn | NeuralOde) else []
