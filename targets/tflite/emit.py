@@ -8,11 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncpc.errors import Unsupported
-from ncpc.ir.policy import Policy
+from ncpc.ir.cells import RECURRENT
+from ncpc.ir.heads import products
+from ncpc.ir.policy import Ltc, Policy
 from ncpc.ir.program import Program, State, statements
 from ncpc.ir.sequences import Sequences
 from ncpc.ir.types import Fixed
 from ncpc.passes.fold import fix_dt
+from ncpc.quant.intervals import Range as Bounds
+from ncpc.quant.limits import OBSERVED_ROOM, too_wide
 from ncpc.semantics.run import run
 from ncpc.targets.base import CompileOptions, Lowered
 from ncpc.targets.tflite.describe import state_names
@@ -28,7 +32,9 @@ RESIDUAL = {"int16": 2.0**-17, "int8": 2.0**-9}
 """How close Newton's iteration comes to a reciprocal before rounding: below half a unit of the activations."""
 MARGIN = 0.25
 """By how much a state's range is widened where it was observed and not proved."""
-PROBE_STEPS, PROBE_SEQUENCES = 200, 8
+PROBE_STEPS, PROBE_SEQUENCES, HELD = 200, 8, 20
+MOST_PRODUCTS = 10**9
+"""Products that looking at the states may take, and more only for one held input."""
 
 
 def file_name(lowered: Lowered) -> str:
@@ -69,11 +75,38 @@ def timed(lowered: Lowered, options: CompileOptions) -> Program:
 
 
 def boxes(lowered: Lowered, real: Program) -> dict[str, Range]:
-    """The range of each state: the one proved for the typed program, else what calibration shows, widened."""
-    proved = [_box(state) for state in lowered.program.states] if lowered.proved else []
-    if proved and all(box is not None for box in proved):
-        return {state.inp.name: box for state, box in zip(real.states, proved, strict=True) if box is not None}
-    return observed(lowered.policy, real)
+    """The range of each state: the one proved for the typed program, else what calibration shows, widened.
+
+    A memory that forgets slowly could come far beyond what it does; where its proved range is that wide, 16 bits would
+    hold too little of what occurs, so it is limited to what was seen and as much room: there its tensor saturates.
+    """
+    proved = _proved(lowered, real)
+    return {**proved, **limits(lowered, real)} if proved else observed(lowered.policy, real, MARGIN)
+
+
+def limits(lowered: Lowered, real: Program) -> dict[str, Range]:
+    """The states whose proved range overstates what was seen too much, and what they are limited to.
+
+    The boxes of LTCs are no wider than their reversal potentials: they are kept.
+    """
+    proved = _proved(lowered, real)
+    wide = any(layer.kind in RECURRENT and not isinstance(layer, Ltc) for layer in lowered.policy.layers)
+    seen = observed(lowered.policy, real, OBSERVED_ROOM) if proved and wide else {}
+    return {name: _meet(proved[name], found) for name, found in seen.items()
+            if too_wide(Bounds(*proved[name]), Bounds(*found))}
+
+
+def _proved(lowered: Lowered, real: Program) -> dict[str, Range]:
+    """Boxes of all states by name; empty where that of any is not proved."""
+    found = [_box(state) for state in lowered.program.states] if lowered.proved else []
+    known = {state.inp.name: box for state, box in zip(real.states, found, strict=False) if box is not None}
+    return known if len(known) == len(real.states) else {}
+
+
+def _meet(known: Range, seen: Range) -> Range:
+    """One range for all of a state's numbers, as they share a scale, within what is known of each."""
+    lo, hi = seen[0].min(), seen[1].max()
+    return np.maximum(known[0], lo), np.minimum(known[1], hi)
 
 
 def convolved(lowered: Lowered) -> dict[str, tuple[float, float]]:
@@ -97,24 +130,29 @@ def _box(state: State) -> Range | None:
     return lo, hi
 
 
-def observed(policy: Policy, real: Program) -> dict[str, Range]:
-    """Each state's extremes over the calibration sequences, or sequences across the input range; widened by MARGIN."""
+def observed(policy: Policy, real: Program, margin: float) -> dict[str, Range]:
+    """Each state's extremes over the calibration sequences, or sequences across the input range; wider by ``margin``
+    of their width at either end.
+    """
     trace, start, found = run(real, _probe(policy)), 0, {}
     for state in real.states:
         size = state.inp.shape[0]
         seen = np.concatenate([trace.state[..., start : start + size].reshape(-1, size), state.init[None]])
         lo, hi = seen.min(axis=0), seen.max(axis=0)
-        found[state.inp.name], start = (lo - MARGIN * (hi - lo), hi + MARGIN * (hi - lo)), start + size
+        found[state.inp.name], start = (lo - margin * (hi - lo), hi + margin * (hi - lo)), start + size
     return found
 
 
 def _probe(policy: Policy) -> Sequences:
-    """Calibration data where the policy has some; also held extremes and noise across the declared range."""
+    """Calibration data where the policy has some; also held extremes and noise across the declared range. Fewer steps
+    where each takes many products.
+    """
     rng = np.random.default_rng(0)
     lo, hi = policy.input_range.T
-    shape = (PROBE_SEQUENCES, PROBE_STEPS, policy.inputs)
-    noise = rng.random(shape)
-    noise[::2] = np.repeat(rng.integers(0, 2, (PROBE_SEQUENCES // 2, PROBE_STEPS // 20, policy.inputs)), 20, axis=1)
+    most = MOST_PRODUCTS // max(PROBE_SEQUENCES * products(policy.layers), 1)
+    steps = min(PROBE_STEPS, max(HELD, most // HELD * HELD))
+    noise = rng.random((PROBE_SEQUENCES, steps, policy.inputs))
+    noise[::2] = np.repeat(rng.integers(0, 2, (PROBE_SEQUENCES // 2, steps // HELD, policy.inputs)), HELD, axis=1)
     x: NDArray[np.float64] = lo + (hi - lo) * noise
     return Sequences(x) if policy.calibration is None else _with(policy.calibration, x)
 

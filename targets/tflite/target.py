@@ -157,6 +157,8 @@ def _checks(folder: Path, lowered: Lowered, options: CompileOptions) -> dict[str
         steps = affordable(lowered.policy, CORNER_STEPS, corners.STARTS)
         found["corners"] = corners.check(content, file, real, graph, emit.boxes(lowered, real), steps)
     if graph is not None:
+        found["limited_states"] = {name: [float(lo.min()), float(hi.max())]
+                                   for name, (lo, hi) in emit.limits(lowered, real).items()}
         # The operators of a file that keeps its state are those of one that does not, where any state can be set.
         steps = affordable(lowered.policy, OPERATOR_STEPS, len(EXPLAINED))
         found["unequal_operators"] = {name: _unequal(write(graph), graph, name, steps) for name in EXPLAINED}

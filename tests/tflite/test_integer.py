@@ -10,7 +10,7 @@ import pytest
 
 from ncpc.errors import MissingTool, Unsupported
 from ncpc.ir.build import Builder
-from ncpc.ir.cells import CtGru
+from ncpc.ir.cells import CtGru, Lstm
 from ncpc.ir.policy import Activation, Dense, DtRange, Ltc, Policy
 from ncpc.ir.program import Port, Program, statements
 from ncpc.ir.sequences import Sequences
@@ -19,7 +19,7 @@ from ncpc.semantics.run import run
 from ncpc.targets.base import MODEL, RunResult
 from ncpc.targets.tflite import runtimes
 from ncpc.targets.tflite.corners import STARTS
-from ncpc.targets.tflite.emit import boxes, graph, timed
+from ncpc.targets.tflite.emit import boxes, graph, limits, timed
 from ncpc.targets.tflite.integer_graph import integer_graph
 from ncpc.targets.tflite.integer_program import integer_program
 from ncpc.targets.tflite.model import IntegerModel
@@ -54,6 +54,49 @@ def test_runtimes_equal_the_model(emit: Emit, quant: str, seed: int) -> None:
         np.testing.assert_array_equal(found.raw_state, expected.raw_state)
     reference = run(made.lowered.real, data).y
     assert share(expected.y, reference) < {"int16": 0.002, "int8": 0.25}[quant]
+
+
+def slow_memory(reach: float) -> Policy:
+    """An LSTM that keeps 0.95 of its memory, calibrated on inputs up to ``reach`` that change sign every 5 steps."""
+    gates = np.repeat([0.0, 2.9, 0.0, 0.0], 2)
+    rng = np.random.default_rng(0)
+    lstm = Lstm(rng.normal(0, 0.5, (8, 2)), rng.normal(0, 0.1, (8, 2)), gates)
+    signs = np.repeat(rng.choice([-1.0, 1.0], (4, 30, 2)), 5, axis=1)
+    return Policy("net", (lstm,), np.tile([-1.0, 1.0], (2, 1)), calibration=Sequences(reach * signs))
+
+
+@pytest.mark.parametrize("scheme", ["int16", "int8"])
+def test_a_slow_memory_keeps_its_bits(emit: Emit, scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its proved box is far wider than what it does: half of what is seen on top at either end is what it gets."""
+    policy = slow_memory(0.1)
+    monkeypatch.setattr("ncpc.targets.tflite.emit._probe", lambda policy: policy.calibration)
+    made = emit(policy, scheme)
+    real = timed(made.lowered, made.options)
+    assert set(limits(made.lowered, real)) == {"c"}
+    assert policy.calibration is not None
+    model = made.target.model(made.lowered, made.options, policy.calibration)
+    expected = run(made.lowered.real, policy.calibration)
+    assert np.ptp(expected.state[..., 2:]) > 0.3
+    limited = np.abs(model.y - expected.y).max()
+    monkeypatch.setattr("ncpc.targets.tflite.emit.too_wide", lambda bound, seen: False)
+    whole = emit(policy, scheme)
+    coarse = whole.target.model(whole.lowered, whole.options, policy.calibration)
+    assert 4 * limited < np.abs(coarse.y - expected.y).max()
+
+
+def test_a_slow_memory_saturates_as_the_model_says(emit: Emit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Held inputs ten times what calibration showed carry it to the end of its tensor, in every runtime."""
+    policy = slow_memory(0.1)
+    monkeypatch.setattr("ncpc.targets.tflite.emit._probe", lambda policy: policy.calibration)
+    made, data = emit(policy, "int16"), Sequences(np.tile([1.0, -1.0], (2, 100, 1)))
+    model = made.target.model(made.lowered, made.options, data)
+    (lo, hi), = limits(made.lowered, timed(made.lowered, made.options)).values()
+    ends = max(-lo.min(), hi.max())
+    assert np.abs(model.state[..., 2:]).max() <= ends * 1.01
+    assert np.abs(run(made.lowered.real, data).state[..., 2:]).max() > 1.5 * ends
+    for runtime in ("litert-reference", "tflite-micro"):
+        found = run_in(made, data, runtime).trace
+        np.testing.assert_array_equal(found.raw_state, model.raw_state)
 
 
 def test_rewritten_program_is_the_same_function(emit: Emit) -> None:
