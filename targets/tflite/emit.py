@@ -33,8 +33,8 @@ RESIDUAL = {"int16": 2.0**-17, "int8": 2.0**-9}
 MARGIN = 0.25
 """By how much a state's range is widened where it was observed and not proved."""
 PROBE_STEPS, PROBE_SEQUENCES, HELD = 200, 8, 20
-MOST_PRODUCTS = 10**9
-"""Products that looking at the states may take, and more only for one held input."""
+MOST_PRODUCTS, FEWEST = 10**9, 4
+"""Products that looking at the states may take, and the steps it takes at least."""
 
 
 def file_name(lowered: Lowered) -> str:
@@ -150,9 +150,10 @@ def _probe(policy: Policy) -> Sequences:
     rng = np.random.default_rng(0)
     lo, hi = policy.input_range.T
     most = MOST_PRODUCTS // max(PROBE_SEQUENCES * products(policy.layers), 1)
-    steps = min(PROBE_STEPS, max(HELD, most // HELD * HELD))
+    steps = min(PROBE_STEPS, max(FEWEST, most))
     noise = rng.random((PROBE_SEQUENCES, steps, policy.inputs))
-    noise[::2] = np.repeat(rng.integers(0, 2, (PROBE_SEQUENCES // 2, steps // HELD, policy.inputs)), HELD, axis=1)
+    ends = rng.integers(0, 2, (PROBE_SEQUENCES // 2, -(-steps // HELD), policy.inputs))
+    noise[::2] = np.repeat(ends, HELD, axis=1)[:, :steps]
     x: NDArray[np.float64] = lo + (hi - lo) * noise
     return Sequences(x) if policy.calibration is None else _with(policy.calibration, x)
 
