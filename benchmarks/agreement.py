@@ -48,13 +48,13 @@ import numpy as np
 
 from benchmarks.agreement_file import RESULT, Row, read
 from benchmarks.agreement_sources import FAMILIES, Outputs, Source, source
+from ncpc.driver.lowering import lower_for
 from ncpc.errors import NcpcError
 from ncpc.frontend.container import Container
 from ncpc.ir.policy import F64, DtRange, Layer, Policy
 from ncpc.ir.program import Array, Op, Program
 from ncpc.ir.sequences import Sequences
 from ncpc.ir.types import Index
-from ncpc.lowering import lower_for
 from ncpc.passes.lower import lower
 from ncpc.passes.to_float32 import to_float32
 from ncpc.semantics.run import run

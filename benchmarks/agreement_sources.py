@@ -26,7 +26,8 @@ from ncpc.frontend.keras.read import import_file
 from ncpc.frontend.keras.read import import_model as import_keras
 from ncpc.frontend.keras.weights import import_weights
 from ncpc.frontend.ncps_torch import flatten, import_model
-from ncpc.ir.cells import RECURRENT, Cfc, CtRnn, MixedMemory, NeuralOde, WiredCfc
+from ncpc.ir.cells import RECURRENT, CtRnn, NeuralOde
+from ncpc.ir.gated import Cfc, MixedMemory, WiredCfc
 from ncpc.ir.policy import F64, Layer, Ltc
 from ncpc.ir.sequences import Sequences
 from tests import cell_models, keras_models

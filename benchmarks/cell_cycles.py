@@ -20,16 +20,16 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from ncpc.driver.lowering import lower_for
 from ncpc.frontend.container import Container
 from ncpc.frontend.ncps_torch import import_model
 from ncpc.ir.policy import DtRange, Policy
 from ncpc.ir.program import Program, statements
 from ncpc.ir.sequences import Sequences
-from ncpc.lowering import lower_for
 from ncpc.semantics.run import run
+from ncpc.system.torch_library import torch_module
 from ncpc.targets.base import CompileOptions
 from ncpc.targets.registry import load
-from ncpc.torch_library import torch_module
 
 RESULT = Path(__file__).with_suffix(".json")
 CORES = ("cortex-m4", "rv32imc-ibex")
@@ -73,11 +73,12 @@ def measure(name: str, make: Callable[[], Any], asked: int, core: str) -> dict[s
     lowered = lower_for(Container(policy(make), None), options).lowered
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
-        for file, content in target.emit(lowered, options).items():
+        artifact = target.prepare(lowered, options)
+        for file, content in artifact.files.items():
             (folder / file).write_bytes(content)
-        target.build(folder, lowered, options)
+        artifact.build(folder)
         data = Sequences(np.random.default_rng(0).uniform(-1, 1, (1, STEPS, INPUTS)))
-        result = target.run(folder, lowered, options, data, core)
+        result = artifact.run(folder, data, core)
     assert (result.trace.raw_state == run(lowered.program, data).raw_state).all(), name
     assert result.cycles is not None
     assert result.memory is not None

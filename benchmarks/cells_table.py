@@ -18,19 +18,20 @@ import numpy as np
 
 from benchmarks import agreement_file
 from benchmarks.cells_table_rows import ROWS
+from ncpc.driver.job import Request, job_for
+from ncpc.driver.lowering import lower_for
+from ncpc.driver.pipeline import compile_policy
 from ncpc.errors import NcpcError
 from ncpc.frontend.container import Container
+from ncpc.ir import schemes
 from ncpc.ir.policy import Layer, Policy
+from ncpc.ir.schemes import Scheme
 from ncpc.ir.sequences import Sequences
-from ncpc.job import Request, job_for
-from ncpc.lowering import lower_for
-from ncpc.pipeline import compile_policy
 from ncpc.semantics.run import run
 from ncpc.targets import registry
-from ncpc.targets.base import CompileOptions, Scheme
-from ncpc.verify.errors import measure
-from ncpc.verify.sequences import suite
-from ncpc.verify.verdict import TOLERANCE
+from ncpc.targets.base import CompileOptions
+from ncpc.verification.errors import measure
+from ncpc.verification.sequences import suite
 
 ROOT = Path(__file__).parent.parent
 TABLE, README = ROOT / "docs" / "cells-table.md", ROOT / "README.md"
@@ -62,7 +63,7 @@ def refusal(cell: str, target: str, scheme: Scheme) -> str | None:
     """None where the target takes the cell, else what it says."""
     try:
         job = job_for(policy_of(cell), Request(target, scheme), None)
-        job.target.emit(lower_for(job.container, job.options).lowered, job.options)
+        job.target.prepare(lower_for(job.container, job.options).lowered, job.options)
     except NcpcError as error:
         return str(error)
     return None
@@ -125,8 +126,8 @@ def error_table(rows: tuple[str, ...]) -> str:
     lines = ["| cell or layers | int16 | int8 | holds |", "| --- | --- | --- | --- |"]
     for row in rows:
         found = {scheme: error(row, scheme) for scheme in INTEGERS}
-        holds = " ".join(scheme for scheme in INTEGERS if found[scheme] <= TOLERANCE[scheme]) or "neither"
-        lines.append(f"| {row} | {found['int16']:.1e} | {found['int8']:.1e} | {holds} |")
+        holds = " ".join(scheme for scheme in INTEGERS if found[scheme] <= schemes.SCHEMES[scheme].tolerance)
+        lines.append(f"| {row} | {found['int16']:.1e} | {found['int8']:.1e} | {holds or 'neither'} |")
     return "\n".join(lines)
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ncpc.ir.cells import Cfc, CtGru, CtRnn, Gru, LeakyIntegrator, Lif, Lstm, MixedMemory, NeuralOde, Rnn, WiredCfc
+from ncpc.ir.cells import CtGru, CtRnn, LeakyIntegrator, Lif, Lrc, NeuralOde
+from ncpc.ir.gated import Cfc, Gru, Lstm, MixedMemory, Rnn, WiredCfc
 from ncpc.ir.heads import Softmax
 from ncpc.ir.policy import F64, Activation, Dense, Layer, Ltc, Synapses
 
@@ -56,6 +57,13 @@ def lstm() -> Lstm:
     return Lstm(weights(4 * UNITS, INPUTS), weights(4 * UNITS, UNITS), weights(4 * UNITS))
 
 
+def lrc(shift: float | None = 1.0) -> Lrc:
+    size = (UNITS, INPUTS + UNITS)
+    return Lrc(np.full(size, 4.0), np.full(size, 0.3), np.abs(weights(*size)), weights(*size, draw=1),
+               np.full(UNITS, 0.3), np.resize([0.8, -0.8], UNITS), dense(UNITS, INPUTS + UNITS),
+               None if shift is None else np.full(UNITS, shift))
+
+
 def square() -> tuple[F64, F64, F64]:
     return weights(UNITS, INPUTS), weights(UNITS, UNITS), weights(UNITS)
 
@@ -82,6 +90,8 @@ CELLS: dict[str, Callable[[], Layer]] = {
     "leaky integrator": lambda: LeakyIntegrator(*square(), np.full(UNITS, 2.0), np.ones(UNITS), "tanh"),
     "LIF": lambda: Lif(*square(), np.full(UNITS, 2.0), np.full(UNITS, 3.0), np.zeros(UNITS), np.ones(UNITS),
                        np.zeros(UNITS)),
+    "LRC": lrc,
+    "LRC, asymmetric": lambda: lrc(None),
 }
 
 

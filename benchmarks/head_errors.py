@@ -20,15 +20,16 @@ import numpy as np
 
 from benchmarks.cells_table import INTEGERS, policy_over
 from benchmarks.cells_table_rows import FRAMES, head
+from ncpc.driver.lowering import lower_for
 from ncpc.frontend.container import Container
 from ncpc.ir.policy import F64, Policy
-from ncpc.lowering import lower_for
+from ncpc.ir.schemes import Scheme
 from ncpc.passes.lower import lower
 from ncpc.semantics import ports
 from ncpc.semantics.run import run
-from ncpc.targets.base import CompileOptions, Lowered, Scheme
+from ncpc.targets.base import CompileOptions, Lowered
 from ncpc.targets.registry import load
-from ncpc.verify.sequences import suite
+from ncpc.verification.sequences import suite
 
 RESULT = Path(__file__).with_suffix(".json")
 STEPS, ROOM = 200, 1.5
@@ -76,7 +77,7 @@ def measure(row: str, kind: str) -> dict[str, Any]:
             "output": share(ports.decode(port, ports.encode(port, want)), want),
         }
     options = CompileOptions(quant="int16", dt="fixed")
-    found["tflite"] = share(load("tflite").model(lowered(policy, "int16"), options, data).y, want)
+    found["tflite"] = share(load("tflite").prepare(lowered(policy, "int16"), options).model(data).y, want)
     return found
 
 

@@ -23,6 +23,9 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.make_policies import FOLDER
+from ncpc.cores import load_core
+from ncpc.cores.elf import read_elf
+from ncpc.cores.toolchain import build_elf
 from ncpc.frontend.container import read_policy
 from ncpc.frontend.heads import windows_over
 from ncpc.ir.heads import Conv2d, Pool, products
@@ -36,14 +39,11 @@ from ncpc.passes.lower_fixed import lower_fixed
 from ncpc.proofs.prove import prove
 from ncpc.quant.policy import largest_fractions, quantize
 from ncpc.semantics.run import run
-from ncpc.sim.elf import read_elf
 from ncpc.sim.run import simulate
-from ncpc.targets.c.cores import load_core
 from ncpc.targets.c.device import plan_for, symbol_roots, trace_from
 from ncpc.targets.c.emit import emit_c
 from ncpc.targets.c.fit import require_fit, with_memories
 from ncpc.targets.c.interface import interface_of
-from ncpc.targets.c.toolchain import build_elf
 
 RESULT = Path(__file__).with_suffix(".json")
 CORE = "cortex-m4"
@@ -103,12 +103,12 @@ def measure(name: str, scheme: str, chip: str) -> dict[str, Any]:
     """Build, run one step, require that it equals the program."""
     policy, core = network(name), with_memories(load_core(CORE), CHIPS[chip])
     program = integers(policy, scheme)
-    require_fit(program, core)
     face = interface_of(program)
-    elf = build_elf(emit_c(program), core, None, symbol_roots(face), extra_flags=(f"-D{face.macro}_PROFILE",)).elf
+    require_fit(face, core)
+    elf = build_elf(emit_c(face), core, None, symbol_roots(face), extra_flags=(f"-D{face.macro}_PROFILE",)).elf
     data = Sequences(np.random.default_rng(2).uniform(-1, 1, (1, 1, policy.inputs)))
-    result, expected = simulate(elf, core, plan_for(program, data)), run(program, data)
-    found = trace_from(program, result)
+    result, expected = simulate(elf, core, plan_for(face, data)), run(program, data)
+    found = trace_from(face, result)
     for a, b in ((found.raw_y, expected.raw_y), (found.raw_state, expected.raw_state), (found.flags, expected.flags)):
         np.testing.assert_array_equal(a, b)
     count = products(policy.layers) + sum(layer.weight.size for layer in policy.layers if isinstance(layer, Dense))

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
+from ncpc.driver.lowering import lower_for
 from ncpc.frontend.container import Container
 from ncpc.ir.cells import LeakyIntegrator, Lif
 from ncpc.ir.policy import F64, Layer, Policy
+from ncpc.ir.schemes import Scheme
 from ncpc.ir.sequences import Sequences
-from ncpc.lowering import lower_for
 from ncpc.semantics.run import run
-from ncpc.targets.base import CompileOptions, Scheme
+from ncpc.targets.base import CompileOptions
 
 INPUTS, NETS, ROWS, STEPS = 3, 10, 5, 1000
 KINDS = {"8": ((8, False),), "8 recurrent": ((8, True),), "32 recurrent": ((32, True),),

@@ -21,10 +21,10 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.make_policies import FOLDER, GROWTH, growth_network, keep, reference_network
+from ncpc.driver.lowering import lower_for
 from ncpc.frontend.container import read_container
 from ncpc.ir.policy import Ltc
 from ncpc.ir.sequences import Sequences
-from ncpc.lowering import lower_for
 from ncpc.semantics.run import run
 from ncpc.targets.base import CompileOptions, RunResult
 from ncpc.targets.registry import load
@@ -53,12 +53,13 @@ def measure(name: str, path: Path, dt: str, core: str, folder: Path, scheme: str
     lowered = lower_for(read_container(path), options).lowered
     target = load(core)
     start = time.perf_counter()
-    for file, text in target.emit(lowered, options).items():
+    artifact = target.prepare(lowered, options)
+    for file, text in artifact.files.items():
         (folder / file).write_bytes(text)
-    target.build(folder, lowered, options)
+    artifact.build(folder)
     seconds = time.perf_counter() - start
     data = Sequences(np.random.default_rng(0).uniform(-1, 1, (1, STEPS, lowered.policy.inputs)))
-    result = target.run(folder, lowered, options, data, core)
+    result = artifact.run(folder, data, core)
     expected = run(lowered.program, data)
     assert (result.trace.raw_state == expected.raw_state).all(), name
     (layer,) = lowered.policy.layers

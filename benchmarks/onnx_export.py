@@ -28,13 +28,13 @@ import onnx
 import torch
 from ncps.wirings import AutoNCP, FullyConnected
 
+from ncpc.driver.lowering import lower_for
 from ncpc.frontend.container import Container
 from ncpc.frontend.ncps_torch import import_model
 from ncpc.ir.policy import DtRange, Policy
-from ncpc.lowering import lower_for
 from ncpc.targets.base import CompileOptions
-from ncpc.targets.onnx.emit import files
-from ncpc.targets.onnx.runtime import make_session
+from ncpc.targets.onnx import target
+from ncpc.targets.onnx.worker import make_session
 
 NETS: dict[str, tuple[Callable[[], Any], int]] = {
     "AutoNCP(19,4), 20 inputs": (lambda: AutoNCP(19, 4, seed=0), 20),
@@ -61,7 +61,7 @@ class Step(torch.nn.Module):
 def export_ncpc(model: Any, inputs: int) -> bytes:
     policy = Policy("net", import_model(model).layers, np.tile([-1.0, 1.0], (inputs, 1)), DtRange(0.1, 10.0, 1.0))
     options = CompileOptions("float32", "runtime")
-    return files(lower_for(Container(policy), options).lowered, options)["net.onnx"]
+    return target("onnx").prepare(lower_for(Container(policy), options).lowered, options).files["net.onnx"]
 
 
 def export_torch(model: Any, inputs: int, dynamo: bool) -> bytes:

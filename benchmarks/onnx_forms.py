@@ -23,15 +23,15 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 from scipy.optimize import nnls
 
+from ncpc.driver.lowering import lower_for
 from ncpc.frontend.container import Container
 from ncpc.ir.policy import DtRange, Ltc, Policy, Synapses
 from ncpc.ir.program import Program
-from ncpc.lowering import lower_for
 from ncpc.targets.base import CompileOptions
 from ncpc.targets.onnx.cost import FORMS, Work, choose, prices, work
-from ncpc.targets.onnx.emit import files, float_program
+from ncpc.targets.onnx.emit import files, step_graph
 from ncpc.targets.onnx.grid import synapse_axes
-from ncpc.targets.onnx.runtime import make_session
+from ncpc.targets.onnx.worker import make_session
 
 NETS = [(8, 4, 1.0), (8, 4, 0.3), (19, 20, 0.12), (19, 20, 0.5), (32, 8, 1.0), (64, 16, 0.1), (64, 16, 0.4),
         (64, 16, 1.0), (128, 16, 0.05), (128, 16, 0.3), (128, 16, 1.0), (256, 16, 0.03)]
@@ -84,7 +84,8 @@ def measure(neurons: int, inputs: int, density: float) -> list[Measured]:
 def _export(policy: Policy, form: str) -> tuple[bytes, Program]:
     options = CompileOptions("float32", extra={"form": form})
     lowered = lower_for(Container(policy), options).lowered
-    return files(lowered, options)["net.onnx"], float_program(lowered, options)
+    step = step_graph(lowered, options)
+    return files(lowered, step)["net.onnx"], step.program
 
 
 def _total(program: Program, form: str) -> Work:

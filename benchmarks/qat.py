@@ -22,16 +22,16 @@ from rich.table import Table
 
 import ncpc
 from benchmarks.make_policies import FOLDER
+from ncpc.driver.lowering import lower_for
 from ncpc.frontend.container import Container
 from ncpc.ir.policy import Policy
+from ncpc.ir.schemes import SCHEMES
 from ncpc.ir.sequences import Sequences
-from ncpc.lowering import lower_for
 from ncpc.passes.lower import lower
 from ncpc.quant.qat import fine_tune, quantized_twin
 from ncpc.semantics.run import run
 from ncpc.targets.base import CompileOptions
-from ncpc.verify.sequences import suite
-from ncpc.verify.verdict import TOLERANCE
+from ncpc.verification.sequences import suite
 
 RESULT = Path(__file__).with_suffix(".json")
 NETWORK = "autoncp19-trained"
@@ -62,7 +62,7 @@ def tuned(policy: Policy) -> Policy:
     """The policy after its twin was taught its own outputs."""
     data = windows(policy, STEPS, TRAINING)
     assert data.dt is not None
-    twin = quantized_twin(policy, "int8", TOLERANCE["int8"])
+    twin = quantized_twin(policy, "int8", SCHEMES["int8"].tolerance)
     fine_tune(twin, data.x, run(lower(policy), data).y, data.dt, updates=UPDATES, batch=BATCH, rate=RATE)
     return replace(policy, layers=(twin.to_layer(),))
 
@@ -76,10 +76,10 @@ def main() -> int:
         table.add_row(name, f"{row['max_over_range']:.2%}", f"{row['rms_over_range']:.2%}")
     Console().print(table)
     RESULT.write_text(json.dumps({
-        "network": NETWORK, "scheme": "int8", "tolerance": TOLERANCE["int8"],
+        "network": NETWORK, "scheme": "int8", "tolerance": SCHEMES["int8"].tolerance,
         "training": {"updates": UPDATES, "batch": BATCH, "sequence_steps": LENGTH, "rate": RATE}, "errors": rows,
     }, indent=1) + "\n")
-    return 0 if rows["fine-tuned"]["max_over_range"] <= TOLERANCE["int8"] else 1
+    return 0 if rows["fine-tuned"]["max_over_range"] <= SCHEMES["int8"].tolerance else 1
 
 
 if __name__ == "__main__":

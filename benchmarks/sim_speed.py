@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ncpc.cores import load_core
+from ncpc.cores.toolchain import build_elf
 from ncpc.sim.plan import CallPlan, Interface
 from ncpc.sim.run import open_session
-from ncpc.targets.c.cores import load_core
-from ncpc.targets.c.toolchain import build_elf
 
 NEURONS, INPUTS, RECURRENT, SENSORY, UNFOLDS = 19, 5, 120, 67, 6
 STEPS, REPEATS = 2000, 3

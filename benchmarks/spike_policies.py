@@ -75,7 +75,7 @@ def train(path: Path, make: Callable[[], Any], inputs: int, seed: int, steps: in
         loss.backward()
         optimizer.step()
     calibration = signals(np.random.default_rng(999), 6, 150, inputs)
-    ncpc.save(model, path, calibration=calibration, input_range=(-RANGE, RANGE))
+    ncpc.save(model, path, calibration=calibration, input_range=(-RANGE, RANGE), dt=1.0)
     print(f"{path.stem}: loss {loss.item():.4f}")
 
 

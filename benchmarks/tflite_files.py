@@ -27,17 +27,16 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.make_policies import FOLDER
+from ncpc.driver.lowering import lower_for
 from ncpc.errors import MissingTool
 from ncpc.frontend.container import Container, read_container
 from ncpc.frontend.ncps_torch import import_model
 from ncpc.ir.policy import Policy
 from ncpc.ir.sequences import Sequences
-from ncpc.lowering import lower_for
 from ncpc.semantics.run import run
-from ncpc.targets.base import CompileOptions, Lowered
-from ncpc.targets.tflite import npu, runtimes
+from ncpc.targets.base import Artifact, CompileOptions, Lowered
+from ncpc.targets.tflite import npu, runtimes, target
 from ncpc.targets.tflite.reading import read
-from ncpc.targets.tflite.target import Tflite
 
 RESULT = Path(__file__).with_suffix(".json")
 STEPS, TIMED = 1000, 200
@@ -68,19 +67,21 @@ def measure(name: str, policy: Policy, scheme: str, torch_seconds: float) -> lis
     lowered = lower_for(Container(policy), options).lowered
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        for file, content in Tflite().emit(lowered, options).items():
+        artifact = target("tflite").prepare(lowered, options)
+        for file, content in artifact.files.items():
             (folder / file).write_bytes(content)
-        rows = [row for runtime in runtimes.RUNTIMES if (row := _row(folder, lowered, options, runtime, torch_seconds))]
+        rows = [row for runtime in runtimes.RUNTIMES
+                if (row := _row(folder, lowered, artifact, runtime, torch_seconds))]
         extra = {} if scheme == "float32" else _npu(next(folder.glob("*.tflite")))
     return [{"network": name, "scheme": scheme, **row, **extra} for row in rows]
 
 
 def _row(
-    folder: Path, lowered: Lowered, options: CompileOptions, runtime: str, torch_seconds: float
+    folder: Path, lowered: Lowered, artifact: Artifact, runtime: str, torch_seconds: float
 ) -> dict[str, Any] | None:
-    data, target = inputs(lowered.policy), Tflite()
+    data = inputs(lowered.policy)
     try:
-        found = target.run(folder, lowered, options, data, runtime)
+        found = artifact.run(folder, data, runtime)
     except MissingTool as missing:
         print(f"not run: {missing}", file=sys.stderr)
         return None
@@ -92,13 +93,14 @@ def _row(
         "max_over_range": digits(np.abs(error).max() / np.ptp(expected)),
         "rmse_over_std": digits(np.sqrt((error**2).mean()) / expected.std()),
     }
-    if options.quant != "float32":
-        model = target.model(lowered, options, data)
+    if lowered.scheme != "float32":
+        model = artifact.model(data)
         row["outputs_unequal_to_model"] = int(np.count_nonzero(found.trace.raw_y != model.raw_y))
     if runtime != runtimes.OLD:
-        session = target.open(folder, lowered, options, runtime)
-        row["torch_over_step"] = digits(torch_seconds / seconds(lambda t: session.step(data.x[0, t])), 3)
-    return {**row, **_judged(row, options.quant)}
+        session = artifact.open(folder, runtime)
+        dt = lowered.policy.dt.nominal
+        row["torch_over_step"] = digits(torch_seconds / seconds(lambda t: session.step(data.x[0, t], dt)), 3)
+    return {**row, **_judged(row, lowered.scheme)}
 
 
 def _judged(row: dict[str, Any], scheme: str) -> dict[str, Any]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from ncpc.driver.job import Certify, Request, counting
+from ncpc.driver.pipeline import Outcome, compile_policy
+from ncpc.driver.reopen import open_build, verify_build
 from ncpc.ir.policy import Policy
-from ncpc.job import Request
+from ncpc.ir.schemes import Scheme
 from ncpc.phases import Phases
-from ncpc.pipeline import Outcome, compile_policy
-from ncpc.reopen import open_build, verify_build
-from ncpc.targets.base import DtMode, Scheme
+from ncpc.targets.base import DtMode
+from ncpc.verification.data import Counting
 
 __all__ = ["Outcome", "compile", "open", "verify"]
 
@@ -28,8 +30,10 @@ def compile(
     calibrate: str | Path | None = None,
     cc: str = "zig",
     tolerance: float | None = None,
+    verdict: Counting | None = None,
     strict: bool = False,
     steps: int | None = None,
+    certify: Certify = "range",
     options: Mapping[str, str] | None = None,
     phases: Phases | None = None,
 ) -> Outcome:
@@ -40,12 +44,16 @@ def compile(
     runtime (an input of each step); None is runtime where the policy declares a range. ``calibrate``: npz with
     calibration data instead of the policy's own. ``cc``: zig, or a compiler's path. ``tolerance``: largest error
     allowed, a fraction of the float output range (None: 1e-5, 2e-3, 5e-2 by ``quant``, 2e-2 for thresholds).
-    ``strict``: the search for the worst input counts towards the verdict. ``steps``: steps run for every link (None:
-    the target's). ``options``: the target's own. ``phases``: watches progress.
+    ``verdict``: what counts, "data" (the policy's calibration data), "data+generated" (sequences that cover the
+    declared ranges too; the default) or "all" (the search for the worst input too, as ``strict``). ``steps``: generated
+    steps run for every link (None: the target's). ``certify``: range (integer C gets a certificate that nothing in it
+    can overflow), error (and one of how far an LTC's outputs can ever be off) or none. ``options``: the target's own.
+    ``phases``: watches progress.
 
     Returns the outcome: ``holds``, ``report`` (schema 1), ``folder``, ``exit_code`` as the command line gives it. The
     folder is kept when the verdict does not hold. Raises ``BadInput``, ``Unsupported`` or ``MissingTool`` of
     ``ncpc.errors`` with one clear line; nothing is left behind then.
     """
-    request = Request(target, quant, dt, cc, tolerance, strict, steps, options or {})
+    counts = counting(verdict, strict) or "data+generated"
+    request = Request(target, quant, dt, cc, tolerance, counts, steps, certify, options or {})
     return compile_policy(policy, out, request, calibrate=calibrate, phases=phases)

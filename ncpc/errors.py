@@ -6,7 +6,11 @@ EXIT_HOLDS = 0
 EXIT_DOES_NOT_HOLD = 1
 EXIT_BAD_INPUT = 2
 EXIT_MISSING_TOOL = 3
+EXIT_INTERNAL = 70
+"""An error of ncpc's own: EX_SOFTWARE of sysexits.h."""
 EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
+"""Whoever read the output has gone: 128 + SIGPIPE, as other programs end then."""
 
 
 class NcpcError(Exception):
@@ -36,3 +40,8 @@ class MissingTool(NcpcError):
     """A compiler, emulator or runtime that is not installed (exit code 3)."""
 
     exit_code = EXIT_MISSING_TOOL
+
+
+def reason(error: OSError | ValueError) -> str:
+    """Why a path cannot be used, in the system's words and without the path: "No space left on device"."""
+    return (isinstance(error, OSError) and error.strerror) or str(error)

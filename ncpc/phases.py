@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from ncpc.system import interruption
+
 Mark = Literal["✓", "✗", "-"]
 """What came of a phase: done, found a fault, left out."""
 
@@ -43,6 +45,7 @@ class Phase:
     mark: Mark = "✓"
 
     def advance(self, fraction: float) -> None:
+        interruption.check()
         self.view.advance(fraction)
 
 
@@ -56,9 +59,11 @@ class Phases:
     @contextmanager
     def phase(self, name: str) -> Iterator[Phase]:
         """A phase for the length of a ``with`` block; one that is left by an exception is not reported as done."""
+        interruption.check()
         begin = time.perf_counter()
         self.view.begin(name)
         running = Phase(self.view)
         yield running
+        interruption.check()
         self.seconds[name] = time.perf_counter() - begin
         self.view.end(name, self.seconds[name], running.note, running.mark)

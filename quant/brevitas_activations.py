@@ -11,22 +11,21 @@ from typing import Any
 import numpy as np
 
 from ncpc.ir.policy import F64, Policy
+from ncpc.ir.schemes import NumberScheme
 from ncpc.quant.brevitas_library import brevitas_library
 from ncpc.quant.observe import observed_values
 
-STATE_BITS = 16
-"""Width of the states' fractions: that of the view the synapses read."""
 UNUSED = 1e-9
 """A channel that stays below this says nothing about its scale; it gets the fraction ``bits - 1``."""
 
 
-def brevitas_activations(policy: Policy, bits: int) -> dict[str, list[int]]:
+def brevitas_activations(policy: Policy, scheme: NumberScheme) -> dict[str, list[int]]:
     """Fractions on the policy's calibration data: of ``x`` and ``y`` per channel, of each state by its name.
 
-    ``bits`` is the width of inputs and outputs, states have ``STATE_BITS``. Raises ``MissingTool`` without brevitas.
+    States have the width of the view that synapses read. Raises ``MissingTool`` without brevitas.
     """
-    x, states, y = observed_values(policy)
-    inner = {name: activation_fractions(values, STATE_BITS, per_channel=False) for name, values in states.items()}
+    (x, states, y), bits, inside = observed_values(policy), scheme.activation_bits, scheme.state_bits
+    inner = {name: activation_fractions(values, inside, per_channel=False) for name, values in states.items()}
     return {"x": activation_fractions(x, bits), **inner, "y": activation_fractions(y, bits)}
 
 

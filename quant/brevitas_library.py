@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from ncpc.errors import MissingTool
-from ncpc.torch_library import torch_module
+from ncpc.system.torch_library import torch_module
 
 
 @dataclass(frozen=True, eq=False)

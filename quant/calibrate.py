@@ -8,11 +8,9 @@ from typing import Any
 
 from ncpc.errors import BadInput
 from ncpc.ir.policy import F64, Policy
+from ncpc.ir.schemes import NumberScheme
 from ncpc.quant.observe import output_range
 from ncpc.quant.policy import Scales
-
-STALL = 0.25
-"""A state may stall within this share of the tolerance."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +43,9 @@ def formats_from_json(stored: Mapping[str, Any]) -> Formats:
         raise BadInput(f"stored formats: not readable ({error!r}); save the policy again") from None
 
 
-def dead_band(policy: Policy, tolerance: float) -> float:
-    """The stall that ``tolerance`` (a fraction of the output range) allows, in physical units."""
-    return STALL * tolerance * output_range(policy)
+def dead_band(policy: Policy, scheme: NumberScheme, tolerance: float | None = None) -> float:
+    """The stall that ``tolerance`` (a fraction of the output range; the scheme's own) allows, in physical units."""
+    return scheme.stall_share * (scheme.tolerance if tolerance is None else tolerance) * output_range(policy)
 
 
 def stored(formats: Formats) -> Scales:

@@ -14,8 +14,9 @@ import numpy as np
 
 from ncpc.errors import Unsupported
 from ncpc.ir.policy import F64
-from ncpc.ir.program import Op, Program, Repeat, Stmt, Value, statements
+from ncpc.ir.program import Op, Program, Value, statements
 from ncpc.ir.quantized import QuantizedGeneric
+from ncpc.ir.rewrite import carries
 from ncpc.ir.types import Fixed
 from ncpc.quant.intervals import ROOM, Range, Ranges, UnclosedError, hull, meet, ranges_of, roomy
 from ncpc.quant.limits import OBSERVED_ROOM, held_narrow, limited, snug, too_wide
@@ -38,12 +39,13 @@ def quantize_generic(real: Program, incoming: Incoming, dt: Timespans, demand: D
     if real.dt is not None:
         inputs[real.dt.value.name] = Range(np.array(dt.lo), np.array(dt.hi))
     boxes, limits = _boxes(real, inputs, observed)
-    carried = {n: boxes[n] for n in _carried(real.body) if n in boxes}
+    carried = {c.inner.name: boxes[c.inner.name] for c in carries(real.body) if c.inner.name in boxes}
     try:
         real, ranges = limited(real, {**inputs, **boxes}, carried, observed)
     except UnclosedError:
         raise Unsupported(f"{real.name}: no range is known for what a repeat carries; use --quant float32") from None
     ranges.update(_convolved(real, ranges, observed))
+    _require_finite(real, ranges)
     reach = ranges[real.y.value.name].most * (1 + 2.0**-8) + 2.0**-12
     kept = _chosen_from(real, incoming, demand)
     y = Fixed(demand.out_bits, fraction_for(reach, demand.out_bits, most=demand.out_bits + 8) if kept is None else kept)
@@ -51,6 +53,15 @@ def quantize_generic(real: Program, incoming: Incoming, dt: Timespans, demand: D
         real, {name: (r.lo, r.hi) for name, r in ranges.items()}, limits, dict(fractions(_matrices(real), demand.bits)),
         demand.bits, incoming.fracs, y, (y.frac,) * real.y.value.shape[0],
     )
+
+
+def _require_finite(real: Program, ranges: Ranges) -> None:
+    """Raises Unsupported for a value without range, and for outputs without bound: no format holds them."""
+    for name, found in ranges.items():
+        ends = np.concatenate([found.lo.ravel(), found.hi.ravel()])
+        if np.isnan(ends).any() or (name == real.y.value.name and np.isinf(ends).any()):
+            raise Unsupported(f"{real.name}: {name} grows beyond what float64 holds, so that no integers can be sized "
+                              "for it; train with smaller weights, or use --quant float32")
 
 
 def _convolved(real: Program, ranges: Ranges, observed: Mapping[str, Range]) -> Ranges:
@@ -119,7 +130,7 @@ def _closed(real: Program, inputs: Ranges) -> Ranges | None:
         if after is None or max(box.most for box in after.values()) > HOPELESS:
             break
         if all(after[name].within(tried[name]) for name in boxes):
-            best = {**tried, **{inner: after[inner] for inner in _carried(real.body)}}
+            best = {**tried, **{c.inner.name: after[c.inner.name] for c in carries(real.body)}}
             if all(boxes[name].within(roomy(after[name], ENOUGH)) for name in boxes):
                 break
         step = {n: Range(after[n].lo - boxes[n].lo, after[n].hi - boxes[n].hi) for n in boxes}
@@ -134,7 +145,7 @@ def _image(real: Program, inputs: Ranges, boxes: Ranges, start: Ranges) -> Range
         found = ranges_of(real, {**inputs, **boxes}, {})
     except UnclosedError:
         return None
-    carried = {inner: found[inner] for inner in _carried(real.body)}
+    carried = {c.inner.name: found[c.inner.name] for c in carries(real.body)}
     return {**carried, **{s.inp.name: hull(start[s.inp.name], found[s.out]) for s in real.states}}
 
 
@@ -151,9 +162,5 @@ def _rest(before: F64, now: F64) -> F64:
 
 def _with_carried(real: Program, boxes: Ranges) -> Ranges:
     """Values carried around a repeat take the box of the state they start from."""
-    carried = {inner: boxes[init] for inner, init in _carried(real.body).items() if init in boxes}
+    carried = {c.inner.name: boxes[c.init] for c in carries(real.body) if c.init in boxes}
     return {**boxes, **carried}
-
-
-def _carried(body: tuple[Stmt, ...]) -> dict[str, str]:
-    return {c.inner.name: c.init for stmt in body if isinstance(stmt, Repeat) for c in stmt.carried}

@@ -10,6 +10,7 @@ from ncpc.ir.heads import products
 from ncpc.ir.policy import F64, Policy
 from ncpc.ir.program import Op, Program
 from ncpc.ir.sequences import Sequences
+from ncpc.ir.state import split
 from ncpc.passes.lower import lower
 from ncpc.quant.intervals import Range, hull, meet, roomy
 from ncpc.semantics.run import Executor, encoded_dt, run
@@ -36,9 +37,7 @@ def observed_values(policy: Policy) -> tuple[F64, dict[str, F64], F64]:
     """Inputs, states by name and outputs on the calibration data: (n, inputs), (n, neurons) each, (n, outputs)."""
     real, data = lower(policy), _data(policy)
     trace = run(real, data)
-    sizes = np.cumsum([int(np.prod(s.inp.shape)) for s in real.states])[:-1]
-    parts = np.split(trace.state, sizes, axis=2) if real.states else []
-    states = {s.inp.name: p.reshape(-1, p.shape[2]) for s, p in zip(real.states, parts, strict=True)}
+    states = {name: part.reshape(-1, part.shape[2]) for name, part in split(real.states, trace.state).items()}
     return data.x.reshape(-1, policy.inputs), states, trace.y.reshape(-1, policy.outputs)
 
 

@@ -18,19 +18,17 @@ from ncpc.ir.quantized import (
     QuantizedPolicy,
     sigmoid_table,
 )
+from ncpc.ir.schemes import SCHEMES
 from ncpc.ir.types import Fixed
 from ncpc.passes.fold import fix_dt, fold_constants
 from ncpc.passes.lower import lower
 from ncpc.passes.lower_heads import WIDE
 from ncpc.quant.generic import quantize_generic
+from ncpc.quant.inputs import boundary
 from ncpc.quant.ltc import Demand, Fractions, Incoming, Timespans, quantize_ltc
 from ncpc.quant.observe import observed_step
 from ncpc.quant.rounding import fraction_for, to_raw
 
-BITS = {"int16": 16, "int8": 8}
-"""Width of weights, inputs and outputs by scheme."""
-FRAME = 64
-"""Inputs beyond which those of one fraction are read as they are."""
 HIDDEN_BITS = 16
 """Width of what one layer hands to the next, in every scheme."""
 SPREAD = 8.0
@@ -51,19 +49,21 @@ def quantize(policy: Policy, scheme: str, dt_mode: str, dead_band: float, scales
 
     Raises ``ProofFailed`` when no format closes and ``Unsupported`` for a layer without integer form.
     """
-    bits = BITS[scheme]
-    incoming = x = _boundary(policy, bits)
+    numbers = SCHEMES[scheme]
+    x = boundary(policy, numbers)
+    incoming = Incoming(x.type, x.fracs, x.raw)
     timespans, table = _timespans(policy, dt_mode), table_size(policy, dead_band)
     layers = []
     for position, layer in enumerate(policy.layers):
-        out_bits = _handed(policy, position, bits)
-        demand = Demand(bits, out_bits, dead_band, table=table)
+        out_bits = _handed(policy, position, numbers.activation_bits)
+        demand = Demand(numbers.weight_bits, out_bits, dead_band, numbers.state_bits, table)
         quantized = _quantized(policy, position, incoming, timespans, demand, partial(scales, str(position)))
         layers.append(quantized)
         incoming = _outgoing(layer, quantized)
     dt = None if timespans.frac is None else Fixed(32, timespans.frac, signed=False)
     limits = None if dt is None else (int(to_raw(timespans.lo, dt.frac)), int(to_raw(timespans.hi, dt.frac)))
-    return QuantizedPolicy(scheme, x.type, x.fracs, x.range, dt, limits, sigmoid_table(table), tuple(layers))
+    return QuantizedPolicy(scheme, x.type, x.fracs, x.raw, x.range, x.note, dt, limits, sigmoid_table(table),
+                           tuple(layers))
 
 
 def table_size(policy: Policy, dead_band: float) -> int:
@@ -93,16 +93,6 @@ def _has_own_arithmetic(layer: Layer) -> bool:
 def largest_fractions(position: str, vectors: Mapping[str, F64], bits: int) -> dict[str, int]:
     """The largest fraction at which each vector's largest magnitude fits; needs no calibration."""
     return {name: fraction_for(float(np.abs(v).max(initial=0.0)), bits) for name, v in vectors.items()}
-
-
-def _boundary(policy: Policy, bits: int) -> Incoming:
-    """Per channel the largest fraction that holds its declared range; a frame's one fraction is that of its type."""
-    limits = np.abs(policy.input_range).max(axis=1)
-    fracs = tuple(fraction_for(float(m), bits, most=bits + 8) for m in limits)
-    alike = len(fracs) > FRAME and len(set(fracs)) == 1
-    kind = Fixed(bits, fracs[0] if alike else bits - 1)
-    raw = to_raw(policy.input_range * np.exp2(np.array(fracs, np.float64))[:, None], 0)
-    return Incoming(kind, fracs, raw)
 
 
 def _timespans(policy: Policy, dt_mode: str) -> Timespans:

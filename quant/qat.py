@@ -20,13 +20,14 @@ import numpy as np
 from ncpc.errors import Unsupported
 from ncpc.ir.policy import F64, I64, Ltc, Policy, Synapses
 from ncpc.ir.quantized import QuantizedLtc, QuantizedPolicy
+from ncpc.ir.schemes import SCHEMES
 from ncpc.quant.brevitas_activations import calibrated
 from ncpc.quant.brevitas_library import brevitas_library
 from ncpc.quant.brevitas_weights import brevitas_scales, fraction
 from ncpc.quant.calibrate import dead_band
 from ncpc.quant.ltc import Incoming, synapse_vectors
-from ncpc.quant.policy import BITS, quantize
-from ncpc.torch_library import torch_module
+from ncpc.quant.policy import quantize
+from ncpc.system.torch_library import torch_module
 
 if TYPE_CHECKING:
     import torch
@@ -191,11 +192,11 @@ def quantized_twin(policy: Policy, scheme: str, tolerance: float) -> QuantLtc:
     layer = policy.layers[0]
     if len(policy.layers) != 1 or not isinstance(layer, Ltc) or layer.solver != "fused":
         raise Unsupported("quantization-aware training: the policy is not a single LTC with the fused solver")
-    quantized = quantize(policy, scheme, "fixed" if policy.dt.fixed else "runtime", dead_band(policy, tolerance),
-                         brevitas_scales)
+    quantized = quantize(policy, scheme, "fixed" if policy.dt.fixed else "runtime",
+                         dead_band(policy, SCHEMES[scheme], tolerance), brevitas_scales)
     incoming = Incoming(quantized.x, quantized.x_fracs, quantized.x_range)
     vectors = synapse_vectors(layer, incoming)
-    return QuantLtc(layer, vectors, _grids(layer, vectors, quantized, BITS[scheme]))
+    return QuantLtc(layer, vectors, _grids(layer, vectors, quantized, SCHEMES[scheme].weight_bits))
 
 
 def fine_tune(twin: QuantLtc, x: F64, target: F64, dt: F64, *, updates: int = 100, batch: int = 32, rate: float = 1e-3,
@@ -246,7 +247,8 @@ def _grids(layer: Ltc, vectors: Mapping[str, F64], q: QuantizedPolicy, bits: int
     v = own.box.T.astype(np.float64) * own.v.lsb
     ends = v[:, : layer.outputs] * layer.output_w + layer.output_b
     units = np.exp2(-np.array(q.x_fracs, np.float64))
-    x = q.x_range.T.astype(np.float64) * units
+    # An end that is the type's own lowest number asks for no coarser scale: it is where the quantizer saturates, too.
+    x = np.maximum(q.x_range.T, -q.x.hi).astype(np.float64) * units
     coarser = {tag: kept[tag] if kept[tag] < finest[tag] else None for tag in kept}
     return Grids(bits, own.y.bits, coarser, 2.0**q.x.frac * units, x, v, ends)
 

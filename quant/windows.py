@@ -18,7 +18,7 @@ def conv2d_ends(op: Op, a: list[Ends]) -> Ends:
     lo, hi = (np.broadcast_to(end, (1, w.inputs)) for end in a[1])
     up, down = np.maximum(weight, 0.0), np.minimum(weight, 0.0)
     sums = [products(w, up, lo) + products(w, down, hi), products(w, up, hi) + products(w, down, lo)]
-    ends = [base + total for base, total in zip(a[2], sums, strict=True)]
+    ends = [base + added for base, added in zip(a[2], sums, strict=True)]
     if op.attrs["relu"]:
         ends = [np.maximum(end, 0.0) for end in ends]
     return flat(ends[0], w)[0], flat(ends[1], w)[0]

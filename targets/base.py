@@ -1,8 +1,8 @@
-"""What a target is: the records it takes and gives, and the protocol it implements.
+"""What a target is: a record of what it can do, and a function from a lowered policy to an artifact.
 
-A target turns a lowered policy into files (``emit``, pure), lets the outside tools turn those into what runs
-(``build``), and executes *what was emitted* in its real runtimes (``run``). It says in data what it can hold
-(``capabilities``), what must be installed (``requirements``) and which equalities are to be checked (``links``).
+A target says in data what it can hold (``capabilities``) and what must be installed (``requirements``). ``prepare``
+turns a lowered policy into an ``Artifact``, once: its files and the equalities to be checked (``links``). It lets the
+outside tools turn the files into what runs (``build``), and executes *that* in its real runtimes (``run``).
 To add one: a folder under ``targets/`` whose package has ``target(name) -> Target``, a line in ``registry.py``, tests.
 """
 
@@ -11,25 +11,23 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ncpc.errors import BadInput
 from ncpc.ir.policy import Policy
 from ncpc.ir.program import Program
+from ncpc.ir.schemes import DEFAULT, SCHEMES, NumberScheme, Scheme
 from ncpc.ir.sequences import Sequences, Trace
 
-Scheme = Literal["float32", "int16", "int8", "thresholds"]
-"""Number formats. ``thresholds``: none, the target makes threshold units of the policy itself."""
 DtMode = Literal["fixed", "runtime"]
 TimingClass = Literal["rtl-checked", "manual", "bounds", "count"]
 
 PROGRAM = "program"
 """Link source: the typed Program as ``ncpc.semantics`` runs it."""
 MODEL = "model"
-"""Link source: the target's own arithmetic in NumPy (``Target.model``), where it is not that of the Program."""
+"""Link source: the target's own arithmetic in NumPy (``Artifact.model``), where it is not that of the Program."""
 POLICY = "policy"
 """Link source: the Policy in float64, the reference of every error."""
 
@@ -43,7 +41,7 @@ class CompileOptions:
     that can trade size for accuracy sizes itself by it.
     """
 
-    quant: Scheme = "int16"
+    quant: Scheme = DEFAULT
     dt: DtMode = "fixed"
     cc: str = "zig"
     tolerance: float = 2e-3
@@ -77,14 +75,13 @@ class Requirement:
 class Capabilities:
     """What a target can hold, as data. ``None`` means no limit.
 
-    ``layers`` are layer kinds (``Layer.kind``); ``ops`` names of Program ops; ``flash_bytes`` and ``ram_bytes`` what
-    the core has. ``instead`` says, for a scheme or a dt mode that is not there, or any ``layer``, what to do.
+    ``layers`` are layer kinds (``Layer.kind``); ``flash_bytes`` and ``ram_bytes`` what the core has. ``instead`` says,
+    for a scheme or a dt mode that is not there, or any ``layer``, what to do.
     """
 
     schemes: tuple[Scheme, ...]
     dt: tuple[DtMode, ...] = ("fixed", "runtime")
     layers: frozenset[str] | None = None
-    ops: frozenset[str] | None = None
     flash_bytes: int | None = None
     ram_bytes: int | None = None
     instead: Mapping[str, str] = field(default_factory=dict)
@@ -105,6 +102,11 @@ class Lowered:
     scheme: Scheme
     formats: Mapping[str, str] = field(default_factory=dict)
     proved: bool = False
+
+    @property
+    def numbers(self) -> NumberScheme:
+        """The scheme's row."""
+        return SCHEMES[self.scheme]
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,8 @@ class LinkSpec:
 
     ``bitwise`` compares outputs, states and flags as integers, ``tolerance`` outputs within ``tolerance`` as a
     fraction of the output range. ``steps`` is how many steps are asked for. A runtime that is missing is an error
-    (exit code 3) when ``required``, otherwise it is listed under ``not_run``.
+    (exit code 3) when ``required``, otherwise it is listed under ``not_run``. ``restores``: the runtime takes states to
+    restore, and is checked with such beyond their box.
     """
 
     source: str
@@ -184,18 +187,14 @@ class LinkSpec:
     steps: int
     tolerance: float = 0.0
     required: bool = True
-
-
-def step_input(x: object, inputs: int, name: str) -> NDArray[np.float64]:
-    """``x`` (inputs,) of one step of policy ``name`` as float64; raises BadInput for a vector of another length."""
-    vector = np.asarray(x, np.float64)
-    if vector.shape != (inputs,):
-        raise BadInput(f"x has shape {vector.shape}: a step of {name} takes ({inputs},)")
-    return vector
+    restores: bool = False
 
 
 class Session(Protocol):
-    """An artifact held open for closed loops: one instance of the policy with carried state."""
+    """An artifact held open for closed loops: one instance of the policy with carried state.
+
+    ``ncpc.driver.session.OpenBuild`` stands in front of every one and looks at what a user gives.
+    """
 
     @property
     def status(self) -> int:
@@ -204,75 +203,62 @@ class Session(Protocol):
 
     def reset(self) -> None: ...
 
-    def step(self, x: NDArray[np.float64], dt: float | None = None) -> NDArray[np.float64]:
-        """One step: ``x`` (inputs,) in physical units -> (outputs,); ``dt`` None is the nominal timespan."""
+    def step(self, x: NDArray[np.float64], dt: float) -> NDArray[np.float64]:
+        """One step: ``x`` (inputs,) in physical units -> (outputs,). ``dt`` lies in the declared range; where the
+        build has its timespan compiled in it is the nominal one, and not looked at.
+        """
         ...
 
     def close(self) -> None: ...
 
 
-@runtime_checkable
-class Target(Protocol):
-    """What ``ncpc compile --target NAME`` calls, in this order: emit, build, then run for each link."""
+class Artifact(Protocol):
+    """What a target makes of one policy: it holds its graph, or its loops, once, and everything else reads that."""
 
     @property
-    def name(self) -> str: ...
-
-    @property
-    def summary(self) -> str:
-        """One line for ``ncpc targets``."""
+    def files(self) -> Mapping[str, bytes]:
+        """File name -> content: the same bytes for the same policy and options."""
         ...
 
     @property
-    def core(self) -> str | None:
-        """The processor core, None where the target is no core."""
-        ...
-
-    @property
-    def timing_class(self) -> TimingClass | None:
-        """How far cycle counts can be believed, None where cycles are not counted."""
-        ...
-
-    @property
-    def capabilities(self) -> Capabilities: ...
-
-    @property
-    def requirements(self) -> tuple[Requirement, ...]: ...
-
-    @property
-    def options(self) -> tuple[TargetOption, ...]: ...
-
-    def emit(self, lowered: Lowered, options: CompileOptions) -> dict[str, bytes]:
-        """File name -> content; pure and deterministic. Raises Unsupported for what the target cannot hold."""
-        ...
-
-    def build(self, folder: Path, lowered: Lowered, options: CompileOptions) -> Built:
-        """Compile the emitted files in ``folder`` (adding files to it); deterministic. Graph targets return Built()."""
-        ...
-
-    def links(self, lowered: Lowered, options: CompileOptions) -> tuple[LinkSpec, ...]:
+    def links(self) -> tuple[LinkSpec, ...]:
         """What to check, in order; the last runtime that ran is the deployed one, whose error is the verdict's."""
         ...
 
-    def model(self, lowered: Lowered, options: CompileOptions, inputs: Sequences) -> Trace:
+    def model(self, inputs: Sequences) -> Trace:
         """The target's own arithmetic in NumPy; called only for links whose source is MODEL."""
         ...
 
-    def run(
-        self,
-        folder: Path,
-        lowered: Lowered,
-        options: CompileOptions,
-        inputs: Sequences,
-        runtime: str,
-        initial: NDArray[np.int64] | None = None,
-    ) -> RunResult:
-        """Execute what stands in ``folder`` in ``runtime``; ``initial`` (B, S) raw start states instead of reset.
+    def build(self, folder: Path) -> Built:
+        """Compile the files, which stand in ``folder`` (adding files to it); deterministic. Graphs return Built()."""
+        ...
+
+    def run(self, folder: Path, inputs: Sequences, runtime: str) -> RunResult:
+        """Execute what stands in ``folder`` in ``runtime``, from reset, or from the states that ``inputs`` restore.
 
         Raises MissingTool when that runtime is not installed.
         """
         ...
 
-    def open(self, folder: Path, lowered: Lowered, options: CompileOptions, runtime: str) -> Session:
+    def open(self, folder: Path, runtime: str) -> Session:
         """A session on ``runtime`` (one named in ``links``)."""
         ...
+
+
+@dataclass(frozen=True)
+class Target:
+    """What ``ncpc compile --target NAME`` goes by.
+
+    ``summary`` is one line for ``ncpc targets``; ``core`` the processor core, None where the target is none;
+    ``timing_class`` how far cycle counts can be believed, None where cycles are not counted. ``prepare`` makes the
+    artifact, calling no outside tool; it raises Unsupported for what the target cannot hold.
+    """
+
+    name: str
+    summary: str
+    capabilities: Capabilities
+    prepare: Callable[[Lowered, CompileOptions], Artifact]
+    requirements: tuple[Requirement, ...] = ()
+    options: tuple[TargetOption, ...] = ()
+    core: str | None = None
+    timing_class: TimingClass | None = None

@@ -11,14 +11,12 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 
+from ncpc.cores import core_names
 from ncpc.errors import Unsupported
 from ncpc.targets.base import Requirement, Target
 
 BUILTIN: dict[str, str] = {
-    "host": "ncpc.targets.c",
-    "c": "ncpc.targets.c",
-    "cortex-m4": "ncpc.targets.c",
-    "rv32imc-ibex": "ncpc.targets.c",
+    **dict.fromkeys(("host", "c", *core_names()), "ncpc.targets.c"),
     "onnx": "ncpc.targets.onnx",
     "tflite": "ncpc.targets.tflite",
     "nir": "ncpc.targets.nir",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ncpc.cores.toolchain import WARNINGS, build_host_library
 from ncpc.ir.policy import Activation, Dense, DtRange, Ltc, Policy, Synapses
 from ncpc.ir.program import Program
 from ncpc.ir.sequences import Sequences, Trace
@@ -19,8 +22,7 @@ from ncpc.quant.policy import largest_fractions, quantize
 from ncpc.semantics.run import run
 from ncpc.targets.c.emit import emit_c
 from ncpc.targets.c.host import run_library
-from ncpc.targets.c.interface import interface_of
-from ncpc.targets.c.toolchain import WARNINGS, build_host_library
+from ncpc.targets.c.interface import Interface, from_bytes, interface_of, numpy_type
 from tests.nets import random_ltc, random_policy
 
 NONE = Synapses(*(np.zeros(0, np.int64),) * 2, *(np.zeros(0),) * 4)
@@ -81,12 +83,50 @@ def hostile(program: Program, seed: int, steps: int = 40, batch: int = 2) -> Seq
 def library(program: Program, folder: Path, cc: str | None = None, flags: Sequence[str] = WARNINGS) -> Path:
     """The program's C as a shared library of its own name (loaded libraries are cached by path)."""
     path = folder / f"{interface_of(program).name}-{len(list(folder.iterdir()))}.so"
-    path.write_bytes(build_host_library(emit_c(program), cc, extra_flags=flags))
+    path.write_bytes(build_host_library(emit_c(interface_of(program)), cc, extra_flags=flags))
     return path
 
 
 def load(program: Program, folder: Path, cc: str | None = None) -> ctypes.CDLL:
     return ctypes.CDLL(str(library(program, folder, cc)))
+
+
+SCALARS: Mapping[str, Any] = {
+    "float": ctypes.c_float, "int8_t": ctypes.c_int8, "uint8_t": ctypes.c_uint8, "int16_t": ctypes.c_int16,
+    "uint16_t": ctypes.c_uint16, "int32_t": ctypes.c_int32, "uint32_t": ctypes.c_uint32,
+}
+
+
+class Instance:
+    """One instance of a policy in a library loaded into this process: its struct is a NumPy array of bytes."""
+
+    def __init__(self, library: ctypes.CDLL, face: Interface) -> None:
+        self.face = face
+        self.memory = np.full(max(face.struct_bytes(), 1), 0xA5, np.uint8)
+        self._y = np.zeros(face.outputs, numpy_type(face.y))
+        names = ("init", "reset", "step")
+        self._functions = {name: getattr(library, f"{face.name}_{name}") for name in names}
+        self._functions["step"].restype = ctypes.c_uint32
+        self._pointer = ctypes.c_void_p(self.memory.ctypes.data)
+        self._functions["init"](self._pointer)
+
+    def reset(self) -> None:
+        """Back to the reset state."""
+        self._functions["reset"](self._pointer)
+
+    def step(self, x: NDArray[Any], dt: Any = None) -> tuple[NDArray[Any], int]:
+        """One step of raw numbers: ``x`` (inputs,) -> (outputs,) and the status word."""
+        raw = np.ascontiguousarray(x, numpy_type(self.face.x))
+        args = [self._pointer, ctypes.c_void_p(raw.ctypes.data)]
+        if self.face.dt is not None:
+            args.append(SCALARS[self.face.dt.name](dt.item() if hasattr(dt, "item") else dt))
+        status = self._functions["step"](*args, ctypes.c_void_p(self._y.ctypes.data))
+        return self._y.copy(), int(status)
+
+    def states(self) -> list[NDArray[Any]]:
+        """The states in program order, each (n,)."""
+        ranges = zip(self.face.states, self.face.offsets(), strict=True)
+        return [from_bytes(self.memory[at : at + size].copy(), state.ctype) for state, (at, size) in ranges]
 
 
 def assert_same(a: Trace, b: Trace) -> None:
@@ -108,4 +148,4 @@ def assert_c_is_program(program: Program, folder: Path, seed: int = 0, cc: str |
     with np.errstate(over="ignore"):
         expected = run(program, data)
     assert expected.y.std() > 0
-    assert_same(run_library(library(program, folder, cc), program, data), expected)
+    assert_same(run_library(library(program, folder, cc), interface_of(program), data), expected)

@@ -117,9 +117,17 @@ def lif(rng: np.random.Generator) -> Model:
     return [model], inputs
 
 
+def lrc(rng: np.random.Generator) -> Model:
+    """With enough unfolds for timespans up to 3; of fewer than 3 no bound is known beforehand."""
+    inputs, units = sizes(rng)
+    elastance = str(rng.choice(["symmetric", "asymmetric"]))
+    return [cells.LRC(inputs, units, elastance=elastance, unfolds=int(rng.integers(2, 5)))], inputs
+
+
 FAMILIES: dict[str, Callable[[np.random.Generator], Model]] = {
     "cfc": cfc, "wired_cfc": wired_cfc, "mixed_ltc": mixed_ltc, "gated": gated, "ode": ode,
     "solved_ltc": solved_ltc, "ct_gru": ct_gru, "leaky": leaky, "lif": lif,
+    "lrc": lrc,
 }
 
 

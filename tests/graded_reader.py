@@ -74,49 +74,12 @@ def raw(x: float, frac: int) -> int:
     return int((x * 2.0**frac + 0.5) // 1) if x == x else 0
 
 
-class Ltc:
-    """A GradedLTC at work."""
-
-    def __init__(self, node: dict[str, Any]) -> None:
-        self.node, self.v, self.inputs, self.neurons = node, [0] * len(node["cm_t"]), Sent(), Sent()
-
-    def reset(self) -> None:
-        self.v, self.neurons.last = [0] * len(self.v), {}
-
-    def step(self, message: Ints) -> Ints:
-        n = self.node
-        x = [min(max(a, lo), hi) for a, lo, hi in zip(message, n["x_lo"], n["x_hi"], strict=True)]
-        x = self.inputs.send(x, 0)
-        for _ in range(n["unfolds"]):
-            u = self.neurons.send([shr(v, n["u_shift"]) for v in self.v], n["theta"])
-            g, drive = list(n["gleak"]), list(n["leak"])
-            self._add("sensory", x, g, drive)
-            self._add("recurrent", u, g, drive)
-            self.v = [self._update(i, v, g[i], drive[i]) for i, v in enumerate(self.v)]
-        outputs = zip(self.v, n["output_w"], n["output_b"], strict=False)
-        return [shr(v * w, n["y_shift"]) + b for v, w, b in outputs]
-
-    def _add(self, kind: str, source: Ints, g: Ints, drive: Ints) -> None:
-        names = ("pre", "post", "sigma", "offset", "w", "we", "den_shift", "num_shift")
-        k = self.node[f"{kind}_z_shift"]
-        for pre, post, sigma, offset, w, we, den, num in zip(*(self.node[f"{kind}_{f}"] for f in names), strict=True):
-            z = (sigma * source[pre] + offset) >> k if k >= 0 else (sigma * source[pre] << -k) + offset
-            s = lut(z, self.node["table"], 7)
-            g[post] += w * s >> den
-            drive[post] += we * s >> num
-
-    def _update(self, i: int, v: int, g: int, drive: int) -> int:
-        n = self.node
-        r = inverse(n["cm_t"][i] + shr(g, n["g_shift"]), n["inverse_shift"], n["inverse_bits"])
-        return v + shr((drive - shr(g * v, n["pull_shift"])) * r, n["delta_shift"])
-
-
 EACH = {
     "add": lambda op, a, b: a + b, "sub": lambda op, a, b: a - b, "mul": lambda op, a, b: a * b,
     "neg": lambda op, a: -a, "min": lambda op, a, b: min(a, b), "max": lambda op, a, b: max(a, b),
     "relu": lambda op, a: max(a, 0), "cast": lambda op, a: a, "gt": lambda op, a, b: (a > b) << op["frac"],
     "shr": lambda op, a: shr(a, op["k"]), "asr": lambda op, a: a >> op["k"], "shl": lambda op, a: a << op["k"],
-    "mulshr": lambda op, a, b: shr(a * b, op["k"]), "inverse": lambda op, a: inverse(a, op["k"]),
+    "mulshr": lambda op, a, b: shr(a * b, op["k"]), "inverse": lambda op, a: inverse(a, op["k"], op.get("mantissa", 0)),
     "mix": lambda op, a, b, c: a + shr((b - a) * c, op["k"]),
 }
 
@@ -286,20 +249,19 @@ def run(path: Path, x: Any, reset: Any, dt: Any = None) -> Run:
     """One sequence, physical x (T, inputs), reset (T,), dt (T,)."""
     nodes = read(path)
     face = nodes[0]
-    chain = [Ltc(node) if node["type"] == "GradedLTC" else Layer(node) for node in nodes]
-    most = 1 << (face.get("x_bits", 32) - 1)
+    chain = [Layer(node) for node in nodes]
+    most = 1 << (face["x_bits"] - 1)
     y = []
     for t, values in enumerate(x):
         if t and reset[t]:
             for machine in chain:
                 machine.reset()
         message = [min(max(raw(float(v), f), -most), most - 1) for v, f in zip(values, face["x_frac"], strict=True)]
-        if face.get("dt_frac", -1) >= 0:
+        if face["dt_frac"] >= 0:
             given = face["dt_nominal"] if dt is None else float(dt[t])
             message.append(min(max(raw(given, face["dt_frac"]), 0), 2**32 - 1))
         for machine in chain:
             message = machine.step(message)
         y.append(message)
-    sources = [s for m in chain for s in ((m.inputs, m.neurons) if isinstance(m, Ltc)
-                                          else [source for _, source in m.sources.values()])]
+    sources = [source for machine in chain for _, source in machine.sources.values()]
     return Run(y, sum(source.messages for source in sources))

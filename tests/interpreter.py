@@ -8,18 +8,19 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ncpc.errors import MissingTool
 from ncpc.ir.sequences import Sequences, Trace
 from ncpc.semantics.run import run
 from ncpc.targets.base import (
     PROGRAM,
+    Artifact,
     Built,
     Capabilities,
     CompileOptions,
@@ -27,57 +28,57 @@ from ncpc.targets.base import (
     LinkSpec,
     Lowered,
     Memory,
-    Requirement,
     RunResult,
     Session,
+    Target,
     TargetOption,
 )
 
 ABACUS = Capabilities(("float32", "int16", "int8"), flash_bytes=65536, ram_bytes=2048)
 
 
-@dataclass(frozen=True)
-class Interpreter:
+def interpreter_target(
+    name: str = "interpreter", faults: Mapping[str, Any] = MappingProxyType({}), absent: tuple[str, ...] = (),
+    flash: int = 1234,
+) -> Target:
     """``faults``: ``bump`` {constant: index} adds ``by`` (1) to an element, ``late`` forgets resets, ``nan``."""
 
-    name: str = "interpreter"
-    faults: Mapping[str, Any] = field(default_factory=dict)
-    absent: tuple[str, ...] = ()
-    flash: int = 1234
-    summary: str = "runs the program in NumPy"
-    core: str | None = "abacus"
-    timing_class: Any = "bounds"
-    capabilities: Capabilities = ABACUS
-    requirements: tuple[Requirement, ...] = ()
-    options: tuple[TargetOption, ...] = (TargetOption("beads", "7", "beads on a wire", ("5", "7")),)
+    def prepare(lowered: Lowered, options: CompileOptions) -> Artifact:
+        content = json.dumps({"beads": options.extra["beads"], **faults}).encode()
+        return Beads(lowered, {"artifact.json": content}, absent, flash)
 
-    def emit(self, lowered: Lowered, options: CompileOptions) -> dict[str, bytes]:
-        return {"artifact.json": json.dumps({"beads": options.extra["beads"], **self.faults}).encode()}
+    beads = TargetOption("beads", "7", "beads on a wire", ("5", "7"))
+    return Target(name, "runs the program in NumPy", ABACUS, prepare, (), (beads,), "abacus", "bounds")
 
-    def build(self, folder: Path, lowered: Lowered, options: CompileOptions) -> Built:
+
+@dataclass(frozen=True, eq=False)
+class Beads:
+    """What the interpreter makes of a policy."""
+
+    lowered: Lowered
+    files: Mapping[str, bytes]
+    absent: tuple[str, ...]
+    flash: int
+    links: tuple[LinkSpec, ...] = (LinkSpec(PROGRAM, "here", "bitwise", 600), LinkSpec("here", "there", "bitwise", 200))
+
+    def build(self, folder: Path) -> Built:
         memory = Memory(self.flash, 96)
-        return Built(memory=memory, tools={"abacus": "1.0"}, trace={"neurons": list(lowered.program.labels)})
+        return Built(memory=memory, tools={"abacus": "1.0"}, trace={"neurons": list(self.lowered.program.labels)})
 
-    def links(self, lowered: Lowered, options: CompileOptions) -> tuple[LinkSpec, ...]:
-        return LinkSpec(PROGRAM, "here", "bitwise", 600), LinkSpec("here", "there", "bitwise", 200)
-
-    def model(self, lowered: Lowered, options: CompileOptions, inputs: Sequences) -> Trace:
+    def model(self, inputs: Sequences) -> Trace:
         raise NotImplementedError
 
-    def run(
-        self, folder: Path, lowered: Lowered, options: CompileOptions, inputs: Sequences, runtime: str,
-        initial: NDArray[np.int64] | None = None,
-    ) -> RunResult:
+    def run(self, folder: Path, inputs: Sequences, runtime: str) -> RunResult:
         if runtime in self.absent:
             raise MissingTool(f"{runtime} needs an abacus: buy one")
         faults = json.loads((folder / "artifact.json").read_text())
-        trace = faulty_run(lowered, inputs, faults)
+        trace = faulty_run(self.lowered, inputs, faults)
         counts = 1000 + np.arange(inputs.steps) % 50
         cycles = CycleCounts(counts, counts + 7, {"step": 900.0, "sigmoid": 124.5})
         return RunResult(trace, runtime, "1.0", instructions=counts, cycles=cycles if runtime == "there" else None,
                          memory=Memory(self.flash, 96, 64))
 
-    def open(self, folder: Path, lowered: Lowered, options: CompileOptions, runtime: str) -> Session:
+    def open(self, folder: Path, runtime: str) -> Session:
         raise NotImplementedError
 
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
+from unicorn import UC_HOOK_CODE
 
-from ncpc.sim.emulator import call, open_device
+from ncpc.cores import load_core
+from ncpc.cores.toolchain import build_elf
+from ncpc.sim.accounting import _code_range
+from ncpc.sim.decode import decode
+from ncpc.sim.emulator import Device, call, open_device
 from ncpc.sim.plan import Interface, SimResult
 from ncpc.sim.profile import run_sequences
 from ncpc.sim.run import result_of
-from ncpc.targets.c.cores import load_core
-from ncpc.targets.c.toolchain import build_elf
+from ncpc.sim.timing_ibex import BRANCHES, IBEX_CYCLES
+from ncpc.worker.process import Answer
 
 ARM, RISCV = "cortex-m4", "rv32imc-ibex"
 RETURN = {ARM: "bx lr", RISCV: "ret"}
@@ -66,7 +71,8 @@ def inputs(*steps: tuple[int, int]) -> np.ndarray:
 def run(core: str, elf: bytes, x: np.ndarray | None = None, interface: Interface = PLAIN, hook: str = "c") -> SimResult:
     """One sequence on ``elf``, in this process."""
     device = open_device(elf, load_core(core), interface, hook)
-    return result_of(run_sequences(device, {"x": inputs((0, 0)) if x is None else x}))
+    given = inputs((0, 0)) if x is None else x
+    return result_of(Answer(*run_sequences(device, {"x": given}, lambda: None)), interface, given.shape[:2])
 
 
 NETWORK = """
@@ -141,3 +147,23 @@ def network_in_python(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         ys.append((v[0], v[1]))
         states.append(list(v))
     return np.array(ys), np.array(states)
+
+
+def ibex_by_instruction(device: Device, function: str) -> int:
+    """Cycles of one call on Ibex by the manual's table, instruction by instruction as they are executed, the return
+    included: whatever is a jump is charged as one, however near its target lies.
+    """
+    start, code = _code_range(device.image)
+    executed: list[tuple[int, int]] = []
+    device.engine.hook_add(UC_HOOK_CODE, lambda engine, address, size, user: executed.append((address, size)))
+    device.engine.ctl_flush_tb()  # what was translated before has no such hook
+    assert call(device, function, (device.instance, device.x, device.y)).fault is None
+    found = [decode(code[address - start : address - start + size], address, RISCV)[0] for address, size in executed]
+    cycles = 0
+    for i, then in zip(found, [*found[1:], None], strict=True):
+        cycles += IBEX_CYCLES.get(i.name, 1)
+        branched = i.name in BRANCHES and then is not None and then.address != i.end
+        cycles += 2 if branched else 0
+        if (branched or i.name in ("jal", "jalr")) and then is not None and then.size == 4 and then.address % 4 == 2:
+            cycles += 1
+    return cycles

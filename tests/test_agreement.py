@@ -7,12 +7,15 @@ from typing import Any
 
 import pytest
 
+from ncpc.ir.gated import MixedMemory, WiredCfc
+from ncpc.ir.policy import Dense, Layer
+from tests.conftest import RequireTool
+
+pytest.importorskip("torch")
+
 from benchmarks.agreement import INTEGER_CONFIGURATIONS, STEPS, TOLERANCE, measure, measure_int16
 from benchmarks.agreement_file import read
 from benchmarks.agreement_sources import FAMILIES, Source, source
-from ncpc.ir.cells import MixedMemory, WiredCfc
-from ncpc.ir.policy import Dense, Layer
-from tests.conftest import RequireTool
 
 ROWS: list[dict[str, Any]] = read()
 CUT = [row for row in ROWS if row.get("cut", {}).get("configurations")]
@@ -20,7 +23,7 @@ UNBOUNDED = ("keras_cfc", "keras_wired_cfc", "ode")
 """Families of cells whose states nothing bounds: their networks amplify roundings, or never forget one."""
 BITS_UNUSED = 2.0**3
 """So many times coarser than needed a format may be: it also holds what the proof allows and nobody has seen."""
-TORCH = ("ltc", "solved_ltc", "cfc", "wired_cfc", "mixed_ltc", "gated", "ode", "ct_gru", "leaky", "lif")
+TORCH = ("ltc", "solved_ltc", "cfc", "wired_cfc", "mixed_ltc", "gated", "ode", "ct_gru", "leaky", "lif", "lrc")
 
 
 def row_of(family: str) -> dict[str, Any]:

@@ -8,17 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ncpc import inspection
-from ncpc.cli import run as cli
+from ncpc.cli.commands import run as cli
 from ncpc.frontend.container import write_policy
-from ncpc.ir.cells import Cfc, Gru, Lstm, MixedMemory, Rnn, WiredCfc
+from ncpc.inspect import policies
+from ncpc.ir.gated import Cfc, Gru, Lstm, MixedMemory, Rnn, WiredCfc
 from ncpc.ir.heads import Conv2d, Pool
 from ncpc.ir.policy import Activation, Dense, DtRange, Layer, Policy
 from ncpc.ir.sequences import Sequences
 from ncpc.ir.windows import Windows
 from ncpc.report.anatomy import anatomy, parameters
 from ncpc.report.record import policy_record
-from ncpc.verify.sequences import suite
+from ncpc.verification.sequences import suite
 from tests.nets import random_ltc
 
 RNG = np.random.default_rng(0)
@@ -121,7 +121,7 @@ def test_states_are_seen_on_as_many_steps_as_a_frame_s_products_allow(
         asked.append(steps)
         return suite(policy, 4, runtime_dt)
 
-    monkeypatch.setattr(inspection, "suite", few)
+    monkeypatch.setattr(policies, "suite", few)
     write_policy(policy, tmp_path / "p.safetensors")
-    inspection.inspection(tmp_path / "p.safetensors")
+    policies.inspection(tmp_path / "p.safetensors")
     assert asked == [steps]

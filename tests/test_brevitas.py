@@ -12,25 +12,25 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ncpc.driver.lowering import Lowering, lower_for
 from ncpc.errors import BadInput, MissingTool, Unsupported
 from ncpc.frontend.container import Container, write_policy
 from ncpc.ir.policy import Dense, DtRange, Ltc, Policy
 from ncpc.ir.program import Program
 from ncpc.ir.quantized import QuantizedLtc
+from ncpc.ir.schemes import SCHEMES, Scheme
 from ncpc.ir.sequences import Sequences
 from ncpc.ir.types import Fixed
-from ncpc.lowering import Lowering, lower_for
 from ncpc.passes.lower import lower
 from ncpc.quant.calibrate import dead_band
 from ncpc.quant.policy import quantize
 from ncpc.semantics.run import run
-from ncpc.targets.base import CompileOptions, Scheme
+from ncpc.targets.base import CompileOptions
 from ncpc.targets.registry import load
-from ncpc.verify.verdict import TOLERANCE
 from tests.conftest import RequireTool
 from tests.nets import random_ltc, random_policy, random_synapses
 
-SCHEMES: tuple[Scheme, ...] = ("int16", "int8")
+INTEGERS: tuple[Scheme, ...] = ("int16", "int8")
 ROOT = Path(__file__).parent.parent
 
 
@@ -78,21 +78,21 @@ def outputs(twin: Any, data: Sequences) -> np.ndarray:
     return y
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", INTEGERS)
 @pytest.mark.parametrize("seed", range(4))
 def test_brevitas_has_the_compiled_integers(qat: ModuleType, scheme: Scheme, seed: int) -> None:
     policy = policy_of(seed)
-    assert_same_integers(qat.quantized_twin(policy, scheme, TOLERANCE[scheme]), compiled(policy, scheme))
+    assert_same_integers(qat.quantized_twin(policy, scheme, SCHEMES[scheme].tolerance), compiled(policy, scheme))
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", INTEGERS)
 @pytest.mark.parametrize("dt", [DtRange(), DtRange(0.1, 10.0, 1.0)], ids=["fixed", "irregular"])
 @pytest.mark.parametrize("seed", range(2))
 def test_the_layer_given_back_is_the_module(qat: ModuleType, scheme: Scheme, dt: DtRange, seed: int) -> None:
     """Quantizing it again gives the same integers; over the reals it computes what the module computes."""
     policy = policy_of(seed)
     policy = dataclasses.replace(policy, dt=dt)
-    twin = qat.quantized_twin(policy, scheme, TOLERANCE[scheme])
+    twin = qat.quantized_twin(policy, scheme, SCHEMES[scheme].tolerance)
     again = dataclasses.replace(policy, layers=(twin.to_layer(),))
     assert_same_integers(twin, compiled(again, scheme))
     twin.activations = False
@@ -100,27 +100,27 @@ def test_the_layer_given_back_is_the_module(qat: ModuleType, scheme: Scheme, dt:
     np.testing.assert_allclose(outputs(twin, data), run(lower(again), data).y, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", INTEGERS)
 @pytest.mark.parametrize("seed", range(3))
 def test_with_activations_the_module_follows_the_integer_program(qat: ModuleType, scheme: Scheme, seed: int) -> None:
     policy = policy_of(seed)
-    twin, data = qat.quantized_twin(policy, scheme, TOLERANCE[scheme]), inputs(policy)
+    twin, data = qat.quantized_twin(policy, scheme, SCHEMES[scheme].tolerance), inputs(policy)
     y = run(compiled(policy, scheme), data).y
-    assert np.abs(outputs(twin, data) - y).max() <= TOLERANCE[scheme] * np.ptp(y)
+    assert np.abs(outputs(twin, data) - y).max() <= SCHEMES[scheme].tolerance * np.ptp(y)
     twin.activations = False
     assert np.abs(outputs(twin, data) - y).max() > 0, "outputs lie on the grid only when activations are rounded"
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", INTEGERS)
 def test_activation_scales_are_those_of_the_program(qat: ModuleType, scheme: Scheme) -> None:
     """The boundary's formats, channel by channel, and the view of the state."""
     policy = policy_of(1)
     policy = dataclasses.replace(policy, input_range=policy.input_range * np.array([[1.0], [3.0], [0.1], [20.0]]))
-    stall = dead_band(policy, TOLERANCE[scheme])
+    stall = dead_band(policy, SCHEMES[scheme])
     quantized = quantize(policy, scheme, "fixed", stall, qat.brevitas_scales)
     own = quantized.layers[0]
     assert isinstance(own, QuantizedLtc)
-    twin = qat.quantized_twin(policy, scheme, TOLERANCE[scheme])
+    twin = qat.quantized_twin(policy, scheme, SCHEMES[scheme].tolerance)
 
     def fractions(quantizer: Any) -> list[int]:
         return [round(-np.log2(s)) for s in quantizer.act_quant.scale().detach().numpy().reshape(-1)]
@@ -135,7 +135,7 @@ def test_training_keeps_module_and_program_the_same(qat: ModuleType) -> None:
     policy, data = policy_of(2), inputs(policy_of(2), steps=12)
     target = run(lower(policy), data).y
     assert data.dt is not None
-    twin = qat.quantized_twin(policy, "int8", TOLERANCE["int8"])
+    twin = qat.quantized_twin(policy, "int8", SCHEMES["int8"].tolerance)
     before = twin.integers()
     losses = qat.fine_tune(twin, data.x, target, data.dt, updates=12, rate=1e-3)
     assert np.mean(losses[-3:]) < losses[0]
@@ -149,7 +149,7 @@ def test_the_largest_weight_keeps_its_scale_wherever_it_falls(qat: ModuleType) -
     import torch
 
     policy = policy_of(0)
-    twin = qat.quantized_twin(policy, "int8", TOLERANCE["int8"])
+    twin = qat.quantized_twin(policy, "int8", SCHEMES["int8"].tolerance)
     with torch.no_grad():
         for part in (twin.sensory, twin.recurrent):
             for vector in (part.w, part.we, part.sigma):
@@ -161,7 +161,7 @@ def test_the_largest_weight_keeps_its_scale_wherever_it_falls(qat: ModuleType) -
 def test_clamping_restores_what_the_step_needs(qat: ModuleType) -> None:
     import torch
 
-    twin = qat.quantized_twin(policy_of(0), "int8", TOLERANCE["int8"])
+    twin = qat.quantized_twin(policy_of(0), "int8", SCHEMES["int8"].tolerance)
     with torch.no_grad():
         twin.recurrent.w.weight[0] = -1.0
         twin.gleak[1] = -0.5
@@ -177,11 +177,11 @@ def test_clamping_restores_what_the_step_needs(qat: ModuleType) -> None:
 def test_a_layer_may_lack_one_set_of_synapses(qat: ModuleType, absent: str) -> None:
     none = random_synapses(np.random.default_rng(0), 3, 8, 0.0)
     policy = Policy("net", (random_ltc(0, **{absent: none}),), np.tile([-1.0, 1.0], (3, 1)))
-    twin = qat.quantized_twin(policy, "int8", TOLERANCE["int8"])
+    twin = qat.quantized_twin(policy, "int8", SCHEMES["int8"].tolerance)
     data = inputs(policy)
     again = dataclasses.replace(policy, layers=(twin.to_layer(),))
     y = run(compiled(again, "int8"), data).y
-    assert np.abs(outputs(twin, data) - y).max() <= TOLERANCE["int8"] * max(np.ptp(y), 0.1)
+    assert np.abs(outputs(twin, data) - y).max() <= SCHEMES["int8"].tolerance * max(np.ptp(y), 0.1)
 
 
 def test_other_policies_are_refused(qat: ModuleType) -> None:
@@ -215,23 +215,23 @@ def stored(policy: Policy, scheme: Scheme, path: Path) -> Lowering:
     return lowering
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", INTEGERS)
 def test_stored_formats_give_the_same_c_without_torch_and_brevitas(
     require_tool: RequireTool, scheme: Scheme, tmp_path: Path
 ) -> None:
     require_tool("brevitas")
     lowering = stored(policy_of(3), scheme, tmp_path / "p.safetensors")
     options = CompileOptions(quant=scheme, dt="fixed")
-    files = load("c").emit(lowering.lowered, options)
+    files = load("c").prepare(lowering.lowered, options).files
     code = f"""
 import sys
 from ncpc.frontend.container import read_container
-from ncpc.lowering import lower_for
+from ncpc.driver.lowering import lower_for
 from ncpc.targets.base import CompileOptions
 from ncpc.targets.registry import load
 options = CompileOptions(quant={scheme!r}, dt="fixed")
 lowering = lower_for(read_container("p.safetensors"), options)
-for name, text in load("c").emit(lowering.lowered, options).items():
+for name, text in load("c").prepare(lowering.lowered, options).files.items():
     open("again_" + name.replace("/", "_"), "wb").write(text)
 assert lowering.proof["formats"]
 print([m for m in ("torch", "brevitas") if m in sys.modules])
@@ -246,7 +246,7 @@ def test_float32_needs_neither(tmp_path: Path) -> None:
     code = """
 import sys
 from ncpc.frontend.container import read_container
-from ncpc.lowering import lower_for
+from ncpc.driver.lowering import lower_for
 from ncpc.targets.base import CompileOptions
 lower_for(read_container("p.safetensors"), CompileOptions(quant="float32", dt="fixed"))
 print([m for m in ("torch", "brevitas") if m in sys.modules])
@@ -266,7 +266,7 @@ def test_a_missing_library_is_one_line_and_exit_3(require_tool: RequireTool, tmp
     require_tool("torch")  # or its absence would be what stops the command when brevitas is meant
     write_policy(policy_of(3), tmp_path / "p.safetensors")
     code = (f"import sys; sys.modules[{package!r}] = None; sys.path.insert(0, {str(ROOT)!r}); "
-            "from ncpc.cli import main; main()")
+            "from ncpc.cli.commands import main; main()")
     done = subprocess.run([sys.executable, "-c", code, "compile", "p.safetensors", "--quant", "int8", "-o", "out"],
                           cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == MissingTool.exit_code == 3, done.stderr

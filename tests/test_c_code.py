@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from ncpc.cores import load_core
+from ncpc.cores.toolchain import WARNINGS, build_host_library, compile_objects
 from ncpc.ir.policy import DtRange
 from ncpc.semantics import ports
 from ncpc.semantics.ops import FLAGS
 from ncpc.semantics.run import run
-from ncpc.targets.c.cores import load_core
 from ncpc.targets.c.emit import emit_c
-from ncpc.targets.c.host import Instance, run_library
+from ncpc.targets.c.host import run_library
 from ncpc.targets.c.interface import interface_of, numpy_type
 from ncpc.targets.c.symbols import check_symbols
-from ncpc.targets.c.toolchain import WARNINGS, build_host_library, compile_objects
+from ncpc.targets.c.vectors import vectors_of
 from tests.c_programs import (
+    Instance,
     assert_c_is_program,
     assert_same,
     deep_policy,
@@ -102,33 +105,32 @@ def test_gcc_has_nothing_to_say_and_agrees(scheme: str, tmp_path: Path, require_
 @pytest.mark.parametrize("core", ["cortex-m4", "rv32imc-ibex"])
 def test_objects_call_nothing_foreign(core: str, scheme: str, require_tool) -> None:
     require_tool("elftools")
-    objects = compile_objects(emit_c(program_of(small_policy(0), scheme, "runtime")), load_core(core), None)
+    face = interface_of(program_of(small_policy(0), scheme, "runtime"))
+    objects = compile_objects(emit_c(face), load_core(core), None)
     assert check_symbols(objects, allow_soft_float=scheme == "float32") == []
 
 
 def test_emission_is_deterministic() -> None:
     for scheme in SCHEMES:
-        first, second = (emit_c(program_of(small_policy(0), scheme, "fixed")) for _ in range(2))
+        first, second = (emit_c(interface_of(program_of(small_policy(0), scheme, "fixed"))) for _ in range(2))
         assert first == second
 
 
 @pytest.mark.parametrize("scheme", ["float32", "int16"])
 def test_all_of_a_tiny_network_as_text(scheme: str, golden) -> None:
-    for name, text in emit_c(program_of(tiny_policy(), scheme, "fixed")).items():
+    for name, text in emit_c(interface_of(program_of(tiny_policy(), scheme, "fixed"))).items():
         stem, ending = name.split(".")
         golden(f"{stem}_{scheme}.{ending}", text)
 
 
 def test_lines_are_short() -> None:
     for scheme in SCHEMES:
-        for text in emit_c(program_of(small_policy(0), scheme, "runtime")).values():
+        for text in emit_c(interface_of(program_of(small_policy(0), scheme, "runtime"))).values():
             assert max(map(len, text.decode().splitlines())) <= 120
 
 
 def test_names_that_mean_something_in_c(tmp_path: Path) -> None:
     """Neurons called like comments, a policy called like a keyword."""
-    import dataclasses
-
     policy = small_policy(0)
     (layer,) = policy.layers
     odd = dataclasses.replace(layer, names=("a */ int", "", "é", "x", "s", "\\", "??/", "%d"))
@@ -219,7 +221,7 @@ def self_test(sources: dict[str, bytes], name: str, folder: Path) -> int:
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_self_test_passes_and_finds_planted_faults(scheme: str, tmp_path: Path) -> None:
     program = program_of(small_policy(6), scheme, "fixed")
-    sources, name = emit_c(program), interface_of(program).name
+    sources, name = emit_c(interface_of(program)), interface_of(program).name
     assert self_test(sources, name, tmp_path) == 0
     text = sources[f"{name}.c"].decode()
     step = text.index(f"uint32_t {name}_step")
@@ -229,15 +231,45 @@ def test_self_test_passes_and_finds_planted_faults(scheme: str, tmp_path: Path) 
         assert self_test({**sources, f"{name}.c": wrong.encode()}, name, tmp_path) > 0
 
 
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_every_value_that_the_self_test_compares_can_fail(scheme: str, tmp_path: Path) -> None:
+    """Each number of its vectors, changed by the least there is, is found alone; all of them together are counted."""
+    program = program_of(small_policy(6), scheme, "runtime")
+    face, sources = interface_of(program), emit_c(interface_of(program))
+    text = sources["net.c"].decode()
+    tables = {"test_y": face.y, **{f"test_{state.name}": state.ctype for state in face.states}}
+    for name, ctype in tables.items():
+        const = f"static const {ctype.name} {name}["
+        assert const in text
+        text = text.replace(const, f"{ctype.name} {name}[")
+    path = tmp_path / "open.so"
+    path.write_bytes(build_host_library({**sources, "net.c": text.encode()}, None, extra_flags=WARNINGS))
+    loaded = ctypes.CDLL(str(path))
+    wanted = vectors_of(program)
+    sizes = {"test_y": wanted.y.size, **{f"test_{s.name}": s.size for s in face.states}}
+    places = []
+    for name, ctype in tables.items():
+        cells = (ctypes.c_uint8 * (ctype.bytes * sizes[name])).in_dll(loaded, name)
+        places += [(cells, ctype.bytes * i) for i in range(sizes[name])]
+    assert loaded.net_self_test() == 0
+    for cells, lowest_bit in places:
+        cells[lowest_bit] ^= 1
+        assert loaded.net_self_test() == 1
+        cells[lowest_bit] ^= 1
+    for cells, lowest_bit in places:
+        cells[lowest_bit] ^= 1
+    assert loaded.net_self_test() == len(places) == wanted.y.size + sum(part.size for part in wanted.states)
+
+
 def test_contraction_is_seen_by_the_float_self_test(tmp_path: Path, require_program) -> None:
     """Fused multiply-adds change the last bits."""
     gcc, cpu = require_program("gcc", optional=True), Path("/proc/cpuinfo")
     if not cpu.exists() or " fma " not in cpu.read_text():
         pytest.skip("optional: no fused multiply-add on this processor")
-    program = float_program(small_policy(8))
+    face = interface_of(float_program(small_policy(8)))
     path = tmp_path / "fused.so"
-    path.write_bytes(build_host_library(emit_c(program), gcc, extra_flags=("-ffp-contract=fast", "-mfma")))
-    assert getattr(ctypes.CDLL(str(path)), f"{interface_of(program).name}_self_test")() > 0
+    path.write_bytes(build_host_library(emit_c(face), gcc, extra_flags=("-ffp-contract=fast", "-mfma")))
+    assert getattr(ctypes.CDLL(str(path)), f"{face.name}_self_test")() > 0
 
 
 SHIM = """
@@ -252,7 +284,7 @@ float y_to(int c, int16_t r) { return net_y_to_float(c, r); }
 def test_conversions_round_and_saturate_as_the_ports_do(tmp_path: Path) -> None:
     program = fixed_program(small_policy(9))
     (tmp_path / "c.so").write_bytes(
-        build_host_library({**emit_c(program), "shim.c": SHIM.encode()}, None, extra_flags=WARNINGS))
+        build_host_library({**emit_c(interface_of(program)), "shim.c": SHIM.encode()}, None, extra_flags=WARNINGS))
     lib = ctypes.CDLL(str(tmp_path / "c.so"))
     lib.x_from.argtypes, lib.x_from.restype = (ctypes.c_int, ctypes.c_float), ctypes.c_int16
     lib.y_to.argtypes, lib.y_to.restype = (ctypes.c_int, ctypes.c_int16), ctypes.c_float
@@ -272,7 +304,7 @@ def test_the_header_is_a_cpp_header(tmp_path: Path) -> None:
     import subprocess
     import sys
 
-    sources = emit_c(fixed_program(small_policy(0)))
+    sources = emit_c(interface_of(fixed_program(small_policy(0))))
     (tmp_path / "net.h").write_bytes(sources["net.h"])
     use = '#define NET_WITH_FLOAT\n#include "net.h"\nint main() { net_t s; net_init(&s); }\n'
     (tmp_path / "use.cpp").write_text(use)
@@ -287,8 +319,8 @@ def test_starting_states_can_be_given(tmp_path: Path) -> None:
     assert box is not None
     data = hostile(program, 0)
     corners = np.stack([box[:, 1], box[:, 0]])
-    trace = run_library(library(program, tmp_path), program, data, corners)
-    from_reset = run_library(library(program, tmp_path), program, data)
+    trace = run_library(library(program, tmp_path), interface_of(program), dataclasses.replace(data, restored=corners))
+    from_reset = run_library(library(program, tmp_path), interface_of(program), data)
     assert (trace.raw_state[:, 0] != from_reset.raw_state[:, 0]).any()
     assert ((box[:, 0] <= trace.raw_state) & (trace.raw_state <= box[:, 1])).all()
     with np.errstate(over="ignore"):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ncpc.targets.c.emit import emit_c
+from ncpc.targets.c.interface import interface_of
 from tests.c_programs import fixed_program, small_policy
 
 pytest.importorskip("torch")
@@ -25,7 +26,7 @@ ROOT = Path(__file__).parent.parent
 def test_the_documented_example_runs(tmp_path: Path, require_tool) -> None:
     require_tool("ziglang")
     (example,) = re.findall(r"```c\n(.*?)```", (ROOT / "docs/targets/c.md").read_text(), re.DOTALL)
-    sources = emit_c(fixed_program(dataclasses.replace(small_policy(0), name="policy")))
+    sources = emit_c(interface_of(fixed_program(dataclasses.replace(small_policy(0), name="policy"))))
     for name, text in {**sources, "main.c": example.encode()}.items():
         (tmp_path / name).write_bytes(text)
     compiler = [sys.executable, "-m", "ziglang", "cc", "-std=c99", "-Wall", "-Wextra"]

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 import pytest
 
+from ncpc.driver.lowering import lower_for
+from ncpc.errors import Unsupported
 from ncpc.frontend.container import Container
 from ncpc.ir.build import Builder
-from ncpc.ir.cells import Cfc, Gru, Lstm
+from ncpc.ir.gated import Cfc, Gru, Lstm
 from ncpc.ir.policy import Dense, DtRange, Layer, Policy
-from ncpc.ir.program import Port, Program, Value, statements, values
+from ncpc.ir.program import Port, Program, Repeat, Stmt, Value, statements, values
 from ncpc.ir.sequences import Sequences
+from ncpc.ir.tableau import TABLEAUS
 from ncpc.ir.types import Axis, Real
-from ncpc.lowering import lower_for
 from ncpc.passes.fold import fix_dt
 from ncpc.passes.lower import lower
 from ncpc.passes.merge import merge_products
@@ -125,6 +128,61 @@ def test_full_look_ahead_makes_slow_units_instantaneous() -> None:
         assert np.abs(outputs(cell, x) - np.tanh(x @ w.T + b)).max() < 1e-12
 
 
+@pytest.mark.parametrize("elastance", ["symmetric", "asymmetric"])
+def test_lrc_by_euler_steps_is_its_equation(elastance: str) -> None:
+    """Synapse by synapse, parameters as the module holds them, softplus written out."""
+    cell, x, dt, h, want = cells.LRC(INPUTS, UNITS, elastance=elastance, unfolds=2).double(), sequence(4), 0.7, [], []
+    p = {name: value.detach().numpy() for name, value in cell.named_parameters()}
+    w, gleak = (np.log1p(np.exp(p[name])) for name in ("raw_w", "raw_gleak"))
+    h = [0.0] * UNITS
+    for now in x:
+        for _ in range(2):
+            y, after = [*now, *h], []
+            for i in range(UNITS):
+                s = [1 / (1 + np.exp(-p["sigma"][i, j] * (y[j] - p["mu"][i, j]))) for j in range(INPUTS + UNITS)]
+                f = gleak[i] + sum(w[i, j] * s[j] for j in range(len(y)))
+                u = gleak[i] + sum(p["k"][i, j] * s[j] for j in range(len(y)))
+                o = p["elastance.bias"][i] + sum(p["elastance.weight"][i, j] * y[j] for j in range(len(y)))
+                if elastance == "symmetric":
+                    k = np.log1p(np.exp(p["raw_shift"][i]))
+                    e = 1 / (1 + np.exp(-(o + k))) - 1 / (1 + np.exp(-(o - k)))
+                else:
+                    e = 1 / (1 + np.exp(-o))
+                after.append(h[i] + dt / 2 * e * (-h[i] / (1 + np.exp(-f)) + np.tanh(u) * p["vleak"][i]))
+            h = after
+        want.append(h)
+    assert np.abs(outputs(cell, x, np.full(T, dt)) - want).max() < 1e-12
+
+
+def test_an_lrc_stays_within_its_bound_where_steps_are_no_longer_than_one() -> None:
+    """|vleak|/sigmoid(gleak), which the lowering limits it to, is reached by nothing, whatever opens its synapses."""
+    rng = np.random.default_rng(5)
+    for seed in range(20):
+        torch.manual_seed(seed)
+        layer = cells.LRC(INPUTS, UNITS, elastance="asymmetric").double().layer()
+        layer = dataclasses.replace(layer, k=layer.k * 50, vleak=layer.vleak * 20)
+        policy = Policy("net", (layer,), np.tile([-9.0, 9.0], (INPUTS, 1)))
+        real = lower(policy)
+        free = dataclasses.replace(real, body=tuple(_without_limits(stmt) for stmt in real.body))
+        found = run(free, Sequences(rng.uniform(-9, 9, (4, 50, INPUTS)))).y
+        assert (np.abs(found) <= np.abs(layer.vleak) * (1 + np.exp(-layer.gleak))).all()
+        assert np.abs(found).max() > 0.5 * np.abs(layer.vleak).max()
+
+
+def _without_limits(stmt: Stmt) -> Stmt:
+    """The statement with limits that nothing exceeds."""
+    if isinstance(stmt, Repeat):
+        return dataclasses.replace(stmt, body=tuple(map(_without_limits, stmt.body)))
+    return dataclasses.replace(stmt, attrs={**stmt.attrs, "lo": -1e9, "hi": 1e9}) if stmt.kind == "clamp" else stmt
+
+
+def test_a_step_of_an_lrc_that_would_be_unstable_is_refused() -> None:
+    layer = cells.LRC(INPUTS, UNITS).layer()
+    policy = Policy("net", (layer,), np.tile([-1.0, 1.0], (INPUTS, 1)), DtRange(1.0, 9.0))
+    with pytest.raises(Unsupported, match=r"solver 'euler' is unstable.*use at least \d+ unfolds"):
+        lower(policy)
+
+
 def test_ltc_by_fused_steps_is_that_of_ncps() -> None:
     """Its state dict fits, too."""
     ncps = pytest.importorskip("ncps.torch")
@@ -155,8 +213,9 @@ def test_ltc_by_euler_steps_is_its_equation() -> None:
 TRAINABLE = {
     "ct_rnn": lambda: cells.CtRnn(INPUTS, UNITS, feedback=True), "neural_ode": lambda: cells.NeuralOde(INPUTS, UNITS),
     "ct_gru": lambda: cells.CtGru(INPUTS, UNITS), "leaky": lambda: cells.LeakyIntegrator(INPUTS, UNITS, ahead=0.5),
+    "lrc": lambda: cells.LRC(INPUTS, UNITS), "lrc_asymmetric": lambda: cells.LRC(INPUTS, UNITS, elastance="asymmetric"),
     "lif": lambda: cells.LIF(INPUTS, UNITS, recurrent=True, r=10.0),
-    **{f"ltc_{solver}": lambda solver=solver: cells.LTC(INPUTS, UNITS, solver=solver) for solver in ("euler", "rk4")},
+    **{f"ltc_{solver}": lambda solver=solver: cells.LTC(INPUTS, UNITS, solver=solver) for solver in TABLEAUS},
 }
 
 
@@ -193,10 +252,11 @@ def test_one_sequence_needs_no_batch(name: str) -> None:
 
 @pytest.mark.parametrize(("make", "words"), [
     (lambda: cells.CtRnn(1, 1, tau="two"), "tau is 'two'"),
-    (lambda: cells.NeuralOde(1, 1, solver="heun"), "solver is 'heun'; give 'euler' or 'rk4'"),
-    (lambda: cells.LTC(1, 1, solver="heun"), "solver is 'heun'; give 'fused', 'euler' or 'rk4'"),
+    (lambda: cells.NeuralOde(1, 1, solver="rk5"), "solver is 'rk5'; give 'euler', 'heun', 'rk38' or 'rk4'"),
+    (lambda: cells.LTC(1, 1, solver="rk5"), "solver is 'rk5'; give 'fused', 'euler', 'heun', 'rk38' or 'rk4'"),
     (lambda: cells.CtGru(1, 1, decay="none"), "decay is 'none'"),
     (lambda: cells.LeakyIntegrator(1, 1, ahead=1.5), "ahead 1.5"),
+    (lambda: cells.LRC(1, 1, elastance="none"), "elastance is 'none'"),
     (lambda: cells.LeakyIntegrator(1, 1, function="sin"), "function is 'sin'"),
 ])
 def test_unknown_options_are_refused(make: object, words: str) -> None:

@@ -7,10 +7,10 @@ import dataclasses
 import numpy as np
 import pytest
 
+from ncpc.driver.lowering import lower_for
 from ncpc.frontend.container import Container
 from ncpc.ir.policy import DtRange, Policy
 from ncpc.ir.sequences import Sequences
-from ncpc.lowering import lower_for
 from ncpc.semantics.ops import FLAGS
 from ncpc.semantics.run import run
 from ncpc.targets.base import CompileOptions
@@ -51,6 +51,8 @@ MODELS = {
     "ct_gru": lambda: cells.CtGru(INPUTS, UNITS, scales=4),
     "ct_gru_published": lambda: cells.CtGru(INPUTS, UNITS, decay="published"),
     "leaky_integrator": lambda: cells.LeakyIntegrator(INPUTS, UNITS, tau=3.0, ahead=0.5),
+    "lrc": lambda: cells.LRC(INPUTS, UNITS),
+    "lrc_asymmetric": lambda: cells.LRC(INPUTS, UNITS, elastance="asymmetric", unfolds=2),
 }
 
 INTEGRATORS = ("neural_ode",)

@@ -5,47 +5,27 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from ncpc.cli import own_options, run
-from ncpc.frontend.container import policy_bytes, write_policy
+from ncpc.cli.commands import run
+from ncpc.frontend.container import policy_bytes
 from ncpc.ir.policy import Policy
 from ncpc.targets import registry
-from ncpc.targets.base import PROGRAM
-from ncpc.verify.verdict import SEARCH
-from tests.interpreter import Interpreter
-from tests.nets import random_ltc, random_policy
+from ncpc.targets.base import Artifact
+from tests.interpreter import interpreter_target
+from tests.nets import random_ltc
 
 ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture
-def good(tmp_path: Path) -> Path:
-    path = tmp_path / "good.safetensors"
-    write_policy(random_policy(4), path)
-    return path
-
-
-@pytest.fixture
-def interpreter(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """One target, ``interpreter``, beside the real error for any other name."""
-    real = registry.load
-    monkeypatch.setattr("ncpc.job.MIN_STEPS", 600)
-    monkeypatch.setitem(SEARCH, PROGRAM, {"screens": 1, "generations": 1, "length": 24})
-    monkeypatch.setattr(registry, "load", lambda name: Interpreter() if name == "interpreter" else real(name))
-    monkeypatch.setattr(registry, "names", lambda: ("interpreter",))
-    own_options.cache_clear()
-    yield
-    own_options.cache_clear()
 
 
 def complaint(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str]:
@@ -186,14 +166,72 @@ def test_an_unwritable_folder(
     assert "writable" in message
 
 
+OF_A_BUILD = {
+    "verify BUILD --inputs missing.npz": "missing.npz: no such file",
+    "verify BUILD --inputs POLICY": "not a readable npz file",
+    "verify BUILD --tolerance -1": "--tolerance -1",
+    "verify BUILD --verdict data": "the policy carries no calibration data",
+    "simulate BUILD --inputs missing.npz": "missing.npz: no such file",
+    "simulate BUILD -o missing/out.npz": "missing/out.npz: cannot be written",
+    "certify BUILD --error -o missing/c.json": "missing/c.json: cannot be written",
+}
+OF_A_POLICY = {
+    "inspect POLICY --wiring missing/w.svg": "missing/w.svg: cannot be written",
+    "inspect POLICY --linearize missing/l.npz": "missing/l.npz: cannot be written",
+    "import training:make -o missing/p.safetensors": "missing/p.safetensors: cannot be written",
+    "compile POLICY -t cortex-m4 --flash 17": "--flash 17: give a multiple of",
+    "compile POLICY -t cortex-m4 --ram huge": "--ram huge: give a multiple of",
+    "compile POLICY -t cortex-m4 --flash 4000M": "reach into the other memory",
+    "compile POLICY --verdict data": "the policy carries no calibration data",
+    "compile POLICY -t host,cortex-m4 --flash 17": "--flash 17: give a multiple of",
+    "compile POLICY -t host,c -o STRANGE": "exists and is not a build of ncpc",
+}
+
+
+def require_early(command: str, said: str, good: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The line and exit code 2, before a policy is lowered or looked at."""
+    def work(*arguments: object) -> None:
+        raise AssertionError("worked before it looked")
+
+    here = {"BUILD": "build", "POLICY": str(good), "STRANGE": "strange"}
+    with pytest.MonkeyPatch.context() as patch:
+        for place in ("driver.pipeline.make", "driver.reopen.make", "inspect.policies.inspection"):
+            patch.setattr(f"ncpc.{place}", work)
+        code, message = complaint(capsys, *(here.get(word, word) for word in command.split()))
+    assert code == 2
+    assert said in message
+    assert not list(Path().glob("**/*.tmp"))
+
+
+def test_what_is_cheap_to_see_of_a_build_is_seen_before_any_work(
+    tmp_path: Path, good: Path, interpreter: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    plain = ["-t", "interpreter", "--quant", "float32", "-o", "build", "--steps", "20"]  # integers take torch
+    assert run(["compile", str(good), *plain]) == 0
+    capsys.readouterr()
+    for command, said in OF_A_BUILD.items():
+        require_early(command, said, good, capsys)
+
+
+@pytest.mark.parametrize("command", OF_A_POLICY)
+def test_what_is_cheap_to_see_of_a_request_is_seen_before_any_work(
+    command: str, tmp_path: Path, good: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "strange" / "c").mkdir(parents=True)
+    (tmp_path / "strange" / "c" / "own.txt").write_text("mine")
+    require_early(command, OF_A_POLICY[command], good, capsys)
+
+
 def test_nothing_is_left_when_the_target_refuses(
     tmp_path: Path, good: Path, interpreter: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from ncpc.errors import Unsupported
 
-    def refuse(*_: object) -> dict[str, bytes]:
+    def refuse(*_: object) -> Artifact:
         raise Unsupported("layer 'ltc': no")
-    monkeypatch.setattr(Interpreter, "emit", refuse)
+    monkeypatch.setattr(registry, "load", lambda name: dataclasses.replace(interpreter_target(), prepare=refuse))
     out = tmp_path / "deep" / "er" / "out"
     assert complaint(capsys, "compile", good, "-t", "interpreter", "-o", out, "--quant", "float32", "--json")[0] == 2
     assert sorted(p.name for p in tmp_path.iterdir()) == ["good.safetensors"]
@@ -246,7 +284,7 @@ def test_the_table_and_the_phases(
     for phase in ("read", "lower", "emit", "build", "program = here", "search for the worst input", "report"):
         assert phase in text
     assert "≤ 1,056" in text
-    assert "600 steps equal bit for bit" in text
+    assert re.search(r"program = here .* \d{3,} steps equal bit for bit", text)
     assert max(len(line) for line in text.splitlines()) <= 100
 
 
@@ -283,16 +321,23 @@ def test_the_wiring_is_a_picture_with_every_synapse(good: Path, tmp_path: Path, 
     assert len(list(root.iter(f"{space}path"))) == synapses + len(legend.findall(f"{space}path")) == synapses + 2
 
 
+def interruptible() -> None:
+    """Whatever started the tests may ignore SIGINT (a shell's background does), and would hand that on."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_ends_with_130_and_leaves_nothing(tmp_path: Path, good: Path) -> None:
     """A real interrupt, while the search runs."""
     code = (
-        "import sys, time; from ncpc.targets import registry; from tests.interpreter import Interpreter; "
-        "registry.load = lambda n: Interpreter(); registry.names = lambda: ('interpreter',); "
-        "import ncpc.lowering, ncpc.pipeline, ncpc.cli; "
-        "ncpc.pipeline.lower_for = lambda *a: (print('here', flush=True), time.sleep(60)); ncpc.cli.main()"
+        "import sys, time; from ncpc.targets import registry; from tests.interpreter import interpreter_target; "
+        "registry.load = lambda n: interpreter_target(); registry.names = lambda: ('interpreter',); "
+        "import ncpc.driver.lowering, ncpc.driver.pipeline, ncpc.cli.commands; "
+        "ncpc.driver.pipeline.lower_for = lambda *a: (print('here', flush=True), time.sleep(60)); "
+        "ncpc.cli.commands.main()"
     )
     command = [sys.executable, "-c", code, "compile", str(good), "-o", str(tmp_path / "out"), "--json"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               preexec_fn=interruptible)
     assert process.stdout is not None
     assert process.stdout.readline() == "here\n"
     time.sleep(0.2)
@@ -301,3 +346,34 @@ def test_ctrl_c_ends_with_130_and_leaves_nothing(tmp_path: Path, good: Path) -> 
     assert process.returncode == 130
     assert message.strip() == "ncpc: interrupted; nothing was written"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["good.safetensors"]
+
+
+def test_ctrl_c_while_the_command_line_is_loaded(tmp_path: Path) -> None:
+    """The first library that ncpc imports is interrupted, from within."""
+    (tmp_path / "click.py").write_text("import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(9)\n")
+    done = subprocess.run([sys.executable, "-m", "ncpc", "targets"], capture_output=True, text=True, check=False,
+                          preexec_fn=interruptible,
+                          env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])})
+    assert (done.stderr, done.stdout, done.returncode) == ("ncpc: interrupted; nothing was written\n", "", 130)
+
+
+@pytest.mark.parametrize("command", ["compile", "inspect", "verify", "import"])
+def test_a_name_too_long_for_a_file_is_one_line(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([command, f"{'n' * 300}.safetensors"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_ctrl_c_that_an_import_swallows_is_not_lost(tmp_path: Path, good: Path) -> None:
+    """Extensions that load catch everything; some make an ImportError of it."""
+    for ending in ("pass", "raise ImportError('no such symbol') from None"):
+        (tmp_path / "swallow").mkdir(exist_ok=True)
+        (tmp_path / "swallow/torch.py").write_text(
+            "import os, signal, time\nprint('here', flush=True)\n"
+            f"try:\n    os.kill(os.getpid(), signal.SIGINT); time.sleep(9)\nexcept BaseException:\n    {ending}\n")
+        command = [sys.executable, "-m", "ncpc", "compile", str(good), "-o", str(tmp_path / "out"), "--json"]
+        paths = os.pathsep.join([str(tmp_path / "swallow"), str(ROOT)])
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, preexec_fn=interruptible,
+                              env={**os.environ, "PYTHONPATH": paths})
+        assert (done.stdout, done.returncode) == ("here\n", 130), done.stderr
+        assert done.stderr.strip() == "ncpc: interrupted; nothing was written"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["good.safetensors", "swallow"]

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_type_hints
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ from ncpc.frontend.container import (
     read_policy,
     write_policy,
 )
-from ncpc.frontend.records import Array, decode, encode, narrow
+from ncpc.frontend.records import Array, decode, encode, narrow, scalar_of
 from ncpc.frontend.validate import check_policy
 from ncpc.ir.policy import Activation, Dense, DtRange, Ltc, Policy, Synapses
 from ncpc.ir.sequences import Sequences
@@ -386,7 +386,7 @@ INVALID: list[tuple[Policy, str]] = [
     (with_ltc(input_b=np.ones(2)), "input_b has shape (2,), expected (3,)"),
     (with_ltc(unfolds=0), "unfolds is 0, expected at least 1"),
     (with_ltc(epsilon=-1e-9), "epsilon is -1e-09, expected 0 or more"),
-    (with_ltc(solver="heun"), "unknown solver 'heun'; known are fused, euler, rk4"),
+    (with_ltc(solver="rk5"), "unknown solver 'rk5'; known are fused, euler, heun, rk38, rk4"),
     (with_ltc(roles=("motor",)), "roles: 1 given for 5 neurons"),
     (with_ltc(roles=("sensory",) * 5), "unknown role 'sensory'"),
     (with_ltc(names=("a", "b", "c", "d", "a")), "neuron names: 'a' is given twice"),
@@ -480,3 +480,13 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path: Path, mo
         write_policy(random_policy(10), path)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == [path.name]
+
+
+def test_array_fields_are_known_by_their_hints_in_every_numpy() -> None:
+    """From NumPy 2.5 on ``NDArray`` is an alias of the language; before, it is ``ndarray[shape, dtype[T]]``."""
+    synapses = {name: scalar_of(hint) for name, hint in get_type_hints(Synapses).items()}
+    assert synapses == {"pre": np.int64, "post": np.int64, **dict.fromkeys(("w", "sigma", "mu", "erev"), np.float64)}
+    assert scalar_of(get_type_hints(Policy)["input_range"]) is np.float64
+    assert scalar_of(NDArray[np.int64]) is np.int64
+    assert [scalar_of(hint) for hint in (float, tuple[str, ...], Dense, float | None, NDArray[np.float64] | None)] \
+        == [None] * 5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +183,22 @@ def test_unreadable_weights_are_refused(tmp_path: Path, name: str, content: byte
     with pytest.raises(BadInput, match=r"w\.\w+: not a readable (torch checkpoint|safetensors file)") as caught:
         read_weights(tmp_path / name)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("old", [True, False])
+def test_names_at_length_are_refused_before_torch_looks_for_them(old: bool, tmp_path: Path) -> None:
+    """Half a megabyte would take torch's message a quarter of an hour."""
+    path = tmp_path / "weights.pt"
+    torch.save(torch.nn.Linear(2, 3).state_dict(), path, _use_new_zipfile_serialization=not old)
+    assert len(read_weights(path)) == 2
+    long = b"\x80\x02c" + b"t" * (1 << 19) + b"\nname\n."
+    if old:
+        path.write_bytes(long)
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("weights/data.pkl", long)
+    with pytest.raises(BadInput, match="not a readable torch checkpoint; it is truncated or of another kind"):
+        read_weights(path)
 
 
 def test_truncated_weights_are_refused(tmp_path: Path) -> None:

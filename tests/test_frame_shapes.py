@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import ncpc
-from ncpc.cli import run as cli
+from ncpc.cli.commands import run as cli
 from ncpc.errors import BadInput, Unsupported
 from ncpc.frontend.data import frames_of, read_sequences
 from ncpc.frontend.ncps_torch import import_model

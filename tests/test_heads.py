@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ncpc
+from ncpc.cores import load_core
 from ncpc.errors import BadInput, ProofFailed, Unsupported
 from ncpc.frontend.agreement import run_modules
 from ncpc.frontend.container import policy_bytes, read_policy, write_policy
@@ -24,7 +25,6 @@ from ncpc.passes.fold import fold_constants
 from ncpc.passes.lower import lower
 from ncpc.proofs.prove import prove
 from ncpc.semantics.run import run
-from ncpc.targets.c.cores import load_core
 from ncpc.targets.c.fit import require_fit
 from ncpc.targets.c.interface import interface_of
 from tests.c_programs import assert_c_is_program, fixed_program, float_program
@@ -86,7 +86,7 @@ def test_a_core_that_is_too_small_is_named_with_numbers() -> None:
     modules = [nn.Conv2d(1, 64, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(64 * 39 * 39, 2)]
     program = float_program(policy_of([*modules, ncps_cells.CfC(2, 2)], (1, 80, 80)))
     with pytest.raises(ProofFailed, match=r"net needs at least [\d,]+ bytes of RAM .* cortex-m4 has [\d,]+"):
-        require_fit(program, load_core("cortex-m4"))
+        require_fit(interface_of(program), load_core("cortex-m4"))
 
 
 def test_arrays_that_do_not_live_together_share_bytes() -> None:

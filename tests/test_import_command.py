@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from ncpc.cli import cli
+from ncpc.cli.commands import cli
 from ncpc.errors import NcpcError
 from ncpc.frontend.container import read_policy
 from ncpc.ir.policy import Ltc

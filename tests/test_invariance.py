@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from ncpc.errors import ProofFailed
 from ncpc.ir.policy import DtRange, Policy, Synapses
-from ncpc.ir.program import Program, State
+from ncpc.ir.program import Op, Program, Repeat, State
 from ncpc.ir.quantized import QuantizedLtc, QuantizedPolicy
+from ncpc.ir.schemes import NumberScheme
 from ncpc.ir.sequences import Sequences
 from ncpc.passes.lower_fixed import lower_fixed
 from ncpc.proofs import division
@@ -31,10 +32,13 @@ NO_SYNAPSES = Synapses(*(np.zeros(0, np.int64),) * 2, *(np.zeros(0),) * 4)
 def tiny(policy: Policy, bits: int) -> tuple[Program, QuantizedPolicy]:
     """The policy with weights, inputs and state of ``bits`` bits, one unfold per step, proved."""
     layer = policy.layers[0]
-    x = quant_policy._boundary(policy, bits)
+    x = quant_policy.boundary(policy, NumberScheme("tiny", "integer", 1.0, "", bits, bits))
+    incoming = quant_policy.Incoming(x.type, x.fracs, x.raw)
     timespans = quant_policy._timespans(policy, "fixed")
-    q = quantize_ltc(layer, x, timespans, Demand(bits, 16, np.inf, bits), lambda v, b: largest_fractions("0", v, b))  # type: ignore[arg-type]
-    quantized = QuantizedPolicy("int8", x.type, x.fracs, x.range, None, None, quant_policy.sigmoid_table(), (q,))
+    demand = Demand(bits, 16, np.inf, bits)
+    q = quantize_ltc(layer, incoming, timespans, demand, lambda v, b: largest_fractions("0", v, b))  # type: ignore[arg-type]
+    table = quant_policy.sigmoid_table()
+    quantized = QuantizedPolicy("int8", x.type, x.fracs, x.raw, x.range, x.note, None, None, table, (q,))
     return lower_fixed(policy, quantized), quantized
 
 
@@ -228,6 +232,21 @@ def test_a_wrong_shift_breaks_the_proof() -> None:
     new = tuple(dataclasses.replace(s, body=broken) if s is repeat else s for s in body)
     with pytest.raises(ProofFailed):
         prove(dataclasses.replace(program, body=new))
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_an_update_that_goes_too_far_breaks_the_proof(bits: int) -> None:
+    """Twice the change leaves the box where little else holds the state; the sums are unchanged and fit."""
+    program = _int16(random_policy(1, cm=np.full(8, 0.05)))
+    repeat = next(s for s in program.body if isinstance(s, Repeat))
+    further = tuple(
+        dataclasses.replace(op, attrs={**op.attrs, "k": int(op.attrs["k"] or 0) - bits})
+        if isinstance(op, Op) and op.out.name == "delta" else op
+        for op in repeat.body
+    )
+    body = tuple(dataclasses.replace(repeat, body=further) if s is repeat else s for s in program.body)
+    with pytest.raises(ProofFailed, match="is not invariant"):
+        prove(dataclasses.replace(program, body=body))
 
 
 def test_division_error_is_what_it_is_said_to_be() -> None:

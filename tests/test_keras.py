@@ -13,7 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import ncpc
-from ncpc.cli import run as cli
+from ncpc.cli.commands import run as cli
 from ncpc.errors import BadInput, Unsupported
 from ncpc.frontend.imported import Imported
 from ncpc.frontend.keras.read import import_file, import_model

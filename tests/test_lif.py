@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ncpc.driver.lowering import lower_for
 from ncpc.errors import BadInput, Unsupported
 from ncpc.frontend.container import Container, policy_bytes, read_policy, write_policy
 from ncpc.ir.build import Builder
@@ -21,7 +22,6 @@ from ncpc.ir.policy import Dense, DtRange, Layer, Policy
 from ncpc.ir.program import Port, Program
 from ncpc.ir.sequences import Sequences
 from ncpc.ir.types import Axis, Fixed, Float32, Real, Type
-from ncpc.lowering import lower_for
 from ncpc.passes.lower import lower
 from ncpc.proofs.prove import prove
 from ncpc.semantics.run import run
@@ -276,10 +276,11 @@ def built(name: str, made: Lowered, folder: Path) -> tuple[Any, CompileOptions]:
     """A target with its files in ``folder``."""
     target = registry.load(name)
     options = CompileOptions(quant=made.scheme, extra={o.name: o.default for o in target.options})
-    for file, content in target.emit(made, options).items():
+    artifact = target.prepare(made, options)
+    for file, content in artifact.files.items():
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         (folder / file).write_bytes(content)
-    target.build(folder, made, options)
+    artifact.build(folder)
     return target, options
 
 
@@ -297,7 +298,7 @@ def test_c_and_core_are_the_program_bit_for_bit(core: str, scheme: str, tmp_path
     expected = run(made.program, data)
     assert np.ptp(expected.y) > 0.5
     for runtime in ("host", core):
-        found = target.run(tmp_path, made, options, data, runtime).trace
+        found = target.prepare(made, options).run(tmp_path, data, runtime).trace
         for name in ("raw_y", "raw_state", "flags"):
             np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), err_msg=f"{runtime} {name}")
 
@@ -307,11 +308,12 @@ def test_onnx(scheme: str, tmp_path: Path, require_tool: RequireTool) -> None:
     require_tool("onnxruntime")
     made, data = lowered(scheme, lif(2), READOUT), sequences(steps=60)
     target, options = built("onnx", made, tmp_path)
-    runtimes = [link.runtime for link in target.links(made, options)]
-    expected = run(made.program, data) if scheme == "float32" else target.model(made, options, data)
+    artifact = target.prepare(made, options)
+    runtimes = [link.runtime for link in artifact.links]
+    expected = run(made.program, data) if scheme == "float32" else artifact.model(data)
     assert np.ptp(expected.y) > 0.5
     for runtime in runtimes:
-        found = target.run(tmp_path, made, options, data, runtime).trace
+        found = artifact.run(tmp_path, data, runtime).trace
         assert np.abs(found.y - expected.y).max() <= 1e-5 * np.ptp(expected.y)
 
 
@@ -322,7 +324,7 @@ def test_tflite(runtime: str, tmp_path: Path, require_tool: RequireTool) -> None
     made, data = lowered("float32", lif(2), READOUT), sequences(steps=60)
     target, options = built("tflite", made, tmp_path)
     expected = run(made.program, data)
-    found = target.run(tmp_path, made, options, data, runtime).trace
+    found = target.prepare(made, options).run(tmp_path, data, runtime).trace
     assert np.abs(found.y - expected.y).max() <= 1e-5 * np.ptp(expected.y)
 
 
@@ -331,7 +333,7 @@ def test_tflite_has_no_comparison_of_integers() -> None:
     made = lowered("int16", lif(2))
     options = CompileOptions(extra={o.name: o.default for o in target.options})
     with pytest.raises(Unsupported, match=r"made by 'gt', .* no integer kernel .*; use --quant float32"):
-        target.emit(made, options)
+        target.prepare(made, options)
 
 
 def test_a_comparison_the_other_way_is_noticed(tmp_path: Path, require_tool: RequireTool) -> None:
@@ -342,13 +344,14 @@ def test_a_comparison_the_other_way_is_noticed(tmp_path: Path, require_tool: Req
     target, options = built("host", made, tmp_path)
     data = Sequences(np.ones((1, 4, 1)))
     expected = run(made.program, data).y
-    assert np.array_equal(target.run(tmp_path, made, options, data, "host").trace.y, expected)
+    artifact = target.prepare(made, options)
+    assert np.array_equal(artifact.run(tmp_path, data, "host").trace.y, expected)
     source = tmp_path / "net.c"
     text = source.read_text()
     assert text.count(" > 1.0f ?") == 1
     source.write_text(text.replace(" > 1.0f ?", " >= 1.0f ?"))
-    target.build(tmp_path, made, options)
-    assert not np.array_equal(target.run(tmp_path, made, options, data, "host").trace.y, expected)
+    artifact.build(tmp_path)
+    assert not np.array_equal(artifact.run(tmp_path, data, "host").trace.y, expected)
 
 
 def test_the_figures_of_the_document_are_the_benchmarks() -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ncpc.cli import run as cli
+from ncpc.cli.commands import run as cli
 from ncpc.frontend.container import write_policy
-from ncpc.ir.cells import Rnn
+from ncpc.ir.gated import Rnn
 from ncpc.ir.policy import Activation, Dense, DtRange, Policy
 from ncpc.passes.lower import lower
 from ncpc.report.bilinear import linearize, slope

@@ -7,12 +7,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from ncpc.cores import load_core
+from ncpc.driver.pipeline import misfits
 from ncpc.errors import BadInput, ProofFailed
 from ncpc.ir.policy import Dense, Policy
-from ncpc.pipeline import misfits
 from ncpc.targets.base import Built, CompileOptions, Memory
-from ncpc.targets.c.cores import load_core
 from ncpc.targets.c.fit import require_fit, with_memories
+from ncpc.targets.c.interface import interface_of
 from ncpc.targets.registry import load
 from tests.c_programs import fixed_program
 
@@ -45,8 +46,8 @@ def test_weights_decide_which_chip_holds_a_layer() -> None:
     program = fixed_program(Policy("net", (wide,), np.tile([-1.0, 1.0], (1000, 1))))
     core = load_core("cortex-m4")
     with pytest.raises(ProofFailed, match=r"1,200,000 bytes of flash, cortex-m4 has 1,048,576; give the chip's own"):
-        require_fit(program, core)
-    require_fit(program, with_memories(core, {"flash": "2M"}))
+        require_fit(interface_of(program), core)
+    require_fit(interface_of(program), with_memories(core, {"flash": "2M"}))
 
 
 def test_what_is_built_is_held_to_the_chips_own_memories() -> None:

@@ -8,15 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ncpc.driver.lowering import lower_for
 from ncpc.frontend.container import Container
-from ncpc.ir.cells import Gru, Lstm, Rnn
+from ncpc.ir.gated import Gru, Lstm, Rnn
 from ncpc.ir.policy import DtRange, Layer, Policy
 from ncpc.ir.sequences import Sequences
-from ncpc.lowering import lower_for
 from ncpc.sim import timing_tables
 from ncpc.sim.timing import BlockCost, Cycles, Instruction
 from ncpc.targets.base import CompileOptions
 from ncpc.targets.c.device import plan_for
+from ncpc.targets.c.interface import interface_of
 from ncpc.targets.registry import load
 from tests.conftest import RequireTool
 
@@ -58,10 +59,11 @@ def executed(layer: Layer, folder: Path) -> np.ndarray:
     policy = Policy("net", (layer,), np.tile([-1.0, 1.0], (INPUTS, 1)), DtRange(), calibration=noise)
     options, target = CompileOptions(), load(IBEX)
     lowered = lower_for(Container(policy, None), options).lowered
-    for file, content in target.emit(lowered, options).items():
+    artifact = target.prepare(lowered, options)
+    for file, content in artifact.files.items():
         (folder / file).write_bytes(content)
-    target.build(folder, lowered, options)
-    plan = plan_for(lowered.program, noise)
+    artifact.build(folder)
+    plan = plan_for(interface_of(lowered.program), noise)
     result = run(IBEX, (folder / "net.elf").read_bytes(), plan.x, plan.interface)
     assert not result.faults
     return np.asarray(result.upper)

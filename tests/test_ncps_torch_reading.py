@@ -11,7 +11,7 @@ import pytest
 from ncpc.errors import BadInput, Unsupported
 from ncpc.frontend import ncps_torch
 from ncpc.frontend.state_dict import import_state_dict
-from ncpc.ir.cells import MixedMemory
+from ncpc.ir.gated import MixedMemory
 from ncpc.ir.policy import Activation, Dense, DtRange, Layer, Ltc, Policy
 from ncpc.ir.sequences import Sequences
 from ncpc.passes.lower import lower

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ncpc.driver.lowering import lower_for
 from ncpc.errors import BadInput, Unsupported
 from ncpc.frontend.container import Container
 from ncpc.frontend.heads import windows_over
@@ -18,7 +19,6 @@ from ncpc.ir.heads import Conv2d, Pool, Softmax
 from ncpc.ir.policy import Activation, Dense, DtRange, Layer, Policy
 from ncpc.ir.sequences import Sequences
 from ncpc.ir.windows import Windows
-from ncpc.lowering import lower_for
 from ncpc.semantics.run import run
 from ncpc.targets import registry
 from ncpc.targets.base import CompileOptions, Lowered
@@ -65,16 +65,17 @@ def around_leaky(**changes: Any) -> Lowered:
 def require_equal(source: Lowered, folder: Path) -> None:
     """The written file against the Program, as sequences and step by step."""
     target, data = registry.load(TARGET), sequences(source.policy.inputs)
-    for name, content in target.emit(source, ASKED).items():
+    artifact = target.prepare(source, ASKED)
+    for name, content in artifact.files.items():
         (folder / name).write_bytes(content)
-    expected, found = run(source.program, data), target.run(folder, source, ASKED, data, "ncpc.nir").trace
+    expected, found = run(source.program, data), artifact.run(folder, data, "ncpc.nir").trace
     assert np.ptp(expected.y) > 0.5
     assert np.abs(found.y - expected.y).max() <= 1e-6 * np.ptp(expected.y)
-    session = target.open(folder, source, ASKED, "ncpc.nir")
+    session = artifact.open(folder, "ncpc.nir")
     once = run(source.program, Sequences(data.x[:1, :8]))
     for _ in range(2):
         session.reset()
-        y = np.array([session.step(x) for x in data.x[0, :8]])
+        y = np.array([session.step(x, 1.0) for x in data.x[0, :8]])
         np.testing.assert_allclose(y, once.y[0], rtol=0, atol=1e-5)
 
 
@@ -155,26 +156,26 @@ def frame(layout: str = "hwc", kernel: tuple[int, int] = (3, 3)) -> Windows:
 ])
 def test_what_nir_has_no_node_for_is_refused_with_the_nearest(layers: tuple[Layer, ...], said: str) -> None:
     with pytest.raises(Unsupported, match=said):
-        registry.load(TARGET).emit(lowered(*layers), ASKED)
+        registry.load(TARGET).prepare(lowered(*layers), ASKED)
 
 
 @pytest.mark.parametrize("changes", [{"function": "tanh"}, {"lookahead": np.full(5, 0.5)}])
 def test_other_leaky_integrators_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(Unsupported, match=r"layer 'leaky_integrator' is none of .*; retrain with an identity readout"):
-        registry.load(TARGET).emit(around_leaky(**changes), ASKED)
+        registry.load(TARGET).prepare(around_leaky(**changes), ASKED)
 
 
 def test_integers_are_graded_layers_instead() -> None:
     policy = around_leaky().policy
     source = lower_for(Container(policy), CompileOptions()).lowered
-    held = from_bytes(registry.load(TARGET).emit(source, CompileOptions())["net.nir"])
+    held = from_bytes(registry.load(TARGET).prepare(source, CompileOptions()).files["net.nir"])
     kinds = {type(node).__name__ for node in held.nodes.values()}
     assert kinds == {"Input", "GradedLayer", "Output"}
 
 
 def test_graded_options_are_refused() -> None:
     with pytest.raises(BadInput, match="graded nodes only"):
-        registry.load(TARGET).emit(around_leaky(), CompileOptions(quant="float32", extra={"theta": "3"}))
+        registry.load(TARGET).prepare(around_leaky(), CompileOptions(quant="float32", extra={"theta": "3"}))
 
 
 def test_models_of_spiking_neurons_are_refused_by_name(require_tool: RequireTool) -> None:

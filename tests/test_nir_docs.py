@@ -26,7 +26,7 @@ COLUMNS = ("spikes-autoncp12-a", "spikes-autoncp12-b", "spikes-full8", "spikes-a
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name, content in registry.load("nir").emit(lowered(), OPTIONS).items():
+    for name, content in registry.load("nir").prepare(lowered(), OPTIONS).files.items():
         (tmp_path / name.replace("net", "policy")).write_bytes(content)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -48,7 +48,8 @@ def test_snippets_step_the_file(consumer: str, module: str, folder: Path, requir
     scope: dict[str, object] = {}
     with quiet():
         exec(compile(first, "nir.md", "exec"), scope)
-    expected = registry.load("nir").model(lowered(), OPTIONS, Sequences(np.linspace(-1, 1, 15).reshape(1, 5, 3)))
+    data = Sequences(np.linspace(-1, 1, 15).reshape(1, 5, 3))
+    expected = registry.load("nir").prepare(lowered(), OPTIONS).model(data)
     assert np.array_equal(np.asarray(scope["y_of_step"]), expected.y[0])
     _require_golden(consumer, scope)
 
@@ -74,10 +75,10 @@ def _require_golden(consumer: str, scope: dict[str, object]) -> None:
 def test_the_graded_snippet_reads_the_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                            capsys: pytest.CaptureFixture[str], require_tool: RequireTool) -> None:
     require_tool("nir")
-    (tmp_path / "policy.nir").write_bytes(registry.load("nir-graded").emit(integer(), options())["net.nir"])
+    (tmp_path / "policy.nir").write_bytes(registry.load("nir-graded").prepare(integer(), options()).files["net.nir"])
     monkeypatch.chdir(tmp_path)
     exec(compile(next(s for s in SNIPPETS if "ncpc.nir" in s), "nir.md", "exec"), {})
-    assert capsys.readouterr().out.startswith("6 [")
+    assert capsys.readouterr().out.startswith("['n0', 'n1'")
 
 
 def test_the_table_is_the_benchmarks() -> None:

@@ -13,21 +13,23 @@ import numpy as np
 import pytest
 
 import ncpc.nir
+from ncpc.driver.lowering import lower_for
 from ncpc.errors import BadInput, MissingTool, ProofFailed, Unsupported
 from ncpc.frontend.container import Container
 from ncpc.ir.policy import Dense, DtRange, Ltc, Policy
 from ncpc.ir.sequences import Sequences
-from ncpc.lowering import lower_for
 from ncpc.semantics.run import run
 from ncpc.targets import registry
 from ncpc.targets.base import MODEL, PROGRAM, CompileOptions, Lowered
 from ncpc.targets.nir.study import study
-from ncpc.targets.nir_graded import chips, spinnaker2
-from ncpc.targets.nir_graded.executor import execute
-from ncpc.targets.nir_graded.extract import record_of
+from ncpc.targets.nir_graded import chips, joined, spinnaker2
+from ncpc.targets.nir_graded.layers import GradedLayer, layer_fields
 from ncpc.targets.nir_graded.loihi2 import loihi2
-from ncpc.targets.nir_graded.node import LTC, graph, register
-from ncpc.targets.nir_graded.record import GradedLtc, from_fields, to_fields
+from ncpc.targets.nir_graded.ltc_program import program_of, record_of
+from ncpc.targets.nir_graded.node import LAYER, graph, register
+from ncpc.targets.nir_graded.record import GradedLtc
+from ncpc.targets.nir_graded.split import layers_of
+from ncpc.targets.nir_graded.traffic import GradedRun
 from ncpc.targets.nir_graded.widths import proved_widths
 from tests.conftest import RequireTool
 from tests.nets import random_policy
@@ -52,9 +54,17 @@ def options(**extra: str) -> CompileOptions:
 
 
 def write(folder: Path, source: Lowered, asked: CompileOptions) -> Path:
-    for name, content in registry.load(TARGET).emit(source, asked).items():
+    for name, content in registry.load(TARGET).prepare(source, asked).files.items():
         (folder / name).write_bytes(content)
     return folder
+
+
+def nodes(record: GradedLtc, theta: int = 0) -> tuple[GradedLayer, ...]:
+    return layers_of(program_of(record), theta)
+
+
+def execute(record: GradedLtc, data: Sequences, theta: int = 0) -> GradedRun:
+    return joined.execute(nodes(record, theta), data)
 
 
 @pytest.mark.parametrize(("seed", "scheme", "dt"), [
@@ -65,7 +75,7 @@ def test_the_written_node_equals_the_program(seed: int, scheme: str, dt: float, 
     require_tool("nir")
     source, target = lowered(seed, scheme, dt), registry.load(TARGET)
     expected = run(source.program, inputs())
-    found = target.run(write(tmp_path, source, options()), source, options(), inputs(), "ncpc.nir").trace
+    found = target.prepare(source, options()).run(write(tmp_path, source, options()), inputs(), "ncpc.nir").trace
     assert np.array_equal(found.raw_y, expected.raw_y)
     assert np.array_equal(found.raw_state, expected.raw_state)
     assert np.array_equal(found.flags, expected.flags)
@@ -78,7 +88,7 @@ def test_start_states_are_taken(tmp_path: Path) -> None:
     """From the box's corners, as verification feeds them; equal to a run that got there by itself."""
     record = record_of(lowered().program)
     first = execute(record, Sequences(inputs().x[:, :20]))
-    rest = execute(record, Sequences(inputs().x[:, 20:]), first.trace.raw_state[:, -1])
+    rest = execute(record, Sequences(inputs().x[:, 20:], restored=first.trace.raw_state[:, -1]))
     whole = execute(record, Sequences(inputs().x))
     assert np.array_equal(rest.trace.raw_y, whole.trace.raw_y[:, 20:])
 
@@ -94,15 +104,14 @@ def test_one_wrong_integer_shows(field: str) -> None:
 
 def test_fields_come_back_from_a_file(require_tool: RequireTool) -> None:
     nir = require_tool("nir")
-    record = record_of(lowered().program, theta=3)
+    written = nodes(record_of(lowered().program), theta=3)
     file = io.BytesIO()
-    nir.write(file, graph(record))
+    nir.write(file, graph(written))
     back = nir.read(io.BytesIO(file.getvalue())).nodes["ltc"].record
-    expected, found = to_fields(record), to_fields(back)
+    expected, found = layer_fields(written[0]), layer_fields(back)
     assert expected.keys() == found.keys()
     for name, value in expected.items():
         assert np.array_equal(value, found[name]), name
-    assert from_fields(expected).names == record.names
 
 
 def test_nir_reads_the_node_only_after_register(tmp_path: Path, require_tool: RequireTool) -> None:
@@ -123,13 +132,13 @@ print(type(node).__name__, node.input_type["input"], node.output_type["output"])
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == [LTC, "[3]", "[2]"]
+    assert done.stdout.split() == [LAYER, "[3]", "[2]"]
     assert ncpc.nir.register is register
 
 
 def test_sigma_delta_sends_less_and_errs_more() -> None:
     record = record_of(lowered().program)
-    runs = [execute(dataclasses.replace(record, theta=theta), inputs()) for theta in (0, 50, 500)]
+    runs = [execute(record, inputs(), theta) for theta in (0, 50, 500)]
     assert runs[0].messages > runs[1].messages > runs[2].messages
     assert runs[0].events > runs[1].events > runs[2].events
     exact = run(lowered().program, inputs())
@@ -149,11 +158,11 @@ def test_options_are_checked() -> None:
     target = registry.load(TARGET)
     for text in ("-1", "soon", "40000"):
         with pytest.raises(BadInput, match=f"--theta {text}: give a whole number from 0 to 32767"):
-            target.emit(lowered(), options(theta=text))
+            target.prepare(lowered(), options(theta=text))
     with pytest.raises(Unsupported, match="--chip abacus: unknown; choose from none, loihi2, spinnaker2"):
-        target.emit(lowered(), options(chip="abacus"))
+        target.prepare(lowered(), options(chip="abacus"))
     with pytest.raises(BadInput, match="compile with --quant int16"):
-        target.emit(lowered(1, "int8"), options(chip="loihi2"))
+        target.prepare(lowered(1, "int8"), options(chip="loihi2"))
 
 
 def test_other_layers_have_no_chip_arithmetic() -> None:
@@ -161,10 +170,10 @@ def test_other_layers_have_no_chip_arithmetic() -> None:
     front = dataclasses.replace(policy, layers=(Dense(0.9 * np.eye(3), np.zeros(3)), *policy.layers))
     source = lower_for(Container(front), CompileOptions()).lowered
     with pytest.raises(Unsupported, match=r"--chip loihi2: layers \[dense, ltc\] are not one fused LTC layer"):
-        registry.load(TARGET).emit(source, options(chip="loihi2"))
+        registry.load(TARGET).prepare(source, options(chip="loihi2"))
     euler = dataclasses.replace(policy, layers=(dataclasses.replace(policy.layers[0], solver="euler"),))  # type: ignore[call-arg]
     with pytest.raises(Unsupported, match=r"layers \[ltc \(euler\)\] are not .*; use --chip none or spinnaker2$"):
-        registry.load(TARGET).emit(lower_for(Container(euler), CompileOptions()).lowered, options(chip="loihi2"))
+        registry.load(TARGET).prepare(lower_for(Container(euler), CompileOptions()).lowered, options(chip="loihi2"))
     with pytest.raises(Unsupported, match="is not one fused LTC layer"):
         record_of(source.program)
     runtime_dt = Policy("net", policy.layers, policy.input_range, DtRange(0.6, 1.9, 1.0))
@@ -172,7 +181,7 @@ def test_other_layers_have_no_chip_arithmetic() -> None:
     with pytest.raises(Unsupported, match="fixed dt"):
         record_of(moving.program)
     with pytest.raises(Unsupported, match=r"layers \[ltc\] with dt as an input are not .*; give --dt fixed"):
-        registry.load(TARGET).emit(moving, options(chip="loihi2"))
+        registry.load(TARGET).prepare(moving, options(chip="loihi2"))
 
 
 @pytest.mark.parametrize("seed", [1, 5])
@@ -207,7 +216,7 @@ def test_widths_are_proved_and_no_run_leaves_them(seed: int) -> None:
     x = rng.choice([-1.0, 1.0], (20, 60, 3))
     low, high = widths.box.T
     start = np.where(rng.random((20, record.neurons)) < 0.5, low, high)
-    found = execute(record, Sequences(np.repeat(x, 2, axis=1)), start).trace
+    found = execute(record, Sequences(np.repeat(x, 2, axis=1), restored=start)).trace
     assert np.all((found.raw_state >= low) & (found.raw_state <= high))
     assert np.all((low <= 0) & (high >= 0))
     assert np.ptp(found.raw_state) > 0.3 * np.ptp(proved["v"])
@@ -227,7 +236,7 @@ def test_a_width_too_small_is_refused_before_any_run_and_caught_in_one() -> None
     small = _narrow(record, sum_bits=bits)
     with pytest.raises(ProofFailed, match=r"D can reach \d+\.\.\d+, more than its \d+ bits hold"):
         proved_widths(small)
-    with pytest.raises(ProofFailed, match=r"leaves .* bits"):
+    with pytest.raises(ProofFailed, match=r"graded node: ltc.* leaves Q"):
         execute(_narrow(record, sum_bits=bits - 3), inputs())
     with pytest.raises(ProofFailed, match=r"n\d+ may leave 18 bits"):
         proved_widths(_narrow(record, state_bits=18))
@@ -314,27 +323,28 @@ def test_potentials_far_from_the_states_fit_too(factor: float) -> None:
 
 def test_links_name_what_is_compared() -> None:
     target = registry.load(TARGET)
-    assert [link.source for link in target.links(lowered(), options())] == [PROGRAM]
-    assert [(link.source, link.runtime, link.kind) for link in target.links(lowered(), options(chip="spinnaker2"))] == [
+    assert [link.source for link in target.prepare(lowered(), options()).links] == [PROGRAM]
+    links = target.prepare(lowered(), options(chip="spinnaker2")).links
+    assert [(link.source, link.runtime, link.kind) for link in links] == [
         (PROGRAM, "cortex-m4", "bitwise"), (PROGRAM, "ncpc.nir", "bitwise")]
-    assert [link.source for link in target.links(lowered(), options(chip="loihi2"))] == [MODEL]
-    assert [link.source for link in target.links(lowered(), options(theta="4"))] == [MODEL]
+    assert [link.source for link in target.prepare(lowered(), options(chip="loihi2")).links] == [MODEL]
+    assert [link.source for link in target.prepare(lowered(), options(theta="4")).links] == [MODEL]
 
 
 def test_the_c_of_spinnaker2_is_listed_where_no_compiler_built_it(tmp_path: Path, require_tool: RequireTool) -> None:
     require_tool("nir")
     source, target, asked = lowered(), registry.load(TARGET), options(chip="spinnaker2")
-    files = target.emit(source, asked)
-    assert sorted(files) == ["c/net.c", "c/net.h", "net.nir"]
-    assert not target.links(source, asked)[0].required
+    artifact = target.prepare(source, asked)
+    assert sorted(artifact.files) == ["c/net.c", "c/net.h", "net.nir"]
+    assert not artifact.links[0].required
     (tmp_path / "c").mkdir()
     with pytest.raises(MissingTool, match=r"net\.elf"):
-        target.run(tmp_path, source, asked, inputs(), "cortex-m4")
+        artifact.run(tmp_path, inputs(), "cortex-m4")
 
 
 def test_cost_counts_messages_and_the_chips_needs(tmp_path: Path) -> None:
     source = lowered()
-    extra = registry.load(TARGET).build(tmp_path, source, options(chip="loihi2")).extra[TARGET]
+    extra = registry.load(TARGET).prepare(source, options(chip="loihi2")).build(tmp_path).extra[TARGET]
     assert extra["messages_per_step"] > 1
     assert extra["synaptic_events_per_step"] > extra["messages_per_step"]
     ltc = source.policy.layers[0]
@@ -350,22 +360,20 @@ def test_cost_counts_messages_and_the_chips_needs(tmp_path: Path) -> None:
 def test_sessions_step_like_runs(tmp_path: Path, require_tool: RequireTool) -> None:
     require_tool("nir")
     source, target = lowered(), registry.load(TARGET)
-    session = target.open(write(tmp_path, source, options()), source, options(), "ncpc.nir")
+    session = target.prepare(source, options()).open(write(tmp_path, source, options()), "ncpc.nir")
     expected = run(source.program, Sequences(inputs().x[:1, :10]))
     for _ in range(2):
         session.reset()
         for t in range(10):
-            assert np.array_equal(session.step(inputs().x[0, t]), expected.y[0, t])
+            assert np.array_equal(session.step(inputs().x[0, t], 1.0), expected.y[0, t])
             assert session.status == expected.flags[0, t]
-    with pytest.raises(BadInput, match=r"x has shape \(4,\): a step of the layer takes \(3,\)"):
-        session.step(np.zeros(4))
 
 
 def test_a_foreign_file_is_one_clear_line(tmp_path: Path, require_tool: RequireTool) -> None:
     require_tool("nir")
     (tmp_path / "net.nir").write_bytes(b"not HDF5")
     with pytest.raises(BadInput, match=r"net\.nir: is no NIR file of this build .* compile again"):
-        registry.load(TARGET).run(tmp_path, lowered(), options(), inputs(), "ncpc.nir")
+        registry.load(TARGET).prepare(lowered(), options()).run(tmp_path, inputs(), "ncpc.nir")
 
 
 @pytest.mark.slow
@@ -375,12 +383,13 @@ def test_spinnaker2_runs_its_c_on_the_simulated_core(tmp_path: Path, require_too
         require_tool(tool)
     source, target, asked = lowered(), registry.load(TARGET), options(chip="spinnaker2")
     folder = tmp_path
-    for name, content in target.emit(source, asked).items():
+    artifact = target.prepare(source, asked)
+    for name, content in artifact.files.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(content)
-    needs = target.build(folder, source, asked).extra[TARGET]["chip"]["needs"]
+    needs = artifact.build(folder).extra[TARGET]["chip"]["needs"]
     assert 1000 < needs["core_bytes"] < 131072
-    found = target.run(folder, source, asked, inputs(2, 20), "cortex-m4").trace
+    found = artifact.run(folder, inputs(2, 20), "cortex-m4").trace
     expected = run(source.program, inputs(2, 20))
     assert np.array_equal(found.raw_y, expected.raw_y)
     assert np.array_equal(found.raw_state, expected.raw_state)
@@ -388,4 +397,4 @@ def test_spinnaker2_runs_its_c_on_the_simulated_core(tmp_path: Path, require_too
     limit = dataclasses.replace(profile.limits["core_bytes"], value=1000)
     tight = dataclasses.replace(profile, limits={**profile.limits, "core_bytes": limit})
     with pytest.raises(ProofFailed, match=r"its C needs [\d,]+ bytes, a core has 1,000 \(SpiNNaker2 datasheet"):
-        spinnaker2.c_built(folder, source, asked, tight)
+        spinnaker2.c_built(folder, spinnaker2.c_artifact(source, asked), tight)

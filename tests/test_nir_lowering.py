@@ -26,7 +26,7 @@ from ncpc.targets.nir.spikes import Spikes, predict
 from ncpc.targets.nir.study import Study, evidence, generated, study
 from ncpc.targets.nir.trajectory import outputs, sensitivity, trajectory
 from ncpc.targets.nir.trial import STEPS, lone_errors, shares
-from ncpc.verify.sequences import suite
+from ncpc.verification.sequences import suite
 from tests.nets import random_ltc, random_policy
 
 

@@ -10,7 +10,7 @@ import pytest
 from ncpc.errors import ProofFailed
 from ncpc.ir.policy import Ltc, Policy
 from ncpc.targets.nir.box import invariant_box, sensed_range
-from ncpc.targets.nir.front import cell_of
+from ncpc.targets.nir.front import cell_of, heard
 from ncpc.targets.nir.lower import lower
 from ncpc.targets.nir.proof import EXACT, proved, require_exact, require_invariant, sums
 from ncpc.targets.nir.spikes import Spikes, predict
@@ -39,7 +39,7 @@ def test_boxes_are_proved(seed: int, changes: dict[str, object]) -> None:
     policy = changed(seed, **changes)
     found = proved(policy, lower(study(policy), 300))
     assert found["no_overflow"]
-    assert np.array_equal(found["box"], invariant_box(cell_of(policy), policy.input_range))
+    assert np.array_equal(found["box"], invariant_box(cell_of(policy), heard(policy)[0].input_range))
 
 
 @pytest.mark.parametrize("seed", range(6))

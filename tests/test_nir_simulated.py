@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ncpc.cli import run as command
-from ncpc.errors import BadInput, ProofFailed
+from ncpc.cli.commands import run as command
+from ncpc.driver.lowering import lower_for
+from ncpc.errors import ProofFailed
 from ncpc.frontend.container import Container, write_policy
 from ncpc.frontend.heads import windows_over
 from ncpc.ir.cells import LeakyIntegrator, Lif
 from ncpc.ir.heads import Conv2d, Pool
 from ncpc.ir.policy import Dense, DtRange, Layer, Policy
 from ncpc.ir.sequences import Sequences, Trace
-from ncpc.lowering import lower_for
 from ncpc.semantics.run import run
 from ncpc.targets import registry
 from ncpc.targets.base import CompileOptions, Lowered
@@ -27,7 +27,7 @@ from ncpc.targets.nir.consumers import CONSUMERS
 from ncpc.targets.nir.graph import from_bytes, library, to_bytes
 from ncpc.targets.nir_graded import direct_runs
 from ncpc.targets.nir_graded.direct import direct_graph, input_order
-from ncpc.targets.nir_graded.direct_runs import links, readers
+from ncpc.targets.nir_graded.direct_runs import DirectArtifact, readers
 from ncpc.targets.nir_graded.simulated import GRAZE, Compared, Rows, lif_nodes, program_spikes, run_beside, simulator
 from tests.conftest import RequireTool
 
@@ -119,7 +119,7 @@ def sequences(width: int, rows: int = 2, steps: int = 40) -> Sequences:
 
 def written(made: Lowered, folder: Path, changed: Any = None) -> Path:
     """The graph's file, with ``changed`` applied to the graph."""
-    graph = from_bytes(registry.load(TARGET).emit(made, ASKED)["net.nir"])
+    graph = from_bytes(registry.load(TARGET).prepare(made, ASKED).files["net.nir"])
     if changed is not None:
         changed(graph)
     (folder / "net.nir").write_bytes(to_bytes(graph))
@@ -129,19 +129,21 @@ def written(made: Lowered, folder: Path, changed: Any = None) -> Path:
 @pytest.mark.parametrize("name", GRAPHS)
 def test_a_simulator_says_what_the_executor_says(name: str, consumer: str, tmp_path: Path) -> None:
     made, target = lowered(*GRAPHS[name]), registry.load(TARGET)
-    why = readers(made.policy)[consumer]
-    runtimes = [link.runtime for link in links(made.policy)]
+    artifact = target.prepare(made, ASKED)
+    assert isinstance(artifact, DirectArtifact)
+    why = readers(artifact.graph)[consumer]
+    runtimes = [link.runtime for link in artifact.links]
     if (consumer, name) in UNREAD:
         assert UNREAD[consumer, name] in why
         assert consumer not in runtimes
-        assert any(consumer in line for line in target.build(tmp_path, made, ASKED).missing)
+        assert any(consumer in line for line in artifact.build(tmp_path).missing)
         return
     assert why == ""
     assert consumer in runtimes
     written(made, tmp_path)
     data = sequences(made.policy.inputs)
-    expected = target.run(tmp_path, made, ASKED, data, "ncpc.nir").trace.y
-    found = target.run(tmp_path, made, ASKED, data, consumer)
+    expected = artifact.run(tmp_path, data, "ncpc.nir").trace.y
+    found = artifact.run(tmp_path, data, consumer)
     assert np.ptp(expected) > 0.5
     assert found.trace.y.shape == expected.shape
     assert np.abs(found.trace.y - expected).max() <= 2e-6 * np.ptp(expected)
@@ -170,13 +172,12 @@ def test_a_session_is_a_run(consumer: str, tmp_path: Path) -> None:
     made, target = lowered(*GRAPHS["recurrent"]), registry.load(TARGET)
     written(made, tmp_path)
     data = Sequences(sequences(3, rows=1).x)
-    expected = target.run(tmp_path, made, ASKED, data, consumer).trace.y[0]
-    session = target.open(tmp_path, made, ASKED, consumer)
+    artifact = target.prepare(made, ASKED)
+    expected = artifact.run(tmp_path, data, consumer).trace.y[0]
+    session = artifact.open(tmp_path, consumer)
     for _ in range(2):
         session.reset()
-        assert np.array_equal([session.step(x) for x in data.x[0]], expected)
-    with pytest.raises(BadInput, match=r"x has shape \(2,\): a step of net takes \(3,\)"):
-        session.step(np.zeros(2))
+        assert np.array_equal([session.step(x, 1.0) for x in data.x[0]], expected)
 
 
 def wrong_weight(graph: Any) -> None:
@@ -208,7 +209,7 @@ def test_a_fault_in_the_file_is_named(fault: Any, tmp_path: Path, require_tool: 
     made = lowered(*GRAPHS["recurrent"])
     written(made, tmp_path, fault)
     with pytest.raises(ProofFailed, match="the program: neuron"):
-        registry.load(TARGET).run(tmp_path, made, ASKED, sequences(3, steps=200), "ncpc.nir")
+        registry.load(TARGET).prepare(made, ASKED).run(tmp_path, sequences(3, steps=200), "ncpc.nir")
 
 
 def graze(offset: float) -> tuple[Lowered, Sequences]:
@@ -273,9 +274,9 @@ def test_the_command_line_runs_all_of_them(tmp_path: Path, monkeypatch: pytest.M
                                            require_tool: RequireTool) -> None:
     for needed in CONSUMERS.values():
         require_tool(needed.module)
-    monkeypatch.setattr("ncpc.job.MIN_STEPS", 300)
-    from ncpc.verify.search import search
-    monkeypatch.setattr("ncpc.verify.verdict.search", partial(search, screens=1, generations=1, length=24))
+    monkeypatch.setattr("ncpc.driver.job.MIN_STEPS", 300)
+    from ncpc.verification.search import search
+    monkeypatch.setattr("ncpc.verification.verdict.search", partial(search, screens=1, generations=1, length=24))
     first = conv((4, 5, 1), (2, 2), "chw")
     write_policy(policy(first, pool(first, (1, 2), "chw"), lif(18, 4), dense(2, 4)), tmp_path / "net.safetensors")
     out = tmp_path / "build"

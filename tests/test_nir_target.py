@@ -40,7 +40,7 @@ def lowered(policy: Policy | None = None) -> Lowered:
 
 
 def write(folder: Path, options: CompileOptions = OPTIONS) -> Path:
-    for name, content in registry.load("nir").emit(lowered(), options).items():
+    for name, content in registry.load("nir").prepare(lowered(), options).files.items():
         (folder / name).write_bytes(content)
     return folder
 
@@ -58,8 +58,9 @@ def test_every_runtime_equals_the_integer_model(runtime: str, tmp_path: Path, re
     if runtime in consumers.CONSUMERS:
         require_tool(consumers.CONSUMERS[runtime].module)
     target, data = registry.load("nir"), inputs()
-    expected = target.model(lowered(), OPTIONS, data)
-    found = target.run(write(tmp_path), lowered(), OPTIONS, data, runtime)
+    artifact = target.prepare(lowered(), OPTIONS)
+    expected = artifact.model(data)
+    found = artifact.run(write(tmp_path), data, runtime)
     assert np.array_equal(found.trace.raw_y, expected.raw_y)
     assert np.array_equal(found.trace.raw_state, expected.raw_state)
     assert np.array_equal(found.trace.flags, expected.flags)
@@ -78,16 +79,17 @@ def test_any_unfolds_and_timespan(unfolds: int, dt: float, shape: dict[str, int]
     policy = random_policy(7, neurons=5, unfolds=unfolds, dt=DtRange(dt, dt, dt), **shape)
     source = lowered(policy)
     real = fix_dt(source.real, dt)
-    for name, content in target.emit(source, options).items():
+    artifact = target.prepare(source, options)
+    for name, content in artifact.files.items():
         (tmp_path / name).write_bytes(content)
     assert json.loads((tmp_path / "net.json").read_text())["ticks_per_step"] == unfolds
     x = np.random.default_rng(0).uniform(-1, 1, (2, 25, policy.inputs))
-    expected, exact = target.model(source, options, Sequences(x)), run(real, Sequences(x))
+    expected, exact = artifact.model(Sequences(x)), run(real, Sequences(x))
     assert np.abs(expected.y - exact.y).max() < 0.02 * np.ptp(exact.y, axis=(0, 1)).max()
     for runtime in RUNTIMES:
         if runtime in consumers.CONSUMERS:
             require_tool(consumers.CONSUMERS[runtime].module)
-        found = target.run(tmp_path, source, options, Sequences(x), runtime).trace
+        found = artifact.run(tmp_path, Sequences(x), runtime).trace
         assert np.array_equal(found.raw_y, expected.raw_y), runtime
         assert np.array_equal(found.raw_state, expected.raw_state), runtime
 
@@ -98,15 +100,14 @@ def test_sessions_step_like_the_model(runtime: str, tmp_path: Path, require_tool
     if runtime in consumers.CONSUMERS:
         require_tool(consumers.CONSUMERS[runtime].module)
     target, data = registry.load("nir"), inputs(1, 6, resets=False)
-    session = target.open(write(tmp_path), lowered(), OPTIONS, runtime)
-    expected = target.model(lowered(), OPTIONS, data)
+    artifact = target.prepare(lowered(), OPTIONS)
+    session = artifact.open(write(tmp_path), runtime)
+    expected = artifact.model(data)
     for _ in range(2):
         session.reset()
         for t in range(6):
-            assert np.array_equal(session.step(data.x[0, t]), expected.y[0, t])
+            assert np.array_equal(session.step(data.x[0, t], 1.0), expected.y[0, t])
             assert session.status == expected.flags[0, t]
-    with pytest.raises(BadInput, match=r"x has shape \(2,\): a step of net takes \(3,\)"):
-        session.step(np.zeros(2))
     session.close()
 
 
@@ -141,7 +142,7 @@ def test_a_planted_fault_is_named(fault: str, tmp_path: Path, require_tool: Requ
     plant(fault, broken.nodes)
     nir.write(path, broken)
     with pytest.raises(ProofFailed, match=r"spikes differ from the integer model at tick \d+; first \w+, level \d+"):
-        registry.load("nir").run(tmp_path, lowered(), OPTIONS, inputs(), EULER)
+        registry.load("nir").prepare(lowered(), OPTIONS).run(tmp_path, inputs(), EULER)
 
 
 def test_a_wrong_readout_is_a_mismatch(tmp_path: Path, require_tool: RequireTool) -> None:
@@ -151,8 +152,9 @@ def test_a_wrong_readout_is_a_mismatch(tmp_path: Path, require_tool: RequireTool
     broken.nodes["readout"].weight[0, -2] += np.float32(0.1)
     nir.write(path, broken)
     target = registry.load("nir")
-    found = target.run(tmp_path, lowered(), OPTIONS, inputs(), EULER).trace
-    expected = target.model(lowered(), OPTIONS, inputs())
+    artifact = target.prepare(lowered(), OPTIONS)
+    found = artifact.run(tmp_path, inputs(), EULER).trace
+    expected = artifact.model(inputs())
     assert not np.array_equal(found.raw_y, expected.raw_y)
     assert NOT_ON_GRID in found.raw_y
 
@@ -171,13 +173,13 @@ def test_the_file_holds_standard_primitives_only(tmp_path: Path, require_tool: R
 def test_emitting_twice_gives_the_same_bytes() -> None:
     fresh = Lowered(dataclasses.replace(lowered().policy), lowered().real, lowered().program, "thresholds")
     target = registry.load("nir")
-    assert target.emit(lowered(), OPTIONS) == target.emit(fresh, OPTIONS)
+    assert target.prepare(lowered(), OPTIONS).files == target.prepare(fresh, OPTIONS).files
 
 
 def test_golden_interface(golden: Golden) -> None:
     """What drivers read: a change of the format shows here. Rounded: the last digits are the machine's."""
     options = CompileOptions(extra={"units": "48", "levels": "uniform"})
-    text = registry.load("nir").emit(lowered(), options)["net.json"]
+    text = registry.load("nir").prepare(lowered(), options).files["net.json"]
     record = json.loads(text, parse_float=lambda digits: round(float(digits), 3))
     golden("nir_interface.json", json.dumps(record, indent=1) + "\n")
 
@@ -207,7 +209,7 @@ def test_the_interface_reads_back(tmp_path: Path) -> None:
 
 def test_cost_says_what_it_takes(tmp_path: Path) -> None:
     net = network(lowered(), OPTIONS)
-    cost = registry.load("nir").build(write(tmp_path), lowered(), OPTIONS).extra["nir"]
+    cost = registry.load("nir").prepare(lowered(), OPTIONS).build(write(tmp_path)).extra["nir"]
     assert cost["units"] == net.units <= 300
     assert sum(cost["units_per_number"].values()) + cost["ring"] == net.units
     assert cost["ticks_per_step"] == 6
@@ -219,7 +221,7 @@ def test_cost_says_what_it_takes(tmp_path: Path) -> None:
 def test_pictures_are_deterministic_svg(require_tool: RequireTool) -> None:
     require_tool("matplotlib")
     options = CompileOptions(extra={"units": "120", "plot": "yes"})
-    first, second = (registry.load("nir").emit(lowered(), options) for _ in range(2))
+    first, second = (registry.load("nir").prepare(lowered(), options).files for _ in range(2))
     assert first == second
     for name in ("net_graph.svg", "net_raster.svg"):
         assert first[name].lstrip().startswith(b"<?xml")
@@ -234,7 +236,7 @@ def test_pictures_are_deterministic_svg(require_tool: RequireTool) -> None:
 
 
 def test_links_ask_for_every_consumer() -> None:
-    links = registry.load("nir").links(lowered(), OPTIONS)
+    links = registry.load("nir").prepare(lowered(), OPTIONS).links
     assert [(link.source, link.runtime, link.kind) for link in links] == [
         (MODEL, "nir", "bitwise"), ("nir", "norse", "bitwise"), ("nir", "snntorch", "bitwise"),
         ("nir", "spikingjelly", "bitwise")]
@@ -242,27 +244,28 @@ def test_links_ask_for_every_consumer() -> None:
 
 
 def test_start_states_are_refused(tmp_path: Path) -> None:
+    begun = dataclasses.replace(inputs(), restored=np.zeros((1, 6), np.int64))
     with pytest.raises(Unsupported, match="starts from silence"):
-        registry.load("nir").run(tmp_path, lowered(), OPTIONS, inputs(), EULER, np.zeros((1, 6), np.int64))
+        registry.load("nir").prepare(lowered(), OPTIONS).run(tmp_path, begun, EULER)
 
 
 def test_a_damaged_interface_is_one_clear_line(tmp_path: Path) -> None:
     write(tmp_path)
     (tmp_path / "net.json").write_text("{")
     with pytest.raises(BadInput, match=r"net\.json: cannot be read .* compile again"):
-        registry.load("nir").run(tmp_path, lowered(), OPTIONS, inputs(), EULER)
+        registry.load("nir").prepare(lowered(), OPTIONS).run(tmp_path, inputs(), EULER)
 
 
 def test_a_missing_consumer_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     absent = dataclasses.replace(consumers.CONSUMERS["norse"], module="norse_is_absent")
     monkeypatch.setitem(consumers.CONSUMERS, "norse", absent)
     with pytest.raises(MissingTool, match=r"norse: .* not installed; pip install 'ncpc\[consumers\]'"):
-        registry.load("nir").run(write(tmp_path), lowered(), OPTIONS, inputs(), "norse")
+        registry.load("nir").prepare(lowered(), OPTIONS).run(write(tmp_path), inputs(), "norse")
     assert absent.version() is None
 
 
 def test_vectors_are_an_ordinary_npz() -> None:
-    content = registry.load("nir").emit(lowered(), OPTIONS)["net_golden.npz"]
+    content = registry.load("nir").prepare(lowered(), OPTIONS).files["net_golden.npz"]
     with np.load(io.BytesIO(content)) as vectors:
         assert sorted(vectors.files) == ["spikes", "units", "x", "y"]
         assert len(vectors["x"]) == 16 * 6 + 1

@@ -55,8 +55,14 @@ def test_sdist_builds_the_same_wheel(distributions: tuple[Path, Path], tmp_path:
 def test_the_wheel_imports_outside_the_tree(distributions: tuple[Path, Path], tmp_path: Path) -> None:
     with zipfile.ZipFile(distributions[0]) as wheel:
         wheel.extractall(tmp_path)
-    code = "import ncpc, ncpc.cli, ncpc.targets.registry as r; print(ncpc.__file__, r.names())"
+    code = "import ncpc, ncpc.cli.commands, ncpc.targets.registry as r; print(ncpc.__file__, r.names())"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)},
                           capture_output=True, text=True, check=True)
     assert str(tmp_path) in done.stdout
     assert "cortex-m4" in done.stdout
+
+
+def test_public_functions_stay_functions_when_everything_is_loaded() -> None:
+    code = "import ncpc, ncpc.cli.commands, ncpc.driver.reopen; print([n for n in ncpc.__all__ for _ in 'ab' " \
+           "if not callable(getattr(ncpc, n))])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

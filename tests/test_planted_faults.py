@@ -7,36 +7,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ncpc.job import Request
-from ncpc.pipeline import Outcome, compile_policy
-from ncpc.targets import registry
-from ncpc.targets.base import PROGRAM, CompileOptions, Lowered, Target
-from ncpc.verify.verdict import SEARCH
+from ncpc.driver.job import Request, data_for, job_for
+from ncpc.driver.lowering import lower_for
+from ncpc.driver.pipeline import Outcome, compile_policy
+from ncpc.ir.policy import DtRange
+from ncpc.semantics.ops import FLAGS
+from ncpc.semantics.run import run
+from ncpc.targets.base import PROGRAM
+from ncpc.verification.verdict import SEARCH
 from tests.nets import random_ltc, random_policy
+from tests.planted import plant
 
 Edit = Callable[[str], str]
 SEED, STEPS = 4, 400
-
-
-@dataclass(frozen=True)
-class Faulty:
-    """A target whose C source is edited after it was emitted; everything else is the target's own."""
-
-    inner: Target
-    edit: Edit
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.inner, name)
-
-    def emit(self, lowered: Lowered, options: CompileOptions) -> dict[str, bytes]:
-        files = self.inner.emit(lowered, options)
-        return {n: self.edit(text.decode()).encode() if n.endswith(".c") else text for n, text in files.items()}
 
 
 @pytest.fixture
@@ -44,12 +32,12 @@ def compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, require_tool: Any)
     """``compiled(edit, target, quant)``: the outcome of compiling a small network with ``edit`` done to its C."""
     for module in ("ziglang", "elftools", "unicorn", "capstone"):
         require_tool(module)
-    real = registry.load
     monkeypatch.setitem(SEARCH, PROGRAM, {"screens": 1, "generations": 1, "length": 24})
 
     def run(edit: Edit, target: str = "host", quant: str = "int16") -> Outcome:
-        monkeypatch.setattr(registry, "load", lambda name: Faulty(real(name), edit))
-        return compile_policy(random_policy(SEED), tmp_path / "out", Request(target, quant, steps=STEPS))
+        with monkeypatch.context() as patch:
+            plant(patch, lambda name, content: edit(content.decode()).encode() if name.endswith(".c") else content)
+            return compile_policy(random_policy(SEED), tmp_path / "out", Request(target, quant, steps=STEPS))
 
     return run
 
@@ -156,3 +144,76 @@ def test_a_fault_in_the_device_code_alone_is_found_there(target: str, compiled: 
     assert [link["holds"] for link in outcome.report["links"]] == [True, False]
     assert outcome.exit_code == 1
     assert f"host and {target} differ" in outcome.report["verdict"]["reasons"][0]
+
+
+def restore_that_believes() -> Edit:
+    """No limit, and so no flag."""
+    return once(r"(const (?:int32_t|float) kept = )[^;]*;", r"\1from->v[i];")
+
+
+def restore_that_is_silent() -> Edit:
+    return once(r"status \|= NET_STATE_CLAMPED;", "status |= 0u;")
+
+
+def save_that_forgets() -> Edit:
+    return once(r"(_save\(.*\)\n\{\n    for \(int i = 0; i < )8;", r"\g<1>7;")
+
+
+def vector_off() -> Edit:
+    return once(r"(test_y\[\d\]\[2\] = \{\n    \{)", r"\g<1>1 + ")
+
+
+BESIDE: dict[str, tuple[Edit, str, str]] = {
+    "restore takes what it is given": (restore_that_believes(), "restored", "n"),
+    "restore does not flag": (restore_that_is_silent(), "restored", "status flags"),
+    "save forgets a state": (save_that_forgets(), "restored", "net_save gives another state"),
+    "a vector of the self test is off": (vector_off(), "restored", "net_self_test"),
+}
+
+
+def failing_sets(outcome: Outcome, runtime: str) -> set[str]:
+    (link,) = [one for one in outcome.report["links"] if one["to"] == runtime]
+    return {one["name"] for one in link["sets"] if one["mismatches"] or one["mismatches"] is None}
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_a_fault_beside_the_step_is_found(name: str, compiled: Callable[..., Outcome]) -> None:
+    """Functions that no step calls: restore, save, self test."""
+    edit, where, said = BESIDE[name]
+    outcome = compiled(edit)
+    assert outcome.exit_code == 1
+    assert failing_sets(outcome, "host") == {where}
+    assert said in " ".join(outcome.report["verdict"]["reasons"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BESIDE)
+@pytest.mark.parametrize("target", ["cortex-m4", "rv32imc-ibex"])
+def test_a_fault_beside_the_step_is_found_on_the_device(
+    name: str, target: str, compiled: Callable[..., Outcome]
+) -> None:
+    """Planted into the device's code alone."""
+    edit, where, said = BESIDE[name]
+    outcome = compiled(lambda text: f"#if defined(__x86_64__)\n{text}\n#else\n{edit(text)}\n#endif\n", target)
+    assert outcome.exit_code == 1
+    assert failing_sets(outcome, "host") == set()
+    assert failing_sets(outcome, target) == {where}
+    assert said in " ".join(outcome.report["verdict"]["reasons"])
+
+
+@pytest.mark.parametrize("quant", ["int16", "float32"])
+def test_the_data_beyond_the_ranges_raises_the_status_bits(quant: str) -> None:
+    """Every bit of the network's program is raised by some steps, and left alone by others."""
+    policy = random_policy(SEED, DtRange(0.5, 2.0, 0.75))
+    job = job_for(policy, Request("host", quant, "runtime"))  # type: ignore[arg-type]
+    lowered = lower_for(job.container, job.options).lowered
+    sets = {one.name: one for one in data_for(job, lowered, job.target.prepare(lowered, job.options).links)}
+    found = [run(lowered.program, sets[name].sequences).flags for name in ("outside", "restored")]
+    first = "input_nan" if quant == "float32" else "input_saturated"
+    for flags, names in zip(found, ((first, "dt_out_of_range"), ("state_clamped",)), strict=True):
+        for name in names:
+            raised = flags >> FLAGS.index(name) & 1
+            assert 0 < raised.mean() < 1, name
+    kept = found[1][:, 0] >> FLAGS.index("state_clamped") & 1
+    assert kept.tolist() == ([0, 0, 0, 1, 1, 1, 1] if quant == "int16" else [0] * 6 + [1])  # floats have no box
+    assert sets["outside"].purpose == sets["restored"].purpose == "bitwise"

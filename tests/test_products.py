@@ -97,11 +97,12 @@ def on_a_cortex_m4(folder: Path) -> int:
     policy, target = wide(96), load("cortex-m4")
     what = Lowered(policy, lower(policy), fixed_program(policy), "int16")
     folder.mkdir()
-    for name, text in target.emit(what, CompileOptions()).items():
+    artifact = target.prepare(what, CompileOptions())
+    for name, text in artifact.files.items():
         (folder / name).write_bytes(text)
-    target.build(folder, what, CompileOptions())
+    artifact.build(folder)
     data = tame(what.program, 3, steps=3)
-    found = target.run(folder, what, CompileOptions(), data, "cortex-m4")
+    found = artifact.run(folder, data, "cortex-m4")
     assert_same(found.trace, run(what.program, data))
     assert found.cycles is not None
     return int(found.cycles.upper.max())

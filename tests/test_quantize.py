@@ -21,7 +21,7 @@ from ncpc.quant.calibrate import Formats, formats_from_json, recorded, stored
 from ncpc.quant.policy import largest_fractions, quantize
 from ncpc.quant.rounding import fraction_for, to_raw
 from ncpc.semantics.run import run
-from ncpc.verify.sequences import suite
+from ncpc.verification.sequences import suite
 from tests.nets import random_ltc, random_policy
 
 TOLERANCE = {"int16": 1e-3, "int8": 5e-2}

@@ -13,16 +13,16 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from ncpc.driver.job import Request
+from ncpc.driver.pipeline import Outcome, compile_policy
 from ncpc.ir.policy import Ltc, Policy
-from ncpc.job import Request
-from ncpc.pipeline import Outcome, compile_policy
 from ncpc.report import plots
 from ncpc.report.terminal import share, size
 from ncpc.report.wiring import wiring
 from ncpc.targets import registry
-from ncpc.targets.base import PROGRAM
-from ncpc.verify.verdict import SEARCH
-from tests.interpreter import Interpreter
+from ncpc.targets.base import PROGRAM, Target
+from ncpc.verification.verdict import SEARCH
+from tests.interpreter import interpreter_target
 from tests.nets import random_policy
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}
@@ -31,12 +31,12 @@ VOID = {"meta", "br", "link", "img", "input", "hr"}
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     with pytest.MonkeyPatch.context() as patch:
-        return compiled(patch, tmp_path_factory.mktemp("page"), random_policy(4), Interpreter())
+        return compiled(patch, tmp_path_factory.mktemp("page"), random_policy(4), interpreter_target())
 
 
-def compiled(patch: pytest.MonkeyPatch, folder: Path, policy: Policy, target: Interpreter) -> Outcome:
+def compiled(patch: pytest.MonkeyPatch, folder: Path, policy: Policy, target: Target) -> Outcome:
     patch.setattr(registry, "load", lambda name: target)
-    patch.setattr("ncpc.job.MIN_STEPS", 900)
+    patch.setattr("ncpc.driver.job.MIN_STEPS", 900)
     patch.setitem(SEARCH, PROGRAM, {"screens": 1, "generations": 1, "length": 24})
     return compile_policy(policy, folder / "build", Request("interpreter"))
 
@@ -94,7 +94,7 @@ def test_the_numbers_on_the_page_are_the_reports(outcome: Outcome) -> None:
 
 
 def test_a_failed_verdict_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    outcome = compiled(monkeypatch, tmp_path, random_policy(4), Interpreter(faults={"late": True}))
+    outcome = compiled(monkeypatch, tmp_path, random_policy(4), interpreter_target(faults={"late": True}))
     text = text_of(outcome)
     assert "The verdict does not hold" in text
     assert "0 steps after a reset" in text
@@ -105,7 +105,8 @@ def test_names_cannot_break_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyP
     layer = random_policy(4).layers[0]
     assert isinstance(layer, Ltc)
     layer = dataclasses.replace(layer, names=("<b>&\"'", *layer.names[1:]))
-    outcome = compiled(monkeypatch, tmp_path, dataclasses.replace(random_policy(4), layers=(layer,)), Interpreter())
+    policy = dataclasses.replace(random_policy(4), layers=(layer,))
+    outcome = compiled(monkeypatch, tmp_path, policy, interpreter_target())
     assert "<b>&" not in text_of(outcome)
     assert "&lt;b&gt;" in text_of(outcome)
 

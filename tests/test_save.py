@@ -16,10 +16,10 @@ from hypothesis.extra.numpy import arrays
 
 import ncpc
 from ncpc.errors import BadInput, Unsupported
-from ncpc.frontend.api import widened
 from ncpc.frontend.data import read_sequences
+from ncpc.frontend.ranges import widened
 from ncpc.frontend.state_dict import import_state_dict
-from ncpc.ir.policy import DtRange, Ltc
+from ncpc.ir.policy import Activation, Dense, DtRange, Ltc
 from ncpc.ir.sequences import Sequences
 
 torch = pytest.importorskip("torch")
@@ -165,7 +165,7 @@ def test_dt_is_a_number_or_a_range(model: Any, path: Path, dt: Any, expected: Dt
     ({"calibration": X, "dt": -1.0}, "dt must be positive and finite"),
     ({"calibration": X, "dt": float("nan")}, "dt must be positive and finite"),
     ({"calibration": X, "dt": (2.0, 1.0)}, "expected lo <= nominal <= hi"),
-    ({"calibration": {"x": X, "dt": np.full(40, 0.5)}}, "declare dt=(0.5, 0.5)"),
+    ({"calibration": {"x": X, "dt": np.full(40, 0.5)}, "dt": 1.0}, "declare dt=(0.5, 0.5)"),
     ({"input_range": (1, 1)}, "the lower bound must be below the upper"),
     ({"input_range": [[0, 1]] * 2}, "input range has shape (2, 2), expected (3, 2)"),
     ({"input_range": (-1, np.inf)}, "input range holds NaN or infinity"),
@@ -345,3 +345,35 @@ def test_a_single_array_file_and_pickled_arrays_are_refused(tmp_path: Path) -> N
     for name in ("x.npy", "o.npz"):
         with pytest.raises(BadInput, match="not a readable npz file"):
             read_sequences(tmp_path / name, 3, ANY_DT)
+
+
+def linear_and_cell() -> list[Any]:
+    torch.manual_seed(0)
+    return [torch.nn.Linear(2, 3), LTC(3, wirings.AutoNCP(6, 2), batch_first=True)]
+
+
+def test_a_dt_that_nobody_said_is_recorded_as_assumed(tmp_path: Path) -> None:
+    path, x = tmp_path / "p.safetensors", np.random.default_rng(0).uniform(-1, 1, (2, 30, 2))
+    with pytest.warns(UserWarning, match=r"dt 1\.0 \(assumed, the library's default\)"):
+        ncpc.save(linear_and_cell(), path, calibration=x)
+    assert ncpc.load(path).dt == DtRange(1.0, 1.0, 1.0, assumed=True)
+
+
+@pytest.mark.parametrize("told", [{"dt": 1.0}, {"dt": (0.5, 2.0)}, {}])
+def test_a_dt_that_was_said_is_not(tmp_path: Path, recwarn: pytest.WarningsRecorder, told: dict[str, Any]) -> None:
+    """By dt, or by the calibration's timespans; and a network without a cell that reads dt has nothing to say."""
+    path, x = tmp_path / "p.safetensors", np.random.default_rng(0).uniform(-1, 1, (2, 30, 2))
+    still = [Dense(np.ones((3, 2)), np.zeros(3)), Activation("tanh", 3)]
+    ncpc.save(linear_and_cell() if told else still, path, calibration=x, **told)
+    assert not ncpc.load(path).dt.assumed
+    assert not [w for w in recwarn if "assumed" in str(w.message)]
+    assert b"assumed" not in path.read_bytes()
+
+
+def test_timespans_of_the_calibration_say_the_range_of_dt(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    path, rng = tmp_path / "p.safetensors", np.random.default_rng(0)
+    data = {"x": rng.uniform(-1, 1, (2, 30, 2)), "dt": rng.uniform(0.02, 0.12, (2, 30))}
+    found = ncpc.save(linear_and_cell(), path, calibration=data).dt
+    assert (found.lo, found.hi) == (data["dt"].min(), data["dt"].max())
+    assert not found.assumed
+    assert not [w for w in recwarn if "assumed" in str(w.message)]

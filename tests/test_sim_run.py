@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 import ncpc.sim.run as client
-from ncpc.errors import BadInput, MissingTool, NcpcError
+from ncpc.cores import load_core
+from ncpc.cores.toolchain import build_elf
+from ncpc.errors import BadInput, MissingTool, NcpcError, ProofFailed
 from ncpc.sim.plan import CallPlan, Interface
 from ncpc.sim.run import open_session, simulate
-from ncpc.targets.c.cores import load_core
-from ncpc.targets.c.toolchain import build_elf
 
 spec = importlib.util.spec_from_file_location("sim_programs", Path(__file__).parent / "sim_programs.py")
 assert spec is not None
@@ -368,20 +368,19 @@ def test_missing_emulator_is_named(monkeypatch):
 
 def test_a_worker_that_dies_is_noticed():
     session = open_session(network(ARM), load_core(ARM), NET)
-    session.process.kill()
-    with pytest.raises(NcpcError, match="ended unexpectedly"):
+    session.worker.process.kill()
+    with pytest.raises(ProofFailed, match=r"^the simulator was brought down: SIGKILL$"):
         session.step(np.zeros(2, np.uint8))
     session.close()
 
 
 def test_without_a_compiler_the_python_hook_serves(monkeypatch, tmp_path):
     from ncpc.sim import hook
-    from ncpc.targets.c import toolchain
 
     def missing(cc):
         raise MissingTool("no compiler")
 
-    monkeypatch.setattr(toolchain, "find_compiler", missing)
+    monkeypatch.setattr(hook, "find_compiler", missing)
     assert hook.load_hook("auto").kind == "python"
     with pytest.raises(MissingTool):
         hook.load_hook("c")
@@ -396,3 +395,18 @@ def test_the_hook_is_built_once_into_the_cache(monkeypatch, tmp_path):
     before = os.stat(built).st_mtime_ns
     hook.load_hook("c")
     assert os.stat(built).st_mtime_ns == before
+
+
+def test_the_hook_needs_no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, require_tool) -> None:
+    """One that cannot be made, or no home at all."""
+    from ncpc.sim import hook
+
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+    require_tool("ziglang")
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(hook, "cache_folder", lambda: tmp_path / "file/ncpc")
+    assert hook.load_hook("c").kind == "c"
+    monkeypatch.setattr(hook, "cache_folder", homeless)
+    assert hook.load_hook("c").kind == "c"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from ncpc.cores import load_core
 from ncpc.errors import BadInput
 from ncpc.sim import timing_tables
 from ncpc.sim.decode import decode
+from ncpc.sim.emulator import call, open_device
 from ncpc.sim.timing import ALWAYS, Correction, Cycles, total
 from ncpc.sim.timing_ibex import IBEX_SMALL
 from ncpc.sim.timing_tables import timing_model
@@ -63,6 +65,12 @@ CORTEX_M4_CASES = [
     ("condition holds", "cmp r0, #0\nit ne\nldrne r3, [r0]", 3, 3, 4),
     ("divide, condition fails", "cmp r0, #0\nite eq\nsdiveq r3, r0, r1\nmovne r3, #1", 4, 3, 4),
     ("divide, condition holds", "cmp r0, #0\nite ne\nsdivne r3, r0, r1\nmoveq r3, #1", 4, 4, 15),
+    ("jump to the next address", "b 1f\n1: adds r3, r0, #1", 2, 2 + 1, 4 + 1),
+    ("call of the next address", "mov r3, lr\nbl 1f\n1: mov lr, r3", 3, 1 + 2 + 1, 1 + 4 + 1),
+    ("branch to the next address, not taken", "cmp r0, #0\nbeq 1f\n1: adds r3, r0, #1", 3, 1 + 1 + 1, 1 + 4 + 1),
+    ("branch to the next address, taken", "cmp r0, #0\nbne 1f\n1: adds r3, r0, #1", 3, 1 + 1 + 1, 1 + 4 + 1),
+    ("jumps in a row", "b 1f\n1: b 1f\n1: b 1f\n1:", 3, 3 * 2, 3 * 4),
+    ("constants that look like code", "b 1f\n.hword 0xbf04, 0xffb0, 0x0840\n1: adds r3, r0, #1", 2, 2 + 1, 4 + 1),
     ("table branch", "movs r3, #0\ntbb [pc, r3]\n.byte 1, 1\n1:", 2, 1 + 3, 1 + 5),
 ]
 
@@ -107,6 +115,10 @@ IBEX_CASES = [
     ("loop of five", "li a3, 5\n1: addi a3, a3, -1\nbnez a3, 1b", 11, 1 + 5 + 4 * 3 + 1),
     ("jump to a 32-bit instruction on a word", "j 1f\n.p2align 2\n1: mulh a3, a0, a1", 2, 2 + 4),
     ("jump to a split 32-bit instruction", "j 1f\n.p2align 2\nc.nop\n1: mulh a3, a0, a1", 2, 2 + 1 + 4),
+    ("jump to the next address", "j 1f\n1: c.mv a3, a0", 2, 2 + 1),
+    ("call of the next address", "mv a3, ra\njal 1f\n1: mv ra, a3", 3, 1 + 2 + 1),
+    ("jump to the next, a split 32-bit instruction", "c.j 1f\n1: mulh a3, a0, a1", 2, 2 + 1 + 4),
+    ("jump by a register to the next", "auipc a3, 0\njalr x0, 8(a3)\naddi a3, a0, 1", 3, 1 + 2 + 1),
     ("jump to a split compressed one", "j 1f\n.p2align 2\nc.nop\n1: c.nop\nmulh a3, a0, a1", 3, 2 + 1 + 4),
 ]
 
@@ -115,6 +127,35 @@ IBEX_CASES = [
 def test_ibex(case):
     name, _, instructions, cycles = case
     assert charge(RISCV, IBEX_CASES, name) == (instructions, cycles, cycles)
+
+
+@pytest.mark.parametrize("taken", ["beqz", "bnez"])
+def test_ibex_branch_to_the_next_address(taken):
+    """Whether it is taken cannot be seen from what is executed: it costs 1 cycle, or 3."""
+    elf = programs.cases(RISCV, (f"{taken} a0, 1f\n1: c.mv a3, a0",))
+    assert programs.charge(elf, RISCV, "case_0") == (2, 1 + 1, 3 + 1)
+
+
+@pytest.mark.parametrize("hook", ["c", "python"])
+def test_float_code_costs_what_its_instructions_cost(hook):
+    """The compiler's float routines jump to the very next address again and again."""
+    from ncpc.sim.accounting import by_function
+
+    elf = programs.compiled(RISCV, FLOAT_STEP)
+    device, other = (open_device(elf, load_core(RISCV), programs.PLAIN, hook) for _ in range(2))
+    calls = [call(device, name, (device.instance, device.x, device.y)) for name in ("init", "step", "step")]
+    for name in ("init", "step"):
+        call(other, name, (other.instance, other.x, other.y))
+    assert calls[2].lower == calls[2].upper == programs.ibex_by_instruction(other, "step")
+    blocks = [device.account.blocks[k] for k in range(len(device.account.owner))]
+    inside = [b for b in blocks if b.falls and _ends_in_a_jump(device, b)]
+    assert sum(b.falls for b in inside) > 0
+    assert sum(c.lower for c in by_function(device.account).values()) == sum(c.lower for c in calls)
+
+
+def _ends_in_a_jump(device, block):
+    at = block.start - device.account.machine.code_start
+    return decode(device.account.code[at : at + block.size], block.start, RISCV)[-1].always_jumps
 
 
 @pytest.mark.parametrize(("condition", "cycles"), [("eq", (3, 2, 3)), ("ne", (3, 3, 4))])
@@ -139,6 +180,17 @@ def test_divide_cost_follows_its_operand_in_every_step():
     assert result.lower[0].tolist() == [8 + 37, 8 + 2, 8 + 37, 8 + 2]
     assert result.y[0].view("<i4").ravel().tolist() == [3, -1, -2, -1]
     assert result.functions["step"].lower == result.lower.sum()
+
+
+FLOAT_STEP = """
+int init(float *s); int reset(float *s); int step(float *s, const float x[2], float y[1]);
+int init(float *s) { for (int i = 0; i < 4; i++) { s[i] = 0.25f * (float)i; } return 0; }
+int reset(float *s) { return init(s); }
+int step(float *s, const float x[2], float y[1]) {
+  for (int i = 0; i < 4; i++) { s[i] = (s[i] * 0.75f + x[i & 1] - 0.125f) / (1.5f + s[i] * s[i]); }
+  y[0] = s[0]; return s[1] < 0.5f;
+}
+"""
 
 
 class SlowSigns:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +13,19 @@ from scipy.integrate import solve_ivp
 import ncpc
 from ncpc.errors import Unsupported
 from ncpc.ir.cells import CtRnn, NeuralOde
+from ncpc.ir.gated import Lstm, MixedMemory
 from ncpc.ir.policy import DtRange, Layer, Ltc, Policy
 from ncpc.ir.sequences import Sequences
+from ncpc.ir.tableau import TABLEAUS, Tableau
 from ncpc.passes.lower import lower
 from ncpc.semantics.run import run
 from tests.nets import random_ltc
 
 INPUTS, DT, STEPS = 3, 0.8, 3
-FINE = {"fused": (32, 64, 128), "euler": (32, 64, 128), "rk4": (16, 32, 64)}
+FINE = {"fused": (32, 64, 128), "euler": (32, 64, 128), "heun": (32, 64, 128), "rk38": (16, 32, 64),
+        "rk4": (16, 32, 64)}
 """Unfolds at which the slope is measured: fine enough for the leading term, coarse enough for float64."""
-ORDER = {"fused": 1, "euler": 1, "rk4": 4}
+ORDER = {"fused": 1, "euler": 1, "heun": 2, "rk38": 4, "rk4": 4}
 
 
 def inputs(seed: int) -> np.ndarray:
@@ -70,7 +74,7 @@ def slopes(make: object, unfolds: tuple[int, ...], want: np.ndarray, x: np.ndarr
 
 
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("solver", ["fused", "euler", "rk4"])
+@pytest.mark.parametrize("solver", list(ORDER))
 def test_ltc_solvers_converge_at_their_order(solver: str, seed: int) -> None:
     layer, x = random_ltc(seed, inputs=INPUTS, solver=solver, epsilon=1e-3), inputs(seed)
     got = slopes(lambda n: dataclasses.replace(layer, unfolds=n), FINE[solver], exact(layer, x, DT), x)
@@ -78,7 +82,7 @@ def test_ltc_solvers_converge_at_their_order(solver: str, seed: int) -> None:
 
 
 @pytest.mark.parametrize("kind", ["ct_rnn", "neural_ode"])
-@pytest.mark.parametrize("solver", ["euler", "rk4"])
+@pytest.mark.parametrize("solver", list(TABLEAUS))
 def test_rnn_solvers_converge_at_their_order(solver: str, kind: str) -> None:
     rng, x, n = np.random.default_rng(3), inputs(3), 5
     weights = rng.normal(size=(n, INPUTS)), rng.normal(size=(n, n)), rng.normal(size=n)
@@ -105,7 +109,7 @@ def fast_ltc(solver: str, unfolds: int, cm: float = 0.01) -> Policy:
     return Policy("net", (layer,), np.tile([-1.0, 1.0], (INPUTS, 1)))
 
 
-@pytest.mark.parametrize(("solver", "limit"), [("euler", "2"), ("rk4", "2.785")])
+@pytest.mark.parametrize(("solver", "limit"), [("euler", "2"), ("heun", "2"), ("rk38", "2.785"), ("rk4", "2.785")])
 def test_unstable_step_is_refused_with_its_numbers(solver: str, limit: str) -> None:
     with pytest.raises(Unsupported) as caught:
         lower(fast_ltc(solver, 6))
@@ -118,8 +122,40 @@ def test_unstable_step_is_refused_with_its_numbers(solver: str, limit: str) -> N
         lower(fast_ltc(solver, needed - 1))
 
 
+def test_a_step_is_a_mean_where_it_is_no_longer_than_tau() -> None:
+    """Of the state and of the drives: what ``lower_ct_rnn`` limits its result by. All weights are polynomials in z."""
+    for tableau in TABLEAUS.values():
+        for z in np.linspace(0, 1, 33):
+            slopes: list[np.ndarray] = []
+            for row in ((), *tableau.a):
+                at = np.eye(1, tableau.stages + 1)[0] + z * sum(float(a) * k for a, k in zip(row, slopes, strict=True))
+                slopes.append(np.eye(1, tableau.stages + 1, len(slopes) + 1)[0] - at)
+            weights = np.eye(1, tableau.stages + 1)[0] + z * sum(
+                float(b) * k for b, k in zip(tableau.b, slopes, strict=True))
+            assert weights.min() >= -1e-12
+            assert weights.sum() == pytest.approx(1)
+
+
+def test_a_tableau_is_checked() -> None:
+    half = Fraction(1, 2)
+    for a, b in (((), (half,)), (((half,), (half,)), (half, half)), (((half,),), (half + 1, -half))):
+        with pytest.raises(ValueError, match="adds up to 1"):
+            Tableau(a, b)
+    assert TABLEAUS["rk4"].growth == (1, 1, half, Fraction(1, 6), Fraction(1, 24))
+
+
+def test_an_unstable_step_is_refused_inside_a_mixed_memory() -> None:
+    policy = fast_ltc("euler", 6)
+    cell = policy.layers[0]
+    assert isinstance(cell, Ltc)
+    gates = np.zeros((4 * cell.neurons, INPUTS)), np.zeros((4 * cell.neurons, cell.neurons)), np.zeros(4 * cell.neurons)
+    mixed = MixedMemory(Lstm(*gates), cell, "state")
+    with pytest.raises(Unsupported, match="solver 'euler' is unstable"):
+        lower(dataclasses.replace(policy, layers=(mixed,)))
+
+
 def test_what_is_refused_does_diverge(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ncpc.passes.lower.refuse_unstable", lambda layer, dt: None)
+    monkeypatch.setattr("ncpc.passes.lower_ltc.refuse_unstable", lambda *given: None)
     x = np.full((1, 30, INPUTS), 1.0)
     assert np.abs(run(lower(fast_ltc("euler", 6)), Sequences(x)).state).max() > 1e6
     assert np.abs(run(lower(fast_ltc("fused", 6)), Sequences(x)).state).max() < 2

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ncpc.cores import load_core
+from ncpc.cores.toolchain import build_elf, build_host_library
 from ncpc.errors import Unsupported
 from ncpc.frontend.heads import windows_over
 from ncpc.ir.heads import Conv2d, Pool, products
@@ -23,13 +25,11 @@ from ncpc.proofs.prove import prove
 from ncpc.semantics.ops import FLAGS
 from ncpc.semantics.run import run
 from ncpc.sim.run import simulate
-from ncpc.targets.c.cores import load_core
 from ncpc.targets.c.device import plan_for, symbol_roots, trace_from
 from ncpc.targets.c.emit import emit_c
 from ncpc.targets.c.host import run_library
 from ncpc.targets.c.interface import interface_of
 from ncpc.targets.c.nest import nest_of
-from ncpc.targets.c.toolchain import build_elf, build_host_library
 from ncpc.targets.nir_graded.frames import frame_node
 from tests.c_programs import assert_c_is_program, assert_same, fixed_program, float_program, tame
 from tests.conftest import RequireProgram, RequireTool
@@ -205,12 +205,12 @@ def test_planted_faults_are_found(fault: str, tmp_path: Path) -> None:
     program = tightened(fold_constants(fixed_program(driving((28, 40, 2), (2, 4)))))
     data = tame(program, 1, 4)
     expected = run(program, data)
-    sources = emit_c(program)
+    sources = emit_c(interface_of(program))
     text, times = re.subn(*FAULTS[fault], sources["net.c"].decode())
     assert times
     path = tmp_path / "net.so"
     path.write_bytes(build_host_library({**sources, "net.c": text.encode()}, None))
-    found = run_library(path, program, data)
+    found = run_library(path, interface_of(program), data)
     same = [np.array_equal(a, b) for a, b in ((found.raw_y, expected.raw_y), (found.flags, expected.flags))]
     assert not all(same)
 
@@ -221,10 +221,10 @@ def test_cycles_per_product_on_a_simulated_core(scheme: str, most: float, requir
     policy = driving((20, 24, 4), (8, 8))
     program, core = fold_constants(fixed_program(policy, scheme)), load_core("cortex-m4")
     face, data = interface_of(program), tame(program, 0, 1)
-    elf = build_elf(emit_c(program), core, None, symbol_roots(face)).elf
-    result = simulate(elf, core, plan_for(program, Sequences(data.x[:1])))
+    elf = build_elf(emit_c(interface_of(program)), core, None, symbol_roots(face)).elf
+    result = simulate(elf, core, plan_for(interface_of(program), Sequences(data.x[:1])))
     expected = run(program, Sequences(data.x[:1]))
-    found = trace_from(program, result)
+    found = trace_from(interface_of(program), result)
     np.testing.assert_array_equal(found.raw_y, expected.raw_y)
     np.testing.assert_array_equal(found.flags, expected.flags)
     assert 2.5 < result.upper.max() / products(policy.layers) <= most
@@ -247,9 +247,10 @@ def test_linked_programs_on_cores_equal_the_program(
     policy, chip = policy_of(chain(seed)), load_core(core)
     program = fold_constants(float_program(policy) if scheme == "float32" else fixed_program(policy, scheme))
     data = tame(program, seed, 3)
-    result = simulate(build_elf(emit_c(program), chip, None, symbol_roots(interface_of(program))).elf, chip,
-                      plan_for(program, data))
-    assert_same(trace_from(program, result), run(program, data))
+    face = interface_of(program)
+    elf = build_elf(emit_c(face), chip, None, symbol_roots(face)).elf
+    result = simulate(elf, chip, plan_for(face, data))
+    assert_same(trace_from(face, result), run(program, data))
 
 
 def test_nir_refuses_what_its_nodes_lack() -> None:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-import ncpc.targets.c.toolchain as toolchain
+import ncpc.cores.toolchain as toolchain
+from ncpc.cores import core_from_table, core_names, load_core
+from ncpc.cores.elf import read_elf
+from ncpc.cores.toolchain import BuildFailed, build_elf, build_host_library, compile_objects, linker_script
 from ncpc.errors import BadInput, MissingTool
-from ncpc.sim.elf import read_elf
-from ncpc.targets.c.cores import core_from_table, core_names, load_core
 from ncpc.targets.c.symbols import check_symbols, undefined_symbols
-from ncpc.targets.c.toolchain import BuildFailed, build_elf, build_host_library, compile_objects, linker_script
 
 CORES = ("cortex-m4", "rv32imc-ibex")
 SOURCE = b"""
@@ -48,7 +48,7 @@ def test_an_unknown_core_lists_the_known_ones():
 
 
 def test_an_incomplete_description_names_the_entry():
-    text = (Path(toolchain.__file__).parent / "cores" / "cortex-m4.toml").read_text()
+    text = (Path(toolchain.__file__).parent / "cortex-m4.toml").read_text()
     table = tomllib.loads(text)
     del table["ram"]["bytes"]
     with pytest.raises(BadInput, match="'bytes' is missing"):

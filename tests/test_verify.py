@@ -16,10 +16,10 @@ from ncpc.ir.sequences import Sequences, Trace
 from ncpc.passes.lower import lower
 from ncpc.passes.to_float32 import to_float32
 from ncpc.semantics.run import run
-from ncpc.verify import compare
-from ncpc.verify.errors import measure
-from ncpc.verify.search import search
-from ncpc.verify.sequences import MIN_LENGTH, families, prefix, suite, within
+from ncpc.verification import compare
+from ncpc.verification.errors import measure
+from ncpc.verification.search import search
+from ncpc.verification.sequences import MIN_LENGTH, families, prefix, suite, within
 from tests.nets import random_policy
 
 
@@ -188,3 +188,19 @@ def test_the_search_finds_a_needle_that_random_sequences_miss() -> None:
     again = np.abs(run(real, bred.witness).y - crooked(bred.witness).y).max()
     assert again == pytest.approx(bred.max_abs)
     assert find(generations=0).max_abs == screened.max_abs
+
+
+def test_of_subnormal_numbers_the_sign_is_compared() -> None:
+    """One unit of 2**-149 apart is equal in binary32, another sign is not, nor is a unit of the smallest normal one."""
+    program = to_float32(lower(random_policy(2)))
+    data = Sequences(np.zeros((1, 1, 3)))
+    one = run(program, data)
+
+    def mismatches(a: int, b: int) -> int:
+        traces = [dataclasses.replace(one, raw_state=np.full_like(one.raw_state, bits),
+                          state=np.full_like(one.state, np.int32(bits).view(np.float32))) for bits in (a, b)]
+        return compare.bitwise(*traces, program, data).mismatches
+
+    assert mismatches(793_601, 793_602) == 0
+    assert mismatches(793_601, 793_601 - 2**31) == 1
+    assert mismatches(0x800000, 0x800001) == 1

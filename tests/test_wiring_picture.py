@@ -9,16 +9,16 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from ncpc.cli import run as cli
+from ncpc.cli.commands import run as cli
+from ncpc.driver.job import Request
+from ncpc.driver.pipeline import compile_policy
 from ncpc.frontend.container import write_policy
-from ncpc.ir.cells import Cfc, Lstm, MixedMemory, WiredCfc
+from ncpc.ir.gated import Cfc, Lstm, MixedMemory, WiredCfc
 from ncpc.ir.policy import Dense, Policy
-from ncpc.job import Request
 from ncpc.passes.lower import lower
-from ncpc.pipeline import compile_policy
 from ncpc.report.drawing import drawing_of
 from ncpc.report.wiring import left_out, wiring_svg
-from ncpc.verify.compare import state_names
+from ncpc.verification.compare import state_names
 from tests.nets import random_ltc
 
 

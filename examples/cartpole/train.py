@@ -221,7 +221,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 def keep(model: LTC, settings: Settings, history: list[dict[str, float]], output: Path) -> None:
     """Write the container and, beside it, the figures of its training."""
-    ncpc.save(model, output, calibration=calibration(model, seed=2), input_range=INPUT_RANGE, name="cartpole",
+    ncpc.save(model, output, calibration=calibration(model, seed=2), input_range=INPUT_RANGE, dt=1.0, name="cartpole",
               input_names=plant.INPUT_NAMES, output_names=["push"], sample_hz=1 / plant.PERIOD)
     final = returns(model, seed=1, episodes=4 * settings.trials)
     record = {"settings": asdict(settings), "rounds": history, "evaluation": {

@@ -95,7 +95,7 @@ def rms_error(model: LTC, x: F64, target: F64) -> float:
 def keep(model: LTC, settings: Settings, output: Path) -> None:
     """Write the container and, beside it, the figures of its training."""
     x, _ = draw(np.random.default_rng(2), 16)
-    ncpc.save(model, output, calibration=x, input_range=(-1.1, 1.1), name="sine",
+    ncpc.save(model, output, calibration=x, input_range=(-1.1, 1.1), dt=1.0, name="sine",
               input_names=["sine", "cosine"], output_names=["sine_of_twice"])
     tutorial = rms_error(model, *waves(np.zeros(1), np.full(1, TURNS)))
     others = rms_error(model, *draw(np.random.default_rng(1), 200))

@@ -3,8 +3,9 @@
 from ncpc.cells.ct_gru import CtGru
 from ncpc.cells.leaky import LeakyIntegrator
 from ncpc.cells.lif import LIF
+from ncpc.cells.lrc import LRC
 from ncpc.cells.ltc import LTC
 from ncpc.cells.ode import CtRnn, NeuralOde
 from ncpc.cells.sequential import Sequential, is_recurrent
 
-__all__ = ["LIF", "LTC", "CtGru", "CtRnn", "LeakyIntegrator", "NeuralOde", "Sequential", "is_recurrent"]
+__all__ = ["LIF", "LRC", "LTC", "CtGru", "CtRnn", "LeakyIntegrator", "NeuralOde", "Sequential", "is_recurrent"]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ncpc.cells.over_time import over_time
-from ncpc.torch_library import torch_module
+from ncpc.ir import cells
+from ncpc.ir.tensors import array_of, dense_of
+from ncpc.system.torch_library import torch_module
 
 if TYPE_CHECKING:
     import torch
@@ -36,6 +38,11 @@ class CtGru(torch.nn.Module):
         ln_tau = torch.log(torch.tensor(10.0, dtype=torch.float64)) / 2 * torch.arange(scales, dtype=torch.float64)
         self.register_buffer("ln_tau", ln_tau.float())
         self.register_buffer("decay", torch.exp(-1.0 / (ln_tau if decay == "published" else ln_tau.exp())).float())
+
+    def layer(self) -> cells.CtGru:
+        """The cell as data."""
+        return cells.CtGru(dense_of(self.retrieve), dense_of(self.store), dense_of(self.detect), array_of(self.ln_tau),
+                           array_of(self.decay), self.clip)
 
     def forward(
         self, x: torch.Tensor, hx: torch.Tensor | None = None, timespans: torch.Tensor | None = None

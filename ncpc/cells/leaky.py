@@ -6,7 +6,9 @@ import math
 from typing import TYPE_CHECKING
 
 from ncpc.cells.over_time import over_time
-from ncpc.torch_library import torch_module
+from ncpc.ir import cells
+from ncpc.ir.tensors import array_of
+from ncpc.system.torch_library import torch_module
 
 if TYPE_CHECKING:
     import torch
@@ -47,6 +49,11 @@ class LeakyIntegrator(torch.nn.Module):
     def rate(self, u: torch.Tensor) -> torch.Tensor:
         """``function(u)``."""
         return u if self.function == "identity" else getattr(torch, self.function)(u)
+
+    def layer(self) -> cells.LeakyIntegrator:
+        """The cell as data."""
+        return cells.LeakyIntegrator(array_of(self.read.weight), array_of(self.recur.weight), array_of(self.read.bias),
+                                     array_of(self.tau()), array_of(self.lookahead()), self.function)
 
     def forward(
         self, x: torch.Tensor, hx: torch.Tensor | None = None, timespans: torch.Tensor | None = None

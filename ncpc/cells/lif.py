@@ -5,8 +5,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ncpc.cells.over_time import over_time
-from ncpc.torch_library import torch_module
+from ncpc.ir.cells import Lif
+from ncpc.ir.tensors import array_of
+from ncpc.system.torch_library import torch_module
 
 if TYPE_CHECKING:
     import torch
@@ -50,6 +54,12 @@ class LIF(torch.nn.Module):
     def tau(self) -> torch.Tensor:
         """The time constants, (units,)."""
         return (self.least_tau + torch.nn.functional.softplus(self.raw_tau)).expand(self.units)
+
+    def layer(self) -> Lif:
+        """The cell as data."""
+        weight_h = np.zeros((self.units, self.units)) if self.recur is None else array_of(self.recur.weight)
+        return Lif(array_of(self.read.weight), weight_h, array_of(self.read.bias), array_of(self.tau()),
+                   *map(array_of, (self.r, self.v_leak, self.v_threshold, self.v_reset)))
 
     def forward(
         self, x: torch.Tensor, hx: torch.Tensor | None = None, timespans: torch.Tensor | None = None

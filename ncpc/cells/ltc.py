@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ncpc.cells.over_time import over_time
 from ncpc.cells.solvers import EXPLICIT, explicit_step, known_solver
-from ncpc.torch_library import ncps_torch_module, torch_module
+from ncpc.system.torch_library import ncps_torch_module, torch_module
 
 if TYPE_CHECKING:
     import torch
@@ -17,10 +17,10 @@ else:
 class LTC(torch.nn.Module):
     """``cm dv/dt = gleak*(vleak - v) - epsilon*v + sum g*(erev - v)``, ``unfolds`` steps of dt/unfolds.
 
-    ``solver`` is ``euler`` or ``rk4``, the other two of Hasani et al. 2021, or ``fused``, the only one of ncps. Train
-    with the solver that is to run: the three compute different functions. ``units`` is a number or an ncps wiring; the
-    parameters are those of ``ncps.torch.LTC``, under the same names, and a state dict fits both. An explicit step may
-    be unstable (``docs/cells.md``); compiling says how many unfolds it takes.
+    ``solver`` is ``euler`` or ``rk4``, the other two of Hasani et al. 2021, another of ``ncpc.ir.tableau``, or
+    ``fused``, the only one of ncps. Train with the solver that is to run: all compute different functions. ``units``
+    is a number or an ncps wiring; the parameters are those of ``ncps.torch.LTC``, under the same names, and a state
+    dict fits both. An explicit step may be unstable (``docs/cells.md``); compiling says how many unfolds it takes.
     """
 
     def __init__(

@@ -5,9 +5,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ncpc.cells.over_time import over_time
 from ncpc.cells.solvers import explicit_step, known_solver
-from ncpc.torch_library import torch_module
+from ncpc.ir import cells
+from ncpc.ir.policy import F64
+from ncpc.ir.tensors import array_of
+from ncpc.system.torch_library import torch_module
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +25,8 @@ class CtRnn(torch.nn.Module):
 
     ``tau="trained"`` learns one positive time constant (softplus of a parameter that starts at tau = 1); ``tau="one"``
     is the published code, which keeps tau = 1 even where it creates a variable for it. ``feedback=False`` (published
-    default) leaves ``h`` out of the tanh. ``solver`` is ``euler`` (published) or ``rk4``; ``clip`` > 0 limits ``h``.
+    default) leaves ``h`` out of the tanh. ``solver`` is ``euler`` (published) or another of
+    ``ncpc.ir.tableau``; ``clip`` > 0 limits ``h``.
     Weights start as ``torch.nn.Linear``'s.
     """
 
@@ -41,6 +47,12 @@ class CtRnn(torch.nn.Module):
         one = torch.ones_like(self.dense.bias[:1])
         return one if self.raw_tau is None else torch.nn.functional.softplus(self.raw_tau)
 
+    def layer(self) -> cells.CtRnn:
+        """The cell as data."""
+        weight_x, weight_h, bias = _split(self.dense, self.inputs)
+        tau = np.broadcast_to(array_of(self.tau()), bias.shape).copy()
+        return cells.CtRnn(weight_x, weight_h, bias, tau, self.unfolds, self.step, self.solver, self.clip)
+
     def forward(
         self, x: torch.Tensor, hx: torch.Tensor | None = None, timespans: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -60,7 +72,7 @@ class CtRnn(torch.nn.Module):
 class NeuralOde(torch.nn.Module):
     """``dh/dt = tanh(W [x, h] + b)`` (Chen et al. 2018, as a recurrent cell); the output is ``h``.
 
-    ``unfolds`` steps of ``step*dt`` with ``solver`` ``rk4`` (published: 6 steps of 0.1) or ``euler``; ``clip`` > 0
+    ``unfolds`` steps of ``step*dt`` with ``solver`` ``rk4`` (published: 6 steps of 0.1) or another; ``clip`` > 0
     limits ``h``. Weights start as ``torch.nn.Linear``'s.
     """
 
@@ -71,6 +83,10 @@ class NeuralOde(torch.nn.Module):
         self.inputs, self.units = inputs, units
         self.unfolds, self.step, self.solver, self.clip = unfolds, step, known_solver(solver), clip
         self.dense = torch.nn.Linear(inputs + units, units)
+
+    def layer(self) -> cells.NeuralOde:
+        """The cell as data."""
+        return cells.NeuralOde(*_split(self.dense, self.inputs), self.unfolds, self.step, self.solver, self.clip)
 
     def forward(
         self, x: torch.Tensor, hx: torch.Tensor | None = None, timespans: torch.Tensor | None = None
@@ -85,6 +101,13 @@ class NeuralOde(torch.nn.Module):
         """``dh/dt``."""
         drive: torch.Tensor = torch.tanh(self.dense(torch.cat([x, h], dim=1)))
         return drive
+
+
+def _split(dense: torch.nn.Linear, inputs: int) -> tuple[F64, F64, F64]:
+    """The columns that meet the input, the rest (zeros where the cell has no feedback), and the bias."""
+    weight, bias = array_of(dense.weight), array_of(dense.bias)
+    fed_back = weight.shape[1] > inputs
+    return weight[:, :inputs], weight[:, inputs:] if fed_back else np.zeros((len(bias), len(bias))), bias
 
 
 def _solved(

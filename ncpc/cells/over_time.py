@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ncpc.torch_library import torch_module
+from ncpc.system.torch_library import torch_module
 
 if TYPE_CHECKING:
     import torch

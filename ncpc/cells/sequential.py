@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ncpc.cells.ct_gru import CtGru
-from ncpc.cells.leaky import LeakyIntegrator
-from ncpc.cells.lif import LIF
-from ncpc.cells.ltc import LTC
-from ncpc.cells.ode import CtRnn, NeuralOde
-from ncpc.torch_library import ncps_torch_module, torch_module
+from ncpc.ir.cells import CELLS
+from ncpc.ir.kinds import load
+from ncpc.system.torch_library import ncps_torch_module, torch_module
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +16,7 @@ else:
 
 State = tuple[Any, ...]
 
-OWN = (LIF, LTC, CtGru, CtRnn, LeakyIntegrator, NeuralOde)
+OWN = tuple(load(kind.module) for kind in CELLS if kind.module)
 WHOLE = (torch.nn.LSTM, torch.nn.GRU, torch.nn.RNN)
 SINGLE = (torch.nn.LSTMCell, torch.nn.GRUCell, torch.nn.RNNCell)
 

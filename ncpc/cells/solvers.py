@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ncpc.torch_library import torch_module
+from ncpc.ir.tableau import TABLEAUS
+from ncpc.system.torch_library import torch_module
 
 if TYPE_CHECKING:
     import torch
 else:
     torch = torch_module()
 
-EXPLICIT = ("euler", "rk4")
+EXPLICIT = tuple(TABLEAUS)
 
 
 def known_solver(solver: str, known: tuple[str, ...] = EXPLICIT) -> str:
@@ -25,11 +26,10 @@ def known_solver(solver: str, known: tuple[str, ...] = EXPLICIT) -> str:
 def explicit_step(
     slope: Callable[[torch.Tensor], torch.Tensor], v: torch.Tensor, size: torch.Tensor, solver: str
 ) -> torch.Tensor:
-    """One step of length ``size`` (B, 1) of ``dv/dt = slope(v)``: Euler's, or the classical Runge-Kutta step."""
-    k1 = slope(v)
-    if solver == "euler":
-        return v + size * k1
-    k2 = slope(v + size / 2 * k1)
-    k3 = slope(v + size / 2 * k2)
-    k4 = slope(v + size * k3)
-    return v + size / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+    """One step of length ``size`` (B, 1) of ``dv/dt = slope(v)`` by a method of ``ncpc.ir.tableau``."""
+    tableau = TABLEAUS[solver]
+    slopes = [slope(v)]
+    for row in tableau.a:
+        slopes.append(slope(v + size * sum(float(share) * k for share, k in zip(row, slopes, strict=True) if share)))
+    whole, parts = tableau.parts
+    return v + size / whole * sum(part * k for part, k in zip(parts, slopes, strict=True))

@@ -16,7 +16,7 @@ from ncpc.ir.policy import Policy
 from ncpc.ir.sequences import Sequences
 from ncpc.passes.lower import lower
 from ncpc.semantics.run import run
-from ncpc.torch_library import torch_module
+from ncpc.system.torch_library import torch_module
 
 TOLERANCE = 1e-5
 MANY_PRODUCTS = 10**6

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import math
 import operator
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,9 +20,15 @@ from ncpc.frontend.container import read_policy, write_policy
 from ncpc.frontend.data import frames_of, read_sequences
 from ncpc.frontend.imported import Imported
 from ncpc.frontend.keras.live import is_keras
+from ncpc.frontend.ranges import MARGIN, guessed, short_calibration
 from ncpc.frontend.validate import check_dt_range, check_input_range, check_policy
-from ncpc.ir.policy import DtRange, Layer, Ltc, Policy
+from ncpc.ir.names import MOST, policy_name
+from ncpc.ir.policy import ASSUMED_MEANS, DtRange, Layer, Ltc, Policy
 from ncpc.ir.sequences import Sequences
+from ncpc.passes.lower import reads_dt
+
+ANY = DtRange(0.0, math.inf, 1.0)
+"""What timespans of a calibration may be before anything is declared."""
 
 Check = Callable[[Policy, str], None]
 """Raises ``BadInput`` where the policy and the model it was read from differ."""
@@ -32,14 +40,15 @@ def save(
     *,
     calibration: object | None = None,
     input_range: ArrayLike | None = None,
-    dt: float | tuple[float, float] = 1.0,
+    dt: float | tuple[float, float] | None = None,
     name: str | None = None,
     input_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
     sample_hz: float | None = None,
-    margin: float = 0.1,
+    margin: float = MARGIN,
     clip_negative: bool = False,
     input_shape: Sequence[int] | None = None,
+    outputs: str = "values",
 ) -> Policy:
     """Read a trained model, check that the policy computes what it computes, and write the container to ``path``.
 
@@ -47,36 +56,49 @@ def save(
     ncps.keras, or what a frontend has read already (``Imported``, or layers of ``ncpc.ir.policy``), which is taken as
     it is. ``calibration``: typical inputs, (T, inputs) or (B, T, inputs), as array, torch tensor, npz path (``x``,
     optional ``dt``, ``reset``) or mapping of those. ``input_range``: (inputs, 2) or one (lo, hi) for all; left out, it
-    is the calibration's widened at either end by ``margin`` of its width, one range for all numbers of a frame.
+    is guessed: the calibration's, wider by ``margin`` of its width at either end, one range for all of a frame.
     ``dt``: the timespan in the unit of training (1.0 where none were given), or the range (lo, hi) of timespans the
-    policy may meet. ``sample_hz`` documents how often steps happen. ``clip_negative`` sets negative w, cm, gleak to 0,
-    as ``apply_weight_constraints()`` does, without touching ``model``. ``input_shape`` is that of one step's input
-    where torch modules read frames, (channels, height, width); a Keras model tells it by itself. A calibration may
-    hold frames or flat ones.
+    policy may meet; left out, that of the calibration's timespans, and without those 1.0: where a cell reads dt, the
+    policy then says that this is assumed, and a warning too. ``sample_hz`` documents how often steps happen.
+    ``clip_negative`` sets negative w, cm, gleak to 0, as ``apply_weight_constraints()`` does, without touching
+    ``model``. ``input_shape`` is that of one step's input where torch modules read frames, (channels, height, width); a
+    Keras model tells it by itself. A calibration may hold frames or flat ones. ``outputs="logits"`` says that the
+    policy is a classifier: reports then compare its decisions too.
 
     Returns the policy as written. Raises ``BadInput`` or ``Unsupported``; nothing is written then.
     """
     read, check = _read_model(model, clip_negative, _shape(input_shape))
-    where, dt_range = str(path), _dt_range(dt)
-    check_dt_range(dt_range, where)
-    inputs, outputs, frames = read.layers[0].inputs, read.layers[-1].outputs, frames_of(read.layers[0])
-    data = None if calibration is None else read_sequences(calibration, inputs, dt_range, _source(calibration), frames)
+    where, told = str(path), ANY if dt is None else _dt_range(dt)
+    if dt is not None:
+        check_dt_range(told, where)
+    inputs, width, frames = read.layers[0].inputs, read.layers[-1].outputs, frames_of(read.layers[0])
+    source = _source(calibration)
+    data = None if calibration is None else read_sequences(calibration, inputs, told, source, frames, width)
     policy = Policy(
         name=_identifier(Path(path).stem) if name is None else name,
         layers=read.layers,
         input_range=_range(input_range, data, read.layers[0], margin, where),
-        dt=dt_range,
+        dt=told if dt is not None else _spanned(data),
         input_names=tuple(input_names or (f"x{i}" for i in range(inputs))),
-        output_names=tuple(output_names or (f"y{i}" for i in range(outputs))),
+        output_names=tuple(output_names or (f"y{i}" for i in range(width))),
         calibration=data,
         sample_hz=None if sample_hz is None else float(sample_hz),
         provenance=read.provenance,
+        meaning=outputs,
+        range_guessed=input_range is None,
     )
     check_policy(policy, where)
+    policy = _assuming(policy, where) if dt is None and (data is None or data.dt is None) else policy
     if check is not None:
         check(policy, where)
+    _warn_of_short(policy, where)
     write_policy(policy, path)
     return policy
+
+
+def _warn_of_short(policy: Policy, where: str) -> None:
+    if short := short_calibration(policy):
+        warnings.warn(f"{where}: {short}", stacklevel=3)
 
 
 def load(path: str | Path) -> Policy:
@@ -158,15 +180,31 @@ def _dt_range(dt: float | tuple[float, float]) -> DtRange:
     return DtRange(lo, hi, float(np.clip(middle, lo, hi)) if lo <= hi else middle)
 
 
+def _spanned(data: Sequences | None) -> DtRange:
+    """The range of the calibration's timespans, the library's default where it has none."""
+    return DtRange() if data is None or data.dt is None else _dt_range((float(data.dt.min()), float(data.dt.max())))
+
+
+def _assuming(policy: Policy, where: str) -> Policy:
+    """The policy that says its dt is assumed, where it reads one; warns then."""
+    if not reads_dt(policy):
+        return policy
+    policy = replace(policy, dt=replace(policy.dt, assumed=True))
+    warnings.warn(f"{where}: {policy.dt.words}: {ASSUMED_MEANS}; save it with dt=..., the timespan or the range "
+                  "(lo, hi) of training, dt=1.0 where none were given", stacklevel=3)
+    return policy
+
+
 def _range(
     given: ArrayLike | None, data: Sequences | None, first: Layer, margin: float, where: str
 ) -> NDArray[np.float64]:
     inputs = first.inputs
     if given is None and data is None:
-        raise BadInput(f"{where}: neither calibration nor input_range given; pass typical inputs or their bounds")
+        raise BadInput(f"{where}: neither calibration nor input_range given; pass typical inputs or their bounds "
+                       "(ncpc import: --calibrate FILE.npz, --input-range LO HI)")
     if given is None:
         assert data is not None
-        return of_frames(widened(data, margin)) if hasattr(first, "windows") else widened(data, margin)
+        return guessed(data, first, margin)
     try:
         bounds = np.asarray(given, np.float64)
     except (TypeError, ValueError):
@@ -176,24 +214,7 @@ def _range(
     return bounds
 
 
-def widened(data: Sequences, margin: float) -> NDArray[np.float64]:
-    """Each channel's range in ``data``, (inputs, 2), wider by ``margin`` of its width at either end.
-
-    A channel that never changes says nothing of its width: it gets its value plus and minus max(|value|, 1).
-    """
-    if not 0 <= margin < np.inf:
-        raise BadInput(f"margin is {margin:g}; give a fraction of each channel's width, 0 or more")
-    lo, hi = data.x.min(axis=(0, 1)), data.x.max(axis=(0, 1))
-    extra = np.where(hi > lo, margin * (hi - lo), np.maximum(np.abs(lo), 1.0))
-    return np.stack([lo - extra, hi + extra], axis=1)
-
-
-def of_frames(bounds: NDArray[np.float64]) -> NDArray[np.float64]:
-    """One range for all numbers of a frame: a pixel that was dark in every frame may be bright in the next."""
-    return np.tile([bounds[:, 0].min(), bounds[:, 1].max()], (len(bounds), 1))
-
-
 def _identifier(text: str) -> str:
-    """A file's stem as a policy name: letters, digits and _, no digit first."""
-    name = re.sub(r"\W", "_", text, flags=re.ASCII)
-    return name if name[:1].isalpha() or name.startswith("_") else f"policy_{name}"
+    """A file's stem as a policy name: letters, digits and _, no digit first, nothing that is taken."""
+    name = re.sub(r"\W", "_", text, flags=re.ASCII)[:MOST - len("policy_")]
+    return f"policy_{name}" if any(policy_name(name)) else name

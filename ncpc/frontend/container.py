@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,19 +18,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
 from ncpc.errors import BadInput
-from ncpc.files import write_atomically
+from ncpc.frontend.ranges import looks_guessed
 from ncpc.frontend.records import Array, decode, encode
 from ncpc.frontend.validate import check_policy
-from ncpc.ir.cells import CELLS
-from ncpc.ir.heads import HEADS
-from ncpc.ir.policy import Activation, Dense, Ltc, Policy
+from ncpc.ir.cells import KINDS
+from ncpc.ir.policy import Policy
+from ncpc.system.files import is_file, write_atomically
 
 SCHEMA = 1
 KEY = "ncpc"
 
-# A new kind of layer is one entry here: how it is stored follows from its fields.
-_KINDS: tuple[type[Any], ...] = (Ltc, Dense, Activation, *CELLS, *HEADS)
-LAYERS: dict[str, type] = {layer.kind: layer for layer in _KINDS}
+LAYERS: dict[str, type] = {name: kind.record for name, kind in KINDS.items()}
+"""How a layer is stored follows from the fields of its record."""
 
 
 @dataclass(frozen=True)
@@ -80,11 +79,11 @@ def read_container(path: str | Path) -> Container:
     except BadInput as error:
         raise BadInput(f"{path}: {error}") from None
     check_policy(container.policy, str(path))
-    return container
+    return replace(container, policy=_told(container.policy))
 
 
 def _read_file(path: Path) -> tuple[str, dict[str, Array]]:
-    if not path.is_file():
+    if not is_file(path):
         raise BadInput(f"{path}: no such file; give a container written by ncpc.save")
     try:
         with safe_open(str(path), framework="numpy") as file:
@@ -116,6 +115,12 @@ def _decode_header(text: str, tensors: dict[str, Array]) -> Container:
     if formats is not None and not isinstance(formats, dict):
         raise BadInput("'formats' is not an object; save the policy again")
     return Container(policy, formats)
+
+
+def _told(policy: Policy) -> Policy:
+    """The policy; in a file that does not tell, a range is a guess where it is exactly what the data suggest."""
+    unknown = policy.range_guessed is None and looks_guessed(policy)
+    return replace(policy, range_guessed=True) if unknown else policy
 
 
 def _parse(text: str) -> dict[str, Any]:

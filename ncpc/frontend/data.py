@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncpc.errors import BadInput
+from ncpc.frontend.npz import read_npz
 from ncpc.frontend.validate import check_sequences
 from ncpc.ir.policy import DtRange, Layer
 from ncpc.ir.sequences import Sequences
 from ncpc.ir.windows import Windows
 
-# ``y`` may be in a log (recorded outputs); it is no input and is left alone here.
 _KEYS = ("x", "dt", "reset", "y")
 
 
@@ -25,38 +25,36 @@ Frames = tuple[tuple[int, ...], ...]
 
 
 def read_sequences(
-    source: object, inputs: int, dt: DtRange, where: str | None = None, frames: Frames = ()
+    source: object, inputs: int, dt: DtRange, where: str | None = None, frames: Frames = (), outputs: int | None = None
 ) -> Sequences:
     """Sequences of a policy with ``inputs`` inputs, from any of the forms in which users have data.
 
     ``source``: the path of an npz file or a mapping (``x``, optional ``dt``, ``reset``), an array or torch tensor
     (T, inputs) or (B, T, inputs), or ``Sequences``. ``dt`` and ``reset`` are (T,) or (B, T). ``where`` names the
     source in messages. An input may be a frame of one of the shapes ``frames``; of any shape where none are known.
+    With ``outputs``, an array ``y`` (T, outputs) or (B, T, outputs) is read too, the outputs of the user's own system;
+    without, it is left alone.
+
     Raises ``BadInput`` for a wrong width (naming both), shape, NaN, or dt outside the range.
     """
     where = where or (str(source) if isinstance(source, (str, Path)) else "data")
-    sequences = source if isinstance(source, Sequences) else _from_arrays(_arrays(source, where), inputs, where,
-                                                                                     frames)
+    if isinstance(source, Sequences):
+        sequences = source
+    else:
+        arrays = _arrays(source, where)
+        sequences = _from_arrays(arrays, inputs, where, frames)
+        if outputs is not None and "y" in arrays:
+            sequences = replace(sequences, y=_recorded(arrays["y"], sequences.x, outputs, where))
     check_sequences(sequences, inputs, dt, where)
     return sequences
 
 
 def _arrays(source: object, where: str) -> Mapping[str, object]:
     if isinstance(source, (str, Path)):
-        return _read_npz(Path(source))
+        return _known(read_npz(Path(source), "write it with numpy.savez(path, x=...), x (steps, inputs)"), where)
     if isinstance(source, Mapping):
         return _known(source, where)
     return {"x": source}
-
-
-def _read_npz(path: Path) -> Mapping[str, object]:
-    if not path.is_file():
-        raise BadInput(f"{path}: no such file; give an npz file with an array x (steps, inputs)")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return _known({key: file[key] for key in file.files}, str(path))
-    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile):
-        raise BadInput(f"{path}: not a readable npz file; write it with numpy.savez(path, x=...)") from None
 
 
 def _known(arrays: Mapping[Any, object], where: str) -> Mapping[str, object]:
@@ -96,6 +94,19 @@ def _flat_frames(x: NDArray[np.float64], inputs: int, frames: Frames) -> NDArray
         if x.ndim > lead + 1 and known and int(np.prod(x.shape[lead:])) == inputs:
             return x.reshape(*x.shape[:lead], inputs)
     return x
+
+
+def _recorded(value: object, x: NDArray[np.float64], outputs: int, where: str) -> NDArray[np.float64]:
+    """Recorded outputs (B, T, outputs); a single output may do without its dimension."""
+    y = _numbers(value, "y", where)
+    full = (*x.shape[:2], outputs)
+    lead = {full[:2], full[1:2]} if len(x) == 1 else {full[:2]}
+    if y.shape not in {(*shape, outputs) for shape in lead} | (lead if outputs == 1 else set()):
+        raise BadInput(f"{where}: y has shape {y.shape}, expected {full}: the outputs of your own system for x; leave "
+                       "it out if it is something else")
+    if not np.isfinite(y).all():
+        raise BadInput(f"{where}: y holds NaN or infinity; leave out y, or those steps")
+    return y.reshape(full)
 
 
 def _per_step(value: object, name: str, x: NDArray[np.float64], where: str) -> NDArray[np.float64] | None:

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from ncpc.errors import BadInput
+from ncpc.frontend.pickles import readable
 from ncpc.frontend.state_dict import import_state_dict
-from ncpc.torch_library import torch_module
+from ncpc.system.files import is_file
+from ncpc.system.torch_library import torch_module
 
 # Where training scripts commonly keep the state_dict inside a larger checkpoint.
 _NESTED = ("state_dict", "model_state_dict", "model")
@@ -43,7 +45,7 @@ def read_model(
     Raises ``BadInput``, also for an option that would have no effect on this kind of source.
     """
     given = sorted(name for name, value in options.items() if value is not None)
-    if not Path(source).is_file() and ":" in str(source):
+    if not is_file(source) and ":" in str(source):
         _refuse_options(given, source, "a factory says by itself how its model is run")
         return import_from_factory(str(source), weights=weights, trust_pickle=trust_pickle)
     if weights is not None:
@@ -117,7 +119,7 @@ def read_weights(path: str | Path, *, trust_pickle: bool = False) -> Mapping[str
 def read_checkpoint(path: str | Path, *, trust_pickle: bool = False) -> Any:
     """What a weights file holds: a state_dict, or, only with ``trust_pickle``, a whole pickled module."""
     file = Path(path)
-    if not file.is_file():
+    if not is_file(file):
         raise BadInput(f"{file}: no such file; give a .safetensors file or a torch checkpoint")
     content = _safetensors(file) if file.suffix == ".safetensors" else _torch_load(file, trust_pickle)
     if isinstance(content, torch_module().nn.Module):
@@ -141,11 +143,14 @@ def _safetensors(path: Path) -> Any:
 
 def _torch_load(path: Path, trust_pickle: bool) -> Any:
     torch = torch_module()
+    broken = f"{path}: not a readable torch checkpoint; it is truncated or of another kind"
+    if not readable(path):
+        raise BadInput(broken)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "Unsupported global" not in str(error) and "GLOBAL" not in str(error):
-            raise BadInput(f"{path}: not a readable torch checkpoint; it is truncated or of another kind") from None
+            raise BadInput(broken) from None
         if not trust_pickle:
             raise BadInput(f"{path}: holds pickled Python objects, and loading those runs code; save "
                            "model.state_dict() instead, or trust the file with trust_pickle=True (--trust-pickle)"

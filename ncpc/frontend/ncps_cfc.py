@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from ncpc.errors import Unsupported
-from ncpc.frontend.tensors import F64, array_of, class_name, dense_of
-from ncpc.ir.cells import Cfc, Lstm, WiredCfc
+from ncpc.ir.gated import Cfc, Lstm, WiredCfc
 from ncpc.ir.policy import ROLES, Dense
-from ncpc.torch_library import torch_module
+from ncpc.ir.tensors import F64, array_of, class_name, dense_of
+from ncpc.system.torch_library import torch_module
 
 
 def read_cfc(cell: Any, roles: tuple[str, ...] | None = None, names: tuple[str, ...] | None = None) -> Cfc:

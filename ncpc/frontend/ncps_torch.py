@@ -17,14 +17,15 @@ from ncpc.errors import BadInput, Unsupported
 from ncpc.frontend.heads import merged
 from ncpc.frontend.imported import Imported
 from ncpc.frontend.ncps_cfc import read_cfc, read_lstm, read_wired_cfc
-from ncpc.frontend.tensors import array_of, class_name, dense_of
 from ncpc.frontend.torch_activations import activation_readers, instead_of
 from ncpc.frontend.torch_cells import own_readers, torch_readers
 from ncpc.frontend.torch_heads import head_reader
 from ncpc.frontend.with_widths import with_widths
-from ncpc.ir.cells import RECURRENT, MixedMemory
+from ncpc.ir.cells import RECURRENT
+from ncpc.ir.gated import MixedMemory
 from ncpc.ir.policy import Activation, Layer, Ltc, Synapses
-from ncpc.torch_library import ncps_torch_module, torch_module, versions
+from ncpc.ir.tensors import array_of, class_name, dense_of
+from ncpc.system.torch_library import ncps_torch_module, torch_module, versions
 
 SUPPORTED = ("ncps.torch LTC, CfC and their cells, torch.nn LSTM, GRU, RNN, Linear, Conv1d, Conv2d, MaxPool, AvgPool, "
              "AdaptiveAvgPool, AdaptiveMaxPool, BatchNorm, Flatten, ReLU, ReLU6, LeakyReLU, PReLU, ELU, SELU, SiLU, "
@@ -110,8 +111,12 @@ def _readers() -> dict[Any, Callable[[Any], list[Layer]]]:
         ncps.WiredCfCCell: _ncps_layer,
         **torch_readers(),
         **own_readers(),
-        _own_ltc_class(): lambda m: [replace(_ltc(m.rnn_cell), solver=m.solver)],
     }
+
+
+def read_own_ltc(module: Any) -> Ltc:
+    """An LTC of ``ncpc.cells``: the cell of ncps inside, by the module's own solver."""
+    return replace(_ltc(module.rnn_cell), solver=module.solver)
 
 
 def _own_ltc_class() -> Any:

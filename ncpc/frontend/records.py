@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncpc.errors import BadInput
+from ncpc.ir.sequences import LATER
 
 Array = NDArray[Any]
 Kinds = Mapping[str, type]
@@ -42,6 +43,8 @@ def _encode_record(value: Any, prefix: str, tensors: dict[str, Array]) -> dict[s
     record: dict[str, object] = {} if kind is None else {"kind": kind}
     for field in fields(value):
         item = getattr(value, field.name)
+        if field.metadata == LATER and not isinstance(item, np.ndarray) and item == field.default:
+            continue
         encoded = encode(item, join(prefix, field.name), tensors)
         if not isinstance(item, np.ndarray):
             record[field.name] = encoded
@@ -67,8 +70,8 @@ def decode(hint: Any, prefix: str, value: object, tensors: dict[str, Array], kin
     origin = get_origin(hint)
     if origin in (Union, UnionType):
         return _decode_optional(hint, prefix, value, tensors, kinds)
-    if origin is np.ndarray:
-        return _take(hint, prefix, tensors)
+    if (wide := scalar_of(hint)) is not None:
+        return _take(wide, prefix, tensors)
     if origin is tuple:
         return _decode_tuple(hint, prefix, value, tensors, kinds)
     if hint in _SCALARS:
@@ -80,13 +83,22 @@ def decode(hint: Any, prefix: str, value: object, tensors: dict[str, Array], kin
 
 def _decode_optional(hint: Any, prefix: str, value: object, tensors: dict[str, Array], kinds: Kinds) -> Any:
     (inner,) = (option for option in get_args(hint) if option is not NoneType)
-    is_array = get_origin(inner) is np.ndarray
-    absent = prefix not in tensors if is_array else value is None
+    absent = value is None if scalar_of(inner) is None else prefix not in tensors
     return None if absent else decode(inner, prefix, value, tensors, kinds)
 
 
-def _take(hint: Any, prefix: str, tensors: dict[str, Array]) -> Array:
-    wide = get_args(get_args(hint)[1])[0]
+def scalar_of(hint: Any) -> Any:
+    """The scalar type of a hint ``NDArray[T]``, None for any other hint.
+
+    Up to NumPy 2.4 the hint reads ``ndarray[shape, dtype[T]]``; from 2.5 on it stays an alias.
+    """
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is np.ndarray:
+        return get_args(arguments[1])[0]
+    return arguments[0] if origin is NDArray else None
+
+
+def _take(wide: Any, prefix: str, tensors: dict[str, Array]) -> Array:
     if prefix not in tensors:
         raise BadInput(f"tensor '{prefix}' is missing; the file is incomplete, save the policy again")
     array = tensors.pop(prefix)
@@ -116,7 +128,9 @@ def _decode_record(hint: Any, prefix: str, value: object, tensors: dict[str, Arr
     if hasattr(cls, "kind"):
         record.pop("kind", None)
     hints = get_type_hints(cls)
-    names = [field.name for field in fields(cls)]
+    absent = {field.name for field in fields(cls) if field.metadata == LATER
+              and field.name not in record and join(prefix, field.name) not in tensors}
+    names = [field.name for field in fields(cls) if field.name not in absent]
     unknown = sorted(set(record) - set(names))
     if unknown:
         raise BadInput(f"'{join(prefix, unknown[0])}' is not known; the file was made by another version of ncpc")
@@ -128,7 +142,7 @@ def _decode_record(hint: Any, prefix: str, value: object, tensors: dict[str, Arr
 def _require(prefix: str, record: Mapping[str, object], names: Sequence[str], hints: Mapping[str, Any]) -> None:
     """Every field that is not an array (or perhaps one) must stand in the record, defaults or not."""
     for name in names:
-        is_array = any(get_origin(h) is np.ndarray for h in (hints[name], *get_args(hints[name])))
+        is_array = any(scalar_of(h) is not None for h in (hints[name], *get_args(hints[name])))
         if not is_array and name not in record:
             raise BadInput(f"'{join(prefix, name)}' is missing; the file is incomplete, save the policy again")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ncpc.errors import BadInput
+from ncpc.system.files import is_file
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def _keras(source: str, unsaid: Unsaid) -> Any:
     from ncpc.frontend.keras import read
     from ncpc.frontend.keras.weights import holds_model, import_weights
 
-    if source.endswith(".keras") or not Path(source).is_file() or holds_model(source):
+    if source.endswith(".keras") or not is_file(source) or holds_model(source):
         given = [name for name in ("unfolds", "epsilon", "outputs") if getattr(unsaid, name) is not None]
         if given:
             raise BadInput(f"{source}: a whole model says by itself how it is run; leave out --{given[0]}")

@@ -8,7 +8,7 @@ from typing import Any
 from ncpc.errors import BadInput
 from ncpc.frontend.imported import Imported
 from ncpc.frontend.ncps_torch import build_ltc, known_roles
-from ncpc.torch_library import torch_module
+from ncpc.system.torch_library import torch_module
 
 _REQUIRED = ("gleak", "vleak", "cm", "sigma", "mu", "w", "erev", "sparsity_mask", "sensory_sigma", "sensory_mu",
              "sensory_w", "sensory_erev", "sensory_sparsity_mask")

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from ncpc.errors import Unsupported
-from ncpc.frontend.tensors import array_of, class_name
 from ncpc.ir.policy import Activation, Layer
-from ncpc.torch_library import torch_module
+from ncpc.ir.tensors import array_of, class_name
+from ncpc.system.torch_library import torch_module
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 """Klambauer et al. 2017, equation 14 (and torch's documentation of SELU)."""

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 
 from ncpc.errors import Unsupported
-from ncpc.frontend.tensors import F64, array_of, class_name, dense_of
-from ncpc.ir.cells import CtGru, CtRnn, Gru, LeakyIntegrator, Lif, Lstm, NeuralOde, Rnn
-from ncpc.ir.policy import Layer
-from ncpc.torch_library import torch_module
+from ncpc.ir.cells import CELLS
+from ncpc.ir.gated import Gru, Lstm, Rnn
+from ncpc.ir.kinds import load
+from ncpc.ir.policy import F64, Layer
+from ncpc.ir.tensors import array_of, class_name
+from ncpc.system.torch_library import torch_module
 
 Parameters = tuple[F64, F64, F64, F64]
 """weight_ih, weight_hh, bias_ih, bias_hh."""
@@ -32,10 +34,11 @@ def torch_readers() -> dict[Any, Callable[[Any], list[Layer]]]:
 
 def own_readers() -> dict[Any, Callable[[Any], list[Layer]]]:
     """The reader of each class of ``ncpc.cells``."""
-    from ncpc import cells  # needs torch
+    return {load(kind.module): _alone(load(kind.reader)) for kind in CELLS if kind.module}
 
-    return {cells.CtRnn: _ct_rnn, cells.NeuralOde: _neural_ode, cells.CtGru: _ct_gru,
-            cells.LeakyIntegrator: _leaky_integrator, cells.LIF: _lif}
+
+def _alone(reader: Callable[[Any], Layer]) -> Callable[[Any], list[Layer]]:
+    return lambda module: [reader(module)]
 
 
 def _layers(module: Any) -> list[Parameters]:
@@ -65,39 +68,3 @@ def _gru(p: Parameters) -> Gru:
 
 def _rnn(p: Parameters, function: str) -> Rnn:
     return Rnn(p[0], p[1], p[2] + p[3], function)
-
-
-def _ct_rnn(module: Any) -> list[Layer]:
-    weight_x, weight_h = _split(module.dense.weight, module.inputs)
-    bias, tau = array_of(module.dense.bias), np.broadcast_to(array_of(module.tau()), weight_h.shape[:1]).copy()
-    return [CtRnn(weight_x, weight_h, bias, tau, module.unfolds, module.step, module.solver, module.clip)]
-
-
-def _neural_ode(module: Any) -> list[Layer]:
-    weight_x, weight_h = _split(module.dense.weight, module.inputs)
-    return [NeuralOde(weight_x, weight_h, array_of(module.dense.bias), module.unfolds, module.step, module.solver,
-                      module.clip)]
-
-
-def _split(weight: Any, inputs: int) -> tuple[F64, F64]:
-    """The columns that meet the input, and the rest; zeros where the cell has no feedback."""
-    whole = array_of(weight)
-    fed_back = whole.shape[1] > inputs
-    return whole[:, :inputs], whole[:, inputs:] if fed_back else np.zeros((whole.shape[0], whole.shape[0]))
-
-
-def _ct_gru(module: Any) -> list[Layer]:
-    return [CtGru(dense_of(module.retrieve), dense_of(module.store), dense_of(module.detect), array_of(module.ln_tau),
-                  array_of(module.decay), module.clip)]
-
-
-def _leaky_integrator(module: Any) -> list[Layer]:
-    return [LeakyIntegrator(array_of(module.read.weight), array_of(module.recur.weight), array_of(module.read.bias),
-                            array_of(module.tau()), array_of(module.lookahead()), module.function)]
-
-
-def _lif(module: Any) -> list[Layer]:
-    weight_h = np.zeros((module.units, module.units)) if module.recur is None else array_of(module.recur.weight)
-    parameters = (array_of(getattr(module, name)) for name in ("r", "v_leak", "v_threshold", "v_reset"))
-    return [Lif(array_of(module.read.weight), weight_h, array_of(module.read.bias), array_of(module.tau()).copy(),
-                *parameters)]

@@ -9,11 +9,11 @@ import numpy as np
 
 from ncpc.errors import BadInput, Unsupported
 from ncpc.frontend.heads import frame_of, normalization, normalized, pair, shape_of, windows_over
-from ncpc.frontend.tensors import array_of, class_name, dense_of
 from ncpc.ir.heads import Conv2d, Pool, Softmax
 from ncpc.ir.policy import Layer
+from ncpc.ir.tensors import array_of, class_name, dense_of
 from ncpc.ir.windows import Windows
-from ncpc.torch_library import torch_module
+from ncpc.system.torch_library import torch_module
 
 Shape = tuple[int, ...] | None
 Read = tuple[list[Layer], Shape]

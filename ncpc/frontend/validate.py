@@ -6,8 +6,6 @@ earlier ones (values are looked at only once shapes are right).
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
 from dataclasses import fields
 from itertools import pairwise
 from typing import Any
@@ -15,19 +13,18 @@ from typing import Any
 import numpy as np
 
 from ncpc.errors import BadInput
-from ncpc.frontend.problems import Problems, finite
-from ncpc.frontend.validate_cells import CELL_CHECKS
-from ncpc.frontend.validate_heads import HEAD_CHECKS
-from ncpc.ir.cells import MixedMemory
-from ncpc.ir.policy import ROLES, Activation, Dense, DtRange, Layer, Ltc, Policy, Synapses
+from ncpc.ir.cells import KINDS
+from ncpc.ir.gated import MixedMemory
+from ncpc.ir.kinds import load
+from ncpc.ir.names import identifiers, policy_name
+from ncpc.ir.policy import ROLES, DtRange, Layer, Ltc, Policy, Synapses
+from ncpc.ir.problems import Problems, finite
 from ncpc.ir.sequences import Sequences
+from ncpc.ir.tableau import TABLEAUS
 
-SOLVERS = ("fused", "euler", "rk4")
-FUNCTIONS = {"relu": 0, "tanh": 0, "sigmoid": 0, "silu": 0, "gelu": 0, "leaky_relu": 1, "elu": 2, "hardtanh": 2,
-             "hard_sigmoid": 1, "hard_silu": 1}
-"""Activations and how many parameters each has."""
+MEANINGS = ("values", "logits")
+SOLVERS = ("fused", *TABLEAUS)
 _CLIP = "call apply_weight_constraints() on the cell before saving, or save with clip_negative=True (--clip-negative)"
-_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
 def check_policy(policy: Policy, where: str) -> None:
@@ -62,45 +59,29 @@ def _policy(policy: Policy) -> Problems:
     yield from _chain(policy.layers)
     yield from _input_range(policy.input_range, policy.inputs)
     yield from _dt_range(policy.dt)
-    yield from _names([policy.name], 1, "policy name")
+    yield from policy_name(policy.name)
     yield from _optional_names(policy.input_names, policy.inputs, "input names")
     yield from _optional_names(policy.output_names, policy.outputs, "output names")
     if policy.sample_hz is not None and not 0 < policy.sample_hz < np.inf:
         yield f"sample_hz is {policy.sample_hz}; give a positive number of steps per second"
+    if policy.meaning not in MEANINGS:
+        yield f"outputs are {policy.meaning!r}; known are {', '.join(MEANINGS)}"
     if policy.calibration is not None:
         found = _sequences(policy.calibration, policy.inputs, policy.dt)
         yield from (f"calibration: {problem}" for problem in found)
+        yield from _recorded(policy.calibration, policy.outputs)
 
 
 def _layer(layer: Layer) -> Problems:
     yield from finite(layer)
     if isinstance(layer, MixedMemory):
         yield from (f"cell: {problem}" for problem in _layer(layer.cell))
-    yield from _CHECKS.get(layer.kind, _nothing_more)(layer)
+    if layer.kind in KINDS:
+        yield from load(KINDS[layer.kind].problems)(layer)
 
 
-def _nothing_more(_: Any) -> Problems:
-    return iter(())
-
-
-def _dense(layer: Dense) -> Problems:
-    if layer.weight.ndim != 2 or 0 in layer.weight.shape:
-        yield f"weight has shape {layer.weight.shape}, expected (outputs, inputs)"
-    yield from _shape("bias", layer.bias, layer.outputs)
-
-
-def _activation(layer: Activation) -> Problems:
-    if layer.function not in FUNCTIONS:
-        yield f"unknown function {layer.function!r}; known are {', '.join(FUNCTIONS)}"
-    elif len(layer.parameters) != FUNCTIONS[layer.function]:
-        yield f"{layer.function} has {len(layer.parameters)} parameters, expected {FUNCTIONS[layer.function]}"
-    elif not np.isfinite(layer.parameters).all() or (layer.function == "hardtanh" and np.diff(layer.parameters) < 0):
-        yield f"{layer.function} has the parameters {layer.parameters}, expected finite ones, the lower limit first"
-    if layer.width < 1:
-        yield f"width is {layer.width}, expected at least 1"
-
-
-def _ltc(layer: Ltc) -> Problems:
+def ltc_problems(layer: Ltc) -> Problems:
+    """Shapes, synapses, signs and denominators of an LTC."""
     yield from _ltc_shapes(layer)
     yield from _ltc_scalars(layer)
     yield from _synapses("sensory", layer.sensory, layer.inputs, layer)
@@ -124,7 +105,7 @@ def _ltc_shapes(layer: Ltc) -> Problems:
     yield from _shape("output_b", layer.output_b, layer.outputs)
     if layer.outputs > layer.neurons:
         yield f"it has {layer.outputs} outputs but only {layer.neurons} neurons"
-    yield from _names(layer.names, layer.neurons, "neuron names")
+    yield from identifiers(layer.names, layer.neurons, "neuron names")
     yield from _roles(layer)
 
 
@@ -216,17 +197,7 @@ def _dt_range(dt: DtRange) -> Problems:
 
 
 def _optional_names(names: tuple[str, ...], count: int, what: str) -> Problems:
-    return _names(names, count, what) if names else iter(())
-
-
-def _names(names: Any, count: int, what: str) -> Problems:
-    if len(names) != count:
-        yield f"{what}: {len(names)} given, expected {count}"
-    for name in names:
-        if not _IDENTIFIER.match(name):
-            yield f"{what}: {name!r} is not an identifier (letters, digits and _, no digit first)"
-    if len(set(names)) != len(names):
-        yield f"{what}: {next(n for n in names if list(names).count(n) > 1)!r} is given twice"
+    return identifiers(names, count, what) if names else iter(())
 
 
 def _sequences(sequences: Sequences, inputs: int, dt: DtRange) -> Problems:
@@ -239,8 +210,16 @@ def _sequences(sequences: Sequences, inputs: int, dt: DtRange) -> Problems:
         yield "x holds NaN or infinity; remove those steps"
     if sequences.reset is not None and sequences.reset.shape != x.shape[:2]:
         yield f"reset has shape {sequences.reset.shape}, expected {x.shape[:2]} as x"
+    if sequences.restored is not None:
+        yield "holds states to restore; only verification has such"
     if sequences.dt is not None:
         yield from _timespans(sequences.dt, x.shape[:2], dt)
+
+
+def _recorded(sequences: Sequences, outputs: int) -> Problems:
+    y, expected = sequences.y, (*sequences.x.shape[:2], outputs)
+    if y is not None and (y.shape != expected or not np.isfinite(y).all()):
+        yield f"calibration: y has shape {y.shape}, expected {expected}, all of it finite; leave it out"
 
 
 def _timespans(timespans: Any, shape: tuple[int, ...], dt: DtRange) -> Problems:
@@ -251,7 +230,3 @@ def _timespans(timespans: Any, shape: tuple[int, ...], dt: DtRange) -> Problems:
     lo, hi = float(timespans.min()), float(timespans.max())
     if lo < dt.lo or hi > dt.hi:
         yield f"dt spans [{lo:g}, {hi:g}], outside the declared [{dt.lo:g}, {dt.hi:g}]; declare dt=({lo:g}, {hi:g})"
-
-
-_CHECKS: dict[str, Callable[[Any], Problems]] = {"ltc": _ltc, "dense": _dense, "activation": _activation, **CELL_CHECKS,
-                                                **HEAD_CHECKS}

@@ -1,17 +1,40 @@
-"""What every layer of ``ncpc.ir.heads`` must satisfy."""
+"""What every layer without state must satisfy."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import fields
-from typing import Any
 
-from ncpc.frontend.problems import Problems, shape
+import numpy as np
+
 from ncpc.ir.heads import Conv2d, Pool, Softmax
+from ncpc.ir.policy import Activation, Dense
+from ncpc.ir.problems import Problems, shape
 from ncpc.ir.windows import LAYOUTS, Windows
 from ncpc.semantics.windows import elements
 
+FUNCTIONS = {"relu": 0, "tanh": 0, "sigmoid": 0, "silu": 0, "gelu": 0, "leaky_relu": 1, "elu": 2, "hardtanh": 2,
+             "hard_sigmoid": 1, "hard_silu": 1}
+"""Activations and how many parameters each has."""
 POOLS = ("max", "avg", "avg_inside")
+
+
+def dense_problems(layer: Dense) -> Problems:
+    """One row of weights and a bias for each output."""
+    if layer.weight.ndim != 2 or 0 in layer.weight.shape:
+        yield f"weight has shape {layer.weight.shape}, expected (outputs, inputs)"
+    yield from shape("bias", layer.bias, layer.outputs)
+
+
+def activation_problems(layer: Activation) -> Problems:
+    """A known function with as many parameters as it has."""
+    if layer.function not in FUNCTIONS:
+        yield f"unknown function {layer.function!r}; known are {', '.join(FUNCTIONS)}"
+    elif len(layer.parameters) != FUNCTIONS[layer.function]:
+        yield f"{layer.function} has {len(layer.parameters)} parameters, expected {FUNCTIONS[layer.function]}"
+    elif not np.isfinite(layer.parameters).all() or (layer.function == "hardtanh" and np.diff(layer.parameters) < 0):
+        yield f"{layer.function} has the parameters {layer.parameters}, expected finite ones, the lower limit first"
+    if layer.width < 1:
+        yield f"width is {layer.width}, expected at least 1"
 
 
 def _windows(w: Windows) -> Problems:
@@ -28,7 +51,8 @@ def _windows(w: Windows) -> Problems:
         yield f"its last window begins outside the frame of {w.height} x {w.width}"
 
 
-def _conv2d(layer: Conv2d) -> Problems:
+def conv2d_problems(layer: Conv2d) -> Problems:
+    """Filters that fall into groups, and windows that lie in the frame."""
     yield from _windows(layer.windows)
     w = layer.windows
     if layer.weight.ndim != 4:
@@ -41,7 +65,8 @@ def _conv2d(layer: Conv2d) -> Problems:
     yield from shape("bias", layer.bias, layer.filters)
 
 
-def _pool(layer: Pool) -> Problems:
+def pool_problems(layer: Pool) -> Problems:
+    """A known function of windows that hold something."""
     yield from _windows(layer.windows)
     if layer.function not in POOLS:
         yield f"unknown function {layer.function!r}; known are {', '.join(POOLS)}"
@@ -49,9 +74,7 @@ def _pool(layer: Pool) -> Problems:
         yield "one of its windows holds nothing of the frame"
 
 
-def _softmax(layer: Softmax) -> Problems:
+def softmax_problems(layer: Softmax) -> Problems:
+    """At least one value."""
     if layer.width < 1:
         yield f"width is {layer.width}, expected at least 1"
-
-
-HEAD_CHECKS: dict[str, Callable[[Any], Problems]] = {"conv2d": _conv2d, "pool": _pool, "softmax": _softmax}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,12 +14,15 @@ from ncpc.ir.types import Axis, Fixed, Index, Type
 
 
 class Builder:
-    """Collects constants and statements; hands out unique names. ``origin`` marks the ops that follow."""
+    """Collects constants and statements; hands out unique names. ``origin`` marks the ops that follow, ``place`` (a
+    layer's position) all origins.
+    """
 
     def __init__(self, default: Type) -> None:
         self.default = default
         self.constants: dict[str, tuple[Value, Array]] = {}
         self.origin: Origin | None = None
+        self.place: int | None = None
         self.shared: dict[str, Value] = {}
         """Constants that several lowerings use, by a key of theirs: tables."""
         self._bodies: list[list[Stmt]] = [[]]
@@ -53,7 +57,7 @@ class Builder:
         """Append ``name = kind(args)``; axes and type follow from the arguments unless given."""
         shape = tuple(axes) if axes is not None else _axes(kind, args)
         out = self.value(name, shape, type_)
-        self._bodies[-1].append(Op(kind, out, tuple(a.name for a in args), attrs, self.origin))
+        self._bodies[-1].append(Op(kind, out, tuple(a.name for a in args), attrs, self._placed()))
         return out
 
     @contextmanager
@@ -66,7 +70,10 @@ class Builder:
         self._bodies.append([])
         yield loop
         body = tuple(self._bodies.pop())
-        self._bodies[-1].append(Repeat(count, loop.close(self), body, self.origin))
+        self._bodies[-1].append(Repeat(count, loop.close(self), body, self._placed()))
+
+    def _placed(self) -> Origin | None:
+        return self.origin and replace(self.origin, place=self.place)
 
 
 class Loop:

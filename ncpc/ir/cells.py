@@ -1,186 +1,31 @@
-"""Recurrent cells other than the LTC, as data. ``docs/cells.md`` gives each one's equation and source.
+"""The table of cells: one row for each kind; and those that ``ncpc.cells`` has as torch modules, as data.
 
 Weights are (outputs, inputs). A cell reads its input ``x`` and its own state through separate matrices; ``dt`` is the
-timespan in the unit of training.
+timespan in the unit of training. ``docs/cells.md`` gives each cell's equation and source.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from ncpc.ir.policy import F64, Dense, Layer
+import numpy as np
 
+from ncpc.ir.gated import Cfc, Gru, Lstm, MixedMemory, Rnn, WiredCfc
+from ncpc.ir.heads import LAYERS
+from ncpc.ir.kinds import Kind
+from ncpc.ir.policy import F64, Dense, Ltc
+from ncpc.ir.problems import Problems, dense_shape, matrix, one_of, positive, shape, square
+from ncpc.ir.tableau import TABLEAUS
 
-@dataclass(frozen=True, eq=False)
-class Cfc:
-    """A closed-form continuous-time cell (Hasani et al. 2022).
-
-    ``z = backbone([x, h])`` (each layer followed by ``activation``), or ``[x, h]`` itself without a backbone. With
-    ``f1 = head(ff1 z)``, ``f2 = head(ff2 z)``, ``t = sigmoid((time_a z)*dt + time_b z)``: mode ``default``
-    ``h <- f1 + t*(f2 - f1)``, ``no_gate`` ``h <- f1 + t*f2``. Mode ``pure``:
-    ``h <- a - a*exp(-dt*(|w_tau| + |ff1 z|))*(ff1 z)``, with ``w_tau``, ``a`` (neurons,). Output and state are ``h``.
-    ``head`` is ``tanh`` (ncps.torch) or ``linear`` (ncps.keras); ``activation`` is ``lecun_tanh``
-    (1.7159*tanh(0.666*z)), ``tanh``, ``relu``, ``silu`` or ``gelu``. Absent synapses have weight 0 in ff1 and ff2.
-    """
-
-    kind: ClassVar[str] = "cfc"
-
-    backbone: tuple[Dense, ...]
-    ff1: Dense
-    ff2: Dense | None
-    time_a: Dense | None
-    time_b: Dense | None
-    w_tau: F64 | None
-    a: F64 | None
-    mode: str
-    activation: str
-    head: str
-    roles: tuple[str, ...]
-    names: tuple[str, ...]
-
-    @property
-    def inputs(self) -> int:
-        return (self.backbone[0] if self.backbone else self.ff1).inputs - self.neurons
-
-    @property
-    def outputs(self) -> int:
-        return self.neurons
-
-    @property
-    def neurons(self) -> int:
-        return self.ff1.outputs
-
-
-@dataclass(frozen=True, eq=False)
-class WiredCfc:
-    """CfC cells in a row, one per layer of a wiring: each takes the new state of the one before, the first one ``x``.
-
-    The output is the last stage's state, or only the first ``motors`` values of it.
-    """
-
-    kind: ClassVar[str] = "wired_cfc"
-
-    stages: tuple[Cfc, ...]
-    motors: int | None = None
-
-    @property
-    def inputs(self) -> int:
-        return self.stages[0].inputs
-
-    @property
-    def outputs(self) -> int:
-        return self.stages[-1].outputs if self.motors is None else self.motors
-
-    @property
-    def neurons(self) -> int:
-        return sum(stage.neurons for stage in self.stages)
-
-
-@dataclass(frozen=True, eq=False)
-class Lstm:
-    """Long short-term memory; blocks of rows in the order input, forget, cell, output (torch.nn).
-
-    ``i, f, o = sigmoid``, ``g = tanh`` of ``weight_x x + weight_h h + bias``; ``c <- f*c + i*g``;
-    ``h <- o*tanh(c)``, the output. ``weight_x`` (4*neurons, inputs), ``weight_h`` (4*neurons, neurons), ``bias``
-    (4*neurons,).
-    """
-
-    kind: ClassVar[str] = "lstm"
-
-    weight_x: F64
-    weight_h: F64
-    bias: F64
-
-    @property
-    def inputs(self) -> int:
-        return int(self.weight_x.shape[1])
-
-    @property
-    def outputs(self) -> int:
-        return self.neurons
-
-    @property
-    def neurons(self) -> int:
-        return int(self.weight_h.shape[1])
-
-
-@dataclass(frozen=True, eq=False)
-class Gru:
-    """Gated recurrent unit; blocks of rows in the order reset, update, new (torch.nn).
-
-    ``r, u = sigmoid(weight_x x + bias_x + weight_h h + bias_h)``,
-    ``n = tanh(weight_x x + bias_x + r*(weight_h h + bias_h))``, ``h <- n + u*(h - n)``, the output.
-    """
-
-    kind: ClassVar[str] = "gru"
-
-    weight_x: F64
-    weight_h: F64
-    bias_x: F64
-    bias_h: F64
-
-    @property
-    def inputs(self) -> int:
-        return int(self.weight_x.shape[1])
-
-    @property
-    def outputs(self) -> int:
-        return self.neurons
-
-    @property
-    def neurons(self) -> int:
-        return int(self.weight_h.shape[1])
-
-
-@dataclass(frozen=True, eq=False)
-class Rnn:
-    """``h <- function(weight_x x + weight_h h + bias)``, the output; ``function`` is ``tanh`` or ``relu``."""
-
-    kind: ClassVar[str] = "rnn"
-
-    weight_x: F64
-    weight_h: F64
-    bias: F64
-    function: str
-
-    @property
-    def inputs(self) -> int:
-        return int(self.weight_x.shape[1])
-
-    @property
-    def outputs(self) -> int:
-        return int(self.weight_x.shape[0])
-
-
-@dataclass(frozen=True, eq=False)
-class MixedMemory:
-    """A cell with an LSTM as memory (Lechner & Hasani 2020).
-
-    The memory reads ``x`` and the cell's state ``h``; its output replaces ``h`` before the cell steps on ``x``
-    (``into`` = ``state``, ncps.torch), or is the cell's input instead of ``x`` (``into`` = ``input``, ncps.keras).
-    """
-
-    kind: ClassVar[str] = "mixed_memory"
-
-    memory: Lstm
-    cell: Layer
-    into: str
-
-    @property
-    def inputs(self) -> int:
-        return self.memory.inputs
-
-    @property
-    def outputs(self) -> int:
-        return self.cell.outputs
+RATES = ("tanh", "sigmoid", "relu", "identity")
 
 
 @dataclass(frozen=True, eq=False)
 class CtRnn:
     """A continuous-time RNN: ``dh/dt = -h/tau + tanh(weight_x x + weight_h h + bias)``, the output is ``h``.
 
-    ``unfolds`` steps of length ``step*dt`` with ``solver`` ``euler`` or ``rk4``; ``clip`` > 0 limits ``h`` to [-clip,
+    ``unfolds`` steps of length ``step*dt`` with ``solver``, one of ``TABLEAUS``; ``clip`` > 0 limits ``h`` to [-clip,
     clip] after each. ``tau`` (neurons,). ``weight_h`` = 0 is the published default, without feedback.
     """
 
@@ -324,9 +169,147 @@ class Lif:
         return int(self.weight_x.shape[0])
 
 
-CELLS: tuple[type[Any], ...] = (
-    Cfc, WiredCfc, Lstm, Gru, Rnn, MixedMemory, CtRnn, NeuralOde, CtGru, LeakyIntegrator, Lif)
-"""Every cell of this module: what can be stored in a container."""
+@dataclass(frozen=True, eq=False)
+class Lrc:
+    """A liquid-resistance liquid-capacitance cell (Farsang, Neubauer & Grosu 2024).
 
-RECURRENT = ("ltc", *(str(cell.kind) for cell in CELLS))
+    Over ``y = [x, h]`` and its synapses' ``s_ij = sigmoid(sigma_ij*(y_j - mu_ij))``, with
+    ``f_i = gleak_i + sum_j w_ij*s_ij``, ``u_i = gleak_i + sum_j k_ij*s_ij`` and the elastance ``e = sigmoid(o)`` of
+    ``o = elastance y``, or, where there is a ``shift`` >= 0, ``e = sigmoid(o + shift) - sigmoid(o - shift)``:
+    ``dh/dt = e*(tanh(u)*vleak - sigmoid(f)*h)``, ``unfolds`` Euler steps of dt/unfolds. The output is ``h``.
+    ``sigma``, ``mu``, ``w`` >= 0 and ``k`` are (neurons, inputs + neurons), ``gleak`` >= 0, ``vleak`` and ``shift``
+    (neurons,). A synapse whose w and k are 0 is absent.
+    """
+
+    kind: ClassVar[str] = "lrc"
+
+    sigma: F64
+    mu: F64
+    w: F64
+    k: F64
+    gleak: F64
+    vleak: F64
+    elastance: Dense
+    shift: F64 | None = None
+    unfolds: int = 1
+
+    @property
+    def inputs(self) -> int:
+        return int(self.sigma.shape[1]) - self.outputs
+
+    @property
+    def outputs(self) -> int:
+        return int(self.sigma.shape[0])
+
+
+def _steps(layer: CtRnn | NeuralOde) -> Problems:
+    yield from one_of("solver", layer.solver, tuple(TABLEAUS))
+    if layer.unfolds < 1:
+        yield f"unfolds is {layer.unfolds}, expected at least 1"
+    if not layer.step > 0:
+        yield f"step is {layer.step:g}, expected a positive share of dt"
+    if layer.clip < 0:
+        yield f"clip is {layer.clip:g}, expected 0 (none) or more"
+
+
+def ct_rnn_problems(layer: CtRnn) -> Problems:
+    """Matrices that fit, time constants above 0, a known solver."""
+    yield from square(layer)
+    yield from _steps(layer)
+    yield from shape("tau", layer.tau, layer.outputs)
+    yield from positive("tau", layer.tau)
+
+
+def neural_ode_problems(layer: NeuralOde) -> Problems:
+    """Matrices that fit, a known solver."""
+    yield from square(layer)
+    yield from _steps(layer)
+
+
+def ct_gru_problems(layer: CtGru) -> Problems:
+    """Gates of one width; decays between 0 and 1."""
+    yield from matrix("detect.weight", layer.detect.weight)
+    if layer.ln_tau.ndim != 1 or layer.scales == 0:
+        yield f"ln_tau has shape {layer.ln_tau.shape}, expected (scales,) with at least one scale"
+    width, traces = layer.inputs + layer.neurons, layer.neurons * layer.scales
+    if layer.inputs < 1:
+        yield f"detect takes {width} values, not more than its {layer.neurons} neurons give back: it has no input"
+    for name, dense, outputs in (("detect", layer.detect, layer.neurons), ("retrieve", layer.retrieve, traces),
+                                 ("store", layer.store, traces)):
+        yield from dense_shape(name, dense, outputs, width)
+    yield from shape("decay", layer.decay, layer.scales)
+    if np.any((layer.decay < 0) | (layer.decay > 1)):
+        yield "decay holds values outside 0 to 1"
+    if layer.clip < 0:
+        yield f"clip is {layer.clip:g}, expected 0 (none) or more"
+
+
+def leaky_integrator_problems(layer: LeakyIntegrator) -> Problems:
+    """Matrices that fit; 0 <= lookahead <= tau."""
+    yield from square(layer)
+    yield from one_of("function", layer.function, RATES)
+    yield from shape("tau", layer.tau, layer.outputs)
+    yield from shape("lookahead", layer.lookahead, layer.outputs)
+    yield from positive("tau", layer.tau)
+    for i in np.flatnonzero((layer.lookahead < 0) | (layer.lookahead > layer.tau)):
+        yield f"lookahead of neuron {i} is {layer.lookahead[i]:g}, outside 0 to its tau {layer.tau[i]:g}"
+
+
+def lif_problems(layer: Lif) -> Problems:
+    """Matrices that fit; thresholds above the reset potentials."""
+    yield from square(layer)
+    for name in ("tau", "r", "v_leak", "v_threshold", "v_reset"):
+        yield from shape(name, getattr(layer, name), layer.outputs)
+    yield from positive("tau", layer.tau)
+    for i in np.flatnonzero(layer.v_threshold <= layer.v_reset):
+        yield (f"v_threshold of neuron {i} is {layer.v_threshold[i]:g}, not above its v_reset {layer.v_reset[i]:g}: it "
+               "would fire at every step")
+
+
+def lrc_problems(layer: Lrc) -> Problems:
+    """Matrices of one shape; w, gleak and shift of 0 or more."""
+    yield from matrix("sigma", layer.sigma)
+    width = layer.inputs + layer.outputs
+    if layer.inputs < 1:
+        yield f"sigma takes {width} values, not more than its {layer.outputs} neurons give back: it has no input"
+    for name in ("mu", "w", "k"):
+        yield from shape(name, getattr(layer, name), layer.outputs, width)
+    for name, vector in (("gleak", layer.gleak), ("vleak", layer.vleak), ("shift", layer.shift)):
+        yield from () if vector is None else shape(name, vector, layer.outputs)
+    yield from dense_shape("elastance", layer.elastance, layer.outputs, width)
+    for name, values in (("w", layer.w), ("gleak", layer.gleak), ("shift", layer.shift)):
+        if values is not None and np.any(values < 0):
+            yield f"{name} holds {values.min():g}, but it is never negative"
+    if layer.unfolds < 1:
+        yield f"unfolds is {layer.unfolds}, expected at least 1"
+
+
+CELLS = (
+    Kind(Ltc, "ncpc.passes.lower_ltc:lower_ltc", "ncpc.frontend.validate:ltc_problems",
+         "ncpc.cells.ltc:LTC", "ncpc.frontend.ncps_torch:read_own_ltc"),
+    Kind(Cfc, "ncpc.passes.lower_cfc:lower_cfc", "ncpc.ir.gated:cfc_problems"),
+    Kind(WiredCfc, "ncpc.passes.lower_cfc:lower_wired_cfc", "ncpc.ir.gated:wired_cfc_problems"),
+    Kind(Lstm, "ncpc.passes.lower_gates:lower_lstm", "ncpc.ir.gated:lstm_problems"),
+    Kind(Gru, "ncpc.passes.lower_gates:lower_gru", "ncpc.ir.gated:gru_problems"),
+    Kind(Rnn, "ncpc.passes.lower_gates:lower_rnn", "ncpc.ir.gated:rnn_problems"),
+    Kind(MixedMemory, "ncpc.passes.lower_mixed:lower_mixed_memory", "ncpc.ir.gated:mixed_memory_problems"),
+    Kind(CtRnn, "ncpc.passes.lower_ode:lower_ct_rnn", "ncpc.ir.cells:ct_rnn_problems",
+         "ncpc.cells.ode:CtRnn", "ncpc.cells.ode:CtRnn.layer"),
+    Kind(NeuralOde, "ncpc.passes.lower_ode:lower_neural_ode", "ncpc.ir.cells:neural_ode_problems",
+         "ncpc.cells.ode:NeuralOde", "ncpc.cells.ode:NeuralOde.layer"),
+    Kind(CtGru, "ncpc.passes.lower_ct_gru:lower_ct_gru", "ncpc.ir.cells:ct_gru_problems",
+         "ncpc.cells.ct_gru:CtGru", "ncpc.cells.ct_gru:CtGru.layer"),
+    Kind(LeakyIntegrator, "ncpc.passes.lower_ode:lower_leaky_integrator", "ncpc.ir.cells:leaky_integrator_problems",
+         "ncpc.cells.leaky:LeakyIntegrator", "ncpc.cells.leaky:LeakyIntegrator.layer"),
+    Kind(Lif, "ncpc.passes.lower_lif:lower_lif", "ncpc.ir.cells:lif_problems",
+         "ncpc.cells.lif:LIF", "ncpc.cells.lif:LIF.layer"),
+    Kind(Lrc, "ncpc.passes.lower_lrc:lower_lrc", "ncpc.ir.cells:lrc_problems",
+         "ncpc.cells.lrc:LRC", "ncpc.cells.lrc:LRC.layer"),
+)
+"""Every cell: a layer that carries a state."""
+
+KINDS = {row.name: row for row in (*CELLS, *LAYERS)}
+"""Every kind of layer by its name: what can be stored in a container and lowered."""
+
+RECURRENT = frozenset(row.name for row in CELLS)
 """The kinds of layers that carry a state."""

@@ -97,7 +97,7 @@ def _fraction(op: Op, types: list[Fixed]) -> int | None:
     fracs, k = [t.frac for t in types], int(op.attrs.get("k") or 0)
     if op.kind in ("mul", "mulshr", "matmul", "matmulshr"):
         return fracs[0] + fracs[1] - k
-    if op.kind in ("shr", "asr", "shl"):
+    if op.kind in ("shr", "shr_full", "asr", "shl"):
         return fracs[0] + k if op.kind == "shl" else fracs[0] - k
     if op.kind == "conv2d" or (op.kind == "gt" and fracs[0] == fracs[1]):
         return None

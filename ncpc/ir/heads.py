@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from ncpc.ir.policy import F64, Layer
+from ncpc.ir.kinds import Kind
+from ncpc.ir.policy import F64, Activation, Dense, Layer
 from ncpc.ir.windows import Windows
 
 
@@ -87,5 +88,11 @@ def products(layers: Sequence[Layer]) -> int:
     return sum(layer.windows.places * int(layer.weight.size) for layer in layers if isinstance(layer, Conv2d))
 
 
-HEADS: tuple[type[Any], ...] = (Conv2d, Pool, Softmax)
-"""Every layer of this module: what can be stored in a container."""
+LAYERS = (
+    Kind(Dense, "ncpc.passes.lower_heads:lower_dense", "ncpc.frontend.validate_heads:dense_problems"),
+    Kind(Activation, "ncpc.passes.lower_heads:lower_activation", "ncpc.frontend.validate_heads:activation_problems"),
+    Kind(Conv2d, "ncpc.passes.lower_heads:lower_conv2d", "ncpc.frontend.validate_heads:conv2d_problems"),
+    Kind(Pool, "ncpc.passes.lower_heads:lower_pool", "ncpc.frontend.validate_heads:pool_problems"),
+    Kind(Softmax, "ncpc.passes.lower_heads:lower_softmax", "ncpc.frontend.validate_heads:softmax_problems"),
+)
+"""Every layer without state."""

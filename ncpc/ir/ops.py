@@ -64,6 +64,8 @@ OPS: dict[str, OpSpec] = {
                   "floor((b - a)*t / 2**frac(t) + 1/2), a and b of equal fractions"),
     "cast": OpSpec((1, 1), (), "each", "any", "the same number in another type that holds it (fixed: equal fractions)"),
     "shr": OpSpec((1, 1), ("k",), "each", "fixed", "floor(a / 2**k + 1/2), k >= 0; the fraction drops by k"),
+    "shr_full": OpSpec((1, 1), ("k",), "each", "fixed", "the same number as shr, k >= 1, for an a that leaves no room "
+                       "for the half: (a >> k) + ((a >> (k - 1)) & 1)"),
     "asr": OpSpec((1, 1), ("k",), "each", "fixed", "floor(a / 2**k): a shr whose half was added before"),
     "shl": OpSpec((1, 1), ("k",), "each", "fixed", "a * 2**k; the fraction grows by k"),
     "mulshr": OpSpec((2, 2), ("k",), "each", "fixed", "floor(a*b / 2**k + 1/2) with an exact 64-bit product"),

@@ -13,11 +13,17 @@ from typing import ClassVar, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from ncpc.ir.sequences import Sequences
+from ncpc.ir.sequences import LATER, Sequences
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 
+ASSUMED = " (assumed, the library's default)"
+ASSUMED_MEANS = ("nobody said which timespans the network was trained with, and it reads them: trained with others, it "
+                 "computes something else")
+
+GUESSED = "The input range is guessed from calibration data, not declared"
+"""How everything that shows such a range says so."""
 ROLES = ("sensory", "inter", "command", "motor")
 
 
@@ -61,7 +67,7 @@ class Ltc:
     ``v <- (cm_t*v + gleak*vleak + num + num_s) / (cm_t + gleak + den + den_s + epsilon)`` with
     ``cm_t = cm*unfolds/dt``; ``y = v[:outputs]*output_w + output_b``. ``cm``, ``gleak``, ``vleak`` have shape
     (neurons,); ``input_w``, ``input_b`` (inputs,); ``output_w``, ``output_b`` (outputs,). Motor neurons come first.
-    ``solver`` is ``fused`` (the semi-implicit step above), ``euler`` or ``rk4``.
+    ``solver`` is ``fused`` (the semi-implicit step above), or one of ``TABLEAUS``.
     """
 
     kind: ClassVar[str] = "ltc"
@@ -138,23 +144,36 @@ class Activation:
 
 @dataclass(frozen=True)
 class DtRange:
-    """The timespans a policy may meet, in the unit it was trained with (ncps: 1.0 unless timespans are given)."""
+    """The timespans a policy may meet, in the unit it was trained with (ncps: 1.0 unless timespans are given).
+
+    ``assumed``: nobody said so, and it matters, since a cell reads dt; it is the library's default.
+    """
 
     lo: float = 1.0
     hi: float = 1.0
     nominal: float = 1.0
+    assumed: bool = field(default=False, metadata=LATER)
 
     @property
     def fixed(self) -> bool:
         return self.lo == self.hi
+
+    @property
+    def words(self) -> str:
+        """``dt 0.02 to 0.12``, or with whose word it is: ``dt 1.0 (assumed, the library's default)``."""
+        span = f"{self.nominal}" if self.fixed else f"{self.lo:g} to {self.hi:g}"
+        return f"dt {span}{ASSUMED if self.assumed else ''}"
 
 
 @dataclass(frozen=True, eq=False)
 class Policy:
     """A trained network: layers in order, the ranges it was declared for, and where it came from.
 
-    ``input_range`` is (inputs, 2) float64, lower and upper bound per channel in physical units. ``calibration``
+    ``input_range`` is (inputs, 2) float64, lower and upper bound per channel in physical units: declared, a promise, or
+    guessed from the calibration (``range_guessed``; None where nobody recorded it and it does not look so), no promise:
+    inputs may well lie beyond it. ``calibration``
     holds the sequences given at save time, or None. ``provenance`` is free JSON (library versions, source).
+    ``meaning`` is that of the outputs: ``values``, or ``logits`` of a classifier, of which the largest is what matters.
     """
 
     name: str
@@ -166,6 +185,8 @@ class Policy:
     calibration: Sequences | None = None
     sample_hz: float | None = None
     provenance: Mapping[str, object] = field(default_factory=dict)
+    meaning: str = field(default="values", metadata=LATER)
+    range_guessed: bool | None = field(default=None, metadata=LATER)
 
     @property
     def inputs(self) -> int:

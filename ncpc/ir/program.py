@@ -16,11 +16,14 @@ Attr = int | float | str | None
 
 @dataclass(frozen=True)
 class Origin:
-    """Where an op comes from: ``layer`` (``ltc``, ``dense_2``), ``equation`` in words, ``items``: its axis."""
+    """Where an op comes from: ``layer`` is the kind (``ltc``), ``equation`` in words, ``items`` its axis, ``place`` the
+    layer's position in the policy (None: in front of all layers).
+    """
 
     layer: str
     equation: str
     items: str = ""
+    place: int | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ Stmt = Op | Repeat
 class Port:
     """What crosses the boundary: ``fracs`` per channel (fixed) or None (float), and the physical range, (n, 2).
 
-    ``nominal`` is what stands for a timespan that is not given.
+    ``nominal`` is what stands for a timespan that is not given; ``note`` says in words what the range alone does not.
 
     A channel's number is ``raw * 2**-fracs[c]``: channels of one port may have different fractions, absorbed by the
     constants that meet them, while inside the program the port's value has one nominal type.
@@ -85,6 +88,7 @@ class Port:
     fracs: tuple[int, ...] | None
     range: NDArray[np.float64]
     nominal: float = 1.0
+    note: str = ""
 
 
 @dataclass(frozen=True, eq=False)

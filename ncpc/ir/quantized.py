@@ -113,14 +113,17 @@ QuantizedLayer = QuantizedLtc | QuantizedGeneric
 class QuantizedPolicy:
     """All layers, and the formats at the boundary. ``dt`` is the run-time dt's type, None when dt is fixed.
 
-    ``x_range`` (inputs, 2) raw: inputs are limited to it. ``table`` is the sigmoid's, of which all its LTC layers were
-    told: ``TABLE_SIZE`` + 1 entries, or ``FINE_SIZE`` + 1.
+    ``x_range`` (inputs, 2) raw: inputs are limited to it; ``input_range`` is the same in physical units, ``input_note``
+    says in words where it does not come from a declaration. ``table`` is the sigmoid's, of which all its LTC layers
+    were told: ``TABLE_SIZE`` + 1 entries, or ``FINE_SIZE`` + 1.
     """
 
     scheme: str
     x: Fixed
     x_fracs: tuple[int, ...]
     x_range: I64
+    input_range: F64
+    input_note: str
     dt: Fixed | None
     dt_range: tuple[int, int] | None
     table: I64

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from ncpc.ir.program import Carry, Repeat, Value
-from ncpc.passes.group import Group, Item, Piece, free_names
+from ncpc.ir.rewrite import free_names
+from ncpc.passes.group import Group, Item, Piece
 
 END = 1 << 30
 """The group of what is read after the last loop of a body."""

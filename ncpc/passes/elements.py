@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ncpc.errors import Unsupported
+from ncpc.ir.formed import block_sum
 from ncpc.ir.loops import Assign, At, For, Lit, Node, Operand, Ref, Window
 from ncpc.ir.program import Attr, Op, Value
 from ncpc.ir.types import Axis, Fixed, Type
@@ -139,7 +140,7 @@ def _blocks(op: Op, var: str, scope: Scope) -> Iterator[Node]:
     scope.types.update({part: kind, shifted: op.out.type})
     yield _start(op, 2, var, scope)
     yield For(first, axis, (
-        Assign("start", Ref(part), kind, (Lit(1 << (k - 1)),), {}, op.origin, declares=True),
+        Assign("start", Ref(part), kind, (Lit(block_sum(k).start or 0),), {}, op.origin, declares=True),
         For(inner, axis, (*_product(op, var, inner, kind, scope),
                           Assign("accumulate", Ref(part), kind, (_term(op),), {}, op.origin)), block=(first, block)),
         Assign("asr", Ref(shifted), op.out.type, (Ref(part),), {"k": k}, op.origin, declares=True),

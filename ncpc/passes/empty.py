@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ncpc.ir.program import Array, Op, Program, Repeat, Stmt, Value, values
+from ncpc.ir.program import Array, Op, Program, Value, values
+from ncpc.ir.rewrite import map_ops
 
 Constants = dict[str, tuple[Value, Array]]
 
@@ -18,18 +19,8 @@ def without_empty_axes(program: Program) -> Program:
     if all(value.shape == () or 0 not in value.shape for value in table.values()):
         return program
     constants = dict(program.constants)
-    body = _body(program.body, table, constants)
+    body = map_ops(program.body, lambda op: () if 0 in op.out.shape else (_op(op, table, constants),))
     return dataclasses.replace(program, body=body, constants=constants)
-
-
-def _body(body: tuple[Stmt, ...], table: Mapping[str, Value], constants: Constants) -> tuple[Stmt, ...]:
-    kept: list[Stmt] = []
-    for stmt in body:
-        if isinstance(stmt, Repeat):
-            kept.append(dataclasses.replace(stmt, body=_body(stmt.body, table, constants)))
-        elif 0 not in stmt.out.shape:
-            kept.append(_op(stmt, table, constants))
-    return tuple(kept)
 
 
 def _op(op: Op, table: Mapping[str, Value], constants: Constants) -> Op:

@@ -76,13 +76,19 @@ def _inside(scope: Scope, op: Op, start: float, span: int, frac: int) -> tuple[V
     One whose range is too wide for the table's fraction is limited to the table's ends first, which changes nothing.
     """
     b, argument = scope.builder, wide(scope, op.args[0])
-    lo, hi = (float(end) for end in (scope.q.ranges[op.args[0]][0].min(), scope.q.ranges[op.args[0]][1].max()))
+    lo, hi = _ends(scope, op.args[0])
     room = _headroom(max(abs(lo), abs(hi), abs(lo - start), abs(hi - start)))
     if room >= frac:
         return argument, room
     least, most = (int(np.floor(end * 2.0 ** frac_of(argument) + 0.5)) for end in (start, start + 2.0**span))
     inside = b.op("clamp", f"{op.args[0]}_inside", argument, type_=argument.type, lo=least, hi=most, flag=None)
     return inside, _headroom(max(abs(start), 2.0**span, abs(start + 2.0**span)))
+
+
+def _ends(scope: Scope, name: str) -> tuple[float, float]:
+    """The least and the largest value of an argument; 0 where it has no element (no synapse of a kind)."""
+    lo, hi = scope.q.ranges[name]
+    return (float(lo.min()), float(hi.max())) if lo.size else (0.0, 0.0)
 
 
 def _headroom(most: float) -> int:
@@ -97,7 +103,7 @@ def _domain(scope: Scope, op: Op, curve: _Curve) -> tuple[float, int]:
     """
     if curve.half is not None:
         return -float(curve.half), int(np.log2(2 * curve.half))
-    lo, hi = (float(end) for end in (scope.q.ranges[op.args[0]][0].min(), scope.q.ranges[op.args[0]][1].max()))
+    lo, hi = _ends(scope, op.args[0])
     span = min(max(int(np.ceil(np.log2(max(hi - lo, 2.0**-4) * 1.01))), 0), WIDEST)
     return float(np.ceil(hi * 2.0**8) / 2.0**8) - 2.0**span, span
 

@@ -12,7 +12,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ncpc.ir.program import Op, Repeat, Stmt, Value, statements
+from ncpc.ir.program import Op, Repeat, Stmt, Value
+from ncpc.ir.rewrite import free_names, reads
 from ncpc.ir.types import Axis
 
 SUMS = ("segment_sum",)
@@ -238,21 +239,3 @@ def _reduction_item(reduction: Reduction, table: Mapping[str, Value]) -> Item:
     both = {arg for op in reduction.sunk for arg in op.args} & aligned
     axis = reduction.sums[0].out.axes[0]
     return Item(reduction, axis, makes, frozenset(aligned - both), frozenset(whole | both))
-
-
-def reads(op: Op) -> tuple[str, ...]:
-    """The values an op reads, bounds of a clamp included."""
-    return (*op.args, *(v for key, v in op.attrs.items() if key in ("lo", "hi") and isinstance(v, str)))
-
-
-def free_names(stmt: Repeat) -> frozenset[str]:
-    """The values that a repeat takes from outside."""
-    inside = {c.inner.name for c in stmt.carried} | {op.out.name for op in statements(stmt.body)}
-    used = {c.init for c in stmt.carried} | {c.result for c in stmt.carried}
-    for inner in stmt.body:
-        if isinstance(inner, Repeat):
-            inside |= {c.out.name for c in inner.carried}
-            used |= free_names(inner)
-        else:
-            used |= set(reads(inner))
-    return frozenset(used - inside)

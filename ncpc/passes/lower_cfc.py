@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ncpc.ir.build import Builder
-from ncpc.ir.cells import Cfc, WiredCfc
+from ncpc.ir.gated import Cfc, WiredCfc
 from ncpc.ir.policy import F64, Dense
 from ncpc.ir.program import Origin, State, Value
 from ncpc.ir.types import Axis

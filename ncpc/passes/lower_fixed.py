@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 from ncpc.ir.build import Builder
@@ -31,12 +33,15 @@ def lower_fixed(policy: Policy, quantized: QuantizedPolicy) -> Program:
     b.shared["sigmoid_table"] = table
     dt_frac = quantized.dt.frac if quantized.dt else 0
     limited = _limited_dt(b, dt, quantized)
+    told = "what their type holds" if policy.range_guessed else "their declared range"
+    b.origin = Origin("input", f"inputs limited to {told}", "inputs")
     ctx = FixedLowering(b, _limited_x(b, x, quantized), table, limited, _rate(b, limited, quantized))
-    for layer, numbers in zip(policy.layers, quantized.layers, strict=True):
+    for b.place, (layer, numbers) in enumerate(zip(policy.layers, quantized.layers, strict=True)):
         ctx.x = _lower(layer, numbers, ctx)
     program = Program(
         name=policy.name,
-        x=input_port(policy, x, quantized.x_fracs),
+        x=dataclasses.replace(input_port(policy, x, quantized.x_fracs), range=quantized.input_range,
+                              note=quantized.input_note),
         y=output_port(policy, ctx.x, quantized.layers[-1].y_fracs),
         dt=None if dt is None else dt_port(policy, dt, (dt_frac,)),
         states=tuple(ctx.states), constants=b.constants, body=b.body, labels=ctx.labels,
@@ -51,8 +56,8 @@ def _table(q: QuantizedPolicy) -> I64:
 
 
 def _limited_x(b: Builder, x: Value, q: QuantizedPolicy) -> Value:
-    b.origin = Origin("input", "inputs limited to their declared range", "inputs")
-    if len(q.x_range) > LISTED and (q.x_range == q.x_range[0]).all():
+    whole = (q.x_range[0] == (q.x.lo, q.x.hi)).any()  # a number compared with its type's end: compilers object
+    if len(q.x_range) > LISTED and (q.x_range == q.x_range[0]).all() and not whole:
         limits = (int(end) for end in q.x_range[0])
         return b.op("clamp", "x", x, type_=q.x, lo=next(limits), hi=next(limits), flag="input_saturated")
     lo = b.const("x_lo", q.x_range[:, 0], x.axes, q.x)

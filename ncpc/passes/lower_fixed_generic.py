@@ -6,7 +6,7 @@ import numpy as np
 
 from ncpc.ir.build import Loop
 from ncpc.ir.policy import Layer
-from ncpc.ir.program import Program, Repeat, State, Stmt, Value, compared, statements
+from ncpc.ir.program import Origin, Program, Repeat, State, Stmt, Value, compared, statements
 from ncpc.ir.quantized import QuantizedGeneric
 from ncpc.ir.types import Fixed
 from ncpc.passes.context import FixedLowering
@@ -56,6 +56,8 @@ def _enter(scope: Scope, ctx: FixedLowering) -> None:
     real, b, x = scope.q.real, scope.builder, ctx.x
     assert isinstance(x.type, Fixed)
     scope.renamed[real.x.value.axes[0]] = x.axes[0]
+    b.origin = Origin(next(op.origin.layer for op in statements(real.body) if op.origin),
+                      "inputs at one fraction", x.axes[0].name)
     name = real.x.value.name
     frac = min(fraction(scope.q, name, NARROW), max(scope.q.x_fracs))
     if set(scope.q.x_fracs) == {x.type.frac}:

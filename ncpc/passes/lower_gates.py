@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from ncpc.ir.build import Builder
-from ncpc.ir.cells import Gru, Lstm, Rnn
+from ncpc.ir.gated import Gru, Lstm, Rnn
 from ncpc.ir.policy import F64
 from ncpc.ir.program import Origin, State, Value
 from ncpc.ir.types import Axis

@@ -1,20 +1,38 @@
-"""Convolution, pooling and softmax over the reals."""
+"""Dense layers, functions, convolution, pooling and softmax over the reals."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from ncpc.ir.heads import Conv2d, Pool, Softmax
-from ncpc.ir.policy import F64, Dense
+from ncpc.ir.policy import F64, Activation, Dense
 from ncpc.ir.program import Origin, Value
 from ncpc.ir.types import Axis, Index
 from ncpc.ir.windows import Windows
 from ncpc.passes.context import Lowering
+from ncpc.passes.functions import elementwise
 
 WIDE = 512
 """Inputs from which on a dense layer is lowered as a convolution."""
 NEGLIGIBLE = -16.0
 """Below it a softmax's exponential is less than the last place of a 16-bit weight."""
+
+
+def lower_dense(layer: Dense, ctx: Lowering) -> Value:
+    """``y = W x + b``."""
+    if layer.inputs >= ctx.wide:
+        return lower_wide_dense(layer, ctx)
+    b = ctx.builder
+    out = Axis(b.unique("dense_outputs"), layer.outputs)
+    b.origin = Origin("dense", "y = W x + b", out.name)
+    weight = b.const("dense_w", layer.weight, [out, *ctx.x.axes])
+    return b.op("matmul", "dense_y", weight, ctx.x, b.const("dense_b", layer.bias, [out]))
+
+
+def lower_activation(layer: Activation, ctx: Lowering) -> Value:
+    """An elementwise function."""
+    ctx.builder.origin = Origin("activation", f"y = {layer.function}(x)", ctx.x.axes[0].name)
+    return elementwise(ctx.builder, layer.function, ctx.x, layer.parameters)
 
 
 def lower_conv2d(layer: Conv2d, ctx: Lowering, kind: str = "conv2d") -> Value:

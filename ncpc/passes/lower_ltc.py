@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from ncpc.errors import Unsupported
 from ncpc.ir.build import Builder
-from ncpc.ir.policy import Ltc, Synapses
+from ncpc.ir.policy import F64, Ltc, Synapses
 from ncpc.ir.program import Origin, State, Value
+from ncpc.ir.tableau import TABLEAUS
 from ncpc.ir.types import Axis, Index
 from ncpc.passes.context import Lowering
-from ncpc.passes.solvers import explicit_step, length
+from ncpc.passes.solvers import explicit_step, lengths, refuse_unstable
 
 
 def lower_ltc(layer: Ltc, ctx: Lowering) -> Value:
@@ -20,8 +22,28 @@ def lower_ltc(layer: Ltc, ctx: Lowering) -> Value:
     return y
 
 
+def _rates(layer: Ltc) -> F64:
+    """Each neuron's decay rate with all its synapses open."""
+    if np.any(layer.cm == 0):
+        name = layer.names[int(np.argmin(layer.cm))]
+        raise Unsupported(f"{name}: cm = 0, so it has no rate of change and solver '{layer.solver}' cannot step it; "
+                          "use solver fused")
+    conductance = layer.gleak + layer.epsilon
+    for synapses in (layer.sensory, layer.recurrent):
+        conductance = conductance + np.bincount(synapses.post, synapses.w, minlength=layer.neurons)
+    rates: F64 = conductance / layer.cm
+    return rates
+
+
 def ltc_state(layer: Ltc, ctx: Lowering) -> Value:
-    """A fresh state over named neurons."""
+    """A fresh state over named neurons; raises Unsupported for explicit steps that are unstable.
+
+    A neuron decays fastest with all its synapses open, at (gleak + sum w + epsilon)/cm: an explicit step may not exceed
+    what that allows.
+    """
+    if layer.solver in TABLEAUS:
+        refuse_unstable(layer.names, _rates(layer), ctx.dt_range.hi / layer.unfolds, layer.solver, layer.unfolds,
+                        ", or solver fused")
     neurons = Axis(ctx.builder.unique("neurons"), layer.neurons)
     ctx.labels[neurons.name] = layer.names
     return ctx.builder.value("v", [neurons])
@@ -61,7 +83,7 @@ def _explicit(layer: Ltc, b: Builder, u: Value, v: Value, dt: Value) -> Value:
     neurons = v.axes[0]
     b.origin = Origin("ltc", "terms that every unfold shares", neurons.name)
     per_cm = b.const("per_cm_unfolds", 1.0 / (layer.cm * layer.unfolds), [neurons])
-    size = length(b, b.op("mul", "h_cm", per_cm, dt), layer.solver)
+    size = lengths(b, b.op("mul", "h_cm", per_cm, dt), layer.solver)
     leak = b.const("leak", layer.gleak * layer.vleak, [neurons])
     den_l = b.const("gleak_eps", layer.gleak + layer.epsilon, [neurons])
     b.origin = Origin("ltc", "num_s, den_s over sensory synapses", "sensory_synapses")
@@ -74,7 +96,7 @@ def _explicit(layer: Ltc, b: Builder, u: Value, v: Value, dt: Value) -> Value:
         return b.op("sub", "current", num, b.op("mul", "den_v", den, at))
 
     with b.repeat(layer.unfolds, v=(v, None)) as loop:
-        loop.set("v", explicit_step(b, current, loop["v"], size))
+        loop.set("v", explicit_step(b, current, loop["v"], size, layer.solver))
     return loop["v"]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ncpc.errors import Unsupported
 from ncpc.ir.build import Builder
-from ncpc.ir.cells import Cfc, MixedMemory, WiredCfc
+from ncpc.ir.gated import Cfc, MixedMemory, WiredCfc
 from ncpc.ir.policy import Layer, Ltc
 from ncpc.ir.program import State, Value
 from ncpc.ir.types import Axis

@@ -13,7 +13,7 @@ from ncpc.ir.program import Origin, State, Value
 from ncpc.ir.types import Axis
 from ncpc.passes.context import Lowering
 from ncpc.passes.functions import elementwise
-from ncpc.passes.solvers import explicit_step, length
+from ncpc.passes.solvers import explicit_step, lengths, refuse_unstable
 from ncpc.passes.weigh import weighted
 
 REST = {"tanh": 0.0, "relu": 0.0, "identity": 0.0, "sigmoid": 0.5}
@@ -23,9 +23,12 @@ REST = {"tanh": 0.0, "relu": 0.0, "identity": 0.0, "sigmoid": 0.5}
 def lower_ct_rnn(layer: CtRnn, ctx: Lowering) -> Value:
     """``dh/dt = -h/tau + tanh(W_x x + W_h h + b)``.
 
-    No step, Euler's or Runge-Kutta's, that is no longer than tau leaves [-tau, tau]: it is a mean, with weights >= 0,
-    of ``h`` and of values of tau*tanh(...). Euler's is written as such a mean, the other is limited to that range.
+    No step of any method of ``TABLEAUS`` that is no longer than tau leaves [-tau, tau]: it is a mean, with weights >=
+    0, of ``h`` and of values of tau*tanh(...). Euler's is written as such a mean, the others are limited to that range.
     """
+    names = tuple(f"neuron {i}" for i in range(layer.outputs))
+    refuse_unstable(names, 1.0 / layer.tau, layer.step * ctx.dt_range.hi, layer.solver, layer.unfolds,
+                    " of a shorter step")
     return _lower_ode(layer, 1.0 / layer.tau, ctx)
 
 
@@ -58,14 +61,14 @@ def _step(layer: CtRnn | NeuralOde, b: Builder, decay: F64 | None, drive: Update
         share = b.op("mul", "share", b.const("step_tau", layer.step * decay, [axis]), ctx.dt)
         tau = b.const("tau", 1.0 / decay, [axis])
         return lambda h: b.op("mix", "h_next", h, b.op("mul", "goal", tau, drive(h)), share)
-    size = length(b, b.op("mul", "h_step", ctx.dt, b.const("step", layer.step)), layer.solver)
+    size = lengths(b, b.op("mul", "h_step", ctx.dt, b.const("step", layer.step)), layer.solver)
     rate = None if decay is None else b.const("decay", decay, [axis])
 
     def slope(h: Value) -> Value:
         return drive(h) if rate is None else b.op("sub", "slope", drive(h), b.op("mul", "decayed", rate, h))
 
     most = float(np.max(1.0 / decay)) if decay is not None and mean else 0.0
-    return lambda h: _clipped(b, explicit_step(b, slope, h, size), most)
+    return lambda h: _clipped(b, explicit_step(b, slope, h, size, layer.solver), most)
 
 
 def _drive(b: Builder, weight_h: F64, base: Value, axis: Axis) -> Update:

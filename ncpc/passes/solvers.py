@@ -2,87 +2,96 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
 
 import numpy as np
 
 from ncpc.errors import Unsupported
 from ncpc.ir.build import Builder
-from ncpc.ir.cells import CtRnn
-from ncpc.ir.policy import F64, DtRange, Layer, Ltc
+from ncpc.ir.policy import F64
 from ncpc.ir.program import Value
+from ncpc.ir.tableau import TABLEAUS
 
-STABLE = {"euler": 2.0, "rk4": 2.785}
-"""The largest (step x decay rate) at which a linear decay does not grow: the method's region on the real axis.
-
-rk4: the root of 1 - z + z**2/2 - z**3/6 + z**4/24 = 1, 2.7853 (Hairer & Wanner 1996, IV.2).
-"""
-
-
-@dataclass(frozen=True)
-class Length:
-    """A step's length ``h`` (one number or one per neuron), its half and its sixth (rk4 only)."""
-
-    h: Value
-    half: Value | None = None
-    sixth: Value | None = None
+WORDS = {2: "half", 3: "third", 6: "sixth", 8: "eighth"}
+"""Parts of a step by their denominator, for names in the emitted code."""
+Lengths = Mapping[Fraction, Value]
+"""Parts of a step's length (one number or one per neuron), by the share that each is."""
 
 
-def length(b: Builder, h: Value, solver: str) -> Length:
+def lengths(b: Builder, h: Value, solver: str) -> Lengths:
     """What ``explicit_step`` needs of ``h``; computed once, outside the unfolds."""
-    if solver == "euler":
-        return Length(h)
-    half = b.op("mul", "h_half", h, b.const("one_half", 0.5))
-    return Length(h, half, b.op("mul", "h_sixth", h, b.const("one_sixth", 1 / 6)))
+    tableau = TABLEAUS[solver]
+    shares = [abs(share) for row in tableau.a for share in row if share] + [Fraction(1, tableau.parts[0])]
+    return {share: h if share == 1 else _part(b, h, share) for share in dict.fromkeys(shares)}
 
 
-def explicit_step(b: Builder, f: Callable[[Value], Value], v: Value, size: Length) -> Value:
-    """One step of explicit Euler, or of the classical Runge-Kutta method of order 4."""
-    if size.half is None or size.sixth is None:
-        return _ahead(b, "v_next", v, size.h, f(v))
-    k1 = f(v)
-    k2 = f(_ahead(b, "v_k1", v, size.half, k1))
-    k3 = f(_ahead(b, "v_k2", v, size.half, k2))
-    k4 = f(_ahead(b, "v_k3", v, size.h, k3))
-    inner = b.op("add", "k2_k3", k2, k3)
-    total = b.op("add", "k_sum", b.op("add", "k1_k4", k1, k4), b.op("add", "k2_k3_twice", inner, inner))
-    return _ahead(b, "v_next", v, size.sixth, total)
+def _part(b: Builder, h: Value, share: Fraction) -> Value:
+    word = WORDS[share.denominator]
+    return b.op("mul", f"h_{word}", h, b.const(f"one_{word}", float(share)))
 
 
-def _ahead(b: Builder, name: str, v: Value, h: Value, slope: Value) -> Value:
-    return b.op("add", name, v, b.op("mul", f"{name}_step", h, slope))
+def explicit_step(b: Builder, f: Callable[[Value], Value], v: Value, size: Lengths, solver: str) -> Value:
+    """One step of a method of ``TABLEAUS``. The classical one, of which h/2 and h/6 are needed, becomes
 
-
-def refuse_unstable(layer: Layer, dt: DtRange) -> None:
-    """Raise ``Unsupported`` where an explicit step is longer than the fastest decay allows.
-
-    An LTC's neuron decays fastest with all its synapses open, at (gleak + sum w + epsilon)/cm.
+        k1 = f(v), k2 = f(v + h/2*k1), k3 = f(v + h/2*k2), k4 = f(v + h*k3)
+        v + h/6*((k1 + k4) + ((k2 + k3) + (k2 + k3)))
     """
-    if isinstance(layer, Ltc) and layer.solver in STABLE:
-        _refuse(layer.names, _ltc_rates(layer), dt.hi / layer.unfolds, layer.solver, layer.unfolds, ", or solver fused")
-    if isinstance(layer, CtRnn):
-        names = tuple(f"neuron {i}" for i in range(layer.outputs))
-        _refuse(names, 1.0 / layer.tau, layer.step * dt.hi, layer.solver, layer.unfolds, " of a shorter step")
+    tableau = TABLEAUS[solver]
+    slopes = [f(v)]
+    for stage, row in enumerate(tableau.a, 1):
+        slopes.append(f(_stage(b, f"v_k{stage}", v, size, [(s, k) for s, k in zip(row, slopes, strict=True) if s])))
+    whole, parts = tableau.parts
+    return _ahead(b, "v_next", v, size[Fraction(1, whole)], _weighted(b, slopes, parts))
 
 
-def _refuse(names: tuple[str, ...], rates: F64, h: float, solver: str, unfolds: int, instead: str) -> None:
+def _stage(b: Builder, name: str, v: Value, size: Lengths, terms: list[tuple[Fraction, Value]]) -> Value:
+    """``v + h * sum of shares of slopes``."""
+    at = v
+    for n, (share, slope) in enumerate(terms, 1):
+        own = name if n == len(terms) else f"{name}_{n}"
+        at = _ahead(b, own, at, size[abs(share)], slope, "add" if share > 0 else "sub")
+    return at
+
+
+def _weighted(b: Builder, slopes: list[Value], parts: tuple[int, ...]) -> Value:
+    """``sum of parts[i] * slopes[i]``: equal parts are added first, and the sum as often as they say."""
+    sums: dict[int, tuple[str, Value]] = {}
+    for part in sorted(set(parts), reverse=True):
+        own = [(f"k{i}", k) for i, (n, k) in enumerate(zip(parts, slopes, strict=True), 1) if n == part]
+        name, total = own[0]
+        for other, k in own[1:]:
+            name = f"{name}_{other}"
+            total = b.op("add", name, total, k)
+        sums[part] = (name, total)
+    times = {part: _times(b, name, total, part) for part, (name, total) in sums.items()}
+    (_, whole), *others = sorted(times.items())
+    for _, value in others:
+        whole = b.op("add", "k_sum", whole, value)
+    return whole
+
+
+def _times(b: Builder, name: str, value: Value, times: int) -> Value:
+    """``times * value`` by additions."""
+    total = value
+    for word in ("twice", "thrice")[: times - 1]:
+        total = b.op("add", f"{name}_{word}", total, value)
+    return total
+
+
+def _ahead(b: Builder, name: str, v: Value, h: Value, slope: Value, way: str = "add") -> Value:
+    return b.op(way, name, v, b.op("mul", f"{name}_step", h, slope))
+
+
+def refuse_unstable(names: Sequence[str], rates: F64, h: float, solver: str, unfolds: int, instead: str = "") -> None:
+    """Raise ``Unsupported`` where a step of length ``h`` is longer than the fastest of the neurons' decays allows.
+
+    ``rates`` (neurons,); ``instead`` is said after the number of unfolds that would do.
+    """
     worst = int(np.argmax(rates))
     product = h * float(rates[worst])
-    if product > STABLE[solver]:
-        needed = int(np.ceil(unfolds * product / STABLE[solver]))
+    stable = TABLEAUS[solver].stable
+    if product > stable:
+        needed = int(np.ceil(unfolds * product / stable))
         raise Unsupported(f"{names[worst]}: solver '{solver}' is unstable, step {h:g} x decay rate {rates[worst]:g} = "
-                          f"{product:g} exceeds {STABLE[solver]:g}; use at least {needed} unfolds{instead}")
-
-
-def _ltc_rates(layer: Ltc) -> F64:
-    """Each neuron's decay rate with all its synapses open."""
-    if np.any(layer.cm == 0):
-        name = layer.names[int(np.argmin(layer.cm))]
-        raise Unsupported(f"{name}: cm = 0, so it has no rate of change and solver '{layer.solver}' cannot step it; "
-                          "use solver fused")
-    conductance = layer.gleak + layer.epsilon
-    for synapses in (layer.sensory, layer.recurrent):
-        conductance = conductance + np.bincount(synapses.post, synapses.w, minlength=layer.neurons)
-    rates: F64 = conductance / layer.cm
-    return rates
+                          f"{product:g} exceeds {stable:.4g}; use at least {needed} unfolds{instead}")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 from ncpc.ir.check import check
-from ncpc.ir.program import Attr, Carry, Op, Port, Program, Repeat, Stmt, Value
+from ncpc.ir.program import Attr, Op, Port, Program, Value
+from ncpc.ir.rewrite import map_values
 from ncpc.ir.types import Float32, Real
 
 
@@ -16,7 +17,7 @@ def to_float32(program: Program) -> Program:
     """
     inputs = [program.x, *([program.dt] if program.dt else [])]
     raw = {port.value.name: f"{port.value.name}_in" for port in inputs}
-    body = (*(op for port in inputs for op in _guards(port)), *_body(program.body))
+    body = (*(op for port in inputs for op in _guards(port)), *map_values(program.body, _value))
     typed = dataclasses.replace(
         program,
         x=_port(program.x, raw), y=_port(program.y, {}), dt=_port(program.dt, raw) if program.dt else None,
@@ -42,15 +43,6 @@ def _guards(port: Port) -> list[Op]:
 def _port(port: Port, renamed: dict[str, str]) -> Port:
     value = _value(port.value)
     return dataclasses.replace(port, value=dataclasses.replace(value, name=renamed.get(value.name, value.name)))
-
-
-def _body(body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
-    return tuple(_repeat(s) if isinstance(s, Repeat) else dataclasses.replace(s, out=_value(s.out)) for s in body)
-
-
-def _repeat(stmt: Repeat) -> Repeat:
-    carried = tuple(Carry(c.init, _value(c.inner), c.result, _value(c.out)) for c in stmt.carried)
-    return dataclasses.replace(stmt, carried=carried, body=_body(stmt.body))
 
 
 def _value(value: Value) -> Value:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from ncpc.ir.check import check
 from ncpc.ir.program import Op, Port, Program, Repeat, State, Stmt
+from ncpc.ir.rewrite import carries
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -55,9 +56,5 @@ def _repeat(stmt: Repeat, prefix: str, renamed: dict[str, str]) -> Iterator[Op]:
 
 def _path(body: tuple[Stmt, ...], state: State, flat: tuple[Op, ...]) -> tuple[str, ...]:
     """The names, in the flat program, of what a repeat that starts from ``state`` carries for it."""
-    for stmt in body:
-        for carry in stmt.carried if isinstance(stmt, Repeat) else ():
-            if carry.init == state.inp.name:
-                results = {carry.result}
-                return tuple(op.out.name for op in flat if op.out.name.rpartition("/")[2] in results)
-    return ()
+    results = {carry.result for carry in carries(body) if carry.init == state.inp.name}
+    return tuple(op.out.name for op in flat if op.out.name.rpartition("/")[2] in results)

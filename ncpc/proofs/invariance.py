@@ -92,7 +92,7 @@ def _check(program: Program, u: Update, known: Mapping[str, Interval]) -> dict[s
     for i, (up, down) in enumerate(zip(upper, lower, strict=True)):
         half = 1 << u.m >> 1
         if up > half or down >= half or not box[i, 0] <= 0 <= box[i, 1]:
-            side = "upper" if up > half else "lower"
+            side = "upper" if up > half or box[i, 1] < 0 else "lower"
             raise ProofFailed(f"neuron {names[i]}: its {side} bound {_bound(box[i], side)} (raw) is not invariant")
     reach = box[:, 1] - box[:, 0]
     return {u.delta: Interval(-reach, reach), u.carry.result: Interval(box[:, 0], box[:, 1])}
@@ -131,7 +131,10 @@ def _overshoot(u: Update, neuron: int, cm_t: int, width: int, name: str) -> int:
     if divisor < 1:
         raise ProofFailed(f"neuron {name}: its divisor cm_t + G can fall below 1 (cm, gleak and epsilon are too small)")
     factor = 1 + division.excess()
-    share = max(least / divisor, most / (cm_t + most - half))
+    if least < 0:
+        raise ProofFailed(f"neuron {name}: its conductance can fall below 0")
+    scale = Fraction(2) ** (u.k_scale + u.k_divisor - u.m)  # 1 where the shifts agree with the formats
+    share = scale * max(least / divisor, most / (cm_t + most - half))
     unit = factor * Fraction(2) ** u.k_scale / divisor
     return ceil(max(factor * share - 1, Fraction(0)) * width + unit + Fraction(1, 2))
 
@@ -160,7 +163,7 @@ def _recognize(program: Program, repeat: Repeat, carry: Carry) -> Update | None:
     if (drive.kind, pull.kind, divisor.kind) != ("sub", "mulshr", "add") or pull.args[1] != carry.inner.name:
         return None
     shifted = defs.get(divisor.args[1])
-    k_divisor = _k(shifted) if shifted is not None and shifted.kind == "shr" else 0
+    k_divisor = _k(shifted) if shifted is not None and shifted.kind in ("shr", "shr_full") else 0
     g_name = pull.args[0]
     if (shifted.args[0] if k_divisor and shifted else divisor.args[1]) != g_name:
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from ncpc.ir.program import Program, Repeat
 from ncpc.ir.types import Fixed
 from ncpc.proofs.invariance import lemmas
-from ncpc.proofs.ranges import Interval, analyse
+from ncpc.proofs.ranges import Interval, analyse, analysis_of
+from ncpc.semantics.formed import Node
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,14 +28,17 @@ class Proof:
     input_range: NDArray[np.float64]
     dt_range: tuple[float, float] | None
     intervals: Mapping[str, Interval]
+    formed: Mapping[str, Sequence[Node]]
+    """By the name of an op's result: every integer that C forms for it (``ncpc.ir.formed``), and its interval."""
 
 
 def prove(program: Program) -> Proof:
     """Check that no op of an integer program can overflow or divide by zero; raises ``ProofFailed`` naming where."""
-    intervals = analyse(program, lemmas(program, _before_updates(program)))
-    box = {s.inp.name: np.asarray(s.box, np.float64) * _lsb(s.inp.type) for s in program.states if s.box is not None}
+    found = analysis_of(program, lemmas(program, _before_updates(program)))
+    box = {s.inp.name: np.asarray(s.box, np.float64) * s.inp.type.lsb
+           for s in program.states if isinstance(s.inp.type, Fixed)}
     dt = None if program.dt is None else (float(program.dt.range[0, 0]), float(program.dt.range[0, 1]))
-    return Proof(box, program.x.range, dt, intervals)
+    return Proof(box, program.x.range, dt, found.found, found.formed)
 
 
 def _before_updates(program: Program) -> dict[str, Interval]:
@@ -47,7 +51,3 @@ def _before_updates(program: Program) -> dict[str, Interval]:
             body.append(stmt)
     unchanged = tuple(dataclasses.replace(s, out=s.inp.name) for s in program.states)
     return analyse(dataclasses.replace(program, body=tuple(body), states=unchanged), {})
-
-
-def _lsb(kind: object) -> float:
-    return kind.lsb if isinstance(kind, Fixed) else 1.0

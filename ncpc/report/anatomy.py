@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ncpc.ir.cells import Cfc, CtGru, MixedMemory, WiredCfc
+from ncpc.ir.cells import RECURRENT
+from ncpc.ir.gated import Cfc, MixedMemory, WiredCfc
 from ncpc.ir.policy import F64, ROLES, Layer, Policy
-from ncpc.ir.program import Op, Program, Repeat, Stmt
+from ncpc.ir.program import Op, Program, Stmt
+from ncpc.ir.rewrite import with_trips
 from ncpc.passes.lower import lower
 from ncpc.report.drawing import drawing_of
 
@@ -59,8 +61,7 @@ def _cell(layer: Layer) -> Layer | None:
         return _cell(layer.cell)
     if isinstance(layer, Cfc) and not layer.backbone:
         return WiredCfc((layer,))
-    stateful = isinstance(layer, Cfc | CtGru) or drawing_of(layer) is not None or hasattr(layer, "weight_h")
-    return layer if stateful else None
+    return layer if layer.kind in RECURRENT else None
 
 
 def _pairs(layer: Layer) -> tuple[int, int]:
@@ -72,15 +73,9 @@ def _pairs(layer: Layer) -> tuple[int, int]:
     return found[0], found[1]
 
 
-def _products(body: Sequence[Stmt], program: Program) -> int:
+def _products(body: tuple[Stmt, ...], program: Program) -> int:
     """Products of matrices, kernels and synapses in a body, repeats counted as often as they run."""
-    total = 0
-    for stmt in body:
-        if isinstance(stmt, Repeat):
-            total += stmt.count * _products(stmt.body, program)
-        else:
-            total += _of_op(stmt, program)
-    return total
+    return sum(trips * _of_op(op, program) for op, trips in with_trips(body))
 
 
 def _of_op(op: Op, program: Program) -> int:

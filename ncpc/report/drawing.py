@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ncpc.ir.cells import MixedMemory, WiredCfc
+from ncpc.ir.gated import MixedMemory, WiredCfc
 from ncpc.ir.policy import F64, I64, Layer, Ltc, Policy, Synapses
 
 

@@ -11,16 +11,21 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from ncpc.ir.policy import ASSUMED_MEANS, Policy
 from ncpc.report import plots
 from ncpc.report.drawing import drawings
 from ncpc.report.record import Facts, Json, device_run
-from ncpc.report.terminal import TIMING, cycles, share, size
+from ncpc.report.terminal import INFORMS, NO_DATA, TIMING, clamped, cycles, share, size
 from ncpc.report.wiring import left_out, wiring
 from ncpc.targets.base import CycleCounts
-from ncpc.verify.verdict import Verification
+from ncpc.verification.explain import Explanation
+from ncpc.verification.rounding import Costs
+from ncpc.verification.verdict import Measured, Verification
 
 PROVED = ("No input and timespan in the declared ranges can ever drive a state out of its outer bar, nor any integer "
           "of a step past its width.")
+BEFORE, AFTER = 90, 30
+"""Steps drawn before and after the one where the error is largest."""
 SHOWN_STEPS, SHOWN_OUTPUTS, SHOWN_NEURONS = 300, 3, 40
 
 
@@ -48,6 +53,8 @@ def page(report: Json, facts: Facts) -> str:
     sections = tuple(s for s in (draw(report, facts) for draw in SECTIONS) if s is not None and s.figures)
     text: str = _template().render(
         report=report, sections=sections, cards=cards(report), share=share, size=size, details=details(report["extra"]),
+        dt=facts.policy.dt, assumed_means=ASSUMED_MEANS, clamped=clamped,
+        no_data=NO_DATA if {one["purpose"] for one in report["data"]} == {"generated"} else "",
         meaning=TIMING.get(report["target"]["timing_class"] or ""),
     )
     return text
@@ -89,9 +96,10 @@ def cards(report: Json) -> list[tuple[str, str, str]]:
     error, memory, verdict = report["error"] or {}, report["memory"] or {}, report["verdict"]
     search = error.get("search") or {}
     found = [
-        ("max error", share(error.get("max_range")), f"of the output range, allowed {share(verdict['tolerance'])}"),
+        ("max error", share(error.get("max_range")),
+         f"of the output range on {verdict['worst']}, allowed {share(verdict['tolerance'])}"),
         ("rms error", share(error.get("nrmse_range")), "of the output range"),
-        ("worst input found", share(search.get("max_range")), "by search" if verdict["strict"] else "for information"),
+        ("worst input found", share(search.get("max_range")), f"by search{'' if verdict['strict'] else INFORMS}"),
     ]
     if report["instructions"] is not None:
         what = "cycles per step" if report["cycles"] else "instructions per step"
@@ -107,31 +115,37 @@ def _traces(report: Json, facts: Facts) -> Section | None:
     check = facts.verification
     if check is None:
         return None
-    rows = [row for row in (0, 1, 2) if row < check.reference.y.shape[0]][: 2 if facts.policy.outputs > 1 else 3]
-    figures = [_trace(check, facts, row, output) for output in range(min(facts.policy.outputs, SHOWN_OUTPUTS))
-               for row in rows]
-    return Section("Float and deployed", (*figures, _over_time(check, facts)))
+    drawn = [(found, row) for found in check.measured for row in _rows(found, facts.policy)]
+    figures = [_trace(found, facts, row, output) for output in range(min(facts.policy.outputs, SHOWN_OUTPUTS))
+               for found, row in drawn]
+    return Section("Float and deployed", (*figures, _over_time(check.deciding, facts)))
 
 
-def _trace(check: Verification, facts: Facts, row: int, output: int) -> Figure:
+def _rows(found: Measured, policy: Policy) -> range:
+    """The sequences that are drawn of a data set: one of the user's, two or three of generated ones."""
+    wanted = 1 if found.data.purpose == "data" else 2 if policy.outputs > 1 else 3
+    return range(min(wanted, len(found.ran.x)))
+
+
+def _trace(found: Measured, facts: Facts, row: int, output: int) -> Figure:
     steps = slice(0, SHOWN_STEPS)
     name = (facts.policy.output_names or tuple(f"y{i}" for i in range(facts.policy.outputs)))[output]
-    title = f"{name}, sequence {row}"
-    curves = [plots.Line("float64", check.reference.y[row, steps, output], "ref"),
-              plots.Line(check.deployed, check.deployed_trace.y[row, steps, output], "dep")]
-    reset = check.setting.data.reset
+    title = f"{name}, {found.data.name}, sequence {row}"
+    curves = [plots.Line("float64", found.reference.y[row, steps, output], "ref"),
+              plots.Line(found.runtime, found.trace.y[row, steps, output], "dep")]
+    reset = found.ran.reset
     marks = [] if reset is None else [int(t) for t in np.nonzero(reset[row, :len(curves[0].values)])[0]]
-    legend = (("ref", "policy in float64"), ("dep", f"deployed ({check.deployed})"), ("mark", "reset"))
+    legend = (("ref", "policy in float64"), ("dep", f"deployed ({found.runtime})"), ("mark", "reset"))
     return Figure(title, Markup(plots.lines(curves, title, marks=marks)), "", legend if marks else legend[:2])
 
 
-def _over_time(check: Verification, facts: Facts) -> Figure:
-    over = check.error.over_time / (check.error.output_range or 1.0)
+def _over_time(found: Measured, facts: Facts) -> Figure:
+    over = found.error.over_time / (found.error.output_range or 1.0)
     allowed = plots.Line("allowed", np.full(len(over), facts.tolerance), "limit")
     return Figure(
         "Error over time", Markup(plots.decades([plots.Line("error", over, "err"), allowed], "error over time")),
-        "Largest error of all sequences at each step after the start, as a fraction of the output range.",
-        (("err", "largest error"), ("limit", "allowed")),
+        f"Largest error of all sequences of {found.data.name} at each step after the start, as a fraction of the "
+        "output range.", (("err", "largest error"), ("limit", "allowed")),
     )
 
 
@@ -141,14 +155,15 @@ def _neurons(report: Json, facts: Facts) -> Section | None:
 
 
 def _errors(check: Verification | None) -> Figure | None:
-    if check is None or not check.error.neurons:
+    if check is None or not check.deciding.error.neurons:
         return None
-    rows = sorted(check.error.neurons, key=lambda n: -n[1])[:SHOWN_NEURONS]
+    found = check.deciding
+    rows = sorted(found.error.neurons, key=lambda n: -n[1])[:SHOWN_NEURONS]
     neurons = [plots.Bar(name, worst, rmse) for name, worst, rmse in rows]
     return Figure(
         "Error per neuron", Markup(plots.bars(neurons, "error per neuron")),
-        f"State of each neuron against the float64 policy{_first_of(len(rows), len(check.error.neurons))}.",
-        (("bar", "largest"), ("bar-inner", "root mean square")),
+        f"State of each neuron against the float64 policy on {found.data.name}"
+        f"{_first_of(len(rows), len(found.error.neurons))}.", (("bar", "largest"), ("bar-inner", "root mean square")),
     )
 
 
@@ -225,4 +240,35 @@ def _wiring(report: Json, facts: Facts) -> Section | None:
     return Section("Wiring", tuple(figures)) if figures else None
 
 
-SECTIONS: tuple[Callable[[Json, Facts], Section | None], ...] = (_traces, _neurons, _cost, _wiring)
+def _why(report: Json, facts: Facts) -> Section | None:
+    """The outputs around the step where it is worst, and what costs most there."""
+    why = facts.explanation
+    if why is None:
+        return None
+    figures = [_around(why, facts)]
+    if why.costs is not None:
+        figures.append(_roundings(why.costs, why.output_range or 1.0))
+    return Section("Why it does not hold", tuple(figures))
+
+
+def _roundings(costs: Costs, output_range: float) -> Figure:
+    shown = [cost for cost in costs.values[:SHOWN_NEURONS] if cost.max_abs > 0]
+    rows = [plots.Bar(f"{cost.value}, {cost.format}", cost.max_abs / output_range) for cost in shown]
+    return Figure("Each rounding alone", Markup(plots.bars(rows, "each rounding alone")),
+                  "Largest change of an output up to that step when this value alone is rounded, as a fraction of the "
+                  f"output range; all together {share(costs.all / output_range)}.")
+
+
+def _around(why: Explanation, facts: Facts) -> Figure:
+    """The output in question before and after the step: what was expected, what was found."""
+    names = [*(facts.policy.output_names or [f"y{i}" for i in range(facts.policy.outputs)])]
+    output = names.index(why.output) if why.output in names else 0
+    around = slice(max(0, why.time - BEFORE), why.time + AFTER)
+    title = f"{names[output]}, {why.data_set}, sequence {why.sequence}, from step {around.start}"
+    curves = [plots.Line(why.pair.names[0], why.pair.expected[around, output], "ref"),
+              plots.Line(why.pair.names[1], why.pair.found[around, output], "dep")]
+    legend = (("ref", why.pair.names[0]), ("dep", why.pair.names[1]), ("mark", f"step {why.time}"))
+    return Figure(title, Markup(plots.lines(curves, title, marks=[why.time - around.start])), "", legend)
+
+
+SECTIONS: tuple[Callable[[Json, Facts], Section | None], ...] = (_why, _traces, _neurons, _cost, _wiring)

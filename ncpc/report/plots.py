@@ -67,8 +67,8 @@ class Frame:
 
 def lines(curves: Sequence[Line], title: str, *, height: float = 190.0, marks: Iterable[int] = ()) -> str:
     """Curves over steps on a common linear scale; ``marks`` are steps to mark by a vertical line."""
-    values = np.concatenate([finite(c.values) for c in curves])
-    frame = Frame((0, max(len(c.values) for c in curves) - 1), padded(values), height)
+    values = np.concatenate([finite(curve.values) for curve in curves])
+    frame = Frame((0, max(len(curve.values) for curve in curves) - 1), padded(values), height)
     parts = [_grid(frame, [(t, number(t)) for t in ticks(*frame.y)]), _steps(frame)]
     parts += [f'<line class="mark" x1="{c(frame.at_x(m))}" x2="{c(frame.at_x(m))}" y1="{c(TOP)}" '
               f'y2="{c(height - BOTTOM)}"/>' for m in marks]
@@ -78,11 +78,11 @@ def lines(curves: Sequence[Line], title: str, *, height: float = 190.0, marks: I
 
 def decades(curves: Sequence[Line], title: str, *, height: float = 190.0) -> str:
     """Positive curves over steps on a logarithmic scale of at most nine decades; zeros lie on the lower edge."""
-    values = np.concatenate([finite(c.values) for c in curves])
+    values = np.concatenate([finite(curve.values) for curve in curves])
     top = math.ceil(math.log10(max(values.max(initial=0.0), 1e-300)))
     positive = values[values > 0]
     low = max(top - 9, math.floor(math.log10(positive.min()))) if positive.size else top - 1
-    frame = Frame((0, max(len(c.values) for c in curves) - 1), (min(low, top - 1), top), height, log=True)
+    frame = Frame((0, max(len(curve.values) for curve in curves) - 1), (min(low, top - 1), top), height, log=True)
     every = max(1, (top - low) // 5)
     labels = [(float(d), f"1e{d}") for d in range(low, top + 1, every)]
     parts = [_grid(frame, labels), _steps(frame)]

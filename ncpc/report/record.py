@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ncpc.frontend.ranges import short_calibration
 from ncpc.ir.policy import Policy
 from ncpc.ir.sequences import Trace
+from ncpc.quant.inputs import remark
 from ncpc.report.anatomy import anatomy, parameters
 from ncpc.semantics.ops import FLAGS
 from ncpc.targets.base import Built, CompileOptions, CycleCounts, Memory, RunResult, Target
-from ncpc.verify.links import Link
-from ncpc.verify.verdict import Verdict, Verification
+from ncpc.verification.data import Counting, calibrating
+from ncpc.verification.errors import ErrorStats
+from ncpc.verification.explain import Explanation
+from ncpc.verification.links import Link
+from ncpc.verification.verdict import Demand, Measured, Verdict, Verification
 
 SCHEMA = 1
 SCHEMA_FILE = Path(__file__).with_name("schema.json")
@@ -30,8 +36,9 @@ Json = dict[str, Any]
 class Facts:
     """What a report is made of. ``verification`` is None when there was nothing to verify (see the verdict).
 
-    ``formats`` and ``proof`` are JSON as quantization gives them; ``policy_sha256`` that of the policy's container;
-    ``files`` name -> sha256; ``data`` says in words which sequences the error was measured on.
+    ``asked`` are the options that were given and are no defaults; ``formats`` and ``proof`` are JSON as quantization
+    gives them; ``policy_sha256`` that of the policy's container; ``files`` name -> sha256; ``counting`` is what counts
+    towards the verdict.
     """
 
     policy: Policy
@@ -40,14 +47,15 @@ class Facts:
     options: CompileOptions
     verdict: Verdict
     tolerance: float
-    strict: bool = False
+    counting: Counting = "data+generated"
+    asked: Mapping[str, Any] = field(default_factory=dict)
     formats: Mapping[str, str] = field(default_factory=dict)
     proof: Mapping[str, Any] | None = None
     built: Built = field(default_factory=Built)
     verification: Verification | None = None
+    explanation: Explanation | None = None
     files: Mapping[str, str] = field(default_factory=dict)
     tools: Mapping[str, str] = field(default_factory=dict)
-    data: str = "generated sequences"
 
 
 def build_report(facts: Facts) -> Json:
@@ -60,17 +68,23 @@ def build_report(facts: Facts) -> Json:
             "name": facts.target.name, "core": facts.target.core, "timing_class": facts.target.timing_class,
             "dt": facts.options.dt, "cc": facts.options.cc, "options": dict(facts.options.extra),
         },
-        "quant": {"scheme": facts.options.quant, "formats": dict(facts.formats)},
-        "error": None if check is None else _error(check, facts.data),
-        "links": [] if check is None else [_link(link) for link in check.chain.links],
+        "asked": dict(facts.asked),
+        "quant": {"scheme": facts.options.quant, "inputs": remark(calibrating(facts.policy), facts.options.quant),
+                  "formats": dict(facts.formats)},
+        "error": None if check is None else _error(check),
+        "data": [] if check is None else [_measured(m, check.demand) for m in check.measured],
+        "links": [] if check is None else [_link(links) for links in check.by_link()],
         "instructions": None if device is None else spread(device.instructions),
         "cycles": None if device is None or device.cycles is None else device_cycles(device.cycles),
         "memory": _memory(facts.built.memory, device),
         "proof": None if facts.proof is None else dict(facts.proof),
         "verdict": {
             "holds": facts.verdict.holds, "reasons": list(facts.verdict.reasons), "tolerance": facts.tolerance,
-            "strict": facts.strict, "not_run": [*facts.built.missing, *facts.verdict.not_run],
+            "strict": facts.counting == "all", "counts": facts.counting,
+            "worst": None if check is None else check.deciding.data.name,
+            "not_run": [*facts.built.missing, *facts.verdict.not_run],
         },
+        "explanation": None if facts.explanation is None else _explanation(facts.explanation),
         "extra": _extra(facts.target.name, facts.built.extra, check),
         "files": dict(sorted(facts.files.items())),
         "tools": dict(sorted({**facts.tools, **facts.built.tools}.items())),
@@ -88,13 +102,40 @@ def policy_record(policy: Policy, sha256: str) -> Json:
         "sensory_synapses": sum(layer.sensory_synapses for layer in found),
         "parameters": sum(parameters(layer) for layer in policy.layers),
         "sha256": sha256,
+        "dt": dataclasses.asdict(policy.dt),
+        "input_range": {"source": "guessed" if policy.range_guessed else "declared",
+                        "short": short_calibration(policy)},
     }
 
 
 def device_run(check: Verification | None) -> RunResult | None:
-    """The last run that counted instructions or cycles."""
-    runs = [] if check is None else [link.result for link in check.chain.links if link.result is not None]
-    return next((r for r in reversed(runs) if r.cycles is not None or r.instructions is not None), None)
+    """The last runtime that counted instructions or cycles, its runs on all data sets as one."""
+    runs = [] if check is None else [
+        [link.result for link in links if link.result is not None and link.result.instructions is not None]
+        for links in check.by_link()]
+    counted = next((found for found in reversed(runs) if found), [])
+    return joined(counted) if counted else None
+
+
+def joined(runs: Sequence[RunResult]) -> RunResult:
+    """Runs of one runtime as one: counts one after the other, profiles averaged over all steps, the deepest stack."""
+    counts = [run.instructions for run in runs if run.instructions is not None]
+    cycles = [run.cycles for run in runs if run.cycles is not None]
+    memories = [run.memory for run in runs if run.memory is not None]
+    deepest = max(memories, key=lambda m: m.stack_bytes or 0, default=None)
+    return dataclasses.replace(runs[-1], instructions=np.concatenate([c.reshape(-1) for c in counts]),
+                               cycles=_joined_cycles(cycles) if cycles else None, memory=deepest)
+
+
+def _joined_cycles(parts: Sequence[CycleCounts]) -> CycleCounts:
+    steps = np.array([len(part.lower) for part in parts]) / sum(len(part.lower) for part in parts)
+
+    def mean(profiles: Sequence[Mapping[str, float]]) -> dict[str, float]:
+        names = dict.fromkeys(name for profile in profiles for name in profile)
+        return {name: float(steps @ [profile.get(name, 0.0) for profile in profiles]) for name in names}
+
+    return CycleCounts(np.concatenate([p.lower for p in parts]), np.concatenate([p.upper for p in parts]),
+                       mean([p.per_function for p in parts]), mean([p.per_neuron for p in parts]))
 
 
 def dumps(report: Json) -> str:
@@ -113,26 +154,72 @@ def plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _error(check: Verification, data: str) -> Json:
-    error = check.error
+def _error(check: Verification) -> Json:
+    """That of the data set which decides."""
+    found, error = check.deciding, check.deciding.error
     return {
         "reference": "policy in float64",
-        "deployed": check.deployed,
-        "data": data,
+        "deployed": found.runtime,
+        "set": found.data.name,
+        "data": found.data.words,
         "steps": error.steps,
-        "max_abs": error.max_abs,
-        "rmse": error.rmse,
-        "output_range": error.output_range,
+        **_sizes(error),
         "output_std": error.output_std,
-        "max_range": error.fraction,
-        "nrmse_range": _ratio(error.rmse, error.output_range),
         "nrmse_std": _ratio(error.rmse, error.output_std),
         "worst_neuron": error.worst_neuron,
         "worst_step": error.worst_step,
         "neurons": [{"name": n, "max_abs": m, "rmse": r} for n, m, r in error.neurons],
-        "status": _status(check.deployed_trace),
+        "status": _status(found.trace),
         "search": _search(check),
     }
+
+
+def _sizes(error: ErrorStats) -> Json:
+    return {"max_abs": error.max_abs, "rmse": error.rmse, "output_range": error.output_range,
+            "max_range": error.fraction, "nrmse_range": _ratio(error.rmse, error.output_range)}
+
+
+def _measured(found: Measured, demand: Demand) -> Json:
+    error = found.error
+    return {
+        "name": found.data.name, "purpose": found.data.purpose, "words": found.data.words, "counts": found.counts,
+        "steps": error.steps, "sequences": len(found.ran.x), **_sizes(error),
+        "worst": _worst(error),
+        "status": _status(found.trace),
+        "agreement": None if found.agreement is None else dataclasses.asdict(found.agreement),
+        "recorded": None if found.recorded is None else {
+            "steps": found.recorded.steps, "max_abs": found.recorded.max_abs, "max_range": found.recorded.fraction,
+            "tolerance": demand.recorded, "holds": found.recorded.fraction <= demand.recorded,
+            "worst": _worst(found.recorded),
+        },
+        "clamping": _clamping(found),
+    }
+
+
+def _worst(error: ErrorStats) -> Json:
+    return {"sequence": error.worst_sequence, "time": error.worst_time, "output": error.worst_output}
+
+
+def _explanation(why: Explanation) -> Json:
+    costs, wide = why.costs, why.output_range
+    return {
+        "what": why.what, "set": why.data_set, "sequence": why.sequence, "time": why.time, "output": why.output,
+        "advice": list(why.advice),
+        "roundings": None if costs is None else {
+            "since": why.since, "all": _ratio(costs.all, wide), "stored": _ratio(costs.stored, wide),
+            "values": [{"value": one.value, "layer": one.layer, "equation": one.equation, "format": one.format,
+                        "max_range": _ratio(one.max_abs, wide)} for one in costs.values if one.max_abs > 0],
+        },
+    }
+
+
+def _clamping(found: Measured) -> Json | None:
+    """The error against a reference whose inputs nothing limits, in its parts: shares of the output range."""
+    if found.clamping is None:
+        return None
+    parts = {name: getattr(found.clamping, name) for name in ("whole", "clamping", "arithmetic")}
+    shares = {name: _ratio(part, found.error.output_range) for name, part in parts.items()}
+    return {"steps": found.clamping.steps, "declared": found.data.beyond is not None, **shares}
 
 
 def _status(trace: Trace) -> Json:
@@ -145,7 +232,7 @@ def _search(check: Verification) -> Json | None:
     worst = check.worst
     if worst is None:
         return None
-    share = _ratio(worst.max_abs, check.error.output_range)
+    share = _ratio(worst.max_abs, check.generated.error.output_range)
     return {"max_abs": worst.max_abs, "max_range": share, "evaluations": worst.evaluations, "steps": worst.steps}
 
 
@@ -153,9 +240,12 @@ def _ratio(a: float, b: float) -> float | None:
     return a / b if b > 0 else None
 
 
-def _link(link: Link) -> Json:
-    difference, result = link.difference, link.result
-    first = None if difference is None else difference.first
+def _link(links: Sequence[Link]) -> Json:
+    """One link as checked on all of its data sets; of what fails, the first."""
+    link = next((link for link in links if not link.holds), links[0])
+    differences = [one.difference for one in links if one.difference is not None]
+    result = next((one.result for one in links if one.result is not None), None)
+    first = None if link.difference is None else link.difference.first
     return {
         "from": link.spec.source,
         "to": link.spec.runtime,
@@ -164,17 +254,20 @@ def _link(link: Link) -> Json:
         "runtime": None if result is None else result.runtime,
         "runtime_version": None if result is None else result.runtime_version,
         "options": None if result is None else result.options,
-        "steps": 0 if difference is None else difference.steps,
-        "mismatches": None if difference is None else difference.mismatches,
-        "max_abs": None if difference is None else difference.max_abs,
+        "steps": sum(d.steps for d in differences),
+        "mismatches": sum(d.mismatches for d in differences) if differences else None,
+        "max_abs": max((d.max_abs for d in differences), default=None),
         "first_divergent": None if first is None else {
+            "set": link.set_name,
             "step": first.step, "sequence": first.sequence, "time": first.time, "neuron": first.neuron,
             "neurons": list(first.neurons),
             "expected": first.expected, "found": first.found, "context": first.context,
         },
-        "holds": link.holds,
+        "holds": all(one.holds for one in links),
         "not_run": link.not_run or None,
         "fault": link.fault or None,
+        "sets": [{"name": one.set_name, "steps": 0 if one.difference is None else one.difference.steps,
+                  "mismatches": None if one.difference is None else one.difference.mismatches} for one in links],
     }
 
 
@@ -207,6 +300,7 @@ def _memory(memory: Memory | None, device: RunResult | None) -> Json | None:
 
 def _extra(target: str, built: Mapping[str, Any], check: Verification | None) -> Json:
     """What the target says of its build, and under its name what its runs measured, in the place of estimates."""
-    runs = [] if check is None else [link.result for link in check.chain.links if link.result is not None]
+    links = [] if check is None else [link for links in check.by_link() for link in links]
+    runs = [link.result for link in links if link.result is not None]
     measured = {key: value for run in runs for key, value in run.extra.items()}
     return {**built, target: {**built.get(target, {}), **measured}} if measured else dict(built)

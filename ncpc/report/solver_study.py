@@ -11,6 +11,7 @@ from ncpc.errors import Unsupported
 from ncpc.ir.cells import CtRnn, NeuralOde
 from ncpc.ir.policy import F64, Layer, Ltc, Policy
 from ncpc.ir.sequences import Sequences
+from ncpc.ir.tableau import TABLEAUS
 from ncpc.passes.lower import lower
 from ncpc.report.record import Json
 from ncpc.semantics.run import run
@@ -19,8 +20,6 @@ UNFOLDS = (1, 2, 3, 4, 6, 8, 12, 16, 24)
 EXACT = 48
 """Runge-Kutta unfolds (or as many as are stable) that stand for the solution of the ODE."""
 STEPS = 60
-STAGES = {"fused": 1, "euler": 1, "rk4": 4}
-"""Evaluations of the right-hand side per unfold."""
 
 
 def solver_study(policy: Policy) -> Json:
@@ -43,7 +42,7 @@ def solver_study(policy: Policy) -> Json:
 
 
 def _solvers(cells: list[Ltc | CtRnn | NeuralOde]) -> tuple[str, ...]:
-    return ("fused", "euler", "rk4") if all(isinstance(cell, Ltc) for cell in cells) else ("euler", "rk4")
+    return (*(("fused",) if all(isinstance(cell, Ltc) for cell in cells) else ()), *TABLEAUS)
 
 
 def _data(policy: Policy) -> Sequences:
@@ -84,7 +83,8 @@ def _changed(layer: Layer, solver: str, unfolds: int) -> Layer:
 def _row(policy: Policy, solver: str, unfolds: int, data: Sequences, exact: F64, scale: float) -> Json:
     y = _outputs(policy, solver, unfolds, data)
     error = None if y is None else float(np.abs(y - exact).max()) / scale
-    return {"solver": solver, "unfolds": unfolds, "evaluations": unfolds * STAGES[solver], "error": error}
+    stages = 1 if solver == "fused" else TABLEAUS[solver].stages
+    return {"solver": solver, "unfolds": unfolds, "evaluations": unfolds * stages, "error": error}
 
 
 def study_table(study: Json) -> Table:

@@ -11,10 +11,15 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from ncpc.ir.policy import ASSUMED, ASSUMED_MEANS, DtRange
 from ncpc.phases import Mark
 
 Json = Mapping[str, Any]
+Cell = Callable[[Json], str]
 NONE = "-"
+NO_DATA = "no data of your own: generated inputs only"
+DEAREST = 3
+INFORMS = " (for information)"
 MARKS: Mapping[Mark, str] = {"✓": "green", "✗": "red", "-": "yellow"}
 
 
@@ -28,7 +33,8 @@ class PhaseLines:
     def begin(self, name: str) -> None:
         if not self._console.is_terminal:
             return
-        columns = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(32), TimeElapsedColumn()
+        spinner = SpinnerColumn("dots" if self._console.encoding.startswith("utf") else "line")
+        columns = spinner, TextColumn("{task.description}"), BarColumn(32), TimeElapsedColumn()
         self._bar = Progress(*columns, console=self._console, transient=True)
         self._bar.add_task(escape(name), total=None)
         self._bar.start()
@@ -51,26 +57,74 @@ class PhaseLines:
 
 def result_table(reports: Sequence[Json]) -> Table:
     """One column per target: error, cost, verdict. Narrow, so that a log of 80 characters holds it."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption_justify="left", caption_style="yellow")
     table.add_column(reports[0]["policy"]["name"])
     for report in reports:
         table.add_column(f"{report['target']['name']} {report['quant']['scheme']}", justify="right")
-    for name, cell in ROWS.items():
+    for name, cell in rows(reports).items():
         cells = [cell(report) for report in reports]
         if any(text != NONE for text in cells):
             table.add_row(name, *cells)
+    if {one["purpose"] for report in reports for one in report["data"]} == {"generated"}:
+        table.caption = NO_DATA
     return table
 
 
-def _error(name: str) -> Callable[[Json], str]:
+def rows(reports: Sequence[Json]) -> dict[str, Cell]:
+    """Label -> cell: the error on every data set, the search, cost, verdict; what does not count says so."""
+    names = list(dict.fromkeys(one["name"] for report in reports for one in report["data"]))
+    found: dict[str, Cell] = {}
+    if reports[0]["policy"]["dt"]["assumed"]:
+        found[f"dt{ASSUMED}"] = lambda report: f"{report['policy']['dt']['nominal']}"
+    found["max error"] = _error("max_range")
+    if len(names) > 1:
+        found |= {f"  {name}{_informs(reports, name)}": _on(name, _share_of) for name in names}
+    found["rms error"] = _error("nrmse_range")
+    found |= {f"same decision, {name}{_informs(reports, name)}": _on(name, _agreement) for name in names}
+    found |= {f"recorded y, {name}{_informs(reports, name)}": _on(name, _recorded) for name in names}
+    counts = all(report["verdict"]["counts"] == "all" for report in reports)
+    found["worst found" if counts else f"worst found{INFORMS}"] = _worst_found
+    return found | ROWS
+
+
+def _informs(reports: Sequence[Json], name: str) -> str:
+    """The remark behind a data set that does not count."""
+    return "" if any(one["counts"] for report in reports for one in report["data"] if one["name"] == name) else INFORMS
+
+
+def _on(name: str, cell: Cell) -> Cell:
+    """A cell about one data set."""
+    def found(report: Json) -> str:
+        return next((cell(one) for one in report["data"] if one["name"] == name), NONE)
+    return found
+
+
+def _share_of(one: Json) -> str:
+    return share(one["max_range"])
+
+
+def _agreement(one: Json) -> str:
+    found = one["agreement"]
+    return NONE if found is None else f"{100 * found['equal'] / found['steps']:.4g} %"
+
+
+def _recorded(one: Json) -> str:
+    return share((one["recorded"] or {}).get("max_range"))
+
+
+def _worst_found(report: Json) -> str:
+    return share(((report["error"] or {}).get("search") or {}).get("max_range"))
+
+
+def _error(name: str) -> Cell:
     return lambda report: share((report["error"] or {}).get(name))
 
 
-def _bytes(name: str) -> Callable[[Json], str]:
+def _bytes(name: str) -> Cell:
     return lambda report: size((report["memory"] or {}).get(f"{name}_bytes"))
 
 
-def _own(name: str) -> Callable[[Json], str]:
+def _own(name: str) -> Cell:
     """A number that only some targets report."""
     def cell(report: Json) -> str:
         value = (report["extra"].get(report["target"]["name"]) or {}).get(name)
@@ -79,8 +133,10 @@ def _own(name: str) -> Callable[[Json], str]:
 
 
 def _verified(report: Json) -> str:
-    ran = [link for link in report["links"] if link["holds"]]
-    return f"{len(ran)} of {len(report['links'])} links"
+    """Links that hold, recorded outputs (``y``) among them."""
+    found = [link["holds"] for link in report["links"]]
+    found += [one["recorded"]["holds"] for one in report["data"] if one["recorded"] is not None]
+    return f"{found.count(True)} of {len(found)} links"
 
 
 def _steps(report: Json) -> str:
@@ -91,10 +147,7 @@ def _verdict(report: Json) -> str:
     return "[green]holds[/]" if report["verdict"]["holds"] else "[red]does not hold[/]"
 
 
-ROWS: dict[str, Callable[[Json], str]] = {
-    "max error": _error("max_range"),
-    "rms error": _error("nrmse_range"),
-    "worst found": lambda report: share(((report["error"] or {}).get("search") or {}).get("max_range")),
+ROWS: dict[str, Cell] = {
     "cycles per step": lambda report: cycles(report) if report["cycles"] else NONE,
     "instructions per step": lambda report: f"{report['instructions']['max']:,}" if report["instructions"] else NONE,
     "flash": _bytes("flash"),
@@ -114,14 +167,60 @@ ROWS: dict[str, Callable[[Json], str]] = {
 def explanations(report: Json) -> list[str]:
     """The lines under a table: why the verdict does not hold, what was not run, what the cycles mean."""
     verdict, target = report["verdict"], report["target"]
-    lines = [f"[red]{target['name']}:[/] {escape(reason)}" for reason in verdict["reasons"]]
-    lines += [f"[yellow]{target['name']}: not run:[/] {escape(text)}" for text in verdict["not_run"]]
-    limited = ((report["error"] or {}).get("status") or {}).get("activation_limited")
+    dt = DtRange(**report["policy"]["dt"])
+    lines = [f"[bold yellow]{dt.words}:[/] {ASSUMED_MEANS}"] if dt.assumed else []
+    asked = ", ".join(f"{name} {value}" for name, value in report["asked"].items())
+    lines += [f"[dim]{target['name']}: asked for, instead of the defaults:[/] {escape(asked)}"] if asked else []
+    lines += [f"[red]{target['name']}:[/] {escape(reason)}" for reason in verdict["reasons"]]
+    lines += [f"[red]{target['name']}:[/] {escape(line)}" for line in _causes(report["explanation"])]
+    if sum(one["counts"] for one in report["data"]) > 1:
+        lines.append(f"{target['name']}: the largest error that counts is on {verdict['worst']}")
+    lines += [f"[yellow]{target['name']}: {escape(one['name'])}:[/] {clamped(one['clamping'])}"
+              for one in report["data"] if one["clamping"]]
+    told = set(verdict["reasons"])
+    lines += [f"[yellow]{target['name']}:{'' if _whole(text) else ' not run:'}[/] {escape(text)}"
+              for text in verdict["not_run"] if f"not run: {text}" not in told]
+    certificate = report["extra"].get("certificate")
+    if certificate and not certificate["certified"]:
+        lines.append(f"[yellow]{target['name']}:[/] {escape(certificate['note'])}")
+    error = report["extra"].get("error_certificate")
+    if error:
+        lines.append(f"[{'green' if error['certified'] else 'yellow'}]{target['name']}:[/] {escape(error['note'])}")
+    limited = sum(one["status"].get("activation_limited", 0) for one in report["data"])
     if limited:
-        lines.append(f"[yellow]{target['name']}: in {limited:,} of {report['error']['steps']:,} steps a value between "
+        steps = sum(one["steps"] for one in report["data"])
+        lines.append(f"[yellow]{target['name']}: in {limited:,} of {steps:,} steps a value between "
                      "layers left the range it was calibrated for and was limited:[/] calibrate with such inputs")
+    short = report["policy"]["input_range"]["short"]
+    lines += [f"[yellow]{target['name']}: {escape(short)}[/]"] if short else []
+    lines += [f"[dim]{target['name']}: {escape(report['quant']['inputs'])}[/]"] if report["quant"]["inputs"] else []
     meaning = TIMING.get(target["timing_class"] or "")
     return lines + ([f"[dim]{target['name']}: {meaning}[/]"] if meaning and report["instructions"] else [])
+
+
+def _causes(why: Json | None) -> list[str]:
+    """The dearest roundings, and what to try."""
+    if why is None:
+        return []
+    lines, found = [], why["roundings"]
+    if found is not None:
+        dearest = ", ".join(f"{one['value']} ({one['layer']}, {one['format']}) {share(one['max_range'])}"
+                            for one in found["values"][:DEAREST])
+        lines.append(f"rounded alone, what costs most there: {dearest}; all together {share(found['all'])}")
+    return [*lines, "what to try: " + "; ".join(why["advice"])]
+
+
+def _whole(text: str) -> bool:
+    """Whether a line about what was left out says by itself that it was: "net.so was not built again: ..."."""
+    return " was not " in text or " were not " in text
+
+
+def clamped(found: Json) -> str:
+    """How much of an error is clamping, in words."""
+    beyond, what = ("its declared range", ", which counts") if found["declared"] else ("what the format holds", "")
+    whole, limits, rounding = (share(found[name]) for name in ("whole", "clamping", "arithmetic"))
+    return (f"in {found['steps']:,} steps an input lies beyond {beyond}; against unlimited inputs the error is "
+            f"{whole}: {limits} clamping, {rounding} arithmetic{what}")
 
 
 TIMING = {

@@ -5,11 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ncpc.ir.formed import RECIP_BITS
+
 I64 = NDArray[np.int64]
-
-RECIP_BITS = 7
-"""The reciprocal's seed table has 2**7 entries, indexed by the 7 bits below the leading one."""
-
 
 def shr(a: I64, k: int | I64) -> I64:
     """floor(a / 2**k + 1/2); ``k`` may be an array."""
@@ -37,13 +35,13 @@ def recip_table() -> I64:
     return ((np.int64(1) << 32) // middle + 1) >> 1
 
 
-_SEEDS = recip_table()
+SEEDS = recip_table()
 
 
 def recip(a: I64, e: I64) -> I64:
     """r close to 2**31/m, with m = (a << e) >> 15 in [2**15, 2**16): the seed and one Newton step in 32 bits."""
     m = (a << e) >> 15
-    seed = _SEEDS[(m >> (15 - RECIP_BITS)) - (1 << RECIP_BITS)]
+    seed = SEEDS[(m >> (15 - RECIP_BITS)) - (1 << RECIP_BITS)]
     residual = ((np.int64(1) << 31) - m * seed) >> 8
     refined: I64 = seed + ((seed * residual + (1 << 22)) >> 23)
     return refined

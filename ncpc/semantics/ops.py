@@ -232,6 +232,7 @@ _MAKERS: dict[str, Callable[[Op, Sequence[Value], Mapping[str, Arr]], Compute]] 
     "mix": _mix,
     "cast": _cast,
     "shr": _with_k(fixed.shr),
+    "shr_full": _with_k(fixed.shr),
     "asr": _with_k(lambda a, k: a >> k),
     "shl": _with_k(lambda a, k: a << k),
     "mulshr": _with_k(fixed.mulshr),

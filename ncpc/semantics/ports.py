@@ -24,7 +24,7 @@ def encode(port: Port, physical: NDArray[np.float64]) -> NDArray[Any]:
     if not isinstance(kind, Fixed):
         return physical.astype(dtype(kind))
     assert port.fracs is not None
-    scaled = np.floor(np.nan_to_num(physical, nan=0.0) * np.exp2(np.array(port.fracs, np.float64)) + 0.5)
+    scaled = np.floor(np.where(np.isnan(physical), 0.0, physical) * np.exp2(np.array(port.fracs, np.float64)) + 0.5)
     return np.clip(scaled, kind.lo, kind.hi).astype(np.int64)
 
 

@@ -6,31 +6,61 @@ little more. Every array has a leading batch axis.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ncpc.ir.program import Op, Program, Repeat, State, Stmt, Value, values
 from ncpc.ir.sequences import Sequences, Trace
+from ncpc.ir.state import split
 from ncpc.ir.types import Fixed
-from ncpc.semantics import ports
-from ncpc.semantics.ops import implementation
+from ncpc.semantics import formed, ports, sums
+from ncpc.semantics.ops import Compute, implementation
+from ncpc.semantics.restore import restored
 
 Env = dict[str, NDArray[Any]]
 Action = Callable[[Env], None]
+Meaning = Callable[[Op, Sequence[Value], Mapping[str, NDArray[Any]]], Compute]
+Watches = Callable[[Op, Sequence[Value], Env], list[sums.Watch]]
+Reading = tuple[Meaning, Watches | None]
 Step = tuple[NDArray[Any], list[NDArray[Any]], NDArray[np.int64]]
 """Outputs (B, outputs), the states after the step, each (B, n), and flags (B,)."""
 
 
-class Executor:
-    """A program ready to step: ``reset(batch)``, ``step(x_raw, dt_raw)``; state is held here, outputs are raw."""
+def watches_of(op: Op, args: Sequence[Value], constants: Env) -> list[sums.Watch]:
+    """Of every intermediate that C forms and that the types alone do not settle."""
+    if op.kind == "lut":
+        _require_table(op, constants[op.args[1]])
+    nodes, watched = formed.unsettled(op, args, constants), sums.watch(op, args, constants)
+    between: list[sums.Watch] = [lambda given: formed.require(op, nodes, given)] if nodes else []
+    return [*between, *([watched] if watched else [])]
 
-    def __init__(self, program: Program) -> None:
+
+class Stepper(Protocol):
+    """What runs a program step by step: see ``Executor``."""
+
+    def reset(self, batch: int, rows: NDArray[np.bool_] | None = None) -> None: ...
+
+    def load(self, states: Mapping[str, NDArray[Any]]) -> None: ...
+
+    def step(self, x: NDArray[Any], dt: NDArray[Any] | None = None) -> Step: ...
+
+
+class Executor:
+    """A program ready to step: ``reset(batch)``, ``step(x_raw, dt_raw)``; state is held here, outputs are raw.
+
+    ``meaning`` is what an op computes, ``watches`` what looks at its arguments before it does. Where there are watches,
+    every fixed-point result must fit its type, else OverflowError says which one does not.
+    """
+
+    def __init__(
+        self, program: Program, meaning: Meaning = implementation, watches: Watches | None = watches_of
+    ) -> None:
         self.program = program
         self._env: Env = _constants(program)
-        self._actions = _compile_body(program.body, values(program), self._env)
+        self._actions = _compile_body(program.body, values(program), self._env, (meaning, watches))
 
     def reset(self, batch: int, rows: NDArray[np.bool_] | None = None) -> None:
         """Put the reset state into all rows of the batch, or into the rows where ``rows`` is True."""
@@ -64,12 +94,20 @@ class Executor:
         return self._env[name]
 
 
-def run(program: Program, data: Sequences) -> Trace:
-    """Run ``data`` through ``program``, sequence by sequence from the reset state; physical numbers in and out."""
-    executor = Executor(program)
+def run(program: Program, data: Sequences, stepper: Stepper | None = None) -> Trace:
+    """Run ``data`` through ``program``, sequence by sequence from the reset state, or from the states it restores.
+
+    Physical numbers in and out; the status bits of restoring are those of the first step. ``stepper`` is another that
+    runs the program than an ``Executor``.
+    """
+    executor = stepper or Executor(program)
     x, dt = ports.encode(program.x, data.x), encoded_dt(program, data)
     batch, steps = data.x.shape[:2]
     executor.reset(batch)
+    before = np.zeros(batch, np.int64)
+    if data.restored is not None:
+        kept, before = restored(data.restored, program)
+        executor.load(kept)
     ys, states, flags = [], [], []
     with np.errstate(over="ignore", under="ignore"):
         for t in range(steps):
@@ -78,7 +116,7 @@ def run(program: Program, data: Sequences) -> Trace:
             y, after, flag = executor.step(x[:, t], None if dt is None else dt[:, t])
             ys.append(y)
             states.append(np.concatenate([np.zeros((batch, 0), y.dtype), *after], axis=1))
-            flags.append(flag)
+            flags.append(flag | before if t == 0 else flag)
     return trace_of(program, np.stack(ys, 1), np.stack(states, 1), np.stack(flags, 1))
 
 
@@ -92,8 +130,8 @@ def encoded_dt(program: Program, data: Sequences) -> NDArray[Any] | None:
 
 def trace_of(program: Program, y: NDArray[Any], state: NDArray[Any], flags: NDArray[np.int64]) -> Trace:
     """The trace of raw outputs (B, T, outputs), states (B, T, S) and flags (B, T)."""
-    parts = zip(_split(program, state), program.states, strict=True)
-    physical = [np.zeros((*state.shape[:2], 0)), *(ports.physical(part, s.inp) for part, s in parts)]
+    parts = split(program.states, state)
+    physical = [np.zeros((*state.shape[:2], 0)), *(ports.physical(parts[s.inp.name], s.inp) for s in program.states)]
     return Trace(
         y=ports.decode(program.y, y),
         state=np.concatenate(physical, axis=2),
@@ -101,11 +139,6 @@ def trace_of(program: Program, y: NDArray[Any], state: NDArray[Any], flags: NDAr
         raw_state=ports.bits(state),
         flags=flags,
     )
-
-
-def _split(program: Program, state: NDArray[Any]) -> list[NDArray[Any]]:
-    sizes = [int(np.prod(s.inp.shape)) for s in program.states]
-    return np.split(state, np.cumsum(sizes)[:-1], axis=2) if sizes else []
 
 
 def _initial(state: State, batch: int) -> NDArray[Any]:
@@ -117,18 +150,13 @@ def _constants(program: Program) -> Env:
     return {name: data.astype(ports.dtype(value.type)) for name, (value, data) in program.constants.items()}
 
 
-def _compile_body(body: tuple[Stmt, ...], table: Mapping[str, Value], constants: Env) -> list[Action]:
-    return [_compile(stmt, table, constants) for stmt in body]
+def _compile_body(body: tuple[Stmt, ...], table: Mapping[str, Value], constants: Env, reading: Reading) -> list[Action]:
+    return [_compile_repeat(stmt, table, constants, reading) if isinstance(stmt, Repeat)
+            else _compile_op(stmt, table, constants, reading) for stmt in body]
 
 
-def _compile(stmt: Stmt, table: Mapping[str, Value], constants: Env) -> Action:
-    if isinstance(stmt, Repeat):
-        return _compile_repeat(stmt, table, constants)
-    return _compile_op(stmt, table, constants)
-
-
-def _compile_repeat(stmt: Repeat, table: Mapping[str, Value], constants: Env) -> Action:
-    actions = _compile_body(stmt.body, table, constants)
+def _compile_repeat(stmt: Repeat, table: Mapping[str, Value], constants: Env, reading: Reading) -> Action:
+    actions = _compile_body(stmt.body, table, constants, reading)
 
     def act(env: Env) -> None:
         env.update({c.inner.name: env[c.init] for c in stmt.carried})
@@ -141,19 +169,29 @@ def _compile_repeat(stmt: Repeat, table: Mapping[str, Value], constants: Env) ->
     return act
 
 
-def _compile_op(op: Op, table: Mapping[str, Value], constants: Env) -> Action:
-    compute = implementation(op, [table[a] for a in op.args], constants)
-    lifts = [_lift(table[a], op.out, a in constants) for a in op.args]
-    checked = isinstance(op.out.type, Fixed)
+def _compile_op(op: Op, table: Mapping[str, Value], constants: Env, reading: Reading) -> Action:
+    args, (meaning, watches) = [table[a] for a in op.args], reading
+    compute = meaning(op, args, constants)
+    lifts = [_lift(value, op.out, value.name in constants) for value in args]
+    checked = isinstance(op.out.type, Fixed) and 0 not in op.out.shape
+    watching = watches(op, args, constants) if watches and checked else []
 
     def act(env: Env) -> None:
-        args = [env[a] if lift is None else lift(env[a]) for a, lift in zip(op.args, lifts, strict=True)]
-        result = compute(args, env)
-        if checked:
+        given = [env[a] if lift is None else lift(env[a]) for a, lift in zip(op.args, lifts, strict=True)]
+        for watch in watching:
+            watch(given)
+        result = compute(given, env)
+        if watches and checked:
             _require_fit(op, result)
         env[op.out.name] = result
 
     return act
+
+
+def _require_table(op: Op, table: NDArray[Any]) -> None:
+    read = formed.interpolated(table.astype(np.int64), int(op.attrs["k"] or 0))
+    if not all(node.fits for node in read.nodes):
+        raise OverflowError(f"{op.out.name} = lut: between two entries of {op.args[1]} 32 bits overflow")
 
 
 def _lift(arg: Value, out: Value, constant: bool) -> Callable[[NDArray[Any]], NDArray[Any]] | None:

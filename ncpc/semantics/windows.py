@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ncpc.ir.formed import MEAN_BITS, Sum, window_sum
 from ncpc.ir.program import Op, Value
 from ncpc.ir.types import Fixed, Float32
 from ncpc.ir.windows import Windows, windows_of
@@ -117,6 +118,17 @@ def exact_sums(w: Windows, weight: Arr, x: Arr) -> Arr:
     return products(w, weight, x)
 
 
+def sum_of(weight: Arr, bias: Arr, kind: Fixed) -> Sum:
+    """What a convolution adds up, its inputs being anything of type ``kind``: the narrowest total that holds it."""
+    reach = np.abs(weight.astype(np.float64)).sum(1) * max(-kind.lo, kind.hi) + np.abs(bias)
+    narrow = kind.bits <= HALF and max(-int(weight.min(initial=0)) - 1, int(weight.max(initial=0))) < 1 << (HALF - 1)
+    return window_sum(float(reach.max(initial=0.0)), narrow)
+
+
+HALF = 16
+"""Two numbers of so many bits have a product of 32."""
+
+
 def pool(op: Op, args: Sequence[Value], constants: Mapping[str, Arr]) -> Compute:
     """The largest element, or the sum in order times the reciprocal of their number."""
     w = windows_of(op.attrs)
@@ -153,10 +165,6 @@ def elements(w: Windows, function: str) -> NDArray[np.int64]:
         return np.full((w.rows, w.cols), w.kernel_h * w.kernel_w)
     one = replace(w, channels=1)
     return total(np.ones((1, one.inputs), np.int64), one)[0, ..., 0]
-
-
-MEAN_BITS = 24
-"""Fraction bits of the reciprocal by which an integer mean multiplies its sum."""
 
 
 def mean_factor(count: Arr) -> NDArray[np.int64]:

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import accumulate, takewhile
 from typing import Any
 
 import numpy as np
 
-from ncpc.errors import BadInput
+from ncpc.cores.elf import CODE, Image, Symbol, function_at
+from ncpc.errors import BadInput, Unsupported
+from ncpc.sim.alignment import Alignment
 from ncpc.sim.decode import decode
-from ncpc.sim.elf import CODE, Image, Symbol, function_at
 from ncpc.sim.layout import (
     DECODE,
     FIX_EXECUTED,
     FIX_SIGNS_DIFFER,
     FIX_ZERO_DIVISOR,
+    THROUGH,
     BlockRecord,
     CostRecord,
     FixRecord,
+    KnownRecord,
     LabelCostRecord,
     MachineRecord,
 )
@@ -28,6 +32,8 @@ from ncpc.sim.plan import Cost
 from ncpc.sim.timing import ALWAYS, NONE, BlockCost, Correction, Cycles, Instruction, TimingModel, total
 
 FIX_KINDS = {"zero-divisor": FIX_ZERO_DIVISOR, "signs-differ": FIX_SIGNS_DIFFER, "executed": FIX_EXECUTED}
+KNOWN = 1 << 16
+"""Slots of the table of what blocks make of what is known of low bits; a power of two."""
 WINDOW = 20
 """Bytes that hold an IT instruction and the four it governs."""
 
@@ -58,6 +64,7 @@ class Account:
     undecodable: bool = False
     governed: dict[int, Instruction] = field(default_factory=dict)
     register_id: Callable[[int], int] = int
+    alignment: Alignment | None = None
     error: BaseException | None = None
     keep: list[Any] = field(default_factory=list)
 
@@ -81,8 +88,13 @@ def open_account(
     machine.label_costs = label_costs
     account = Account(image, arch, model, code, machine, blocks, fixes, tuple(labels), label_costs, image.functions)
     machine.decode = DECODE(lambda address, size: _decode_safely(account, address, size))
+    alignment = account.alignment = Alignment(code, start, arch, account.governed)
+    machine.through = THROUGH(lambda block, state: _through(account, alignment, block, state))
+    known = (KnownRecord * KNOWN)()
+    ctypes.memset(known, 0xFF, ctypes.sizeof(known))
+    machine.known, machine.known_mask = known, KNOWN - 1
     machine.paired = int(any(not opens for _, opens in labels))
-    account.keep = [index, blocks, neurons, label_costs]
+    account.keep = [index, blocks, neurons, label_costs, known]
     return account
 
 
@@ -104,12 +116,17 @@ def _candidates(code: bytes, start: int, arch: str, model: TimingModel) -> set[t
     """(address, kind) of every correction that some run could need; hooks must be set before code is translated.
 
     Bit patterns are searched at every halfword, so constants between code may add candidates; they are never armed.
+    Only the suspect itself is looked at, and what it governs if it is an IT: what lies behind may be no code.
     """
     found: set[tuple[int, str]] = set()
     for at in _suspects(code, arch):
-        window = decode(code[at : at + WINDOW], start + at, arch)
-        if window:
-            found |= {(c.address, c.kind) for c in model.cost(window, None).corrections}
+        first, *rest = decode(code[at : at + WINDOW], start + at, arch) or (None,)
+        if first is None:
+            continue
+        governed = list(takewhile(lambda i: i.condition != ALWAYS, rest)) if first.name == "it" else []
+        found |= {(i.address, "executed") for i in governed}
+        with suppress(Unsupported):  # a constant that looks like code; where it is code, executing it raises this
+            found |= {(c.address, c.kind) for c in model.cost([first, *governed], None).corrections}
     return found
 
 
@@ -134,12 +151,24 @@ def _decode_safely(account: Account, address: int, size: int) -> int:
         return -1
 
 
+def _through(account: Account, alignment: Alignment, block: int, state: int) -> int:
+    """What the hook asks of a block it has not met in this state: whether all accesses are aligned."""
+    try:
+        b, machine = account.blocks[block], account.machine
+        found = alignment.through(b.start, b.size, state)
+        machine.passed, machine.jumped = found.passed, found.jumped
+        return int(found.aligned)
+    except BaseException as error:
+        account.error = error
+        return 0
+
+
 def _decode_block(account: Account, address: int, size: int) -> int:
     offset = address - account.machine.code_start
     run = decode(account.code[offset : offset + size + WINDOW], address, account.arch)
     run = tuple(account.governed.get(i.address, i) for i in run)
     block = [i for i in run if i.address < address + size]
-    behind = run[len(block) :]
+    behind = _reachable(block[-1], run[len(block) :]) if block else ()
     following = behind[0] if behind and behind[0].address == address + size else None
     account.governed.update((i.address, i) for i in takewhile(lambda i: i.condition != ALWAYS, behind))
     if not block or block[-1].address + block[-1].size != address + size:
@@ -151,6 +180,13 @@ def _decode_block(account: Account, address: int, size: int) -> int:
     return _enter(account, address, size, cost, labels)
 
 
+def _reachable(last: Instruction, behind: Sequence[Instruction]) -> Sequence[Instruction]:
+    """Of the instructions ``behind`` a block those that may be executed next: constants may lie behind a jump."""
+    if not last.always_jumps:
+        return behind
+    return behind[:1] if last.target in (None, last.end) else ()
+
+
 def _enter(account: Account, address: int, size: int, cost: BlockCost, labels: int) -> int:
     number = len(account.owner)
     if number >= len(account.blocks):
@@ -158,7 +194,7 @@ def _enter(account: Account, address: int, size: int, cost: BlockCost, labels: i
     fall = total(cost.body)
     taken = total(cost.body[:-1]) + cost.taken
     account.blocks[number] = BlockRecord(
-        address, size, len(cost.body), *_pair(fall), *_pair(taken), *_pair(cost.entry), labels
+        address, size, len(cost.body), *_pair(fall), *_pair(taken), *_pair(cost.entry), labels, state=-1
     )
     account.owner.append(function_at(account.functions, address))
     account.machine.index[(address - account.machine.code_start) >> 1] = number

@@ -23,6 +23,8 @@ RISCV_JUMPS = frozenset(("jal", "jalr", "beq", "bne", "blt", "bge", "bltu", "bge
 ARM_JUMPS = frozenset(("b", "bl", "bx", "blx", "cbz", "cbnz", "tbb", "tbh"))
 LISTS = frozenset(("ldm", "ldmdb", "stm", "stmdb", "push", "pop"))
 PC = 15
+IMMEDIATE = 2
+"""Capstone's type of an operand that is a number, the same for every architecture."""
 
 
 def decode(code: bytes, address: int, arch: str) -> tuple[Instruction, ...]:
@@ -31,11 +33,12 @@ def decode(code: bytes, address: int, arch: str) -> tuple[Instruction, ...]:
     ``arch`` is ``arm`` (Thumb, M profile) or ``riscv32``. Raises MissingTool without capstone.
     """
     convert = _arm if arch == "arm" else _riscv
-    return tuple(convert(i) for i in _disassembler(arch).disasm(code, address))
+    return tuple(convert(i) for i in disassembler(arch).disasm(code, address))
 
 
 @cache
-def _disassembler(arch: str) -> Any:
+def disassembler(arch: str) -> Any:
+    """Capstone's, with details. Raises MissingTool without it."""
     try:
         import capstone as cs
     except ImportError:
@@ -52,9 +55,9 @@ def _arm(i: Any) -> Instruction:
     from capstone import arm
 
     name = i.insn_name()
-    reads, writes = (tuple(_arm_number(r) for r in registers) for registers in i.regs_access())
+    reads, writes = (tuple(arm_number(r) for r in registers) for registers in i.regs_access())
     memory = [o.mem for o in i.operands if o.type == arm.ARM_OP_MEM]
-    pointers = tuple(_arm_number(r) for m in memory for r in (m.base, m.index) if r)
+    pointers = tuple(arm_number(r) for m in memory for r in (m.base, m.index) if r)
     return Instruction(
         address=i.address,
         size=i.size,
@@ -67,10 +70,11 @@ def _arm(i: Any) -> Instruction:
         jumps=name in ARM_JUMPS or PC in writes,
         form=_form(memory),
         updates=pointers[:1] if i.writeback else (),
+        target=_immediate(i) if name in ARM_JUMPS else None,
     )
 
 
-def _arm_number(register: int) -> int:
+def arm_number(register: int) -> int:
     """0 to 15 for the core registers, 100 and more for any other (flags, floating point)."""
     from capstone import arm
 
@@ -78,6 +82,12 @@ def _arm_number(register: int) -> int:
     if arm.ARM_REG_R0 <= register <= arm.ARM_REG_R12:
         return int(register - arm.ARM_REG_R0)
     return int(special.get(register, 100 + register))
+
+
+def _immediate(i: Any) -> int | None:
+    """The last operand, where it is a number."""
+    found = [o.imm for o in i.operands[-1:] if o.type == IMMEDIATE]
+    return int(found[0]) if found else None
 
 
 def _listed(name: str, operands: Sequence[Any]) -> int:
@@ -93,7 +103,7 @@ def _form(memory: Sequence[Any]) -> str:
         return ""
     if memory[0].index:
         return "reg"
-    return "literal" if _arm_number(memory[0].base) == PC else "imm"
+    return "literal" if arm_number(memory[0].base) == PC else "imm"
 
 
 def _riscv(i: Any) -> Instruction:
@@ -102,4 +112,6 @@ def _riscv(i: Any) -> Instruction:
     full = i.insn_name()
     name = COMPRESSED.get(full, full.removeprefix("c."))
     registers = tuple(o.reg - riscv.RISCV_REG_X0 for o in i.operands if o.type == riscv.RISCV_OP_REG)
-    return Instruction(i.address, i.size, name, reads=registers[1:], writes=registers[:1], jumps=name in RISCV_JUMPS)
+    offset = _immediate(i) if name in RISCV_JUMPS and name != "jalr" else None
+    return Instruction(i.address, i.size, name, reads=registers[1:], writes=registers[:1], jumps=name in RISCV_JUMPS,
+                       target=None if offset is None else i.address + offset)

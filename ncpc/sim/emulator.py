@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ncpc.cores.core import Core
+from ncpc.cores.elf import Image, read_elf
 from ncpc.errors import BadInput, MissingTool
 from ncpc.sim.accounting import Account, function_name, open_account
-from ncpc.sim.core import Core
-from ncpc.sim.elf import Image, read_elf
+from ncpc.sim.alignment import low
 from ncpc.sim.hook import Hook, load_hook
 from ncpc.sim.layout import READ_REGISTER, STOP, AccessRecord, FixHook, LabelHook
 from ncpc.sim.plan import Interface
@@ -35,7 +36,10 @@ STACK_GUARD = 16
 
 @dataclass(eq=False)
 class Device:
-    """A loaded program: emulator, its RAM as bytes, the account, and where the harness keeps its buffers."""
+    """A loaded program: emulator, its RAM as bytes, the account, and where the harness keeps its buffers.
+
+    ``kept`` is a saved state.
+    """
 
     engine: Any
     core: Core
@@ -48,11 +52,15 @@ class Device:
     instance: int
     x: int
     y: int
+    kept: int
     stack_floor: int
     pending: dict[str, Any] = field(default_factory=dict)
     keep: list[Any] = field(default_factory=list)
     watched: AccessRecord | None = None
     """The misaligned access that ended a call, on a device that watches for them."""
+    probe: Device | None = None
+    """The same program on a device that watches, once it was needed; ``probed`` counts the calls made there."""
+    probed: int = 0
 
 
 def unicorn_module() -> Any:
@@ -73,7 +81,7 @@ def open_device(elf: bytes, core: Core, interface: Interface, hook_kind: str = "
 
 
 def open_probe(device: Device) -> Device:
-    """The same program once more, on a slow device where a misaligned access is a fault."""
+    """The same program once more, on a device ten times slower where a misaligned access is a fault."""
     uc = unicorn_module()
     probe = _assemble(device.image, device.core, device.interface, device.hook)
     library = sys.modules[uc.Uc.__module__].uclib
@@ -149,12 +157,13 @@ def _labels(image: Image, interface: Interface) -> list[tuple[int, bool]]:
     return [(a, False) for a in (image.labels(interface.neuron_end) if interface.neuron_end else ())] + opens
 
 
-def _buffers(image: Image, core: Core, interface: Interface) -> tuple[int, int, int, int]:
-    """Addresses of instance, x, y, and the lowest one the stack may reach: behind the image's static RAM."""
+def _buffers(image: Image, core: Core, interface: Interface) -> tuple[int, int, int, int, int]:
+    """Addresses of instance, x, y, a saved state, and the lowest one the stack may reach: behind the static RAM."""
     used = [s.address + s.size for s in image.sections if core.ram.origin <= s.address < core.ram.end]
     at = (max(used, default=core.ram.origin) + 15) & ~15
     places = []
-    for size in (interface.struct_bytes, interface.x_bytes, interface.y_bytes):
+    kept = interface.struct_bytes if interface.save or interface.restore else 0
+    for size in (interface.struct_bytes, interface.x_bytes, interface.y_bytes, kept):
         places.append(at)
         at = (at + size + 15) & ~15
     if at + 2 * STACK_GUARD > core.ram.end:
@@ -163,7 +172,7 @@ def _buffers(image: Image, core: Core, interface: Interface) -> tuple[int, int, 
         )
     if interface.struct_symbol is not None:
         places[0] = image.address(interface.struct_symbol)
-    return places[0], places[1], places[2], at
+    return places[0], places[1], places[2], places[3], at
 
 
 def _connect(device: Device) -> None:
@@ -247,6 +256,23 @@ def emulator_register(arch: str, number: int) -> int:
     return int(r.UC_RISCV_REG_X0) + number
 
 
+def watched_call(device: Device, function: str, arguments: tuple[int, ...], floating: int | None = None) -> Call:
+    """``call``; where it met an access that is not known to be aligned, made again where every access is watched.
+
+    The tables of cycles hold for aligned accesses only: a misaligned one is a fault.
+    """
+    used = slice(0, device.stack_floor - device.core.ram.origin)
+    before = device.memory[used].copy()
+    done = call(device, function, arguments, floating)
+    if not device.account.machine.unaligned or done.fault is not None:
+        return done
+    device.probe = device.probe or open_probe(device)
+    device.probed += 1
+    device.probe.memory[used] = before
+    fault = call(device.probe, function, arguments, floating).fault
+    return done if fault is None else replace(done, fault=fault)
+
+
 @dataclass(frozen=True)
 class Call:
     """What a call of a C function gave: its return value, counts, and what stopped it, if something did."""
@@ -271,6 +297,7 @@ def call(device: Device, function: str, arguments: tuple[int, ...], floating: in
         engine.reg_write(ids["f0"], floating)
     device.pending = {}
     device.hook.start(machine)
+    machine.passed = machine.jumped = _entry(device, arguments)
     try:
         engine.emu_start(device.image.address(function) | thumb, exit_address(arch))
     except uc.UcError as error:
@@ -281,6 +308,14 @@ def call(device: Device, function: str, arguments: tuple[int, ...], floating: in
     fault = _fault(device, pc)
     now = machine.now
     return Call(int(engine.reg_read(ids["a0"])) & 0xFFFFFFFF, now.instructions, now.lower, now.upper, fault)
+
+
+def _entry(device: Device, arguments: tuple[int, ...]) -> int:
+    """What is known of low bits at the entry of a function: those of the buffers' addresses."""
+    assert device.account.alignment is not None
+    places = (device.instance, device.x, device.y, device.kept)
+    first = 0 if device.core.arch == "arm" else 10
+    return device.account.alignment.entry({first + k: low(a) for k, a in enumerate(arguments) if a in places})
 
 
 def _fault(device: Device, pc: int) -> dict[str, Any] | None:

@@ -7,11 +7,15 @@
 typedef int (*read_register_t)(void *engine, int id, void *value);
 typedef int (*stop_t)(void *engine);
 typedef int (*decode_t)(uint64_t address, uint32_t size);
+typedef int (*through_t)(int32_t block, int32_t state);
 
-/* A basic block: its costs by the edge that leaves it, the cost of arriving by a jump, and how often each happened. */
+/* A basic block: its costs by the edge that leaves it, the cost of arriving from elsewhere, and how often each happened.
+ * fall: the very next address comes next (by running on, or by a jump there), and its arrival is in the cost; taken:
+ * another one does, whose entry is added. */
 typedef struct {
     uint32_t start, size;
     int32_t instructions, fall_lower, fall_upper, taken_lower, taken_upper, entry_lower, entry_upper, labels;
+    int32_t state, passed, jumped, aligned;
     int64_t falls, takens, entries;
 } block_t;
 
@@ -33,17 +37,27 @@ typedef struct {
     int64_t instructions, lower, upper, entries;
 } cost_t;
 
+/* What a block leads to from what is known of low bits: the numbers of the states behind it, at the very next address
+ * and elsewhere, and whether all of its accesses are aligned. */
+typedef struct {
+    int32_t block, state, passed, jumped, aligned, spare;
+} known_t;
+
 typedef struct {
     void *engine;
     read_register_t read_register;
     stop_t stop;
     decode_t decode;
+    through_t through;
+    known_t *known;
     int32_t *index;
     block_t *blocks;
     cost_t *neurons;
     label_cost_t *label_costs;
     uint32_t code_start, code_halfwords, exit_address, neuron_count;
     int32_t previous, slot, paired, flags_register, timed_out, spare;
+    uint32_t known_mask, known_count;
+    int32_t passed, jumped, unaligned, aligned;
     int64_t next_neuron, limit;
     cost_t now, mark;
 } machine_t;
@@ -79,6 +93,45 @@ static int32_t find(machine_t *m, uint32_t address, uint32_t size)
     return found;
 }
 
+/* What the block that is entered leads to from a state: from the table, or asked for. */
+static void look_up(machine_t *m, int32_t state)
+{
+    uint32_t at = ((uint32_t)m->previous * 2654435761u ^ (uint32_t)state * 2246822519u) & m->known_mask;
+    known_t *k = &m->known[at];
+    while (k->block >= 0 && (k->block != m->previous || k->state != state)) {
+        at = (at + 1u) & m->known_mask;
+        k = &m->known[at];
+    }
+    if (k->block >= 0) {
+        m->passed = k->passed;
+        m->jumped = k->jumped;
+        m->aligned = k->aligned;
+        return;
+    }
+    m->aligned = m->through(m->previous, state);
+    if (m->known_count < m->known_mask / 2u) {
+        known_t found = {m->previous, state, m->passed, m->jumped, m->aligned, 0};
+        *k = found;
+        m->known_count++;
+    }
+}
+
+/* Carry what is known of low bits through it (alignment.py says what that is); mostly it is what it was the last time. */
+static void follow(machine_t *m, int32_t state)
+{
+    block_t *b = &m->blocks[m->previous];
+    if (b->state != state) {
+        look_up(m, state);
+        b->state = state;
+        b->passed = m->passed;
+        b->jumped = m->jumped;
+        b->aligned = m->aligned;
+    }
+    m->passed = b->passed;
+    m->jumped = b->jumped;
+    m->unaligned |= !b->aligned;
+}
+
 void ncpc_on_block(void *engine, uint64_t address64, uint32_t size, void *user)
 {
     machine_t *m = user;
@@ -94,6 +147,7 @@ void ncpc_on_block(void *engine, uint64_t address64, uint32_t size, void *user)
         m->stop(engine);
         return;
     }
+    follow(m, taken ? m->jumped : m->passed);
     if (taken) {
         block_t *b = &m->blocks[m->previous];
         b->entries++;
@@ -199,7 +253,7 @@ void ncpc_start(machine_t *m)
     m->previous = -1;
     m->next_neuron = 0;
     m->slot = (int32_t)m->neuron_count;
-    m->timed_out = 0;
+    m->timed_out = m->unaligned = 0;
 }
 
 void ncpc_finish(machine_t *m)

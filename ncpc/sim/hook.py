@@ -15,6 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from ncpc.cores.toolchain import build_host_library, find_compiler
 from ncpc.errors import NcpcError
 from ncpc.sim.layout import (
     FIX_EXECUTED,
@@ -58,7 +59,7 @@ def load_hook(kind: str = "auto") -> Hook:
 
 def compiled_hook() -> Hook:
     """The compiled hook, built into the user's cache on first use. Raises MissingTool or BuildFailed."""
-    library = ctypes.CDLL(str(_build()))
+    library = _library()
     return Hook(
         "c",
         library.ncpc_on_block,
@@ -82,12 +83,19 @@ def cache_folder() -> Path:
     return Path(base) / "ncpc"
 
 
-def _build() -> Path:
-    from ncpc.targets.c.toolchain import build_host_library, find_compiler
+def _library() -> ctypes.CDLL:
+    """From the cache; from a folder of its own where that cannot be written: read-only, full, or no home at all."""
+    try:
+        return ctypes.CDLL(str(_build(cache_folder())))
+    except (OSError, RuntimeError):
+        with tempfile.TemporaryDirectory(prefix="ncpc-") as folder:
+            return ctypes.CDLL(str(_build(Path(folder))))
 
+
+def _build(folder: Path) -> Path:
     source = (files(__package__) / "hook.c").read_bytes()
     key = hashlib.sha256(source + find_compiler(None).version.encode()).hexdigest()[:16]
-    path = cache_folder() / f"hook-{key}.so"
+    path = folder / f"hook-{key}.so"
     if not path.exists():
         _store(path, build_host_library({"hook.c": source}))
     return path
@@ -150,6 +158,7 @@ def _on_block(engine: int, address: int, size: int, user: int) -> None:
         m.timed_out = int(m.previous >= 0)
         m.stop(engine)
         return
+    m.unaligned |= 1 - int(m.through(m.previous, m.jumped if taken else m.passed))
     if taken:
         b = m.blocks[m.previous]
         b.entries += 1
@@ -207,7 +216,7 @@ def _on_label(engine: int, address: int, size: int, user: int) -> None:
 
 def _start(m: MachineRecord) -> None:
     m.now, m.mark = CostRecord(), CostRecord()
-    m.previous, m.next_neuron, m.slot, m.timed_out = -1, 0, m.neuron_count, 0
+    m.previous, m.next_neuron, m.slot, m.timed_out, m.unaligned = -1, 0, m.neuron_count, 0, 0
 
 
 def _finish(m: MachineRecord) -> None:

@@ -9,7 +9,9 @@ FIX_ZERO_DIVISOR, FIX_SIGNS_DIFFER, FIX_EXECUTED = 1, 2, 3
 
 
 class BlockRecord(ctypes.Structure):
-    """A basic block: costs by the edge that leaves it, cost of arriving by a jump, counts of each."""
+    """A basic block: costs by the edge that leaves it (``fall`` to the very next address, ``taken`` to another one),
+    cost of arriving from elsewhere, counts of each; and what it led to from the last ``state`` of low bits.
+    """
 
     _fields_ = (
         ("start", c_uint32),
@@ -22,6 +24,10 @@ class BlockRecord(ctypes.Structure):
         ("entry_lower", c_int32),
         ("entry_upper", c_int32),
         ("labels", c_int32),
+        ("state", c_int32),
+        ("passed", c_int32),
+        ("jumped", c_int32),
+        ("aligned", c_int32),
         ("falls", c_int64),
         ("takens", c_int64),
         ("entries", c_int64),
@@ -64,14 +70,23 @@ class CostRecord(ctypes.Structure):
 
 READ_REGISTER = ctypes.CFUNCTYPE(ctypes.c_int, c_void_p, ctypes.c_int, c_void_p)
 STOP = ctypes.CFUNCTYPE(ctypes.c_int, c_void_p)
+THROUGH = ctypes.CFUNCTYPE(ctypes.c_int, c_int32, c_int32)
 DECODE = ctypes.CFUNCTYPE(ctypes.c_int, c_uint64, c_uint32)
 ON_ADDRESS = ctypes.CFUNCTYPE(None, c_void_p, c_uint64, c_uint32, c_void_p)
+
+
+class KnownRecord(ctypes.Structure):
+    """What a block leads to from a state: a slot of a table, searched from a place made of both; block -1 is free."""
+
+    _fields_ = (("block", c_int32), ("state", c_int32), ("passed", c_int32), ("jumped", c_int32), ("aligned", c_int32),
+                ("spare", c_int32))
 
 
 class MachineRecord(ctypes.Structure):
     """The state of the accounting. ``previous`` is the block being executed, ``slot`` the neuron being charged.
 
-    With ``paired`` labels a neuron opens only after the last one was closed.
+    With ``paired`` labels a neuron opens only after the last one was closed. ``passed`` and ``jumped`` are what is
+    known of low bits behind it (``ncpc.sim.alignment``), ``unaligned``: an access was met that may be misaligned.
     """
 
     _fields_ = (
@@ -79,6 +94,8 @@ class MachineRecord(ctypes.Structure):
         ("read_register", READ_REGISTER),
         ("stop", STOP),
         ("decode", DECODE),
+        ("through", THROUGH),
+        ("known", ctypes.POINTER(KnownRecord)),
         ("index", ctypes.POINTER(c_int32)),
         ("blocks", ctypes.POINTER(BlockRecord)),
         ("neurons", ctypes.POINTER(CostRecord)),
@@ -93,6 +110,12 @@ class MachineRecord(ctypes.Structure):
         ("flags_register", c_int32),
         ("timed_out", c_int32),
         ("spare", c_int32),
+        ("known_mask", c_uint32),
+        ("known_count", c_uint32),
+        ("passed", c_int32),
+        ("jumped", c_int32),
+        ("unaligned", c_int32),
+        ("aligned", c_int32),
         ("next_neuron", c_int64),
         ("limit", c_int64),
         ("now", CostRecord),

@@ -24,7 +24,8 @@ class Interface:
     ``neuron_label`` is a symbol kept at the entry of the neuron loop's body (copies named ``label_<digits>`` count as
     the same label), passed ``neuron_count`` times per unfold. ``neuron_end`` is one behind the neuron's last write:
     give it wherever the entry may share its address with the head of an inner loop, since an entry then counts only
-    once until the neuron has ended.
+    once until the neuron has ended. ``restore(s, from)``, which returns status bits, ``save(s, to)`` and
+    ``self_test()`` are called where they are named.
     """
 
     init: str
@@ -40,6 +41,9 @@ class Interface:
     neuron_label: str | None = None
     neuron_count: int = 0
     neuron_end: str | None = None
+    restore: str | None = None
+    save: str | None = None
+    self_test: str | None = None
 
     @property
     def state_bytes(self) -> int:
@@ -52,13 +56,16 @@ class CallPlan:
     """B sequences of T steps. The first starts from init on a poisoned instance, the others from reset.
 
     ``x`` (B, T, x_bytes) uint8; ``dt`` (B, T) uint32, the argument's bits (an unsigned fixed-point number, or a
-    float32), present exactly if the interface takes one; ``reset`` (B, T) bool: call reset before that step.
+    float32), present exactly if the interface takes one; ``reset`` (B, T) bool: call reset before that step. ``start``
+    (B, state_bytes) uint8: the state each sequence starts from, its ranges in the interface's order; given to
+    ``restore`` where the interface names one, whose status bits are those of the first step then, else written.
     """
 
     interface: Interface
     x: Bytes
     dt: NDArray[np.uint32] | None = None
     reset: NDArray[np.bool_] | None = None
+    start: Bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,7 @@ class Fault:
     """Why a run stopped: in which call, at which instruction, touching which address.
 
     ``kind``: ``read``, ``write`` or ``fetch`` outside the memories the core declares, ``protected`` (write to flash,
-    fetch from RAM), ``misaligned`` (watched for in the first steps only), ``invalid`` (undefined instruction),
+    fetch from RAM), ``misaligned`` (the timing tables hold for aligned accesses), ``invalid`` (undefined instruction),
     ``exception`` (any other trap), ``stack`` (the stack met the data below it), ``timeout`` (instruction limit).
     ``step`` is -1 inside init.
     """
@@ -102,7 +109,8 @@ class SimResult:
     step function's first instruction to its return, inclusive). ``functions`` are exclusive totals by function and add
     up to the sum over all steps; so do ``neurons`` plus ``neurons_other`` (empty without a label). ``stack_bytes`` is
     the deepest stack of the run. After a fault the arrays hold zeros from step ``completed`` on.
-    With timing class ``count``, lower and upper equal the instruction count and are no cycle figures.
+    With timing class ``count``, lower and upper equal the instruction count and are no cycle figures. ``saved``
+    (B, state_bytes) is what ``save`` gave after each sequence, None without one; ``self_test`` what that returned.
     """
 
     y: Bytes
@@ -120,6 +128,8 @@ class SimResult:
     timing_class: str
     emulator: str
     hook: Literal["c", "python"]
+    saved: Bytes | None = None
+    self_test: int | None = None
 
 
 @dataclass(frozen=True, eq=False)

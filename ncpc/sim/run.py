@@ -2,47 +2,43 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-import ncpc
-from ncpc.errors import BadInput, MissingTool, NcpcError
-from ncpc.sim.core import Core
+from ncpc.cores.core import Core
+from ncpc.errors import BadInput, MissingTool, NcpcError, ProofFailed
 from ncpc.sim.plan import CallPlan, Cost, Fault, Interface, SimResult, StepResult
-from ncpc.sim.wire import Message, pack, read_message, write_message
+from ncpc.sim.wire import pack
+from ncpc.worker.process import Answer, Service, Worker, borrowed, opened
+
+WHAT = "the simulator"
+SERVICE = Service(str(Path(__file__).with_name("worker.py")), patience=3600.0)
+"""A step ends with its limit of instructions: half an hour, where the hook runs in Python."""
 
 
 def simulate(elf: bytes, core: Core, plan: CallPlan, hook: str = "auto") -> SimResult:
     """Run all sequences of ``plan`` on ``elf``.
 
     ``hook`` is ``auto``, ``c`` or ``python``; the counts are the same. Faults of the program are in the result.
-    Raises BadInput (shapes, missing symbols, ELF of another core), MissingTool without emulator or disassembler.
+    Raises BadInput (shapes, missing symbols, ELF of another core), MissingTool without emulator or disassembler,
+    ProofFailed where the simulator's process ends.
     """
-    with open_session(elf, core, plan.interface, hook) as session:
-        return session.run(plan)
+    _require()
+    with borrowed(SERVICE, WHAT) as worker:
+        worker.ask("open", *_opening(elf, core, plan.interface, hook))
+        return _run(worker, plan, plan.interface)
 
 
 def open_session(elf: bytes, core: Core, interface: Interface, hook: str = "auto") -> SimSession:
     """Load ``elf`` on a simulated ``core`` in a process of its own. The same exceptions as ``simulate``."""
-    session = SimSession(_start_worker(), interface)
-    head = {"core": pack(core), "interface": pack(interface), "hook": hook}
-    try:
-        session.ask(Message(head, {"elf": np.frombuffer(elf, np.uint8)}))
-    except NcpcError:
-        session.close()
-        raise
-    return session
+    _require()
+    return SimSession(opened(SERVICE, WHAT, *_opening(elf, core, interface, hook)), interface)
 
 
 @dataclass(eq=False)
@@ -52,22 +48,19 @@ class SimSession:
     ``reset()`` then ``step(x)`` for closed loops; ``run(plan)`` for whole sequences.
     """
 
-    process: subprocess.Popen[bytes]
+    worker: Worker
     interface: Interface
     started: bool = False
     steps: int = 0
 
     def run(self, plan: CallPlan) -> SimResult:
         """All sequences of ``plan``, from init; see ``simulate``."""
-        _check(plan, self.interface)
-        optional = {"dt": plan.dt, "reset": plan.reset}
-        arrays = {"x": plan.x, **{name: a for name, a in optional.items() if a is not None}}
         self.started = True
-        return result_of(self.ask(Message({"command": "run"}, arrays)))
+        return _run(self.worker, plan, self.interface)
 
     def reset(self) -> None:
         """Init on a fresh instance the first time, reset from then on. Raises NcpcError if the program faults."""
-        answer = self.ask(Message({"command": "reset", "first": not self.started}))
+        answer = self.worker.ask("reset", {"first": not self.started})
         self.started, self.steps = True, 0
         _raise_faults(answer)
 
@@ -79,63 +72,45 @@ class SimSession:
             raise BadInput(f"x is {x.dtype}{x.shape}: a step takes uint8({self.interface.x_bytes},)")
         if (dt is not None) != self.interface.takes_dt:
             raise BadInput(f"dt: this program {'needs' if self.interface.takes_dt else 'takes no'} dt")
-        answer = self.ask(Message({"command": "step", "dt": int(dt or 0), "at": self.steps}, {"x": x}))
+        answer = self.worker.ask("step", {"dt": int(dt or 0), "at": self.steps}, {"x": x})
         self.steps += 1
         _raise_faults(answer)
+        y = answer.array("y", np.uint8, (self.interface.y_bytes,))
+        state = answer.array("state", np.uint8, (self.interface.state_bytes,))
         status, *counts = (int(answer.head[name]) for name in ("status", "instructions", "lower", "upper"))
-        return StepResult(answer.arrays["y"], answer.arrays["state"], status, *counts)
+        return StepResult(y, state, status, *counts)
 
     def close(self) -> None:
         """End the process."""
-        for stream in (self.process.stdin, self.process.stdout):
-            if stream is not None:
-                with suppress(BrokenPipeError):
-                    stream.close()
-        self.process.wait()
+        self.worker.close()
 
     def __enter__(self) -> SimSession:
         """Itself."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
-        """Close; if an exception passes, without waiting for what is still being run."""
-        if value is not None:
-            self.process.kill()
+    def __exit__(self, *_: object) -> None:
+        """Close."""
         self.close()
 
-    def ask(self, message: Message) -> Message:
-        """Send a request and wait for its answer. Raises what the worker reports."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        try:
-            write_message(self.process.stdin, message)
-            answer = read_message(self.process.stdout)
-        except BrokenPipeError:
-            answer = None
-        if answer is None:
-            raise NcpcError("the simulator's process ended unexpectedly: see its message above")
-        if "error" in answer.head:
-            raise _error(answer.head)
-        return answer
 
-
-def _start_worker() -> subprocess.Popen[bytes]:
+def _require() -> None:
     missing = [name for name in ("unicorn", "capstone", "elftools") if find_spec(name) is None]
     if missing:
         raise MissingTool(f"the simulator needs {', '.join(missing)}: pip install 'ncpc[sim,c]'")
-    root = str(Path(ncpc.__file__).parent.parent)
-    path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
-    command = [sys.executable, "-m", "ncpc.sim.worker"]
-    environment = {**os.environ, "PYTHONPATH": path}
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
 
 
-def _error(head: Mapping[str, Any]) -> NcpcError:
-    kinds = {"BadInput": BadInput, "MissingTool": MissingTool}
-    return kinds.get(head["error"], NcpcError)(head["message"])
+def _opening(elf: bytes, core: Core, interface: Interface, hook: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    return {"core": pack(core), "interface": pack(interface), "hook": hook}, {"elf": np.frombuffer(elf, np.uint8)}
 
 
-def _raise_faults(answer: Message) -> None:
+def _run(worker: Worker, plan: CallPlan, interface: Interface) -> SimResult:
+    _check(plan, interface)
+    optional = {"dt": plan.dt, "reset": plan.reset, "start": plan.start}
+    answer = worker.ask("run", {}, {"x": plan.x, **{name: a for name, a in optional.items() if a is not None}})
+    return result_of(answer, interface, plan.x.shape[:2])
+
+
+def _raise_faults(answer: Answer) -> None:
     for fault in answer.head["faults"]:
         raise NcpcError(f"the program faulted: {Fault(**fault)}")
 
@@ -149,21 +124,32 @@ def _check(plan: CallPlan, interface: Interface) -> None:
     for name, array, dtype in (("dt", plan.dt, np.uint32), ("reset", plan.reset, np.bool_)):
         if array is not None and (array.shape != plan.x.shape[:2] or array.dtype != dtype):
             raise BadInput(f"{name} is {array.dtype}{array.shape}: the plan needs {dtype.__name__}{plan.x.shape[:2]}")
+    begin = (plan.x.shape[0], interface.state_bytes)
+    if plan.start is not None and (plan.start.shape != begin or plan.start.dtype != np.uint8):
+        raise BadInput(f"start is {plan.start.dtype}{plan.start.shape}: the plan needs uint8{begin}")
 
 
-def result_of(answer: Message) -> SimResult:
-    """The worker's answer to a run as a SimResult."""
-    head, arrays = answer.head, answer.arrays
+def result_of(answer: Answer, i: Interface, steps: tuple[int, ...]) -> SimResult:
+    """The worker's answer to a run of ``steps`` (B, T) as a SimResult. Raises ProofFailed where it is none."""
+    sizes: Mapping[str, tuple[Any, tuple[int, ...]]] = {
+        "y": (np.uint8, (*steps, i.y_bytes)), "state": (np.uint8, (*steps, i.state_bytes)),
+        "status": (np.uint32, steps),
+        **dict.fromkeys(("instructions", "lower", "upper"), (np.int64, steps)),
+    }
+    arrays = {name: answer.array(name, *form) for name, form in sizes.items()}
+    saved = None if i.save is None else answer.array("saved", np.uint8, (steps[0], i.state_bytes))
+    try:
+        return SimResult(**arrays, **_totals(answer.head), saved=saved)
+    except (LookupError, TypeError, ValueError) as error:
+        raise ProofFailed(f"{WHAT} gave an answer that is none: {error}") from error
+
+
+def _totals(head: Mapping[str, Any]) -> dict[str, Any]:
     other = head["neurons_other"]
-    return SimResult(
-        **{name: arrays[name] for name in ("y", "state", "status", "instructions", "lower", "upper")},
-        functions={name: Cost(**cost) for name, cost in head["functions"].items()},
-        neurons=tuple(Cost(**cost) for cost in head["neurons"]),
-        neurons_other=None if other is None else Cost(**other),
-        stack_bytes=head["stack_bytes"],
-        completed=head["completed"],
-        faults=tuple(Fault(**fault) for fault in head["faults"]),
-        timing_class=head["timing_class"],
-        emulator=head["emulator"],
-        hook=head["hook"],
-    )
+    return {
+        "functions": {name: Cost(**cost) for name, cost in head["functions"].items()},
+        "neurons": tuple(Cost(**cost) for cost in head["neurons"]),
+        "neurons_other": None if other is None else Cost(**other),
+        "faults": tuple(Fault(**fault) for fault in head["faults"]),
+        **{name: head[name] for name in ("stack_bytes", "completed", "timing_class", "emulator", "hook", "self_test")},
+    }

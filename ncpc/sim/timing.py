@@ -9,6 +9,9 @@ from typing import Protocol
 ALWAYS = 14
 """Condition of an unconditional instruction (Arm numbers conditions from 0, EQ, to 13, LE)."""
 
+TESTING_JUMPS = frozenset(("cbz", "cbnz", "beq", "bne", "blt", "bge", "bltu", "bgeu"))
+"""Jumps that look at registers, and may not be taken."""
+
 
 @dataclass(frozen=True)
 class Instruction:
@@ -17,7 +20,8 @@ class Instruction:
     ``name`` is the mnemonic without condition and width (``ldr``, ``c.lw`` becomes ``lw``); ``reads`` and ``writes``
     are register numbers, ``address_registers`` those that form a memory address; ``listed`` how many registers a
     multiple load or store moves; ``jumps`` whether it can continue elsewhere than at the next instruction;
-    ``form`` refines memory accesses: ``imm``, ``reg`` or ``literal``; ``updates`` are address registers written back.
+    ``form`` refines memory accesses: ``imm``, ``reg`` or ``literal``; ``updates`` are address registers written back;
+    ``target`` is where a jump goes that holds its own target.
     """
 
     address: int
@@ -31,6 +35,17 @@ class Instruction:
     jumps: bool = False
     form: str = ""
     updates: tuple[int, ...] = ()
+    target: int | None = None
+
+    @property
+    def end(self) -> int:
+        """The address behind it."""
+        return self.address + self.size
+
+    @property
+    def always_jumps(self) -> bool:
+        """Whether what follows it in time is the target of a jump, wherever that lies."""
+        return self.jumps and self.condition == ALWAYS and self.name not in TESTING_JUMPS
 
 
 @dataclass(frozen=True)
@@ -49,6 +64,21 @@ class Cycles:
 
 NONE = Cycles(0, 0)
 ONE = Cycles(1, 1)
+
+
+def either(a: Cycles, b: Cycles) -> Cycles:
+    """What holds whichever of the two it was."""
+    return Cycles(min(a.lower, b.lower), max(a.upper, b.upper))
+
+
+def passing(last: Instruction, straight: Cycles, jumped: Cycles) -> Cycles:
+    """The cost of ``last`` where the instruction behind it is executed next: ``straight``, or ``jumped``, by a jump.
+
+    A jump may go to the very next address: ``j 1f; 1: ...`` jumps always, and ``beqz a0, 1f; 1: ...`` does so or not.
+    """
+    if last.always_jumps:
+        return jumped
+    return either(straight, jumped) if last.target == last.end else straight
 
 
 def total(costs: Sequence[Cycles]) -> Cycles:
@@ -76,8 +106,8 @@ class Correction:
 class BlockCost:
     """The cost of a block of instructions.
 
-    ``body`` holds each instruction's cost if the block is left by falling through; ``taken`` replaces the last one if
-    it is left by a jump; ``entry`` is added if the block was reached by a jump.
+    ``body`` holds each instruction's cost if the next address is executed after the block; ``taken`` replaces the last
+    one if another one is; ``entry`` is added to what comes then.
     """
 
     body: tuple[Cycles, ...]
@@ -90,7 +120,9 @@ class TimingModel(Protocol):
     """A core's cycle counts."""
 
     def cost(self, block: Sequence[Instruction], following: Instruction | None) -> BlockCost:
-        """The cost of ``block``. ``following`` is the next instruction in memory if the block may run into it."""
+        """The cost of ``block``. ``following`` is the next instruction in memory if the block may run into it, or jump
+        there.
+        """
         ...
 
 

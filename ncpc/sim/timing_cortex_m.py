@@ -3,7 +3,7 @@
 Source: Arm Cortex-M4 Technical Reference Manual (DDI 0439; in revision r0p1 100166_0001_00), section 3.3: table 3-1,
 "instruction set summary", table 3-2 of DSP instructions (one cycle each), and section "Load/store timings". P, the
 refill after a jump, is 1 to 3 cycles; a divide takes 2 to 12 by its operands; all for memories without wait states and
-aligned accesses (generated code is compiled with -mno-unaligned-access).
+aligned accesses (code is compiled under strict_align, or -mno-unaligned-access).
 
 Where the manual says that a cycle may be saved or added, the lower bound saves and the upper bound adds it:
 
@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ncpc.errors import Unsupported
-from ncpc.sim.timing import ALWAYS, NONE, ONE, BlockCost, Correction, Cycles, Instruction
+from ncpc.sim.timing import ALWAYS, NONE, ONE, BlockCost, Correction, Cycles, Instruction, passing
 
 SINGLE_LOADS = frozenset(("ldr", "ldrb", "ldrh", "ldrsb", "ldrsh", "ldrex", "ldrexb", "ldrexh"))
 SINGLE_STORES = frozenset(("str", "strb", "strh", "strex", "strexb", "strexh"))
@@ -61,7 +61,7 @@ class CortexM:
         taken = body[-1]
         if last.jumps:
             taken = body[-1] + self.refill
-            body[-1] = ONE
+            body[-1] = passing(last, ONE, taken)
         elif following is not None:
             body[-1] += self._cycles(following, last) - self._cycles(following, None)
         skipped = tuple(ONE if _is_skippable(i) else cycles for i, cycles in zip(block, body, strict=True))

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ncpc.sim.timing import NONE, BlockCost, Correction, Cycles, Instruction
+from ncpc.sim.timing import NONE, BlockCost, Correction, Cycles, Instruction, passing
 
 
 def _exact(cycles: int) -> Cycles:
@@ -45,9 +45,12 @@ class Ibex:
 
     def cost(self, block: Sequence[Instruction], following: Instruction | None) -> BlockCost:
         """Exact cycles of a straight run; a divide by zero is a correction."""
-        body = tuple(_exact(self.cycles.get(i.name, 1)) for i in block)
-        taken = _exact(self.branch_taken) if block[-1].name in BRANCHES else body[-1]
-        return BlockCost(body, taken, self._entry(block[0]), tuple(self._divide(i) for i in block if i.name in DIVIDES))
+        *body, straight = (_exact(self.cycles.get(i.name, 1)) for i in block)
+        taken = _exact(self.branch_taken) if block[-1].name in BRANCHES else straight
+        jumped = taken if following is None else taken + self._entry(following)
+        body.append(passing(block[-1], straight, jumped))
+        divides = tuple(self._divide(i) for i in block if i.name in DIVIDES)
+        return BlockCost(tuple(body), taken, self._entry(block[0]), divides)
 
     def _entry(self, first: Instruction) -> Cycles:
         split = first.size == 4 and first.address % 4 == 2

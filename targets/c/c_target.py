@@ -1,18 +1,21 @@
-"""The target: C sources, built for this machine and for a core, run through ctypes and in the simulator."""
+"""The target: C sources, built for this machine and for a core, run there and in the simulator."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from ncpc.cores import Core
+from ncpc.cores.elf import Image, read_elf
+from ncpc.cores.toolchain import BuiltElf, build_elf, build_host_library, find_compiler
 from ncpc.errors import MissingTool, ProofFailed, Unsupported
+from ncpc.ir.policy import ASSUMED_MEANS
+from ncpc.ir.schemes import SCHEMES, NumberScheme, Scheme
 from ncpc.ir.sequences import Sequences, Trace
-from ncpc.sim.elf import Image, read_elf
 from ncpc.sim.run import simulate
+from ncpc.system.files import write
 from ncpc.targets.base import (
     PROGRAM,
     Built,
@@ -24,172 +27,164 @@ from ncpc.targets.base import (
     Requirement,
     RunResult,
     Session,
+    Target,
     TargetOption,
-    TimingClass,
 )
-from ncpc.targets.c.cores import Core, load_core
-from ncpc.targets.c.device import calls, cycles_from, plan_for, symbol_roots, trace_from
+from ncpc.targets.c.device import cycles_from, plan_for, symbol_roots, trace_from
 from ncpc.targets.c.emit import emit_c
-from ncpc.targets.c.expressions import OPS
-from ncpc.targets.c.fit import AUTO, MEMORIES, require_fit, with_memories
+from ncpc.targets.c.fit import AUTO, MEMORIES, require_fit, require_memory, roomy, with_memories
 from ncpc.targets.c.host import run_library
-from ncpc.targets.c.interface import interface_of
+from ncpc.targets.c.interface import Interface, interface_of
 from ncpc.targets.c.placement import placement
 from ncpc.targets.c.sessions import DeviceSession, HostSession
 from ncpc.targets.c.symbols import check_symbols
-from ncpc.targets.c.toolchain import BuiltElf, build_elf, build_host_library, find_compiler
 
 HOST = "host"
 BITWISE_STEPS = 10_000
 DEVICE_FLOAT_STEPS = 200
-OTHER_OPS = frozenset(
-    {"gather", "segment_sum", "matmul", "matmulshr", "concat", "slice", "lut", "mix", "gt", "conv2d", "pool"})
 SUMMARIES = {
     "host": "C built for this machine",
     "c": "portable C99 sources, verified on this machine",
 }
+COMPILER = Requirement("ziglang", "c", "C compiler for this machine and for the cores")
+CORE_TOOLS = (Requirement("elftools", "c", "reading linked programs"),
+              *(Requirement(module, "sim", "the simulator") for module in ("unicorn", "capstone")))
 
 
-@dataclass(frozen=True)
-class CTarget:
-    """Portable C99. ``name`` is ``host``, ``c`` or a core; see ``ncpc.targets.base.Target``."""
+def _schemes() -> tuple[Scheme, ...]:
+    return tuple(row.name for row in SCHEMES.values() if row.arithmetic != "units")
 
-    name: str
+
+def host_target(name: str) -> Target:
+    """C for this machine: ``host`` or ``c``."""
+    return Target(name, SUMMARIES[name], Capabilities(_schemes()), _prepared, (COMPILER,))
+
+
+def core_target(core: Core) -> Target:
+    """C for a core, and for this machine to compare with."""
+    text = "bytes of {} of the chip around the core, such as 256k or 2M; auto: as its description says"
+    options = tuple(TargetOption(name, AUTO, text.format(name), check=partial(require_memory, core, name))
+                    for name in MEMORIES)
+    held = Capabilities(_schemes(), flash_bytes=core.flash.size, ram_bytes=core.ram.size)
+    return Target(core.name, f"C for {core.title}, run in the simulator", held, partial(_prepared, core=core),
+                  (COMPILER, *CORE_TOOLS), options, core.name, core.timing_class)
+
+
+def _prepared(lowered: Lowered, options: CompileOptions, core: Core | None = None) -> CArtifact:
+    """NAME.c and NAME.h."""
+    face, chip = interface_of(lowered.program), None if core is None else with_memories(core, options.extra)
+    if chip is not None:
+        require_fit(face, chip)
+    dt = lowered.policy.dt
+    files = emit_c(face, [f"NOTE: {dt.words}: {ASSUMED_MEANS}."] if dt.assumed else [])
+    return CArtifact(face, lowered.numbers, chip, options.cc, files)
+
+
+@dataclass(frozen=True, eq=False)
+class CArtifact:
+    """The C of one program; ``chip`` is the core with the memories that the options say, None for this machine."""
+
+    face: Interface
+    scheme: NumberScheme
+    chip: Core | None
+    cc: str
+    files: Mapping[str, bytes]
 
     @property
-    def summary(self) -> str:
-        return SUMMARIES.get(self.name) or f"C for {self._device.title}, run in the simulator"
+    def links(self) -> tuple[LinkSpec, ...]:
+        """Program = C on this machine = C on the core, bit for bit."""
+        host = LinkSpec(PROGRAM, HOST, "bitwise", BITWISE_STEPS, restores=True)
+        if self.chip is None:
+            return (host,)
+        steps = DEVICE_FLOAT_STEPS if self.scheme.arithmetic == "float" else BITWISE_STEPS
+        return (host, LinkSpec(HOST, self.chip.name, "bitwise", steps, restores=True))
 
-    @property
-    def core(self) -> str | None:
-        return None if self.name in SUMMARIES else self.name
+    def model(self, inputs: Sequences) -> Trace:
+        """C computes what the Program says: there is no other model."""
+        raise Unsupported("C has no arithmetic of its own; compare with the program")
 
-    @property
-    def timing_class(self) -> TimingClass | None:
-        return self._device.timing_class if self.core else None
-
-    @property
-    def capabilities(self) -> Capabilities:
-        flash, ram = (self._device.flash.size, self._device.ram.size) if self.core else (None, None)
-        ops = frozenset(OPS) - {"copy", "start"} | OTHER_OPS
-        return Capabilities(("float32", "int16", "int8"), ops=ops, flash_bytes=flash, ram_bytes=ram)
-
-    @property
-    def requirements(self) -> tuple[Requirement, ...]:
-        compiler = Requirement("ziglang", "c", "C compiler for this machine and for the cores")
-        reader = Requirement("elftools", "c", "reading linked programs")
-        emulator = [Requirement(m, "sim", "the simulator") for m in ("unicorn", "capstone")]
-        return (compiler, reader, *emulator) if self.core else (compiler,)
-
-    @property
-    def options(self) -> tuple[TargetOption, ...]:
-        if self.core is None:
-            return ()
-        text = "bytes of {} of the chip around the core, such as 256k or 2M; auto: as its description says"
-        return tuple(TargetOption(name, AUTO, text.format(name)) for name in MEMORIES)
-
-    @property
-    def _device(self) -> Core:
-        return load_core(self.name)
-
-    def _chip(self, options: CompileOptions) -> Core:
-        """The core with the memories that the options say."""
-        return with_memories(self._device, options.extra)
-
-    def emit(self, lowered: Lowered, options: CompileOptions) -> dict[str, bytes]:
-        """NAME.c and NAME.h."""
-        if self.core:
-            require_fit(lowered.program, self._chip(options))
-        return emit_c(lowered.program)
-
-    def build(self, folder: Path, lowered: Lowered, options: CompileOptions) -> Built:
-        """NAME.so for this machine, NAME.elf and NAME.map for the core."""
+    def build(self, folder: Path) -> Built:
+        """NAME.so for this machine; NAME.elf and NAME.map for the core, NAME.test.elf with all of the header in it."""
         files: dict[str, bytes] = {}
         tools: dict[str, str] = {}
         missing: list[str] = []
-        for make in (self._host_files, self._core_files) if self.core else (self._host_files,):
+        sources = {name: (folder / name).read_bytes() for name in self.files}
+        for make in (_host_files,) if self.chip is None else (_host_files, _core_files):
             try:
-                made, used = make(_sources(folder, lowered), lowered, options)
+                made, used = make(self, sources)
                 files, tools = {**files, **made}, {**tools, **used}
             except MissingTool as error:
                 missing.append(str(error))
         for name, data in files.items():
-            (folder / name).write_bytes(data)
-        elf = files.get(_file(lowered, "elf"))
+            write(folder / name, data)
+        elf = files.get(self.named("elf"))
         image = read_elf(elf) if elf else None
-        memory = _memory(image, lowered, self._chip(options)) if image else None
-        return Built(tuple(files), memory, tools, placement(lowered.program, image), {}, tuple(missing))
+        memory = None if image is None or self.chip is None else _memory(image, self.face, self.chip)
+        return Built(tuple(files), memory, tools, placement(self.face, image), {}, tuple(missing))
 
-    def _host_files(self, sources: dict[str, bytes], lowered: Lowered, options: CompileOptions) -> Any:
-        cc = "zig" if self.core else options.cc
-        library = build_host_library(sources, cc)
-        return {_file(lowered, "so"): library}, {"host compiler": find_compiler(cc).version}
+    def run(self, folder: Path, inputs: Sequences, runtime: str) -> RunResult:
+        """Execute the library (``host``) or the linked program (the core's name) that stands in ``folder``.
 
-    def _core_files(self, sources: dict[str, bytes], lowered: Lowered, options: CompileOptions) -> Any:
-        roots, profile = symbol_roots(interface_of(lowered.program)), f"-D{interface_of(lowered.program).macro}_PROFILE"
-        built = build_elf(sources, self._chip(options), options.cc, roots, extra_flags=(profile,))
-        _check_objects(built, lowered, self._device)
-        files = {_file(lowered, "elf"): built.elf, _file(lowered, "map"): built.map.encode()}
-        return files, {"compiler": f"{built.compiler} {' '.join(built.flags)}"}
+        States to restore are given to the restore function; save and the self test then run too, on a core those of
+        NAME.test.elf.
+        """
+        if self.chip is None or runtime == HOST:
+            library = self._built_file(folder, "so", "C compiler")
+            return RunResult(run_library(library, self.face, inputs), HOST, "ctypes", "-O2 -ffp-contract=off")
+        elf, chip = self._linked(folder), self.chip
+        if inputs.restored is not None:
+            result = simulate(self._linked(folder, "test.elf"), roomy(chip), plan_for(self.face, inputs))
+        else:
+            result = simulate(elf, chip, plan_for(self.face, inputs))
+        memory = _memory(read_elf(elf), self.face, chip, result.stack_bytes)
+        return RunResult(trace_from(self.face, result), runtime, result.emulator, f"timing {result.timing_class}",
+                         result.instructions.reshape(-1), cycles_from(self.face, chip, result), memory)
 
-    def links(self, lowered: Lowered, options: CompileOptions) -> tuple[LinkSpec, ...]:
-        """Program = C on this machine = C on the core, bit for bit."""
-        host = LinkSpec(PROGRAM, HOST, "bitwise", BITWISE_STEPS)
-        if self.core is None:
-            return (host,)
-        steps = DEVICE_FLOAT_STEPS if lowered.scheme == "float32" else BITWISE_STEPS
-        return (host, LinkSpec(HOST, self.name, "bitwise", steps))
-
-    def model(self, lowered: Lowered, options: CompileOptions, inputs: Sequences) -> Trace:
-        """C computes what the Program says: there is no other model."""
-        raise Unsupported(f"target '{self.name}' has no arithmetic of its own; compare with the program")
-
-    def run(self, folder: Path, lowered: Lowered, options: CompileOptions, inputs: Sequences, runtime: str,
-            initial: NDArray[np.int64] | None = None) -> RunResult:
-        """Execute the library (``host``) or the linked program (the core's name) that stands in ``folder``."""
-        program = lowered.program
-        if runtime == HOST:
-            library = _built_file(folder, lowered, "so", "C compiler")
-            return RunResult(run_library(library, program, inputs, initial), HOST, "ctypes", "-O2 -ffp-contract=off")
-        if initial is not None:
-            raise Unsupported(f"{runtime}: start states other than reset are given to the host library only")
-        elf = _built_file(folder, lowered, "elf", "compiler for the core").read_bytes()
-        result = simulate(elf, self._chip(options), plan_for(program, inputs))
-        memory = _memory(read_elf(elf), lowered, self._chip(options), result.stack_bytes)
-        return RunResult(trace_from(program, result), runtime, result.emulator, f"timing {result.timing_class}",
-                         result.instructions.reshape(-1), cycles_from(program, self._device, result), memory)
-
-    def open(self, folder: Path, lowered: Lowered, options: CompileOptions, runtime: str) -> Session:
+    def open(self, folder: Path, runtime: str) -> Session:
         """One instance in ``runtime``, for closed loops."""
-        if runtime == HOST:
-            return HostSession(_built_file(folder, lowered, "so", "C compiler"), lowered.program)
-        elf = _built_file(folder, lowered, "elf", "compiler for the core").read_bytes()
-        return DeviceSession(elf, self._chip(options), calls(lowered.program), lowered.program)
+        if self.chip is None or runtime == HOST:
+            return HostSession(self._built_file(folder, "so", "C compiler"), self.face)
+        return DeviceSession(self._linked(folder), self.chip, self.face)
+
+    def named(self, ending: str) -> str:
+        """The name of a file of the build."""
+        return f"{self.face.name}.{ending}"
+
+    def _linked(self, folder: Path, ending: str = "elf") -> bytes:
+        return self._built_file(folder, ending, "compiler for the core").read_bytes()
+
+    def _built_file(self, folder: Path, ending: str, tool: str) -> Path:
+        path = folder / self.named(ending)
+        if not path.exists():
+            raise MissingTool(f"{path.name} was not built, as the {tool} was missing: pip install 'ncpc[c]', compile "
+                              "again")
+        return path.resolve()
 
 
-def _sources(folder: Path, lowered: Lowered) -> dict[str, bytes]:
-    return {name: (folder / name).read_bytes() for name in (_file(lowered, "c"), _file(lowered, "h"))}
+def _host_files(artifact: CArtifact, sources: dict[str, bytes]) -> tuple[dict[str, bytes], dict[str, str]]:
+    cc = artifact.cc if artifact.chip is None else "zig"
+    library = build_host_library(sources, cc)
+    return {artifact.named("so"): library}, {"host compiler": find_compiler(cc).version}
 
 
-def _file(lowered: Lowered, ending: str) -> str:
-    return f"{interface_of(lowered.program).name}.{ending}"
+def _core_files(artifact: CArtifact, sources: dict[str, bytes]) -> tuple[dict[str, bytes], dict[str, str]]:
+    face, chip = artifact.face, artifact.chip
+    assert chip is not None
+    whole = (roomy(chip), symbol_roots(face, whole=True))
+    built = build_elf(sources, chip, artifact.cc, symbol_roots(face), extra_flags=(f"-D{face.macro}_PROFILE",),
+                      also=[whole])
+    _check_objects(built, artifact.scheme, chip)
+    files = {artifact.named("elf"): built.elf, artifact.named("test.elf"): built.also[0],
+             artifact.named("map"): built.map.encode()}
+    return files, {"compiler": f"{built.compiler} {' '.join(built.flags)}"}
 
 
-def _built_file(folder: Path, lowered: Lowered, ending: str, tool: str) -> Path:
-    path = folder / _file(lowered, ending)
-    if not path.exists():
-        raise MissingTool(f"{path.name} was not built, as the {tool} was missing: pip install 'ncpc[c]', compile again")
-    return path.resolve()
-
-
-def _check_objects(built: BuiltElf, lowered: Lowered, core: Core) -> None:
-    soft_float = lowered.scheme == "float32" and not core.hard_float
-    foreign = check_symbols(built.objects, allow_soft_float=soft_float)
+def _check_objects(built: BuiltElf, scheme: NumberScheme, core: Core) -> None:
+    foreign = check_symbols(built.objects, allow_soft_float=scheme.arithmetic == "float" and not core.hard_float)
     if foreign:
         raise ProofFailed(f"the code for {core.name} calls {', '.join(foreign)}, which generated code must not need")
 
 
-def _memory(image: Image, lowered: Lowered, chip: Core, stack: int | None = None) -> Memory:
+def _memory(image: Image, face: Interface, chip: Core, stack: int | None = None) -> Memory:
     """Flash as linked; RAM is static data (none of ours) and one instance."""
-    ram = image.ram_bytes + interface_of(lowered.program).struct_bytes()
-    return Memory(image.flash_bytes, ram, stack, chip.flash.size, chip.ram.size)
+    return Memory(image.flash_bytes, image.ram_bytes + face.struct_bytes(), stack, chip.flash.size, chip.ram.size)

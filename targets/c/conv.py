@@ -11,14 +11,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ncpc.ir.formed import Sum
 from ncpc.ir.loops import Nest, Window
 from ncpc.ir.program import Program
 from ncpc.ir.types import Fixed, Float32
 from ncpc.ir.windows import Windows, windows_of
+from ncpc.semantics.windows import sum_of
+from ncpc.targets.c.expressions import Expr, ctype_of, printed
 from ncpc.targets.c.layout import INDENT
 from ncpc.targets.c.numbers import FLOAT, INT32, CType, constant, stored
 
-INT64 = CType("int64_t", 8)
 AT_ONCE = {4: 4, 8: 2}
 """Filters that are summed at once by the bytes of a sum: as many as registers hold."""
 WORDS = {(2, 2): "PAIR", (4, 1): "BYTES"}
@@ -74,15 +76,19 @@ def constants_read(node: Window, program: Program) -> list[str]:
     return [name for name in names if name not in node.args[3:] or np.ptp(program.constants[name][1]) > 0]
 
 
-def sum_type(nest: Nest, node: Window) -> CType:
-    """Where a window's sum fits: 32 bits if no partial sum can leave them, whatever the input."""
-    if isinstance(nest.types[node.args[1]], Float32):
-        return FLOAT
-    weight, bias = (np.asarray(nest.program.constants[name][1], np.float64) for name in (node.args[0], node.args[2]))
+def window_sum_of(nest: Nest, node: Window) -> Sum:
+    """What a window of integers adds up, and what becomes of the total."""
+    weight, bias = (np.asarray(nest.program.constants[name][1], np.int64) for name in (node.args[0], node.args[2]))
     kind = nest.types[node.args[1]]
     assert isinstance(kind, Fixed)
-    reach = np.abs(weight).sum(1) * max(-kind.lo, kind.hi) + np.abs(bias)
-    return INT32 if reach.max() < 2.0**31 else INT64
+    return sum_of(weight, bias, kind)
+
+
+def sum_type(nest: Nest, node: Window) -> CType:
+    """The type of a window's sum."""
+    if isinstance(nest.types[node.args[1]], Float32):
+        return FLOAT
+    return ctype_of(window_sum_of(nest, node).word)
 
 
 def at_once(nest: Nest, node: Window) -> int:
@@ -261,21 +267,28 @@ def _taps(nest: Nest, node: Window, names: dict[str, str], tap: str, walks: bool
 
 def _products(nest: Nest, node: Window, stretch: Stretch) -> Lines:
     """The inner loop: a stretch of the frame times one of each filter; products fit 32 bits where sums do not."""
-    ctype, packed, taps = sum_type(nest, node), packing(nest, node), _tap_names(nest, node)
-    kept = "float" if ctype == FLOAT else "int32_t"
-    weight = _pointed(nest, node.args[0])
-    wide = f"({ctype.name})" if ctype == INT64 and not weight.narrow else ""
-    read = f"pixels[{linear(('k', stretch.step))}]"
-    sums = [f"const {kept} pixel = {read};"]
+    packed, names = packing(nest, node), _tap_names(nest, node)
+    is_float, weight = sum_type(nest, node) == FLOAT, _pointed(nest, node.args[0])
+    kept, read = FLOAT if is_float else INT32, f"pixels[{linear(('k', stretch.step))}]"
+    sums = [f"const {kept.name} pixel = {read};"]
+    pixel = Expr("pixel", kept)
     if packed:
         parts = ("LOW", "HIGH") if packed == "PAIR" else tuple(f"BYTE{k}" for k in range(4))
         sums.append("const uint32_t word = taps[k];")
-        sums += [f"sum_{k} += {part}(word) * pixel;" for k, part in enumerate(parts)]
+        taps = [Expr(f"{part}(word)", INT32) for part in parts]
     elif at_once(nest, node) > 1:
-        sums += [f"sum_{k} += {wide}{name}[k] * pixel;" for k, name in enumerate(taps)]
+        taps = [Expr(f"{name}[k]", weight) for name in names]
     else:
-        sums = [f"sum += {wide or ('' if kept == 'float' else '(int32_t)')}taps[k] * {read};"]
+        taps, pixel, sums = [Expr("taps[k]", weight)], Expr(read, _pointed(nest, node.args[1])), []
+    totals = ["sum"] if len(taps) == 1 else [f"sum_{k}" for k in range(len(taps))]
+    sums += [f"{total} += {_product(nest, node, tap, pixel)};" for total, tap in zip(totals, taps, strict=True)]
     yield from nested([f"for (int k = 0; k < {stretch.length}; k++)"], sums)
+
+
+def _product(nest: Nest, node: Window, tap: Expr, pixel: Expr) -> str:
+    if pixel.ctype == FLOAT:
+        return f"{tap.text} * {pixel.text}"
+    return printed(window_sum_of(nest, node).each, {"w": tap, "x": pixel}).text
 
 
 def _pointed(nest: Nest, name: str) -> CType:

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ncpc.ir.formed import interpolation
 from ncpc.ir.program import Program
 from ncpc.ir.types import Float32, Index
 from ncpc.passes.elements import singular
 from ncpc.targets.c.api import number_table
 from ncpc.targets.c.dot import word_arrays
+from ncpc.targets.c.expressions import Expr, limited, printed
 from ncpc.targets.c.layout import INDENT, WIDTH, comment
 from ncpc.targets.c.numbers import INT32, holding, literal
 from ncpc.targets.c.tables import Column, Lut, Member, Table
@@ -49,18 +51,19 @@ def _entries(writer: Writer, lut: Lut) -> str:
 
 def _lut(writer: Writer, lut: Lut) -> str:
     """The function that interpolates between a table's entries."""
-    names, n, k = writer.names, len(lut.data) - 1, lut.k
+    names, form = writer.names, interpolation(len(lut.data), lut.k)
     array, function = names[lut.key], names.fresh(f"{lut.key}_at")
     names[lut.function] = function
     entry = _entry(lut.data[:-1], np.diff(lut.data))
-    half = f" + {1 << k >> 1}" if k else ""
-    result = f"{entry.value} + (({entry.step} * (inside & {(1 << k) - 1}){half}) >> {k})"
+    known = {name: Expr(text, INT32) for name, text in
+             (("t", "t"), ("inside", "inside"), ("value", entry.value), ("step", entry.step))}
+    index, result = (printed(part, known).text for part in (form.index, form.result))
     fits = holding(int(lut.data.min()), int(lut.data.max())).name in ("int8_t", "int16_t")
     return "\n".join([
-        f"/* {lut.key} at t, interpolated over the low {k} bits of t; beyond the table's ends the end value. */",
+        f"/* {lut.key} at t, interpolated over the low {lut.k} bits of t; beyond the table's ends the end value. */",
         f"static int32_t {function}(int32_t t)", "{",
-        f"{INDENT}const int32_t inside = t < 0 ? 0 : (t > {(n << k) - 1} ? {(n << k) - 1} : t);",
-        f"{INDENT}const {entry.type} entry = {array}[inside >> {k}];",
+        f"{INDENT}const int32_t inside = {limited(form.inside, known)};",
+        f"{INDENT}const {entry.type} entry = {array}[{index}];",
         f"{INDENT}return {f'FITS_16({result})' if fits else result};", "}",
     ])
 

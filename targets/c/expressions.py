@@ -1,4 +1,4 @@
-"""One statement's right side as a C expression.
+"""One statement's right side as a C expression: of integers, the nodes of ``ncpc.ir.formed``, printed.
 
 Integers are computed in 32 bits: an element of a narrow array is widened by the other operand, or by a cast where both
 are narrow, so that no result depends on the width of int.
@@ -7,16 +7,23 @@ are narrow, so that no result depends on the width of int.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from ncpc.errors import Unsupported
+from ncpc.ir.cwords import Function, Term, Word
+from ncpc.ir.formed import formed
 from ncpc.ir.program import Attr
 from ncpc.ir.types import Fixed, Type
+from ncpc.targets.c.layout import INDENT
 from ncpc.targets.c.numbers import FLOAT, INT32, UINT32, CType, literal
 
 ATOM, UNARY, PRODUCT, SUM, SHIFT, CHOICE = 0, 1, 2, 3, 4, 5
 """How loosely an expression binds."""
+AND = CHOICE
+"""A bitwise ``&`` binds more loosely than a comparison."""
+SHORT = 1 << 15
+"""Numbers below it are as narrow as int may be."""
 
 
 @dataclass(frozen=True)
@@ -33,142 +40,159 @@ class Expr:
         return self.text if self.level <= level else f"({self.text})"
 
 
-def wide(e: Expr) -> Expr:
-    """The expression in 32 bits."""
-    return cast(e, INT32) if e.ctype.narrow else e
-
-
 def cast(e: Expr, ctype: CType) -> Expr:
     """The same number as ``ctype``; itself if it is one."""
     return e if e.ctype == ctype else Expr(f"({ctype.name}){e.within(UNARY)}", ctype, UNARY, e.reads)
 
 
-def apply(kind: str, args: list[Expr], attrs: Mapping[str, Attr]) -> Expr:
-    """The expression for an op."""
-    if kind not in OPS:
-        raise Unsupported(f"C target: op '{kind}' has no C form; supported: {', '.join(sorted(OPS))}")
-    return OPS[kind](args, attrs)
+def apply(kind: str, args: Sequence[Expr], types: Sequence[Type], out: Type, attrs: Mapping[str, Attr]) -> Expr:
+    """The expression for an elementwise op; ``types`` are the program's types of the operands, ``out`` the result's."""
+    if isinstance(out, Fixed):
+        try:
+            return printed(formed(kind, types, out, attrs), {str(i): e for i, e in enumerate(args)})
+        except KeyError:
+            raise Unsupported(f"C target: op '{kind}' has no integer C form") from None
+    if kind not in FLOATS:
+        raise Unsupported(f"C target: op '{kind}' has no C form; supported: {', '.join(sorted(FLOATS))}")
+    return FLOATS[kind](list(args))
 
 
-def call(function: str, args: list[Expr], ctype: CType) -> Expr:
+def call(function: str, args: Sequence[Expr], ctype: CType) -> Expr:
     """A function's value."""
-    reads = frozenset().union(*(a.reads for a in args))
+    reads = frozenset[str]().union(*(a.reads for a in args))
     return Expr(f"{function}({', '.join(a.text for a in args)})", ctype, ATOM, reads)
 
 
-def mix(args: list[Expr], share: Type) -> Expr:
-    """``a + t*(b - a)``; ``share`` is the type of t."""
-    if isinstance(share, Fixed):
-        return call("mix", [*args, Expr(str(share.frac), INT32)], INT32)
-    return call("mix_f", args, FLOAT)
+def ctype_of(word: Word) -> CType:
+    """The C type that a word is."""
+    return CType(word.name, word.bits // 8)
 
 
-def greater(args: list[Expr], result: Type) -> Expr:
-    """1 where the first is larger, else 0; ``result`` says what 1 is."""
-    a, b = args
-    ctype = INT32 if isinstance(result, Fixed) else FLOAT
-    one, zero = (literal(n, ctype) for n in ((1 << result.frac, 0) if isinstance(result, Fixed) else (1, 0)))
-    return Expr(f"{a.within(SHIFT)} > {b.within(SHIFT)} ? {one} : {zero}", ctype, CHOICE, a.reads | b.reads)
+def printed(a: Term, known: Mapping[str, Expr]) -> Expr:
+    """A term as C text; ``known`` are its operands, each of its term's type or narrower."""
+    if a.kind == "arg":
+        return known[a.name]
+    if a.kind == "number":
+        return _number(a)
+    args = [printed(part, known) for part in a.args]
+    ctype = ctype_of(a.word)
+    if a.kind == "as":
+        return args[0] if _widens(args[0], ctype) else cast(args[0], ctype)
+    if a.kind in _OPERATORS:
+        return replace(_OPERATORS[a.kind](a, _wide(a, args)), ctype=ctype)
+    if a.kind == ">":
+        one, zero = (literal(n, INT32) for n in (a.number, 0))
+        text = f"{args[0].within(SHIFT)} > {args[1].within(SHIFT)} ? {one} : {zero}"
+        return Expr(text, ctype, CHOICE, args[0].reads | args[1].reads)
+    if a.kind == "look":
+        return Expr(f"{a.name}[{args[0].text}]", ctype, ATOM, args[0].reads)
+    return call(_name(a), args, ctype)
 
 
-def ctype_of(a: Expr, b: Expr) -> CType:
-    """The type C gives an operation on both."""
-    return next((t for t in (FLOAT, UINT32) if t in (a.ctype, b.ctype)), INT32)
+def limited(a: Term, known: Mapping[str, Expr]) -> str:
+    """A clamp spelled out, for where a call would cost more than it says."""
+    value, lo, hi = (printed(part, known).text for part in a.args)
+    return f"{value} < {lo} ? {lo} : ({value} > {hi} ? {hi} : {value})"
 
 
-def _infix(sign: str, level: int) -> Callable[[list[Expr], Mapping[str, Attr]], Expr]:
-    def make(args: list[Expr], attrs: Mapping[str, Attr]) -> Expr:
-        a, b = args if any(not e.ctype.narrow for e in args) else [wide(args[0]), args[1]]
-        # The right operand of an equal level needs parentheses: a - (b - c), and floats are not associative.
-        right = b.within(level - 1)
-        if sign == "+" and re.fullmatch(r"-[\d.e+]+f?", right):
-            return Expr(f"{a.within(level)} - {right[1:]}", ctype_of(a, b), level, a.reads | b.reads)
-        return Expr(f"{a.within(level)} {sign} {right}", ctype_of(a, b), level, a.reads | b.reads)
+def _name(a: Term) -> str:
+    """The function behind a node that is no operator."""
+    if a.kind == "call":
+        return a.name
+    return "leading_zeros" if a.kind == "zeros" else f"{a.kind}{_SUFFIX[ctype_of(a.word)]}"
+
+
+def _number(a: Term) -> Expr:
+    """A literal; one that int holds surely is as narrow as int may be."""
+    narrow = a.word.signed and -SHORT <= a.number < SHORT
+    if not a.word.signed and a.number >= SHORT << 16:
+        return Expr(f"0x{a.number:X}u", UINT32)
+    ctype = ctype_of(a.word)
+    return Expr(literal(a.number, UINT32 if ctype == UINT32 else INT32), replace(ctype, bytes=2) if narrow else ctype)
+
+
+def _widens(e: Expr, ctype: CType) -> bool:
+    """Whether an operand of that type is one without a cast: C promotes it."""
+    return e.ctype == ctype or (e.ctype.narrow and ctype == INT32)
+
+
+def _wide(a: Term, args: list[Expr]) -> list[Expr]:
+    """The operands of an operator, so that C computes it in the term's type: the first one cast where it would not."""
+    ctype = ctype_of(a.word)
+    deciding = args[:1] if a.kind in ("<<", ">>") else args
+    if ctype.narrow or any(not e.ctype.narrow for e in deciding):
+        return args
+    return [cast(args[0], ctype), *args[1:]]
+
+
+def _infix(sign: str, level: int, left: int, right: int) -> Callable[[Term, list[Expr]], Expr]:
+    def make(a: Term, args: list[Expr]) -> Expr:
+        return _between(args[0].within(left), sign, args[1].within(right), level, args)
 
     return make
 
 
-def _typed(name: str) -> Callable[[list[Expr], Mapping[str, Attr]], Expr]:
-    """A function that exists for int32_t, uint32_t and float."""
-
-    def make(args: list[Expr], attrs: Mapping[str, Attr]) -> Expr:
-        ctype = next((e.ctype for e in args if not e.ctype.narrow), INT32)
-        return call(f"{name}{_SUFFIX[ctype]}", args, ctype)
-
-    return make
+def _between(left: str, sign: str, right: str, level: int, args: Sequence[Expr]) -> Expr:
+    """Two operands; a negative number that is added is subtracted."""
+    if sign == "+" and re.fullmatch(r"-[\d.e+]+f?", right):
+        sign, right = "-", right[1:]
+    return Expr(f"{left} {sign} {right}", args[0].ctype, level, args[0].reads | args[1].reads)
 
 
+def _minus(a: Term, args: list[Expr]) -> Expr:
+    return Expr(f"-{args[0].within(UNARY)}", args[0].ctype, UNARY, args[0].reads)
+
+
+_OPERATORS: dict[str, Callable[[Term, list[Expr]], Expr]] = {
+    # The right operand of an equal level needs parentheses: a - (b - c).
+    "+": _infix("+", SUM, SUM, PRODUCT),
+    "-": _infix("-", SUM, SUM, PRODUCT),
+    "*": _infix("*", PRODUCT, PRODUCT, UNARY),
+    # Beside shifts and & compilers ask for parentheses.
+    ">>": _infix(">>", SHIFT, UNARY, ATOM),
+    "<<": _infix("<<", SHIFT, UNARY, ATOM),
+    "&": _infix("&", AND, UNARY, ATOM),
+    "~": _minus,
+}
 _SUFFIX = {FLOAT: "_f", INT32: "_i", UINT32: "_u"}
 
 
-def _function(name: str, ctype: CType) -> Callable[[list[Expr], Mapping[str, Attr]], Expr]:
-    return lambda args, attrs: call(name, args, ctype)
+def definition(function: Function) -> str:
+    """A function of the table as C text."""
+    known = {p.name: Expr(p.name, ctype_of(p.word)) for p in function.parameters}
+    listed = ", ".join(f"{p.word.name} {p.name}" for p in function.parameters)
+    lines = [f"static {function.result.word.name} {function.name}({listed})", "{"]
+    for name, part in function.lets:
+        lines.append(f"{INDENT}const {part.word.name} {name} = {printed(part, known).text};")
+        known[name] = Expr(name, ctype_of(part.word))
+    return "\n".join([*lines, f"{INDENT}return {printed(function.result, known).text};", "}"])
 
 
-def _neg(args: list[Expr], attrs: Mapping[str, Attr]) -> Expr:
-    a = wide(args[0])
-    return Expr(f"-{a.within(UNARY)}", a.ctype, UNARY, a.reads)
+def _float(sign: str, level: int) -> Callable[[list[Expr]], Expr]:
+    def make(args: list[Expr]) -> Expr:
+        # Floats are not associative: an equal level on the right needs parentheses.
+        return _between(args[0].within(level), sign, args[1].within(level - 1), level, args)
+
+    return make
 
 
-def _same(args: list[Expr], attrs: Mapping[str, Attr]) -> Expr:
-    return args[0]
+def _greater(args: list[Expr]) -> Expr:
+    a, b = args
+    return Expr(f"{a.within(SHIFT)} > {b.within(SHIFT)} ? 1.0f : 0.0f", FLOAT, CHOICE, a.reads | b.reads)
 
 
-def _k(attrs: Mapping[str, Attr]) -> int:
-    return int(attrs["k"] or 0)
+def _function(name: str) -> Callable[[list[Expr]], Expr]:
+    return lambda args: call(name, args, FLOAT)
 
 
-def _asr(args: list[Expr], attrs: Mapping[str, Attr]) -> Expr:
-    a, k = wide(args[0]), _k(attrs)
-    return a if k == 0 else Expr(f"{a.within(UNARY)} >> {k}", INT32, SHIFT, a.reads)
-
-
-def _shr(args: list[Expr], attrs: Mapping[str, Attr]) -> Expr:
-    a, k = wide(args[0]), _k(attrs)
-    return a if k == 0 else Expr(f"({a.within(SUM)} + {1 << (k - 1)}) >> {k}", INT32, SHIFT, a.reads)
-
-
-def _shl(args: list[Expr], attrs: Mapping[str, Attr]) -> Expr:
-    """A product, as shifting a negative number left is undefined; what fits 32 bits after k > 31 was 0."""
-    a, k = wide(args[0]), _k(attrs)
-    factor = "0" if k > 31 else f"{1 << 30} * 2" if k == 31 else f"{1 << k}"
-    return a if k == 0 else Expr(f"{a.within(PRODUCT)} * {factor}", INT32, PRODUCT, a.reads)
-
-
-def _mulshr(args: list[Expr], attrs: Mapping[str, Attr]) -> Expr:
-    """Of two signed numbers, or of an unsigned one (dt) and a signed one."""
-    a, b = sorted(args, key=lambda e: e.ctype != UINT32)
-    return call("mulshr_u" if a.ctype == UINT32 else "mulshr", [a, b, Expr(str(_k(attrs)), INT32)], INT32)
-
-
-def _with_k(name: str) -> Callable[[list[Expr], Mapping[str, Attr]], Expr]:
-    return lambda args, attrs: call(name, [*args, Expr(str(_k(attrs)), INT32)], INT32)
-
-
-def _inverse(args: list[Expr], attrs: Mapping[str, Attr]) -> Expr:
-    return call("inverse", [cast(args[0], UINT32), Expr(str(_k(attrs)), INT32)], INT32)
-
-
-OPS: dict[str, Callable[[list[Expr], Mapping[str, Attr]], Expr]] = {
-    "add": _infix("+", SUM),
-    "sub": _infix("-", SUM),
-    "mul": _infix("*", PRODUCT),
-    "div": _infix("/", PRODUCT),
-    "neg": _neg,
-    "copy": _same,
-    "start": _same,
-    "cast": _same,
-    "min": _typed("min"),
-    "max": _typed("max"),
-    "clamp": _typed("clamp"),
-    "relu": _typed("relu"),
-    "exp": _function("exp_f", FLOAT),
-    "sigmoid": _function("sigmoid_f", FLOAT),
-    "tanh": _function("tanh_f", FLOAT),
-    "guard": _function("finite_f", FLOAT),
-    "asr": _asr,
-    "shr": _shr,
-    "shl": _shl,
-    "mulshr": _mulshr,
-    "inverse": _inverse,
+FLOATS: dict[str, Callable[[list[Expr]], Expr]] = {
+    "add": _float("+", SUM),
+    "sub": _float("-", SUM),
+    "mul": _float("*", PRODUCT),
+    "div": _float("/", PRODUCT),
+    "neg": lambda args: Expr(f"-{args[0].within(UNARY)}", FLOAT, UNARY, args[0].reads),
+    **{kind: lambda args: args[0] for kind in ("copy", "start", "cast")},
+    **{kind: _function(f"{kind}_f") for kind in ("min", "max", "clamp", "relu", "exp", "sigmoid", "tanh", "mix")},
+    "guard": _function("finite_f"),
+    "gt": _greater,
 }

@@ -8,15 +8,17 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ncpc.cores import Core, Region
 from ncpc.errors import BadInput, ProofFailed
 from ncpc.ir.program import Program
 from ncpc.ir.types import Fixed, Index, Type
-from ncpc.targets.c.cores import Core, Region
-from ncpc.targets.c.interface import interface_of
+from ncpc.targets.c.interface import Interface
 
 AUTO = "auto"
 MEMORIES = ("flash", "ram")
 UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20}
+SPARE = 1 << 16
+"""Bytes beyond twice a memory: both are whole pages, so that a region behind another one begins at a page."""
 PAGE = 4096
 """Memories are whole pages."""
 
@@ -29,6 +31,19 @@ def with_memories(core: Core, sizes: Mapping[str, str]) -> Core:
         raise BadInput(f"{core.name}: {low.size:,} bytes from 0x{low.origin:08x} on reach into the other memory at "
                        f"0x{high.origin:08x}; ask for {high.origin - low.origin:,} at most")
     return chip
+
+
+def require_memory(core: Core, name: str, text: str) -> None:
+    """Raises ``BadInput`` for the size ``text`` of one memory, as ``with_memories`` does."""
+    with_memories(core, {name: text})
+
+
+def roomy(chip: Core) -> Core:
+    """The chip with memories that also hold the self test and what it needs, which deployed code may leave out."""
+    flash, ram = (dataclasses.replace(region, size=2 * region.size + SPARE) for region in (chip.flash, chip.ram))
+    if ram.origin > flash.origin:
+        ram = dataclasses.replace(ram, origin=max(ram.origin, flash.end))
+    return dataclasses.replace(chip, flash=flash, ram=ram)
 
 
 def _region(own: Region, name: str, sizes: Mapping[str, str]) -> Region:
@@ -44,12 +59,12 @@ def _size(name: str, text: str) -> int:
     return size
 
 
-def require_fit(program: Program, core: Core) -> None:
+def require_fit(face: Interface, core: Core) -> None:
     """Raises ``ProofFailed`` with the numbers when the arrays of a step exceed the core's RAM or the weights its flash.
 
     In RAM are the instance and the arrays that its caller passes.
     """
-    face = interface_of(program)
+    program = face.program
     passed = face.inputs * face.x.bytes + face.outputs * face.y.bytes
     needs = {"RAM": (face.struct_bytes() + passed, core.ram.size), "flash": (_weights(program), core.flash.size)}
     for what, (used, has) in needs.items():

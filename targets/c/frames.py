@@ -11,11 +11,12 @@ from itertools import pairwise
 
 import numpy as np
 
+from ncpc.ir.formed import TOTAL, mean_sum
 from ncpc.ir.loops import Assign, For, Node, Ref, Stage, Stream, Window
 from ncpc.ir.types import Float32, Type
 from ncpc.ir.windows import Windows, windows_of
 from ncpc.passes.stream import pooled
-from ncpc.semantics.windows import MEAN_BITS, elements, mean_factor
+from ncpc.semantics.windows import elements, mean_factor
 from ncpc.targets.c.conv import (
     Lines,
     Plane,
@@ -29,7 +30,9 @@ from ncpc.targets.c.conv import (
     span,
     sum_lines,
     sum_type,
+    window_sum_of,
 )
+from ncpc.targets.c.expressions import Expr, ctype_of, printed
 from ncpc.targets.c.numbers import FLOAT, INT32, CType, float_literal, scalar, stored
 from ncpc.targets.c.writer import Writer
 
@@ -224,7 +227,10 @@ def _fixed_value(site: Site, node: Window, channel: str, total: str) -> Lines:
     """Shifted, then limited; the status bit tells that a limit was met, not that relu did its work."""
     shifts = site.writer.nest.program.constants[node.args[3]][1].astype(int)
     shift = str(int(shifts[0])) if np.ptp(shifts) == 0 else f"{site.writer.storage(node.args[3])}[{channel}]"
-    yield f"{sum_type(site.writer.nest, node).name} value = {total} >> {shift};"
+    found = window_sum_of(site.writer.nest, node)
+    assert found.after is not None
+    known = {TOTAL: Expr(total, ctype_of(found.word)), "shift": Expr(shift, INT32)}
+    yield f"{found.word.name} value = {printed(found.after, known).text};"
     lo, hi, flag = (node.attrs[name] for name in ("lo", "hi", "flag"))
     mark = [f"status |= {site.writer.macro}_{str(flag).upper()};"] if flag is not None else []
     if node.attrs["relu"]:
@@ -314,7 +320,9 @@ def _mean(total: str, number: str, kind: CType, type_: Type, looked_up: bool) ->
     if kind == FLOAT:
         return f"{total} * {'share[inside]' if looked_up else float_literal(np.float32(1.0 / int(number)))}"
     factor = "share[inside]" if looked_up else str(int(mean_factor(np.array(int(number)))))
-    return f"(((int64_t){total} * {factor} + {1 << MEAN_BITS >> 1}) >> {MEAN_BITS})"
+    after = mean_sum().after
+    assert after is not None
+    return f"({printed(after, {TOTAL: Expr(total, INT32), 'factor': Expr(factor, INT32)}).text})"
 
 
 def _pool_row(site: Site, node: Window, row: str) -> Lines:

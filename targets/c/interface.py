@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ncpc.ir.loops import Nest
 from ncpc.ir.program import Array, Program, statements
 from ncpc.passes.arena import ALIGN, slots_of
 from ncpc.passes.group import WHOLE
@@ -51,9 +52,10 @@ class ArenaField:
 
 @dataclass(frozen=True, eq=False)
 class Interface:
-    """Names and types of one policy's C functions."""
+    """Names and types of one policy's C functions, and the loops of its step."""
 
     program: Program
+    nest: Nest
     name: str
     x: CType
     y: CType
@@ -105,24 +107,29 @@ class Interface:
         return end + -end % ALIGN
 
 
-def interface_of(program: Program) -> Interface:
-    """The C interface of a program."""
-    names = Names()
-    states = tuple(
+def state_fields(program: Program, names: Names) -> tuple[StateField, ...]:
+    """The members of the state struct, the first to take names."""
+    return tuple(
         StateField(
             names.fresh(s.inp.name), stored(s.inp.type), int(np.prod(s.inp.shape, dtype=int)), not s.inp.axes,
             s.init.reshape(-1), None if s.box is None else s.box.reshape(-1, 2),
         )
         for s in program.states
     )
+
+
+def interface_of(program: Program) -> Interface:
+    """The C interface of a program."""
+    names, nest = Names(), nest_of(program)
+    states = state_fields(program, names)
     arena = tuple(
         ArenaField(slot.buffer.name, names.fresh(slot.buffer.name), stored(slot.buffer.type),
                    int(np.prod([axis.size for axis in slot.buffer.axes], dtype=int)), slot.offset)
-        for slot in (slots_of(nest_of(program)) if _has_windows(program) else ())
+        for slot in (slots_of(nest) if _has_windows(program) else ())
     )
     raised = {str(op.attrs["flag"]) for op in statements(program.body) if op.attrs.get("flag")}
     return Interface(
-        program, identifier(program.name), stored(program.x.value.type), stored(program.y.value.type),
+        program, nest, identifier(program.name), stored(program.x.value.type), stored(program.y.value.type),
         stored(program.dt.value.type) if program.dt else None, states, tuple(f for f in FLAGS if f in raised), arena,
     )
 

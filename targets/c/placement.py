@@ -6,30 +6,28 @@ from typing import Any
 
 import numpy as np
 
+from ncpc.cores.elf import Image
 from ncpc.ir.program import Program, values
-from ncpc.sim.elf import Image
 from ncpc.targets.c.data import labels
-from ncpc.targets.c.interface import Interface, interface_of, to_bytes
-from ncpc.targets.c.nest import nest_of
+from ncpc.targets.c.interface import Interface, to_bytes
 from ncpc.targets.c.source import written
 from ncpc.targets.c.tables import Column, Table, Tables
 
 Json = dict[str, Any]
 
 
-def placement(program: Program, image: Image | None) -> Json:
+def placement(face: Interface, image: Image | None) -> Json:
     """The tables of constants element by element, and the state struct; addresses where the program is linked."""
-    face = interface_of(program)
-    writer = written(nest_of(program), face)
+    program, writer = face.program, written(face)
     tables = [_table(writer.tables, table, writer.names, program, image) for table in writer.tables.tables]
-    return {"name": face.name, "state": _state(face, program), "tables": tables}
+    return {"name": face.name, "state": _state(face), "tables": tables}
 
 
-def _state(face: Interface, program: Program) -> Json:
+def _state(face: Interface) -> Json:
     members = [
         {"name": field.name, "offset": offset, "bytes": size, "type": str(state.inp.type),
-         "elements": list(program.labels.get(state.inp.axes[0].name, ())) if state.inp.axes else []}
-        for field, state, (offset, size) in zip(face.states, program.states, face.offsets(), strict=True)
+         "elements": list(face.program.labels.get(state.inp.axes[0].name, ())) if state.inp.axes else []}
+        for field, state, (offset, size) in zip(face.states, face.program.states, face.offsets(), strict=True)
     ]
     return {"struct": f"{face.name}_state_t", "bytes": face.state_bytes(), "members": members}
 

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 
 from ncpc.ir.loops import Nest, loops
-from ncpc.ir.program import Program
 from ncpc.ir.types import Float32
 from ncpc.targets.c.api import functions, self_test
 from ncpc.targets.c.data import constants
@@ -24,28 +23,28 @@ from ncpc.targets.c.writer import Writer
 FUNCTIONS = ("step", "init", "reset", "save", "restore", "self_test")
 
 
-def source(nest: Nest, face: Interface, vectors: Vectors) -> str:
+def source(face: Interface, vectors: Vectors) -> str:
     """The text of NAME.c."""
-    writer = _writer(nest, face)
+    writer, nest = _writer(face), face.nest
     data = list(constants(writer))
     step = "\n".join(_step(writer, face))
     test = self_test(face, vectors.x, vectors.dt, vectors.y, vectors.states)
     body = "\n\n".join([*data, step, *functions(face), test])
     helpers = support(re.findall(r"\b\w+", body))
     mark = [_profile_label(face)] if writer.marked else []
-    return "\n\n".join([_head(nest.program, face), *mark, _sizes(nest, writer.names), *helpers, body]) + "\n"
+    return "\n\n".join([_head(face), *mark, _sizes(nest, writer.names), *helpers, body]) + "\n"
 
 
-def written(nest: Nest, face: Interface) -> Writer:
+def written(face: Interface) -> Writer:
     """The writer of NAME.c after its constants have got their names."""
-    writer = _writer(nest, face)
+    writer = _writer(face)
     list(constants(writer))
     return writer
 
 
-def _writer(nest: Nest, face: Interface) -> Writer:
-    dots = dots_of(nest)
-    return Writer(nest, tables_of(nest), _names(nest, face), face.macro, profiled(nest), bundles=bundles_of(nest, dots),
+def _writer(face: Interface) -> Writer:
+    nest, dots = face.nest, dots_of(face.nest)
+    return Writer(nest, tables_of(nest), _names(face), face.macro, profiled(nest), bundles=bundles_of(nest, dots),
                   dots=dots)
 
 
@@ -58,24 +57,24 @@ def _profile_label(face: Interface) -> str:
 #endif"""
 
 
-def _names(nest: Nest, face: Interface) -> Names:
+def _names(face: Interface) -> Names:
     """Parameters keep their names; sizes are enumerators; everything else is named after its value."""
     own = [face.name, f"{face.name}_t", f"{face.name}_state_t", f"{face.name}_dt_t"]
     names = Names([*own, *(f"{face.name}_{function}" for function in FUNCTIONS), *support_names()])
-    for buffer in nest.buffers:
+    for buffer in face.nest.buffers:
         if buffer.place in ("x", "dt", "y"):
             names.fix(buffer.name, buffer.place)
     for array in face.arena:
         names.fix(array.value, array.text)
-    for state, field in zip(nest.program.states, face.states, strict=True):
+    for state, field in zip(face.program.states, face.states, strict=True):
         names.fix(state.inp.name, field.name)
-    for loop in loops(nest.body):
+    for loop in loops(face.nest.body):
         names.fix(f"size:{loop.axis.name}", loop.axis.name.upper())
     return names
 
 
-def _head(program: Program, face: Interface) -> str:
-    rules = _FLOAT_RULES if isinstance(program.y.value.type, Float32) else _INTEGER_RULES
+def _head(face: Interface) -> str:
+    rules = _FLOAT_RULES if isinstance(face.program.y.value.type, Float32) else _INTEGER_RULES
     return f'/* SPDX-License-Identifier: 0BSD */\n#include "{face.name}.h"\n{rules.rstrip()}'
 
 

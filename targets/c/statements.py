@@ -13,7 +13,7 @@ from functools import partial
 from ncpc.ir.loops import Assign, For, Nest, Node, Pair, Ref, Stream, Times, Window, assigns, loops
 from ncpc.ir.types import Fixed
 from ncpc.targets.c.dot import dot_line
-from ncpc.targets.c.expressions import SHIFT, UNARY, Expr, apply, call, cast, greater, mix
+from ncpc.targets.c.expressions import SHIFT, UNARY, Expr, apply, call, cast
 from ncpc.targets.c.frames import stream_lines, window_lines
 from ncpc.targets.c.layout import INDENT
 from ncpc.targets.c.numbers import INT32, CType, scalar, stored
@@ -117,7 +117,7 @@ def _operands(writer: Writer, node: Assign) -> list[Expr]:
 
 def _shorten(writer: Writer, node: Assign, indent: str) -> Iterator[str]:
     """Name the longest pending operand, and the next, until the line is short enough to read."""
-    pending = sorted({a.name for a in node.args if isinstance(a, Ref) and a.name in writer.inlined},
+    pending = sorted(dict.fromkeys(a.name for a in node.args if isinstance(a, Ref) and a.name in writer.inlined),
                      key=lambda name: -len(writer.inlined[name].text))
     for name in pending:
         if len(indent) + len(_value(writer, node, _operands(writer, node)).text) <= LINE:
@@ -134,14 +134,11 @@ def _named(writer: Writer, name: str, indent: str) -> str:
 def _value(writer: Writer, node: Assign, args: list[Expr]) -> Expr:
     if node.kind == "accumulate":
         return args[0]
-    if node.kind == "mix" and isinstance(node.args[2], Ref):
-        return mix(args, writer.nest.types[node.args[2].name])
-    if node.kind == "gt":
-        return greater(args, node.type)
-    if node.kind != "lut" or not isinstance(node.args[1], Ref):
-        return apply(node.kind, args, node.attrs)
-    key = f"lut:{node.args[1].name}:{node.attrs['k']}"
-    return call(writer.names[key], args[:1], INT32)
+    if node.kind == "lut" and isinstance(node.args[1], Ref):
+        key = f"lut:{node.args[1].name}:{node.attrs['k']}"
+        return call(writer.names[key], args[:1], INT32)
+    types = [writer.nest.types[a.name] if isinstance(a, Ref) else node.type for a in node.args]
+    return apply(node.kind, args, types, node.type, node.attrs)
 
 
 def _store(writer: Writer, node: Assign, value: Expr, indent: str, dead: bool) -> Iterator[str]:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ncpc.ir.formed import FUNCTIONS, product_sum
 from ncpc.semantics import fixed, float32
-from ncpc.targets.c.numbers import float_literal
+from ncpc.targets.c.expressions import Expr, definition, printed
+from ncpc.targets.c.numbers import CType, float_literal
 
 NEEDS: dict[str, tuple[str, ...]] = {
     "exp_f": ("bits_f",),
@@ -31,8 +33,9 @@ def support(used: Iterable[str]) -> list[str]:
 
 
 def _pieces() -> dict[str, str]:
-    seeds = {"recip_seed": _seeds(), "inverse": _INVERSE}
-    return {**_MACROS, **_floats(), **_limits(), **_INTEGERS, **seeds}
+    formed = _formed()
+    last = {"dot": _dot(), "leading_zeros": _ZEROS, "recip_seed": _seeds(), "inverse": formed.pop("inverse")}
+    return {**_MACROS, **_floats(), **_limits(), **formed, **last}
 
 
 _MACROS = {
@@ -104,6 +107,7 @@ def _floats() -> dict[str, str]:
         ),
         "sigmoid_f": _SIGMOID,
         "tanh_f": _TANH,
+        "mix_f": _MIX,
     }
 
 
@@ -170,6 +174,14 @@ static float sigmoid_f(float x)
 }
 """
 
+_MIX = """
+/* Between a and b. */
+static float mix_f(float a, float b, float t)
+{
+    return a + t * (b - a);
+}
+"""
+
 _TANH = """
 static float tanh_f(float x)
 {
@@ -195,36 +207,7 @@ def _one_line(name: str, ctype: str, parameters: str, value: str) -> str:
     return f"static {ctype} {name}({listed})\n{{\n    return {value};\n}}"
 
 
-_INTEGERS = {
-    "mix_f": """
-/* Between a and b. */
-static float mix_f(float a, float b, float t)
-{
-    return a + t * (b - a);
-}
-""",
-    "mix": """
-/* a + floor((b - a)*t / 2^k + 1/2), k >= 1: between a and b for 0 <= t <= 2^k. */
-static int32_t mix(int32_t a, int32_t b, int32_t t, int k)
-{
-    return (int32_t)(a + ((((int64_t)b - a) * t + ((int64_t)1 << (k - 1))) >> k));
-}
-""",
-    "mulshr": """
-/* floor(a*b / 2^k + 1/2), k >= 1. */
-static int32_t mulshr(int32_t a, int32_t b, int k)
-{
-    return (int32_t)(((int64_t)a * b + ((int64_t)1 << (k - 1))) >> k);
-}
-""",
-    "mulshr_u": """
-/* floor(a*b / 2^k + 1/2), k >= 1, for an unsigned a. */
-static int32_t mulshr_u(uint32_t a, int32_t b, int k)
-{
-    return (int32_t)(((int64_t)a * b + ((int64_t)1 << (k - 1))) >> k);
-}
-""",
-    "dot": """
+_DOT = """
 /* sum + a . b; n is even, and a and b begin at words. */
 #if defined(__ARM_FEATURE_SIMD32) && defined(__GNUC__)
 #include <arm_acle.h>
@@ -246,28 +229,30 @@ static inline int32_t dot(const int16_t *a, const int16_t *b, int n, int32_t sum
 static inline int32_t dot(const int16_t *a, const int16_t *b, int n, int32_t sum)
 {
     for (int i = 0; i < n; i++) {
-        sum += (int32_t)a[i] * b[i];
+        sum += {product};
     }
     return sum;
 }
 #endif
-""",
-    "leading_zeros": """
+"""
+_ZEROS = """
 /* How many zeros stand before the highest one of a, a >= 1. */
 static int leading_zeros(uint32_t a)
 {
-#if defined(__GNUC__) && UINT_MAX == 0xFFFFFFFFu
+#if defined(__GNUC__) && UINT_MAX == 0xFFFFFFFFu && (!defined(__arm__) || defined(__ARM_FEATURE_CLZ))
     return __builtin_clz(a);
 #else
     int zeros = 0;
-    for (; a < 0x80000000u; a <<= 1) {
-        zeros++;
+    for (int n = 16; n > 0; n >>= 1) {
+        if (a >> (32 - n) == 0u) {
+            zeros += n;
+            a <<= n;
+        }
     }
     return zeros;
 #endif
 }
-""",
-}
+"""
 
 
 def _seeds() -> str:
@@ -281,15 +266,21 @@ static const uint16_t recip_seed[{len(numbers)}] = {{
 """
 
 
-_INVERSE = """
-/* Close to 2^(46 + k) / a, 1 <= a < 2^31: a seed and one Newton step for the leading 16 bits of a, then a shift. */
-static int32_t inverse(uint32_t a, int k)
-{
-    const int zeros = leading_zeros(a);
-    const uint32_t m = (a << zeros) >> 16;
-    const uint32_t seed = recip_seed[(m >> 8) & 127u];
-    const int32_t residual = (int32_t)(0x80000000u - m * seed) >> 8;
-    const int32_t r = (int32_t)seed + (((int32_t)seed * residual + 4194304) >> 23);
-    return (int32_t)((uint32_t)r << (zeros - 1 + k));
+_COMMENTS = {
+    "mix": "a + floor((b - a)*t / 2^k + 1/2), k >= 1: between a and b for 0 <= t <= 2^k.",
+    "mulshr": "floor(a*b / 2^k + 1/2), k >= 1.",
+    "mulshr_u": "floor(a*b / 2^k + 1/2), k >= 1, for an unsigned a.",
+    "inverse": "Close to 2^(46 + k) / a, 1 <= a < 2^31: a seed and one Newton step for the leading 16 bits of a, "
+               "then a shift.",
 }
-"""
+
+
+def _dot() -> str:
+    """A product of two arrays, whose every partial sum fits in whatever order, in pairs too."""
+    known = {name: Expr(f"{of}[i]", CType("int16_t", 2)) for name, of in (("w", "a"), ("x", "b"))}
+    return _DOT.replace("{product}", printed(product_sum().each, known).text)
+
+
+def _formed() -> dict[str, str]:
+    """The functions of the table of what C forms."""
+    return {f.name: f"/* {_COMMENTS[f.name]} */\n{definition(f)}" for f in FUNCTIONS}

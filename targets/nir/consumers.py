@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncpc.errors import MissingTool, NcpcError, ProofFailed
+from ncpc.system.torch_library import torch_module
 from ncpc.targets.nir.graph import TICK_S, UNITS, library
 from ncpc.targets.nir.spikes import Bools
-from ncpc.torch_library import torch_module
 
 F32 = NDArray[np.float32]
 

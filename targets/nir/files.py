@@ -43,7 +43,8 @@ def to_json(face: Interface) -> bytes:
     record = {
         "name": face.name, "tick_s": TICK_S, "ticks_per_step": face.unfolds,
         "protocol": "hold x for ticks_per_step ticks; the output of a step is y one tick after its last",
-        "x": {"frac": face.x_frac.tolist(), "range": face.x_range.tolist()}, "y": {"frac": face.y_frac.tolist()},
+        "x": {"frac": face.x_frac.tolist(), "range": face.x_range.tolist(),
+              "unheard": face.unheard.tolist()}, "y": {"frac": face.y_frac.tolist()},
         "ring": int(face.starts[-1]), "numbers": numbers,
     }
     return (json.dumps(record, indent=1) + "\n").encode()
@@ -63,7 +64,8 @@ def _interface(record: dict[str, Any]) -> Interface:
     return Interface(
         name=record["name"], unfolds=record["ticks_per_step"],
         x_frac=np.array(record["x"]["frac"], np.int64), y_frac=np.array(record["y"]["frac"], np.int64),
-        x_range=np.array(record["x"]["range"], np.float64), sensed=sum(n["kind"] == "input" for n in numbers),
+        x_range=np.array(record["x"]["range"], np.float64), unheard=np.array(record["x"]["unheard"], np.bool_),
+        sensed=sum(n["kind"] == "input" for n in numbers),
         starts=np.array([*(n["units"][0] for n in numbers), record["ring"]], np.int64),
         below=np.array([n["fire_when_less"] for n in numbers], np.int64),
         centres=tuple(np.array(n["cells"], np.float64) for n in numbers), labels=tuple(n["name"] for n in numbers),
@@ -74,7 +76,7 @@ def read_graph(path: Path) -> Any:
     """The graph at ``path``, its types checked by nir; raises BadInput for a file that is none."""
     try:
         return from_bytes(path.read_bytes())
-    except (OSError, KeyError, ValueError, TypeError, AttributeError, AssertionError) as error:
+    except (BadInput, OSError, KeyError, ValueError, TypeError, AttributeError, AssertionError) as error:
         said = " ".join(str(error).split()) or "nodes that nir does not know"
         raise BadInput(f"{path}: is no NIR file of this build ({said}); compile again") from None
 

@@ -8,6 +8,7 @@ is refused.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -16,11 +17,26 @@ from numpy.typing import NDArray
 
 from ncpc.errors import Unsupported
 from ncpc.ir.policy import Activation, Dense, Layer, Ltc, Policy
+from ncpc.quant.inputs import input_ranges, reach
 
 F64 = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 
+LISTENING_BITS = 16
+"""Beyond where a sigmoid is within 2**-16 of 0 or 1, an input changes nothing that a code could hold."""
 FORM = "Dense* [Activation] Ltc Dense* [Activation Dense*]"
 OTHERS = "use target 'nir-graded' (one node per layer) or 'c'"
+
+
+def heard(policy: Policy) -> tuple[Policy, Bools]:
+    """The policy with each input's range, and its calibration, limited to where the cell listens; which ends (inputs,
+    2) are so, and saturate untold. See ``ncpc.quant.inputs``.
+    """
+    known, declared = input_ranges(policy, 2.0**-LISTENING_BITS), reach(policy)
+    data = policy.calibration
+    if data is not None:
+        data = dataclasses.replace(data, x=np.clip(data.x, *known.range.T))
+    return dataclasses.replace(policy, input_range=known.range, calibration=data), known.range != declared
 
 
 @dataclass(frozen=True, eq=False)

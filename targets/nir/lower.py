@@ -70,6 +70,7 @@ def _assemble(known: Study, codes: tuple[Code, ...], what: Coded) -> Spikes:
     readout, y_frac = _readout(cell, codes[sensed:], sensed, layout)
     face = Interface(
         name=policy.name, unfolds=cell.ltc.unfolds, x_frac=what.fracs, y_frac=y_frac, x_range=policy.input_range,
+        unheard=known.unheard,
         sensed=sensed, starts=np.array([*(s.start for s in layout.slices), layout.ring.start], np.int64),
         below=np.array([code.resting_cell for code in codes], np.int64),
         centres=tuple(code.centres for code in codes), labels=_labels(policy, cell),

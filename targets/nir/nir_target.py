@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -25,9 +24,8 @@ from ncpc.targets.base import (
     Lowered,
     Requirement,
     RunResult,
+    Target,
     TargetOption,
-    TimingClass,
-    step_input,
 )
 from ncpc.targets.nir import consumers
 from ncpc.targets.nir.cost import cost
@@ -51,74 +49,85 @@ CAPABILITIES = Capabilities(
              "runtime": "give --dt fixed, which compiles the nominal timespan in, or use target 'nir-graded'"})
 
 
-@dataclass(frozen=True)
-class NirTarget:
-    """Threshold lowering; see ``docs/targets/nir.md``."""
+REQUIREMENTS = (
+    Requirement("nir", "nir", "writing and reading NIR files"),
+    Requirement("norse", "consumers", "running the file in Norse"),
+    Requirement("snntorch", "consumers", "running the file in snnTorch"),
+    Requirement("spikingjelly", "consumers", "running the file in SpikingJelly"),
+)
+OPTIONS = (
+    TargetOption("units", "auto", "Threshold units to spend; auto: the fewest that hold the tolerance.",
+                 check=require_units),
+    TargetOption("levels", "placed", "Levels placed by use and influence, or evenly.", ("placed", "uniform")),
+    TargetOption("plot", "no", "Also draw the graph and a raster of one run (matplotlib).", ("no", "yes")),
+)
 
-    name: str = "nir"
-    summary: str = "NIR file of standard primitives: the LTC as threshold units, the same in every simulator"
-    core: str | None = None
-    timing_class: TimingClass | None = None
-    capabilities: Capabilities = CAPABILITIES
-    requirements: tuple[Requirement, ...] = (
-        Requirement("nir", "nir", "writing and reading NIR files"),
-        Requirement("norse", "consumers", "running the file in Norse"),
-        Requirement("snntorch", "consumers", "running the file in snnTorch"),
-        Requirement("spikingjelly", "consumers", "running the file in SpikingJelly"),
-    )
-    options: tuple[TargetOption, ...] = (
-        TargetOption("units", "auto", "Threshold units to spend; auto: the fewest that hold the tolerance.",
-                     check=require_units),
-        TargetOption("levels", "placed", "Levels placed by use and influence, or evenly.", ("placed", "uniform")),
-        TargetOption("plot", "no", "Also draw the graph and a raster of one run (matplotlib).", ("no", "yes")),
-    )
 
-    def emit(self, lowered: Lowered, options: CompileOptions) -> dict[str, bytes]:
-        """The .nir file, its interface and golden vectors (and pictures)."""
-        net = network(lowered, options)
-        files = written(net)
-        if options.extra.get("plot") == "yes":
-            from ncpc.targets.nir.plots import pictures
+def target(name: str) -> Target:
+    """The threshold lowering; see ``docs/targets/nir.md``."""
+    summary = "NIR file of standard primitives: the LTC as threshold units, the same in every simulator"
+    return Target(name, summary, CAPABILITIES, _prepared, REQUIREMENTS, OPTIONS)
 
-            files |= pictures(net)
-        return files
 
-    def build(self, folder: Path, lowered: Lowered, options: CompileOptions) -> Built:
-        """Nothing is compiled; says what the network costs and proves its ranges and sums."""
-        net, versions = network(lowered, options), {"nir": metadata.version("nir")}
-        return Built(tools=versions, extra={self.name: cost(net)}, formats=formats(net),
-                     proof=proved(lowered.policy, net))
+def _prepared(lowered: Lowered, options: CompileOptions) -> NirArtifact:
+    """The .nir file, its interface and golden vectors (and pictures)."""
+    net = network(lowered, options)
+    files = written(net)
+    if options.extra.get("plot") == "yes":
+        from ncpc.targets.nir.plots import pictures
 
-    def links(self, lowered: Lowered, options: CompileOptions) -> tuple[LinkSpec, ...]:
+        files |= pictures(net)
+    return NirArtifact(lowered.policy, net, files)
+
+
+def network(lowered: Lowered, options: CompileOptions) -> Spikes:
+    """The lowered network; a pure function of the policy and the options."""
+    extra: Mapping[str, Any] = options.extra
+    uniform = extra.get("levels", "placed") == "uniform"
+    return sized(study(lowered.policy), str(extra.get("units", "auto")), options.tolerance, uniform)
+
+
+@dataclass(frozen=True, eq=False)
+class NirArtifact:
+    """A network of threshold units, and its files."""
+
+    policy: Policy
+    net: Spikes
+    files: Mapping[str, bytes]
+
+    @property
+    def links(self) -> tuple[LinkSpec, ...]:
         """The integer model against the file under Euler, and that against every consumer."""
         others = (LinkSpec(EULER, name, "bitwise", CONSUMER_STEPS, required=False) for name in consumers.CONSUMERS)
         return (LinkSpec(MODEL, EULER, "bitwise", STEPS), *others)
 
-    def model(self, lowered: Lowered, options: CompileOptions, inputs: Sequences) -> Trace:
+    def model(self, inputs: Sequences) -> Trace:
         """The integer model."""
-        return predicted(network(lowered, options), inputs)
+        return predicted(self.net, inputs)
 
-    def run(
-        self, folder: Path, lowered: Lowered, options: CompileOptions, inputs: Sequences, runtime: str,
-        initial: NDArray[np.int64] | None = None,
-    ) -> RunResult:
+    def build(self, folder: Path) -> Built:
+        """Nothing is compiled; says what the network costs and proves its ranges and sums."""
+        versions = {"nir": metadata.version("nir")}
+        return Built(tools=versions, extra={"nir": cost(self.net)}, formats=formats(self.net),
+                     proof=proved(self.policy, self.net))
+
+    def run(self, folder: Path, inputs: Sequences, runtime: str) -> RunResult:
         """The written file in ``runtime``, every spike of every tick compared with the integer model's.
 
         Raises ProofFailed at the first spike that differs, MissingTool when the runtime is not installed.
         """
-        if initial is not None:
+        if inputs.restored is not None:
             raise Unsupported("target 'nir': a network of spikes starts from silence; it takes no start states")
-        net = network(lowered, options)
         with consumers.faults(runtime):
-            machine, face, version = load(folder, lowered.policy, runtime)
+            machine, face, version = load(folder, self.policy, runtime)
             trace, rate = collected(face, cut(face, inputs), lambda x: execute(
-                face, machine.fork(), x, against(net, x, runtime)))
+                face, machine.fork(), x, against(self.net, x, runtime)))
         return RunResult(trace, runtime, version, "float32, dt = 1e-4 s", extra={"spikes_per_step": round(rate, 1)})
 
-    def open(self, folder: Path, lowered: Lowered, options: CompileOptions, runtime: str) -> SpikeSession:
+    def open(self, folder: Path, runtime: str) -> SpikeSession:
         """A session on ``runtime``."""
         with consumers.faults(runtime):
-            machine, face, _ = load(folder, lowered.policy, runtime)
+            machine, face, _ = load(folder, self.policy, runtime)
         return SpikeSession(face, machine, machine.fork())
 
 
@@ -129,18 +138,6 @@ def load(folder: Path, policy: Policy, runtime: str) -> tuple[Machine, Interface
     if runtime == EULER:
         return euler(graph), face, metadata.version("nir")
     return consumers.load(runtime, path), face, consumers.CONSUMERS[runtime].version() or ""
-
-
-def network(lowered: Lowered, options: CompileOptions) -> Spikes:
-    """The lowered network; a pure function of the policy and the options."""
-    extra: Mapping[str, Any] = options.extra
-    uniform = extra.get("levels", "placed") == "uniform"
-    return _network(lowered.policy, str(extra.get("units", "auto")), options.tolerance, uniform)
-
-
-@lru_cache(maxsize=2)  # emit, build, model and run ask for the same one, and sizing takes seconds
-def _network(policy: Policy, units: str, tolerance: float, uniform: bool) -> Spikes:
-    return sized(study(policy), units, tolerance, uniform)
 
 
 @dataclass
@@ -158,10 +155,9 @@ class SpikeSession:
         """Back to silence."""
         self.machine = self.resting.fork()
 
-    def step(self, x: NDArray[np.float64], dt: float | None = None) -> NDArray[np.float64]:
+    def step(self, x: NDArray[np.float64], dt: float) -> NDArray[np.float64]:
         """One step of the policy; the timespan is compiled in, ``dt`` is not looked at."""
-        vector = step_input(x, len(self.interface.x_frac), self.interface.name)
-        raw, saturated, nan = self.interface.quantized(vector)
+        raw, saturated, nan = self.interface.quantized(x)
         self.status = int(saturated) << FLAGS.index("input_saturated") | int(nan) << FLAGS.index("input_nan")
         current = self.interface.physical_x(raw).astype(np.float32)[None]
         for _ in range(self.interface.unfolds):

@@ -42,11 +42,11 @@ ASSUMPTIONS = (
 
 def proved(policy: Policy, net: Spikes) -> dict[str, Any]:
     """The report's ``proof``, its box (neurons, 2); raises ProofFailed for a network of which it does not hold."""
-    cell = cell_of(policy)
-    box = invariant_box(cell, policy.input_range)
-    require_invariant(cell.ltc, sensed_range(cell, policy.input_range), box)
+    cell, ranges = cell_of(policy), net.interface.x_range
+    box = invariant_box(cell, ranges)
+    require_invariant(cell.ltc, sensed_range(cell, ranges), box)
     require_exact(net)
-    return {"no_overflow": True, "box": box.tolist(), "input_range": policy.input_range.tolist(), "dt_range": None,
+    return {"no_overflow": True, "box": box.tolist(), "input_range": ranges.tolist(), "dt_range": None,
             "assumptions": list(ASSUMPTIONS), "formats": []}
 
 

@@ -25,6 +25,7 @@ class Interface:
     """How to talk to the network and what its units mean.
 
     A physical input is ``raw * 2**-x_frac`` (inputs,), within ``x_range`` (inputs, 2), an output ``raw * 2**-y_frac``.
+    ``unheard`` (inputs, 2): no synapse listens beyond that end, so that an input saturates there untold.
     Numbers are coded one after the other, the first ``sensed`` of them inputs, the rest neurons, the ring behind:
     number k has units ``starts[k]`` to ``starts[k+1]``, the first ``below[k]`` of which fire when it is *less* than
     their level; it is in cell ``below[k] + (others firing) - (those firing)``, which stands for ``centres[k][cell]``.
@@ -35,6 +36,7 @@ class Interface:
     x_frac: I64
     y_frac: I64
     x_range: F64
+    unheard: Bools
     sensed: int
     starts: I64
     below: I64
@@ -46,12 +48,12 @@ class Interface:
         return steps * self.unfolds + 1
 
     def quantized(self, x: F64) -> tuple[I64, Bools, Bools]:
-        """Physical inputs (..., inputs) as raw integers, ``floor(x*2^frac + 1/2)``, saturated to the declared range,
-        NaN as 0 within it; where (...,) any channel was saturated, and where any was NaN.
+        """Physical inputs (..., inputs) as raw integers, ``floor(x*2^frac + 1/2)``, saturated to the range, NaN as 0
+        within it; where (...,) any channel was saturated at an end that is told, and where any was NaN.
         """
         lo, hi = np.floor(np.ldexp(self.x_range.T, self.x_frac) + 0.5)
-        raw = np.floor(np.ldexp(np.nan_to_num(x, nan=0.0), self.x_frac) + 0.5)
-        outside = (raw < lo) | (raw > hi)
+        raw = np.floor(np.ldexp(np.where(np.isnan(x), 0.0, x), self.x_frac) + 0.5)
+        outside = (raw < lo) & ~self.unheard[:, 0] | (raw > hi) & ~self.unheard[:, 1]
         saturated, nan = np.asarray(outside.any(axis=-1)), np.asarray(np.isnan(x).any(axis=-1))
         return np.clip(raw, lo, hi).astype(np.int64), saturated, nan
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ncpc.ir.policy import Policy
 from ncpc.targets.nir.box import invariant_box
-from ncpc.targets.nir.front import Cell, cell_of
+from ncpc.targets.nir.front import Bools, Cell, cell_of, heard
 from ncpc.targets.nir.trajectory import sensitivity, trajectory
 
 F64 = NDArray[np.float64]
@@ -30,12 +30,15 @@ OWN = 0.75
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """``box`` (neurons, 2). For n visits: ``z`` (n, cell inputs) and ``z_weight``; for m visits: ``v`` (m, neurons),
-    ``v_weight``, the mean squared effect of an error there on all later outputs; ``z_share`` (n,), ``v_share`` (m,)
-    sum to 1; ``den`` (neurons,): the mean denominator of the step.
+    """``policy`` and ``unheard`` (inputs, 2) are those of ``heard``; ``box`` (neurons, 2).
+
+    For n visits: ``z`` (n, cell inputs) and ``z_weight``; for m visits: ``v`` (m, neurons), ``v_weight``, the mean
+    squared effect of an error there on all later outputs; ``z_share`` (n,), ``v_share`` (m,) sum to 1; ``den``
+    (neurons,): the mean denominator of the step.
     """
 
     policy: Policy
+    unheard: Bools
     cell: Cell
     box: F64
     z: F64
@@ -48,7 +51,11 @@ class Study:
 
 
 def study(policy: Policy) -> Study:
-    """Run the calibration and generated sequences in float64. Raises Unsupported for layers that spikes cannot hold."""
+    """Run the calibration and generated sequences in float64. Raises Unsupported for layers that spikes cannot hold.
+
+    The inputs' range is that to which the cell listens: levels beyond would code what changes nothing.
+    """
+    policy, unheard = heard(policy)
     cell = cell_of(policy)
     parts = [_visits(cell, x) for x in evidence(policy)]
     columns = [np.concatenate([part[k] for part in parts]) for k in range(4)]
@@ -56,7 +63,7 @@ def study(policy: Policy) -> Study:
     shares = [np.concatenate([np.full(len(part[k]), w / len(part[k])) for w, part in zip(weights, parts, strict=True)])
               for k in (0, 2)]
     den = np.average([part[4] for part in parts], axis=0, weights=weights)
-    return Study(policy, cell, invariant_box(cell, policy.input_range), columns[0], columns[1], shares[0],
+    return Study(policy, unheard, cell, invariant_box(cell, policy.input_range), columns[0], columns[1], shares[0],
                  columns[2], columns[3], shares[1], den)
 
 

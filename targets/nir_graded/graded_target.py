@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ncpc.errors import BadInput, Unsupported
 from ncpc.ir.policy import Ltc
@@ -17,6 +16,7 @@ from ncpc.ir.sequences import Sequences, Trace
 from ncpc.targets.base import (
     MODEL,
     PROGRAM,
+    Artifact,
     Built,
     Capabilities,
     CompileOptions,
@@ -25,8 +25,8 @@ from ncpc.targets.base import (
     Requirement,
     RunResult,
     Session,
+    Target,
     TargetOption,
-    TimingClass,
 )
 from ncpc.targets.nir.consumers import faults
 from ncpc.targets.nir.files import read_graph, stem
@@ -34,30 +34,36 @@ from ncpc.targets.nir.graph import to_bytes
 from ncpc.targets.nir.study import study
 from ncpc.targets.nir_graded import direct_runs, spinnaker2
 from ncpc.targets.nir_graded.chips import Chip, chip, names, require_fit
-from ncpc.targets.nir_graded.direct import direct_graph
-from ncpc.targets.nir_graded.executor import GradedRun, execute
-from ncpc.targets.nir_graded.extract import FORM, record_of
-from ncpc.targets.nir_graded.interpreter import execute_layers
+from ncpc.targets.nir_graded.direct_runs import direct_artifact
+from ncpc.targets.nir_graded.joined import execute
 from ncpc.targets.nir_graded.layers import GradedLayer
 from ncpc.targets.nir_graded.loihi2 import loihi2
-from ncpc.targets.nir_graded.node import LAYER, LTC, graph, held_by, register
+from ncpc.targets.nir_graded.ltc_program import FORM, program_of, record_of
+from ncpc.targets.nir_graded.node import graph, held_by, register
 from ncpc.targets.nir_graded.record import GradedLtc, number_formats
-from ncpc.targets.nir_graded.sessions import ChainSession, LtcSession
+from ncpc.targets.nir_graded.sessions import GradedSession
 from ncpc.targets.nir_graded.split import layers_of
+from ncpc.targets.nir_graded.traffic import GradedRun
 from ncpc.targets.nir_graded.widths import Widths, proved_widths
 
 RUNTIME = direct_runs.EXECUTOR
 STEPS = 2000
 MOST_THETA = 1 << 15
-Held = GradedLtc | tuple[GradedLayer, ...]
-"""What the file holds: one LTC, or a chain of layers."""
 ASSUMPTIONS = (
-    "inputs outside their declared ranges are saturated and flagged",
+    "inputs outside their ranges are saturated and flagged",
     "the run starts from 0, or from states within the box",
     "two's complement integers; a right shift of a negative integer rounds down",
 )
 CAPABILITIES = Capabilities(schemes=("int16", "int8", "float32"))
-"""Layers are not listed: a refusal by ``emit`` knows what to do instead, which depends on the scheme."""
+"""Layers are not listed: a refusal by ``prepare`` knows what to do instead, which depends on the scheme."""
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """What the file holds, and the record of its one LTC where a chip's own arithmetic changed it."""
+
+    layers: tuple[GradedLayer, ...]
+    record: GradedLtc | None = None
 
 
 def theta_of(text: str) -> int:
@@ -67,115 +73,108 @@ def theta_of(text: str) -> int:
     return int(text)
 
 
-@dataclass(frozen=True)
-class GradedTarget:
+REQUIREMENTS = (
+    Requirement("nir", "nir", "writing and reading NIR files"),
+    Requirement("norse", "consumers", "running standard nodes in Norse"),
+    Requirement("snntorch", "consumers", "running standard nodes in snnTorch"),
+    Requirement("spikingjelly", "consumers", "running standard nodes in SpikingJelly"),
+)
+OPTIONS = (
+    TargetOption("chip", "none", "Chip whose arithmetic and limits apply.", ("none", *names())),
+    TargetOption("theta", "0", "Send a state to its synapses only when it moved by more than this since it was "
+                 "last sent, in units of its 16-bit view.", check=theta_of),
+)
+
+
+def target(name: str) -> Target:
     """Custom nodes with the integer arithmetic of the Program, NIR's own in float32; see ``docs/targets/nir.md``."""
+    summary = "NIR file with one graded node per layer, integer arithmetic, under a chip's limits"
+    return Target(name, summary, CAPABILITIES, _prepared, REQUIREMENTS, OPTIONS)
 
-    name: str = "nir-graded"
-    summary: str = "NIR file with one graded node per layer, integer arithmetic, under a chip's limits"
-    core: str | None = None
-    timing_class: TimingClass | None = None
-    capabilities: Capabilities = CAPABILITIES
-    requirements: tuple[Requirement, ...] = (
-        Requirement("nir", "nir", "writing and reading NIR files"),
-        Requirement("norse", "consumers", "running standard nodes in Norse"),
-        Requirement("snntorch", "consumers", "running standard nodes in snnTorch"),
-        Requirement("spikingjelly", "consumers", "running standard nodes in SpikingJelly"),
-    )
-    options: tuple[TargetOption, ...] = (
-        TargetOption("chip", "none", "Chip whose arithmetic and limits apply.", ("none", *names())),
-        TargetOption("theta", "0", "Send a state to its synapses only when it moved by more than this since it was "
-                     "last sent, in units of its 16-bit view.", check=theta_of),
-    )
 
-    def emit(self, lowered: Lowered, options: CompileOptions) -> dict[str, bytes]:
-        """The .nir file; ``ncpc.nir.register()`` lets nir read it."""
-        name = f"{stem(lowered.policy.name)}.nir"
-        if _direct(lowered, options):
-            return {name: to_bytes(direct_graph(lowered.policy))}
-        beside = spinnaker2.c_files(lowered, options) if _as_c(options) else {}
-        return {name: to_bytes(graph(_held(lowered, options))), **beside}
+def _prepared(lowered: Lowered, options: CompileOptions) -> Artifact:
+    """Raises BadInput for options that do not go with the scheme, ProofFailed for what exceeds the chip's numbers."""
+    if _direct(lowered, options):
+        return direct_artifact(lowered)
+    beside = spinnaker2.c_artifact(lowered, options) if _as_c(options) else None
+    held = _held(lowered, options)
+    files = {f"{stem(lowered.policy.name)}.nir": to_bytes(graph(held.layers))}
+    return GradedArtifact(lowered, held, _chip(options), beside,
+                          files if beside is None else {**files, **spinnaker2.c_files(beside)})
 
-    def build(self, folder: Path, lowered: Lowered, options: CompileOptions) -> Built:
+
+@dataclass(frozen=True, eq=False)
+class GradedArtifact:
+    """Graded nodes under the limits of ``chip``; ``beside``: the C that runs on it."""
+
+    lowered: Lowered
+    held: Held
+    chip: Chip | None
+    beside: Artifact | None
+    files: Mapping[str, bytes]
+
+    @property
+    def theta(self) -> int:
+        """How far a state may move without being sent."""
+        return self.held.layers[0].theta
+
+    @property
+    def links(self) -> tuple[LinkSpec, ...]:
+        """The written file against the Program, bit for bit; against the nodes' own arithmetic where that differs."""
+        own = self.theta > 0 or self.held.record is not None
+        file = LinkSpec(MODEL if own else PROGRAM, RUNTIME, "bitwise", STEPS)
+        return (file,) if self.beside is None else (spinnaker2.c_link(), file)
+
+    def model(self, inputs: Sequences) -> Trace:
+        """The nodes' arithmetic."""
+        return execute(self.held.layers, inputs).trace
+
+    def build(self, folder: Path) -> Built:
         """What the nodes cost, and whether they fit the chip; raises ProofFailed when they do not."""
-        if _direct(lowered, options):
-            return direct_runs.built(lowered.policy, self.name)
-        held, profile, tools = _held(lowered, options), _chip(options), {"nir": metadata.version("nir")}
-        cost, built = _cost(held, _executed(held, _probe(lowered), None)), Built()
+        held, profile, tools = self.held, self.chip, {"nir": metadata.version("nir")}
+        cost, built = _cost(held, execute(held.layers, _probe(self.lowered))), Built()
         if profile is not None:
             needs: dict[str, Any] = {}
-            if _as_c(options):
-                needs["core_bytes"], built = spinnaker2.c_built(folder, lowered, options, profile)
-            elif isinstance(held, GradedLtc):
-                widths = proved_widths(held)
-                needs = {**require_fit(held, profile), "proved": widths.reached}
-                built = Built(formats=number_formats(held), proof=_proof(held, widths, lowered))
+            if self.beside is not None:
+                needs["core_bytes"], built = spinnaker2.c_built(folder, self.beside, profile)
+            elif held.record is not None:
+                widths = proved_widths(held.record)
+                needs = {**require_fit(held.record, profile), "proved": widths.reached}
+                built = Built(formats=number_formats(held.record), proof=_proof(held.record, widths, self.lowered))
             cost["chip"] = {"name": profile.name, "title": profile.title, "note": profile.note, "needs": needs,
                             "limits": {k: vars(v) for k, v in profile.limits.items()}}
-        return replace(built, memory=None, tools={**built.tools, **tools}, trace={}, extra={self.name: cost})
+        return replace(built, memory=None, tools={**built.tools, **tools}, trace={}, extra={"nir-graded": cost})
 
-    def links(self, lowered: Lowered, options: CompileOptions) -> tuple[LinkSpec, ...]:
-        """The written file against the Program, bit for bit; against the record's own arithmetic where that differs.
-
-        Standard nodes within a tolerance, and then in every simulator that reads them.
-        """
-        if _direct(lowered, options):
-            return direct_runs.links(lowered.policy)
-        held = _held(lowered, options)
-        own = _theta(options) > 0 or (isinstance(held, GradedLtc) and held.inverse_bits > 0)
-        file = LinkSpec(MODEL if own else PROGRAM, RUNTIME, "bitwise", STEPS)
-        return (spinnaker2.c_link(), file) if _as_c(options) else (file,)
-
-    def model(self, lowered: Lowered, options: CompileOptions, inputs: Sequences) -> Trace:
-        """The nodes' arithmetic."""
-        return _executed(_held(lowered, options), inputs, None).trace
-
-    def run(
-        self, folder: Path, lowered: Lowered, options: CompileOptions, inputs: Sequences, runtime: str,
-        initial: NDArray[np.int64] | None = None,
-    ) -> RunResult:
-        """The written file, read by nir, in ncpc's executor; standard nodes also in a simulator."""
-        if _direct(lowered, options):
-            if initial is not None:
-                raise Unsupported("target 'nir-graded': standard nodes start from rest; they take no start states")
-            _read(folder, lowered.policy.name)
-            return direct_runs.run_direct(folder / f"{stem(lowered.policy.name)}.nir", lowered, inputs, runtime)
-        if runtime == spinnaker2.CORE:
-            return spinnaker2.c_run(folder, lowered, options, inputs)
-        held = load(folder, lowered.policy.name)
+    def run(self, folder: Path, inputs: Sequences, runtime: str) -> RunResult:
+        """The written file, read by nir, in ncpc's executor; or the C beside it."""
+        if self.beside is not None and runtime == spinnaker2.CORE:
+            return self.beside.run(folder / spinnaker2.FOLDER, inputs, runtime)
+        layers = load(folder, self.lowered.policy.name)
         with faults(runtime):
-            found = _executed(held, inputs, initial)
+            found = execute(layers, inputs)
         extra = {"messages_per_step": round(found.messages, 2), "synaptic_events_per_step": round(found.events, 2)}
-        return RunResult(found.trace, runtime, metadata.version("nir"), f"theta {_theta(options)}", extra=extra)
+        return RunResult(found.trace, runtime, metadata.version("nir"), f"theta {self.theta}", extra=extra)
 
-    def open(self, folder: Path, lowered: Lowered, options: CompileOptions, runtime: str) -> Session:
-        """A session on the written file."""
-        if _direct(lowered, options):
-            _read(folder, lowered.policy.name)
-            path = folder / f"{stem(lowered.policy.name)}.nir"
-            return direct_runs.DirectSession(path, lowered.policy, runtime)
-        held = load(folder, lowered.policy.name)
-        return LtcSession(held) if isinstance(held, GradedLtc) else ChainSession(held)
+    def open(self, folder: Path, runtime: str) -> Session:
+        """A session on the written file, or on the C beside it."""
+        if self.beside is not None and runtime == spinnaker2.CORE:
+            return self.beside.open(folder / spinnaker2.FOLDER, runtime)
+        return GradedSession(load(folder, self.lowered.policy.name))
 
 
-def load(folder: Path, name: str) -> Held:
+def load(folder: Path, name: str) -> tuple[GradedLayer, ...]:
     """The nodes in the build of policy ``name``; raises BadInput when the file holds others."""
     register()
-    graph = _read(folder, name)
+    graph = read_graph(folder / f"{stem(name)}.nir")
     try:
         return held_by(graph)
     except (KeyError, AttributeError) as error:
         raise BadInput(f"{folder / stem(name)}.nir: holds no graded nodes ({error}); compile again") from None
 
 
-def _read(folder: Path, name: str) -> Any:
-    """The graph in the build of policy ``name``; raises BadInput when the file is none."""
-    return read_graph(folder / f"{stem(name)}.nir")
-
-
 def _direct(lowered: Lowered, options: CompileOptions) -> bool:
     """Whether layers are written as NIR's own nodes; raises BadInput for options that only graded nodes have."""
-    if lowered.scheme != "float32":
+    if lowered.numbers.arithmetic != "float":
         return False
     if _chip(options) is not None or _theta(options):
         raise BadInput("--chip and --theta: graded nodes only; compile with --quant int16")
@@ -187,25 +186,18 @@ def _direct(lowered: Lowered, options: CompileOptions) -> bool:
 
 def _held(lowered: Lowered, options: CompileOptions) -> Held:
     """A pure function of the policy and the options."""
-    return _cached(lowered, str(options.extra.get("chip", "none")), _theta(options))
-
-
-@lru_cache(maxsize=2)  # emit, build, links and model ask for the same one
-def _cached(lowered: Lowered, chip_name: str, theta: int) -> Held:
-    kinds = [layer.kind for layer in lowered.policy.layers]
-    first = lowered.policy.layers[0]
-    single = len(kinds) == 1 and isinstance(first, Ltc) and first.solver == "fused" and lowered.program.dt is None
+    layers, theta, chip_name = lowered.policy.layers, _theta(options), str(options.extra.get("chip", "none"))
+    fused = len(layers) == 1 and isinstance(layers[0], Ltc) and layers[0].solver == "fused"
+    single = fused and lowered.program.dt is None
     own_arithmetic = chip_name != "none" and chip(chip_name).arithmetic != "program"
     if own_arithmetic and not single:
         raise _unheld(lowered, chip_name)
-    if not single:
-        return layers_of(lowered.program, lowered.policy, theta)
-    base = record_of(lowered.program, theta)
     if not own_arithmetic:
-        return base
+        return Held(layers_of(lowered.program, theta))
     if lowered.scheme != "int16":
         raise BadInput(f"--chip {chip_name}: has its own weights; compile with --quant int16")
-    return loihi2(base, study(lowered.policy), chip(chip_name))
+    record = loihi2(record_of(lowered.program), study(lowered.policy), chip(chip_name))
+    return Held(layers_of(program_of(record), theta), record)
 
 
 def _unheld(lowered: Lowered, chip_name: str) -> Unsupported:
@@ -218,18 +210,11 @@ def _unheld(lowered: Lowered, chip_name: str) -> Unsupported:
     return Unsupported(f"--chip {chip_name}: layers [{', '.join(named)}]{timed} are not {FORM}; {', or '.join(ways)}")
 
 
-def _executed(held: Held, data: Sequences, initial: NDArray[np.int64] | None) -> GradedRun:
-    return execute(held, data, initial) if isinstance(held, GradedLtc) else execute_layers(held, data, initial)
-
-
 def _cost(held: Held, used: GradedRun) -> dict[str, Any]:
     """JSON for the report: nodes, synapses, and traffic on the probe's inputs."""
-    if isinstance(held, GradedLtc):
-        size: dict[str, Any] = {"node": LTC, "theta": held.theta}
-    else:
-        widths = {layer.name: [layer.width_in, layer.width_out] for layer in held}
-        size = {"node": LAYER, "messages": widths, "theta": held[0].theta}
-    return {**size, "synapses": used.synapses, "messages_per_step": round(used.messages, 2),
+    widths = {layer.name: [layer.width_in, layer.width_out] for layer in held.layers}
+    return {"messages": widths, "theta": held.layers[0].theta, "synapses": used.synapses,
+            "messages_per_step": round(used.messages, 2),
             "synaptic_events_per_step": round(used.events, 2),
             "messages_per_synapse": round(used.events / max(used.synapses, 1), 3)}
 
@@ -237,7 +222,7 @@ def _cost(held: Held, used: GradedRun) -> dict[str, Any]:
 def _proof(record: GradedLtc, widths: Widths, lowered: Lowered) -> dict[str, Any]:
     """The report's ``proof`` for a chip's own widths, its box in physical units."""
     return {"no_overflow": True, "box": np.ldexp(widths.box.astype(float), -record.v_frac).tolist(),
-            "input_range": lowered.policy.input_range.tolist(), "dt_range": None, "assumptions": list(ASSUMPTIONS),
+            "input_range": lowered.program.x.range.tolist(), "dt_range": None, "assumptions": list(ASSUMPTIONS),
             "formats": []}
 
 

@@ -5,7 +5,8 @@ sends a message on. ``step`` says how, as JSON; the arrays it names are fields o
 
     reads, writes   what the message in and the message out hold, in order: name, shape
     states          name of the value, ``out``: the value it becomes, ``init``: the value it starts with, ``order``:
-                    its place among all states of the policy, ``frac``: a state is ``raw * 2**-frac``
+                    its place among all states of the policy, ``frac``: a state is ``raw * 2**-frac``, ``names`` of
+                    its neurons where they have some
     ops             in order: op, out, shape, bits (negative: unsigned), args, attributes; or ``repeat``: count,
                     carried (init, inner, result, out: ``inner`` starts as ``init`` and becomes ``result``), ops
 
@@ -26,6 +27,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ncpc.errors import BadInput
 
 I64 = NDArray[np.int64]
 
@@ -77,7 +80,19 @@ def layer_fields(layer: GradedLayer) -> dict[str, Any]:
 
 
 def layer_from_fields(fields: Mapping[str, Any]) -> GradedLayer:
-    """The inverse of ``layer_fields``; raises KeyError for a field that is missing, ValueError for broken JSON."""
+    """The inverse of ``layer_fields``; raises BadInput for fields that are missing or hold something else."""
+    try:
+        layer = _read(fields)
+        if min(layer.width_in, layer.width_out) < 0:
+            raise ValueError("a shape below zero")
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        why = f"no field {error}" if isinstance(error, KeyError) else str(error)
+        raise BadInput(f"{fields.get('name')!r}: no GradedLayer ({why}); write the file again with "
+                       "'ncpc compile --target nir-graded'") from None
+    return layer
+
+
+def _read(fields: Mapping[str, Any]) -> GradedLayer:
     face = Face(np.asarray(fields["x_frac"], np.int64), int(fields["x_bits"]), np.asarray(fields["y_frac"], np.int64),
                 int(fields["dt_frac"]), float(fields["dt_nominal"]))
     constants = {name.removeprefix(PREFIX): np.asarray(data, np.int64)

@@ -1,6 +1,4 @@
-"""The node types ``GradedLTC`` and ``GradedLayer`` for nir, and their registration: nir.read knows only the types it
-has a name for.
-"""
+"""The node type ``GradedLayer`` for nir, and its registration: nir.read knows only the types it has a name for."""
 
 from __future__ import annotations
 
@@ -13,65 +11,43 @@ import numpy as np
 
 from ncpc.targets.nir.graph import library
 from ncpc.targets.nir_graded.layers import GradedLayer, layer_fields, layer_from_fields
-from ncpc.targets.nir_graded.record import GradedLtc, from_fields, to_fields
 
-LTC, LAYER = "GradedLTC", "GradedLayer"
+LAYER = "GradedLayer"
 
 
 @cache
-def node_classes() -> dict[str, Any]:
-    """The classes by name, each a ``nir.NIRNode``; raises MissingTool without nir."""
+def node_class() -> Any:
+    """The class, a ``nir.NIRNode``; raises MissingTool without nir."""
     base: Any = library().NIRNode
 
-    class GradedLTCNode(base):  # type: ignore[misc]
-        """An LTC layer in integers; see ``ncpc.targets.nir_graded.record`` for its arithmetic."""
-
-        def __init__(self, **fields: Any) -> None:
-            self.metadata = fields.pop("metadata", {})
-            self.record: GradedLtc = from_fields(fields)
-            _typed(self, len(self.record.x_lo), len(self.record.output_w))
-
-        def to_dict(self) -> dict[str, Any]:
-            return {**to_fields(self.record), "type": LTC}
-
     class GradedLayerNode(base):  # type: ignore[misc]
-        """Any layer in integers; see ``ncpc.targets.nir_graded.layers`` for what its fields mean."""
+        """A layer in integers; see ``ncpc.targets.nir_graded.layers`` for what its fields mean."""
 
         def __init__(self, **fields: Any) -> None:
             self.metadata = fields.pop("metadata", {})
             self.record: GradedLayer = layer_from_fields(fields)
-            _typed(self, self.record.width_in, self.record.width_out)
+            self.input_type = {"input": np.array([self.record.width_in])}
+            self.output_type = {"output": np.array([self.record.width_out])}
 
         def to_dict(self) -> dict[str, Any]:
             return {**layer_fields(self.record), "type": LAYER}
 
-    GradedLTCNode.__name__, GradedLayerNode.__name__ = LTC, LAYER
-    return {LTC: GradedLTCNode, LAYER: GradedLayerNode}
-
-
-def _typed(node: Any, inputs: int, outputs: int) -> None:
-    node.input_type = {"input": np.array([inputs])}
-    node.output_type = {"output": np.array([outputs])}
+    GradedLayerNode.__name__ = LAYER
+    return GradedLayerNode
 
 
 def register() -> None:
-    """Make ``nir.read`` and ``nir.dict2NIRNode`` know the nodes; calling it again changes nothing."""
+    """Make ``nir.read`` and ``nir.dict2NIRNode`` know the node; calling it again changes nothing."""
     module = library().ir
-    for name, class_ in node_classes().items():
-        if not hasattr(module, name):
-            setattr(module, name, class_)
-            getattr(module, "__all_ir").append(name)
+    if not hasattr(module, LAYER):
+        setattr(module, LAYER, node_class())
+        getattr(module, "__all_ir").append(LAYER)
 
 
-def graph(held: GradedLtc | Sequence[GradedLayer]) -> Any:
-    """Input -> GradedLTC -> Output, or a chain of graded layers between them."""
+def graph(layers: Sequence[GradedLayer]) -> Any:
+    """Input -> a graded layer for each layer -> Output."""
     register()
-    if isinstance(held, GradedLtc):
-        return _chained({"ltc": node_classes()[LTC](**to_fields(held))})
-    return _chained({layer.name: node_classes()[LAYER](**layer_fields(layer)) for layer in held})
-
-
-def _chained(nodes: dict[str, Any]) -> Any:
+    nodes = {layer.name: node_class()(**layer_fields(layer)) for layer in layers}
     nir, names = library(), ["input", *nodes, "output"]
     first, last = (nodes[name] for name in (names[1], names[-2]))
     every = {"input": nir.Input(input_type=dict(first.input_type)), **nodes,
@@ -79,11 +55,11 @@ def _chained(nodes: dict[str, Any]) -> Any:
     return nir.NIRGraph(every, list(pairwise(names)))
 
 
-def held_by(graph: Any) -> GradedLtc | tuple[GradedLayer, ...]:
+def held_by(graph: Any) -> tuple[GradedLayer, ...]:
     """What ``graph`` made a graph of; raises KeyError or AttributeError for one that holds other nodes."""
     after = dict(graph.edges)
     records, name = [], after["input"]
     while name != "output":
         records.append(graph.nodes[name].record)
         name = after[name]
-    return records[0] if isinstance(records[0], GradedLtc) else tuple(records)
+    return tuple(records)

@@ -1,10 +1,10 @@
-"""The graded LTC node: one layer's integer arithmetic as data; docs/targets/nir-graded-nodes.md is the whole format.
+"""A graded LTC: one layer's integer arithmetic as data, for what chips change in it and for the proof of their widths.
 
 Arithmetic is that of ``ncpc.semantics.fixed``: ``shr(a, k) = floor(a/2^k + 1/2)``, ``asr(a, k) = floor(a/2^k)``,
 ``lut`` interpolates its table, ``inverse(D, k)`` is close to ``2^(46+k)/D`` by seed table and one Newton step. One
 step, from raw input x and state v:
 
-    x <- min(max(x, x_lo), x_hi)
+    x <- min(max(x, x_lo), x_hi)        (x: floor(number * 2^x_frac + 1/2), saturated to x_bits)
     per synapse j of either set, source u (x, or the state as it was last sent):
         s_j = lut(asr(sigma_j*u + offset_j, z_shift), table)       (z_shift < 0: shl(sigma_j*u, -z_shift) + offset_j)
         G_i += asr(w_j*s_j, den_shift_i),  N_i += asr(we_j*s_j, num_shift_i)     starting from gleak_i, leak_i
@@ -12,16 +12,13 @@ step, from raw input x and state v:
         v <- v + shr((N - shr(G*v, pull_shift)) * inverse(D, inverse_shift), delta_shift)
     y = shr(v[:outputs]*output_w, y_shift) + output_b
 
-A source sends its value only when it has moved by more than ``theta`` since it last did (theta = 0: when it changed).
 ``inverse_bits`` > 0 rounds the reciprocal's 16-bit mantissa to that many bits. ``state_bits`` is the width of v, and
 ``sum_bits`` that of G, N and D.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +29,8 @@ I64 = NDArray[np.int64]
 
 MESSAGE_BITS = 16
 """Width of what is sent: inputs, outputs, states as synapses see them."""
+MANTISSA_BITS = 16
+"""Bits of ``fixed.recip``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +63,7 @@ class GradedLtc:
     x_lo: I64
     x_hi: I64
     x_frac: I64
+    x_bits: int
     output_w: I64
     output_b: I64
     y_frac: I64
@@ -79,9 +79,7 @@ class GradedLtc:
     y_shift: int
     state_bits: int
     sum_bits: int
-    theta: int
-    names: str
-    """The neurons' names, one a line."""
+    names: tuple[str, ...]
 
     @property
     def neurons(self) -> int:
@@ -94,30 +92,3 @@ def number_formats(r: GradedLtc) -> dict[str, str]:
                 for j, f in enumerate(fracs)}
     return {**channels, "v": str(Fixed(r.state_bits, r.v_frac)), "u": str(Fixed(MESSAGE_BITS, r.v_frac - r.u_shift)),
             "table": str(Fixed(MESSAGE_BITS + 1, MESSAGE_BITS - 1))}
-
-
-def to_fields(record: GradedLtc) -> dict[str, Any]:
-    """Flat fields for a NIR file: those of the two synapse sets carry the set's name in front."""
-    fields: dict[str, Any] = {}
-    for name, value in vars(record).items():
-        if isinstance(value, Wires):
-            fields.update({f"{name}_{key}": part for key, part in vars(value).items()})
-        else:
-            fields[name] = value
-    return fields
-
-
-def from_fields(fields: dict[str, Any]) -> GradedLtc:
-    """The inverse of ``to_fields``; raises KeyError for a field that is missing."""
-    plain = {name: _plain(value) for name, value in fields.items()}
-    sensory, recurrent = (Wires(**{f.name: plain[f"{s}_{f.name}"] for f in dataclasses.fields(Wires)})
-                          for s in ("sensory", "recurrent"))
-    own = [f.name for f in dataclasses.fields(GradedLtc) if f.name not in ("sensory", "recurrent")]
-    return GradedLtc(sensory=sensory, recurrent=recurrent, **{name: plain[name] for name in own})
-
-
-def _plain(value: Any) -> Any:
-    """HDF5 gives NumPy scalars and bytes."""
-    if isinstance(value, bytes):
-        return value.decode()
-    return int(value) if isinstance(value, np.integer) else value

@@ -19,12 +19,12 @@ from ncpc.errors import ProofFailed
 from ncpc.ir.program import Program, statements
 from ncpc.ir.sequences import Sequences, Trace
 from ncpc.semantics.run import run
+from ncpc.system.torch_library import torch_module
 from ncpc.targets.nir import consumers
 from ncpc.targets.nir.graph import library
 from ncpc.targets.nir_graded.chain import Bools, Chain, Firing, chain, trace_of
 from ncpc.targets.nir_graded.direct import I64
 from ncpc.targets.nir_graded.frames import F32
-from ncpc.torch_library import torch_module
 
 GRAZE = 1e-5
 """Share of its way to the threshold, or of its drive, within which rounding may decide whether a membrane fires."""

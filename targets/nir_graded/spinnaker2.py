@@ -9,9 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from ncpc.errors import ProofFailed
-from ncpc.ir.sequences import Sequences
 from ncpc.targets import registry
-from ncpc.targets.base import PROGRAM, Built, CompileOptions, LinkSpec, Lowered, RunResult, Target
+from ncpc.targets.base import PROGRAM, Artifact, Built, CompileOptions, LinkSpec, Lowered
 from ncpc.targets.nir_graded.chips import Chip
 
 CORE = "cortex-m4"
@@ -20,25 +19,20 @@ FOLDER = "c"
 STEPS = 300
 
 
-def c_target() -> Target:
-    """The C target of the element's core."""
-    return registry.load(CORE)
+def c_artifact(lowered: Lowered, options: CompileOptions) -> Artifact:
+    """The C for the element's core, with the C target's own defaults."""
+    target = registry.load(CORE)
+    return target.prepare(lowered, replace(options, extra={option.name: option.default for option in target.options}))
 
 
-def c_options(options: CompileOptions) -> CompileOptions:
-    """The C target's options: its own defaults."""
-    return replace(options, extra={option.name: option.default for option in c_target().options})
-
-
-def c_files(lowered: Lowered, options: CompileOptions) -> dict[str, bytes]:
+def c_files(artifact: Artifact) -> dict[str, bytes]:
     """The C, its names within the build folder."""
-    files = c_target().emit(lowered, c_options(options))
-    return {f"{FOLDER}/{name}": content for name, content in files.items()}
+    return {f"{FOLDER}/{name}": content for name, content in artifact.files.items()}
 
 
-def c_built(folder: Path, lowered: Lowered, options: CompileOptions, profile: Chip) -> tuple[int | None, Built]:
+def c_built(folder: Path, artifact: Artifact, profile: Chip) -> tuple[int | None, Built]:
     """Bytes of code, constants and state (None: not built), what was built; raises ProofFailed when too many."""
-    built = c_target().build(folder / FOLDER, lowered, c_options(options))
+    built = artifact.build(folder / FOLDER)
     built = replace(built, files=tuple(f"{FOLDER}/{name}" for name in built.files))
     if built.memory is None:
         return None, built
@@ -52,8 +46,3 @@ def c_built(folder: Path, lowered: Lowered, options: CompileOptions, profile: Ch
 def c_link() -> LinkSpec:
     """The Program against the C on the simulated core; listed as not run where the tools are missing."""
     return LinkSpec(PROGRAM, CORE, "bitwise", STEPS, required=False)
-
-
-def c_run(folder: Path, lowered: Lowered, options: CompileOptions, inputs: Sequences) -> RunResult:
-    """The C on the simulated core."""
-    return c_target().run(folder / FOLDER, lowered, c_options(options), inputs, CORE)

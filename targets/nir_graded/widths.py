@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncpc.errors import ProofFailed
+from ncpc.ir.quantized import TABLE_SHIFT
 from ncpc.proofs import division
 from ncpc.semantics import fixed
-from ncpc.targets.nir_graded.executor import MANTISSA_BITS, sigmoids
-from ncpc.targets.nir_graded.record import MESSAGE_BITS, GradedLtc, Wires
+from ncpc.targets.nir_graded.record import MANTISSA_BITS, MESSAGE_BITS, GradedLtc, Wires
 
 I64 = NDArray[np.int64]
 
@@ -105,12 +105,19 @@ def _neurons(r: GradedLtc, box: I64) -> list[Neuron]:
     seen = fixed.shr(box, r.u_shift)
     synapses: list[list[Ends]] = [[] for _ in range(r.neurons)]
     for wires, source in ((r.sensory, np.stack([r.x_lo, r.x_hi], 1)), (r.recurrent, seen)):
-        s = np.sort(np.stack([sigmoids(wires, source[:, end][None], r.table)[0] for end in (0, 1)]), axis=0)
+        s = np.sort(np.stack([_sigmoids(wires, source[:, end], r.table) for end in (0, 1)]), axis=0)
         for j, post in enumerate(wires.post):
             synapses[post].append(_ends(wires, j, (int(s[0, j]), int(s[1, j]))))
     scale = Fraction(1, 1 << r.pull_shift)
     return [Neuron(int(r.gleak[i]), int(r.leak[i]), int(r.cm_t[i]), tuple(synapses[i]), scale)
             for i in range(r.neurons)]
+
+
+def _sigmoids(wires: Wires, source: I64, table: I64) -> I64:
+    """What the synapses' table returns for ``source`` (sources,): (synapses,)."""
+    slope = wires.sigma * source[wires.pre]
+    widened = slope << -wires.z_shift if wires.z_shift < 0 else slope
+    return fixed.lut((widened + wires.offset) >> max(wires.z_shift, 0), table, TABLE_SHIFT)
 
 
 def _ends(wires: Wires, j: int, s: tuple[int, int]) -> Ends:
@@ -141,7 +148,7 @@ def _require_hold(r: GradedLtc, neurons: list[Neuron], box: I64) -> None:
     if r.g_shift or r.delta_shift + r.pull_shift != 46 + r.inverse_shift or r.inverse_bits > MANTISSA_BITS:
         raise ProofFailed("graded LTC node: its shifts are not those of a quotient, so nothing is proved of its widths")
     for i, (neuron, (lo, hi)) in enumerate(zip(neurons, box, strict=True)):
-        name, half = r.names.splitlines()[i], Fraction(1, 2)
+        name, half = r.names[i], Fraction(1, 2)
         if neuron.push(int(hi), 1) + half > 0 or neuron.push(int(lo), -1) + half > 0:
             raise ProofFailed(f"graded LTC node: {name} may leave {r.state_bits} bits; "
                               "this policy needs wider arithmetic")

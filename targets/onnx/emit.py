@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from ncpc.errors import BadInput
 from ncpc.ir.policy import Policy
 from ncpc.ir.program import Program, State
-from ncpc.ir.types import Fixed
+from ncpc.ir.schemes import NumberScheme
+from ncpc.ir.state import box
 from ncpc.passes.fold import fix_dt, fold_constants
 from ncpc.passes.to_float32 import to_float32
 from ncpc.targets.base import CompileOptions, Lowered
@@ -39,9 +40,8 @@ class StepGraph:
     forms: Mapping[str, str]
 
 
-def files(lowered: Lowered, options: CompileOptions) -> dict[str, bytes]:
-    """The step model and the sequence model, by file name. Raises Unsupported, BadInput, MissingTool."""
-    step = step_graph(lowered, options)
+def files(lowered: Lowered, step: StepGraph) -> dict[str, bytes]:
+    """The step model and the sequence model, by file name. Raises MissingTool."""
     meta, policy = metadata(lowered, step), lowered.policy
     names, title = file_names(lowered), identifier(policy.name)
     what = f"{policy.name}: one step of a neural circuit policy, {lowered.scheme}"
@@ -51,26 +51,26 @@ def files(lowered: Lowered, options: CompileOptions) -> dict[str, bytes]:
 
 
 def step_graph(lowered: Lowered, options: CompileOptions) -> StepGraph:
-    """The step as ONNX operators, float or QDQ."""
+    """The step as ONNX operators, float or QDQ. Raises Unsupported, BadInput."""
     program = float_program(lowered, options)
-    forms = choose(program, option(options, "form", ("auto", *FORMS)), prices_for(lowered.scheme))
+    forms = choose(program, option(options, "form", ("auto", *FORMS)), prices_for(lowered.numbers))
     graph = translate(program, layouts(program, forms))
-    if lowered.scheme != "float32":
+    if lowered.numbers.arithmetic != "float":
         graph = quantize(graph, intervals(graph, known_ranges(lowered, program, graph)), widths(lowered, options))
     return StepGraph(graph, program, forms)
 
 
-def prices_for(scheme: str) -> Prices:
+def prices_for(scheme: NumberScheme) -> Prices:
     """In QDQ models bytes are free: weights have one or two, and matrices, the largest, have a scale per column."""
-    return prices() if scheme == "float32" else replace(prices(), byte_ns=0.0)
+    return prices() if scheme.arithmetic == "float" else replace(prices(), byte_ns=0.0)
 
 
 def widths(lowered: Lowered, options: CompileOptions) -> Widths:
     """``--quant`` says how wide activations are, ``--weights`` how wide weights are."""
     chosen = option(options, "weights", ("auto", "int8", "int16"))
-    if lowered.scheme == "int8" and chosen == "int16":
+    if lowered.numbers.weight_bits == 8 and chosen == "int16":
         raise BadInput("--weights int16 with --quant int8: no runtime multiplies these in integers; use --quant int16")
-    if lowered.scheme == "int8":
+    if lowered.numbers.weight_bits == 8:
         return Widths(np.uint8, np.uint8)
     return Widths(np.int16, np.int8 if chosen == "int8" else np.int16)
 
@@ -87,13 +87,7 @@ def known_ranges(lowered: Lowered, program: Program, graph: Graph) -> dict[str, 
 def boxes(lowered: Lowered) -> dict[str, NDArray[np.float64]]:
     """State -> (n, 2) bounds in physical units, infinite where none are known."""
     states = zip(lowered.real.states, lowered.program.states, strict=True)
-    return {real.inp.name: _box(typed) for real, typed in states}
-
-
-def _box(state: State) -> NDArray[np.float64]:
-    unit = state.inp.type.lsb if isinstance(state.inp.type, Fixed) else 1.0
-    unknown = np.tile([-np.inf, np.inf], (state.inp.shape[0], 1))
-    return unknown if state.box is None else state.box.astype(np.float64) * unit
+    return {real.inp.name: box(typed) for real, typed in states}
 
 
 def _interval(rows: NDArray[np.float64]) -> Interval:
@@ -121,10 +115,9 @@ def identifier(name: str) -> str:
     return re.sub(r"\W", "_", name, flags=re.ASCII) or "policy"
 
 
-def facts(lowered: Lowered, options: CompileOptions) -> dict[str, object]:
+def facts(scheme: NumberScheme, step: StepGraph) -> dict[str, object]:
     """What the report says under ``extra.onnx``."""
-    step = step_graph(lowered, options)
-    axes, p = synapse_axes(step.program), prices_for(lowered.scheme)
+    axes, p = synapse_axes(step.program), prices_for(scheme)
     cost = {axis: {form: round(work(axes[axis], form).price(p) / 1000, 3) for form in FORMS} for axis in step.forms}
     return {"opset": 21, "nodes": len(step.graph.nodes), "forms": dict(step.forms), "predicted_us": cost,
             "cost_model": p.benchmark, "proof": "state within box assumed"}
@@ -165,21 +158,6 @@ def reset_state(lowered: Lowered) -> F32:
 def nominal_dt(lowered: Lowered, options: CompileOptions) -> float | None:
     """What to feed as dt where data has none; None where the model has no such input."""
     return None if options.dt == "fixed" or lowered.real.dt is None else lowered.policy.dt.nominal
-
-
-def physical_state(lowered: Lowered, raw: NDArray[np.int64]) -> F32:
-    """States (B, S) given in the program's own numbers (bit patterns for float32), as the graph's."""
-    sizes = [s.inp.shape[0] for s in lowered.program.states]
-    parts = np.split(raw, np.cumsum(sizes)[:-1], axis=1) if sizes else []
-    numbers = [_physical(s, part) for s, part in zip(lowered.program.states, parts, strict=True)]
-    return np.concatenate([np.zeros((raw.shape[0], 0), np.float32), *numbers], axis=1)
-
-
-def _physical(state: State, raw: NDArray[np.int64]) -> F32:
-    kind = state.inp.type
-    if isinstance(kind, Fixed):
-        return (raw * kind.lsb).astype(np.float32)
-    return raw.astype(np.int32).view(np.float32)
 
 
 def option(options: CompileOptions, name: str, choices: tuple[str, ...]) -> str:

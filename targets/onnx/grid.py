@@ -7,13 +7,14 @@ broadcast; in the gather form a neuron's slots are its own synapses only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ncpc.ir.program import Array, Op, Program, Repeat, Stmt, Value, statements, values
+from ncpc.ir.program import Array, Op, Program, Value, statements, values
+from ncpc.ir.rewrite import carries, with_trips
 from ncpc.ir.types import Index
 
 I64 = NDArray[np.int64]
@@ -79,7 +80,7 @@ def compact(axis: SynapseAxis) -> Grid:
 def synapse_axes(program: Program) -> dict[str, SynapseAxis]:
     """The axes that segment_sums reduce."""
     found = {}
-    for op, trips in _with_trips(program.body, 1):
+    for op, trips in with_trips(program.body):
         if op.kind == "segment_sum":
             name = program.constants[op.args[1]][0].axes[0].name
             if name not in found:
@@ -111,15 +112,9 @@ def _closed(program: Program, axis: str, along: list[Op]) -> bool:
     read = {a for a in arguments if table[a].axes and table[a].axes[-1].name == axis}
     others = (op for op in statements(program.body) if op.kind != "segment_sum" and op.out.name not in made)
     used = {a for op in others for a in op.args}
-    kept = {program.y.value.name, *(s.out for s in program.states), *_carried(program.body)}
+    carried = (name for c in carries(program.body) for name in (c.init, c.result, c.inner.name))
+    kept = {program.y.value.name, *(s.out for s in program.states), *carried}
     return read <= made | set(program.constants) and not made & (used | kept)
-
-
-def _carried(body: tuple[Stmt, ...]) -> Iterator[str]:
-    for stmt in body:
-        if isinstance(stmt, Repeat):
-            yield from (name for c in stmt.carried for name in (c.init, c.result, c.inner.name))
-            yield from _carried(stmt.body)
 
 
 def _sources(program: Program, pre: str | None) -> int:
@@ -136,11 +131,3 @@ def _width(program: Program, name: str) -> int:
 def _constants(constants: Mapping[str, tuple[Value, Array]], axis: str) -> list[str]:
     return [n for n, (value, _) in constants.items()
             if value.axes and value.axes[-1].name == axis and not isinstance(value.type, Index)]
-
-
-def _with_trips(body: tuple[Stmt, ...], trips: int) -> Iterator[tuple[Op, int]]:
-    for stmt in body:
-        if isinstance(stmt, Repeat):
-            yield from _with_trips(stmt.body, trips * stmt.count)
-        else:
-            yield stmt, trips

@@ -1,4 +1,4 @@
-"""The only place that imports the onnx libraries, and only when one is needed."""
+"""The only place that imports onnx, and only when it is needed; ONNX Runtime lives in a worker process."""
 
 from __future__ import annotations
 
@@ -13,11 +13,6 @@ def onnx() -> Any:
     for part in ("onnx.checker", "onnx.helper", "onnx.numpy_helper", "onnx.reference"):
         _load(part)
     return _load("onnx")
-
-
-def onnxruntime() -> Any:
-    """The ``onnxruntime`` package. Raises MissingTool."""
-    return _load("onnxruntime")
 
 
 def _load(module: str) -> Any:

@@ -27,6 +27,11 @@ class Interval:
         return Interval(np.maximum(self.lo, other.lo), np.minimum(self.hi, other.hi))
 
     @property
+    def told(self) -> Interval:
+        """The same, without an end where that is no number: a sum of both infinities, 0 times one of them."""
+        return Interval(np.where(np.isnan(self.lo), -np.inf, self.lo), np.where(np.isnan(self.hi), np.inf, self.hi))
+
+    @property
     def bounds(self) -> tuple[float, float]:
         return float(self.lo.min()), float(self.hi.max())
 
@@ -45,7 +50,8 @@ def intervals(graph: Graph, known: Mapping[str, Interval]) -> dict[str, Interval
         for node in graph.nodes:
             results = RULES[node.kind]([found[i] for i in node.inputs], node)
             for name, interval in zip(node.outputs, results, strict=True):
-                found[name] = interval.meet(known[name]) if name in known else interval
+                told = interval.told
+                found[name] = told.meet(known[name]) if name in known else told
     return found
 
 
@@ -71,6 +77,7 @@ def _corners(a: Sequence[Interval], node: Node) -> Sequence[Interval]:
     if node.kind == "Div" and bool(((a[1].lo <= 0) & (a[1].hi >= 0)).any()):
         return [_anything(np.broadcast(a[0].lo, a[1].lo).shape)]
     ends: Any = [_kernel([p, q], node)[0] for p in (a[0].lo, a[0].hi) for q in (a[1].lo, a[1].hi)]
+    ends = [np.where(np.isnan(end), 0.0, end) for end in ends]  # 0 times an end without limit: every such product is 0
     return [Interval(np.minimum.reduce(ends), np.maximum.reduce(ends))]
 
 

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from itertools import pairwise
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ncpc.errors import MissingTool
 from ncpc.ir.sequences import Sequences, Trace
 from ncpc.semantics.ports import bits
-from ncpc.targets.onnx.library import onnx, onnxruntime
+from ncpc.targets.onnx.library import onnx
+from ncpc.targets.onnx.worker import Call, drive_steps
+from ncpc.worker.process import Service, Worker, borrowed, opened
 
 F32 = NDArray[np.float32]
-Feeds = Mapping[str, F32]
-Call = Callable[[Feeds], dict[str, F32]]
-"""One execution of a model: inputs by name -> outputs by name."""
 
 REFERENCE = "onnx-reference"
 ORT_PLAIN = "ort-disable-all"
@@ -24,16 +25,56 @@ ORT_FULL = "ort-enable-all"
 ORT_SCAN = "ort-enable-all-scan"
 RUNTIMES = (REFERENCE, ORT_PLAIN, ORT_SCAN, ORT_FULL)
 _LEVELS = {ORT_PLAIN: "ORT_DISABLE_ALL", ORT_FULL: "ORT_ENABLE_ALL", ORT_SCAN: "ORT_ENABLE_ALL"}
+SERVICE = Service(str(Path(__file__).with_name("worker.py")))
 
 
-def load(model: bytes, runtime: str) -> Call:
-    """A model ready to call in ``runtime``, on one thread. Raises MissingTool."""
-    return _reference(model) if runtime == REFERENCE else _session(model, _LEVELS[runtime])
+@dataclass(frozen=True)
+class Start:
+    """What sequences begin with: ``reset`` (S,) is the reset state, ``initial`` (B, S) the first one; ``dt`` is the
+    nominal timespan, None where the model has no such input.
+    """
+
+    reset: F32
+    initial: F32
+    dt: float | None
 
 
-def version(runtime: str) -> str:
-    """The version of the library behind ``runtime``."""
-    return str((onnx() if runtime == REFERENCE else onnxruntime()).__version__)
+def run(model: bytes, runtime: str, data: Sequences, start: Start, outputs: int) -> tuple[Trace, str]:
+    """``data`` through a model with so many outputs, on one thread, and the version of what ran it.
+
+    Raises MissingTool, and ProofFailed where ONNX Runtime does not run the model or is brought down.
+    """
+    given = arrays(data, start)
+    if runtime == REFERENCE:
+        return as_trace(drive_steps(_reference(model), given)), str(onnx().__version__)
+    _require()
+    with borrowed(SERVICE, runtime) as worker:
+        version = str(worker.ask("open", *_opening(model, runtime)).head["version"])
+        found = worker.ask("scan" if runtime == ORT_SCAN else "steps", {}, given)
+    shape, sizes = data.x.shape[:2], {"state": start.reset.shape[0], "y": outputs}
+    return as_trace({name: found.array(name, np.float32, (*shape, n)) for name, n in sizes.items()}), version
+
+
+def load(model: bytes, runtime: str) -> Loaded:
+    """A model held open, on one thread. Raises what ``run`` raises."""
+    if runtime == REFERENCE:
+        return Loaded(_reference(model))
+    _require()
+    worker = opened(SERVICE, runtime, *_opening(model, runtime))
+    return Loaded(lambda feeds: dict(worker.ask("call", {}, feeds).arrays), worker)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model to execute once at a time; ``worker`` is the process behind it, if there is one."""
+
+    call: Call
+    worker: Worker | None = None
+
+    def close(self) -> None:
+        """End what runs behind."""
+        if self.worker is not None:
+            self.worker.close()
 
 
 def describe(runtime: str) -> str:
@@ -43,61 +84,26 @@ def describe(runtime: str) -> str:
     return f"{_LEVELS[runtime]}, CPU, 1 thread, {'sequence' if runtime == ORT_SCAN else 'step'} model"
 
 
-def run_steps(call: Call, data: Sequences, start: F32, initial: F32, dt: float | None) -> Trace:
-    """Step by step with carried state. ``start`` (S,) is the reset state, ``initial`` (B, S) what is begun with.
-
-    ``dt`` is the nominal timespan, None where the model has no such input.
-    """
-    state, ys, states = initial, [], []
-    for t in range(data.x.shape[1]):
-        if data.reset is not None:
-            state = np.where(data.reset[:, t, None], start, state)
-        y, state = _one(call, _feeds(data, t, dt), state)
-        ys.append(y)
-        states.append(state)
-    return as_trace(np.stack(ys, 1), np.stack(states, 1))
+def arrays(data: Sequences, start: Start) -> dict[str, NDArray[Any]]:
+    """What ``drive_steps`` and ``drive_scan`` take."""
+    given: dict[str, NDArray[Any]] = {"x": data.x.astype(np.float32), "start": start.reset, "initial": start.initial}
+    if data.reset is not None:
+        given["reset"] = data.reset
+    if start.dt is not None:
+        spans = np.full(data.x.shape[:2], start.dt) if data.dt is None else data.dt
+        given["dt"] = spans.astype(np.float32)
+    return given
 
 
-def run_scan(call: Call, data: Sequences, start: F32, initial: F32, dt: float | None) -> Trace:
-    """Whole sequences at once, cut at resets of any row; ``state`` is known only at the end of each piece.
-
-    States inside a piece are NaN.
-    """
-    batch, steps = data.x.shape[:2]
-    cuts = [0, *_resets(data), steps]
-    state, ys = initial, []
-    states = np.full((batch, steps, start.shape[0]), np.nan, np.float32)
-    for a, b in pairwise(cuts):
-        if data.reset is not None:
-            state = np.where(data.reset[:, a, None], start, state)
-        y, state = _one(call, _feeds(data, slice(a, b), dt), state)
-        ys.append(y)
-        states[:, b - 1] = state
-    return as_trace(np.concatenate(ys, 1), states)
+def run_steps(call: Call, data: Sequences, start: Start) -> Trace:
+    """``data`` step by step through what is called in this process."""
+    return as_trace(drive_steps(call, arrays(data, start)))
 
 
-def as_trace(y: F32, state: F32) -> Trace:
+def as_trace(found: dict[str, F32]) -> Trace:
     """A trace of binary32 numbers; these graphs report no status bits."""
+    y, state = found["y"], found["state"]
     return Trace(y.astype(np.float64), state.astype(np.float64), bits(y), bits(state), np.zeros(y.shape[:2], np.int64))
-
-
-def _one(call: Call, feeds: dict[str, F32], state: F32) -> tuple[F32, F32]:
-    """Outputs and next state; a model without state passes the empty one on."""
-    out = call({**feeds, "state": state} if state.shape[1] else feeds)
-    return out["y"], out.get("state_out", state)
-
-
-def _feeds(data: Sequences, t: int | slice, dt: float | None) -> dict[str, F32]:
-    feeds = {"x": data.x[:, t].astype(np.float32)}
-    if dt is not None:
-        spans = np.full(data.x.shape[:2], dt) if data.dt is None else data.dt
-        feeds["dt"] = spans[:, t, None].astype(np.float32)
-    return feeds
-
-
-def _resets(data: Sequences) -> list[int]:
-    """The steps but the first before which some row is reset."""
-    return [] if data.reset is None else [int(t) for t in np.flatnonzero(data.reset.any(axis=0)) if t]
 
 
 def _reference(model: bytes) -> Call:
@@ -106,17 +112,11 @@ def _reference(model: bytes) -> Call:
     return lambda feeds: dict(zip(names, evaluator.run(None, dict(feeds)), strict=True))
 
 
-def _session(model: bytes, level: str) -> Call:
-    session = make_session(model, level)
-    names = [output.name for output in session.get_outputs()]
-    return lambda feeds: dict(zip(names, session.run(names, dict(feeds)), strict=True))
+def _require() -> None:
+    if find_spec("onnxruntime") is None:
+        raise MissingTool("onnxruntime is not installed: pip install 'ncpc[onnx]'")
 
 
-def make_session(model: bytes, level: str) -> Any:
-    """An ONNX Runtime session on the CPU with one thread."""
-    ort = onnxruntime()
-    options = ort.SessionOptions()
-    options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, level)
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+def _opening(model: bytes, runtime: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    return {"level": _LEVELS[runtime]}, {"model": np.frombuffer(model, np.uint8)}
+

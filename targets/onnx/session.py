@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ncpc.targets.onnx.runtime import Call
+from ncpc.targets.onnx.runtime import Loaded
 
 
 @dataclass
 class OnnxSession:
-    """See ``ncpc.targets.base.Session``. ``start`` is the reset state (S,), ``dt`` the nominal timespan or None."""
+    """See ``ncpc.targets.base.Session``. ``start`` is the reset state (S,); ``timed``: dt is an input."""
 
-    call: Call
+    model: Loaded
     start: NDArray[np.float32]
-    dt: float | None
+    timed: bool
     _state: NDArray[np.float32] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -30,16 +30,17 @@ class OnnxSession:
     def reset(self) -> None:
         self._state = self.start[None].copy()
 
-    def step(self, x: NDArray[np.float64], dt: float | None = None) -> NDArray[np.float64]:
+    def step(self, x: NDArray[np.float64], dt: float) -> NDArray[np.float64]:
         feeds = {"x": np.asarray(x, np.float32)[None]}
         if self._state.shape[1]:
             feeds["state"] = self._state
-        if self.dt is not None:
-            feeds["dt"] = np.array([[self.dt if dt is None else dt]], np.float32)
-        out = self.call(feeds)
+        if self.timed:
+            feeds["dt"] = np.array([[dt]], np.float32)
+        out = self.model.call(feeds)
         self._state = out.get("state_out", self._state)
         y: NDArray[np.float64] = out["y"][0].astype(np.float64)
         return y
 
     def close(self) -> None:
-        """Nothing to release: the runtime's session goes with this object."""
+        """End what runs behind."""
+        self.model.close()

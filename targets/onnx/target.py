@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ncpc.ir.ops import OPS
 from ncpc.ir.sequences import Sequences, Trace
+from ncpc.semantics.restore import physical_states
 from ncpc.targets.base import (
     MODEL,
     PROGRAM,
@@ -21,104 +21,92 @@ from ncpc.targets.base import (
     Requirement,
     RunResult,
     Session,
+    Target,
     TargetOption,
-    TimingClass,
 )
-from ncpc.targets.onnx import corners, emit, runtime
+from ncpc.targets.onnx import corners, emit
+from ncpc.targets.onnx import runtime as runtimes
 from ncpc.targets.onnx.cost import FORMS
 from ncpc.targets.onnx.evaluate import evaluate
 from ncpc.targets.onnx.library import onnx
 from ncpc.targets.onnx.session import OnnxSession
-from ncpc.targets.onnx.translate import LINEAR, NODES
 
 FLOAT_TOLERANCE = 1e-5
 """Of the output range; sums are rounded in another order than the program's."""
 
 
-@dataclass(frozen=True)
-class Onnx:
-    """See ``ncpc.targets.base.Target``; methods do what that protocol says."""
+def target(name: str) -> Target:
+    """The target; ``name`` is ``onnx``."""
+    form = TargetOption("form", "auto", "how synapses are laid out; auto: a static cost model chooses per axis",
+                        ("auto", *FORMS))
+    weights = TargetOption("weights", "auto", "bits of quantized weights; auto: as wide as the activations",
+                           ("auto", "int8", "int16"))
+    needs = (Requirement("onnx", "onnx", "to write, check and interpret the models"),
+             Requirement("onnxruntime", "onnx", "to run them as they are deployed"))
+    summary = "ONNX opset 21: a step model and a Scan over sequences, float32 or QDQ, run in ONNX Runtime"
+    return Target(name, summary, Capabilities(("float32", "int16", "int8")), _prepared, needs, (form, weights))
 
-    name: str = "onnx"
-    summary: str = "ONNX opset 21: a step model and a Scan over sequences, float32 or QDQ, run in ONNX Runtime"
-    core: str | None = None
-    timing_class: TimingClass | None = None
+
+def _prepared(lowered: Lowered, options: CompileOptions) -> OnnxArtifact:
+    step = emit.step_graph(lowered, options)
+    return OnnxArtifact(lowered, options, step, emit.files(lowered, step))
+
+
+@dataclass(frozen=True, eq=False)
+class OnnxArtifact:
+    """One step as a graph, and its two files."""
+
+    lowered: Lowered
+    options: CompileOptions
+    step: emit.StepGraph
+    files: Mapping[str, bytes]
 
     @property
-    def capabilities(self) -> Capabilities:
-        ops = frozenset({*LINEAR, *NODES, "segment_sum", "mix"} & OPS.keys())
-        return Capabilities(schemes=("float32", "int16", "int8"), ops=ops)
+    def links(self) -> tuple[LinkSpec, ...]:
+        """The evaluator first, being slow over fewer steps; fully optimized ONNX Runtime, the deployed one, last."""
+        scheme, steps = self.lowered.numbers, {runtimes.REFERENCE: 200}
+        source = PROGRAM if scheme.arithmetic == "float" else MODEL
+        tolerance = emit.QDQ_TOLERANCE.get(scheme.name, FLOAT_TOLERANCE)
+        return tuple(LinkSpec(source, name, "tolerance", steps.get(name, 10_000), tolerance, name == runtimes.REFERENCE)
+                     for name in runtimes.RUNTIMES)
 
-    @property
-    def requirements(self) -> tuple[Requirement, ...]:
-        return (Requirement("onnx", "onnx", "to write, check and interpret the models"),
-                Requirement("onnxruntime", "onnx", "to run them as they are deployed"))
+    def model(self, inputs: Sequences) -> Trace:
+        """The graph's operators in NumPy."""
+        return runtimes.run_steps(lambda feeds: evaluate(self.step.graph, feeds), inputs, self.start(inputs))
 
-    @property
-    def options(self) -> tuple[TargetOption, ...]:
-        form = TargetOption("form", "auto", "how synapses are laid out; auto: a static cost model chooses per axis",
-                            ("auto", *FORMS))
-        weights = TargetOption("weights", "auto", "bits of quantized weights; auto: as wide as the activations",
-                               ("auto", "int8", "int16"))
-        return form, weights
-
-    def emit(self, lowered: Lowered, options: CompileOptions) -> dict[str, bytes]:
-        return emit.files(lowered, options)
-
-    def build(self, folder: Path, lowered: Lowered, options: CompileOptions) -> Built:
+    def build(self, folder: Path) -> Built:
         """Nothing is built; the report gets the forms, what they were predicted to cost, node counts, and a run from
         the corners of the state's box.
         """
-        model = (folder / emit.file_names(lowered)[False]).read_bytes()
-        found = corners.check(model, emit.exact_program(lowered, options), emit.boxes(lowered),
-                              emit.nominal_dt(lowered, options))
-        facts = {**emit.facts(lowered, options), "corners": found}
-        return Built(tools={"onnx": str(onnx().__version__)}, extra={self.name: facts})
+        lowered = self.lowered
+        found = corners.check(self.file(folder), emit.exact_program(lowered, self.options), emit.boxes(lowered),
+                              self.dt)
+        facts = {**emit.facts(lowered.numbers, self.step), "corners": found}
+        return Built(tools={"onnx": str(onnx().__version__)}, extra={"onnx": facts})
 
-    def links(self, lowered: Lowered, options: CompileOptions) -> tuple[LinkSpec, ...]:
-        """The evaluator first, being slow over fewer steps; fully optimized ONNX Runtime, the deployed one, last."""
-        source = PROGRAM if lowered.scheme == "float32" else MODEL
-        tolerance = emit.QDQ_TOLERANCE.get(lowered.scheme, FLOAT_TOLERANCE)
-        steps = {runtime.REFERENCE: 200}
-        return tuple(LinkSpec(source, name, "tolerance", steps.get(name, 10_000), tolerance, name == runtime.REFERENCE)
-                     for name in runtime.RUNTIMES)
+    def run(self, folder: Path, inputs: Sequences, runtime: str) -> RunResult:
+        """The model over sequences in Scan, the step model in all other runtimes."""
+        content, outputs = self.file(folder, runtime == runtimes.ORT_SCAN), self.lowered.policy.outputs
+        trace, version = runtimes.run(content, runtime, inputs, self.start(inputs), outputs)
+        return RunResult(trace, runtime, version, runtimes.describe(runtime))
 
-    def model(self, lowered: Lowered, options: CompileOptions, inputs: Sequences) -> Trace:
-        graph = emit.step_graph(lowered, options).graph
-        start = emit.reset_state(lowered)
-        return runtime.run_steps(lambda feeds: evaluate(graph, feeds), inputs, start, _rows(start, inputs),
-                                 emit.nominal_dt(lowered, options))
+    def open(self, folder: Path, runtime: str) -> Session:
+        """Steps always run the step model; ``ort-enable-all-scan`` opens it fully optimized."""
+        model = runtimes.load(self.file(folder), runtimes.ORT_FULL if runtime == runtimes.ORT_SCAN else runtime)
+        return OnnxSession(model, emit.reset_state(self.lowered), self.dt is not None)
 
-    def run(self, folder: Path, lowered: Lowered, options: CompileOptions, inputs: Sequences, runtime: str,
-            initial: NDArray[np.int64] | None = None) -> RunResult:
-        return _run(folder, lowered, options, inputs, runtime, initial)
+    def file(self, folder: Path, sequence: bool = False) -> bytes:
+        """The step model in ``folder``, or the model over sequences."""
+        return (folder / emit.file_names(self.lowered)[sequence]).read_bytes()
 
-    def open(self, folder: Path, lowered: Lowered, options: CompileOptions, runtime: str) -> Session:
-        return _open(folder, lowered, options, runtime)
+    @property
+    def dt(self) -> float | None:
+        """What is fed where data has no timespans; None where the model takes none."""
+        return emit.nominal_dt(self.lowered, self.options)
 
-
-def target(name: str) -> Onnx:
-    """The target; ``name`` is ``onnx``."""
-    return Onnx(name)
-
-
-def _run(folder: Path, lowered: Lowered, options: CompileOptions, inputs: Sequences, name: str,
-         initial: NDArray[np.int64] | None) -> RunResult:
-    scan = name == runtime.ORT_SCAN
-    call = runtime.load((folder / emit.file_names(lowered)[scan]).read_bytes(), name)
-    start = emit.reset_state(lowered)
-    begin = _rows(start, inputs) if initial is None else emit.physical_state(lowered, initial)
-    run = runtime.run_scan if scan else runtime.run_steps
-    trace = run(call, inputs, start, begin, emit.nominal_dt(lowered, options))
-    return RunResult(trace, name, runtime.version(name), runtime.describe(name))
-
-
-def _open(folder: Path, lowered: Lowered, options: CompileOptions, name: str) -> Session:
-    """Steps always run the step model; ``ort-enable-all-scan`` opens it fully optimized."""
-    name = runtime.ORT_FULL if name == runtime.ORT_SCAN else name
-    call = runtime.load((folder / emit.file_names(lowered)[False]).read_bytes(), name)
-    return OnnxSession(call, emit.reset_state(lowered), emit.nominal_dt(lowered, options))
-
-
-def _rows(start: NDArray[np.float32], inputs: Sequences) -> NDArray[np.float32]:
-    return np.tile(start, (inputs.x.shape[0], 1))
+    def start(self, inputs: Sequences) -> runtimes.Start:
+        """Every sequence from the reset state, or from those it restores, which no graph limits."""
+        reset, given = emit.reset_state(self.lowered), inputs.restored
+        first = (np.tile(reset, (inputs.x.shape[0], 1)) if given is None
+                 else physical_states(given, self.lowered.program))
+        return runtimes.Start(reset, first.astype(np.float32), self.dt)

@@ -5,32 +5,31 @@ Every operator is fed what the runtime itself fed it, so one that differs does n
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ncpc.targets.tflite import libraries, runtimes
+from ncpc.targets.tflite import runtimes
 from ncpc.targets.tflite.graph import Graph
 from ncpc.targets.tflite.kernels import Kernel, prepare
 from ncpc.targets.tflite.reading import read
 
-Read = Callable[[str], NDArray[Any]]
-
+Seen = Mapping[str, NDArray[Any]]
 
 def unequal(content: bytes, graph: Graph, runtime: str, steps: int) -> dict[str, dict[str, int]]:
     """Operator -> how many of its results differed, and by how many units at most; in ``steps`` steps of random inputs
     and states over the whole of their types. Empty where ``runtime`` and the model are the same.
     """
-    step, rng = _stepper(content, graph, runtime), np.random.default_rng(0)
-    found: dict[str, dict[str, int]] = {}
+    rng, found = np.random.default_rng(0), dict[str, dict[str, int]]()
+    drawn = [{name: _random(rng, graph, name) for name in graph.inputs} for _ in range(steps)]
+    seen = _seen(content, graph, runtime, {name: np.array([feeds[name] for feeds in drawn]) for name in graph.inputs})
     kernels = [_kernel(graph, k) for k in range(len(graph.nodes))]
-    for _ in range(steps):
-        read = step({name: _random(rng, graph, name) for name in graph.inputs})
+    for t in range(steps):
         for node, kernel in zip(graph.nodes, kernels, strict=True):
-            expected = kernel([_raw(graph, read, name) for name in node.inputs])
-            _note(found, node.op, np.abs(expected - _raw(graph, read, node.outputs[0])))
+            expected = kernel([_raw(graph, seen, name, t) for name in node.inputs])
+            _note(found, node.op, np.abs(expected - _raw(graph, seen, node.outputs[0], t)))
     return found
 
 
@@ -52,40 +51,16 @@ def _random(rng: np.random.Generator, graph: Graph, name: str) -> NDArray[Any]:
     return rng.integers(info.min, info.max, tensor.shape, dtype=tensor.dtype, endpoint=True)
 
 
-def _raw(graph: Graph, read: Read, name: str) -> NDArray[np.int64]:
+def _raw(graph: Graph, seen: Seen, name: str, t: int) -> NDArray[np.int64]:
     data = graph.tensors[name].data
-    return (read(name) if data is None else data).reshape(-1).astype(np.int64)
+    return (seen[name][t] if data is None else data).reshape(-1).astype(np.int64)
 
 
-def _stepper(content: bytes, graph: Graph, runtime: str) -> Callable[[dict[str, NDArray[Any]]], Read]:
-    """Runs one step and gives access to every tensor by name; tensors stand in the file in the graph's order."""
+def _seen(content: bytes, graph: Graph, runtime: str, feeds: Seen) -> Seen:
+    """Every tensor that is no constant after each step; tensors stand in the file in the graph's order."""
     index = {name: k for k, name in enumerate(graph.tensors)}
-    return _micro(content, graph, index) if runtime == runtimes.MICRO else _litert(content, graph, index, runtime)
-
-
-def _litert(content: bytes, graph: Graph, index: dict[str, int], runtime: str) -> Callable[..., Read]:
-    interpreter = runtimes.litert(content, runtime, keep_all=True)
-    interpreter.allocate_tensors()
-
-    def step(feeds: dict[str, NDArray[Any]]) -> Read:
-        for name, array in feeds.items():
-            interpreter.set_tensor(index[name], array)
-        interpreter.invoke()
-        return lambda name: np.asarray(interpreter.get_tensor(index[name]))
-
-    return step
-
-
-def _micro(content: bytes, graph: Graph, index: dict[str, int]) -> Callable[..., Read]:
-    module = libraries.micro()
-    size = runtimes.arena(read(content, graph.name))
-    interpreter = module.Interpreter.from_bytes(
-        content, arena_size=size, intrepreter_config=module.InterpreterConfig.kPreserveAllTensors)
-
-    def step(feeds: dict[str, NDArray[Any]]) -> Read:
-        for position, name in enumerate(graph.inputs):
-            interpreter.set_input(feeds[name], position)
-        interpreter.invoke()
-        return lambda name: np.asarray(interpreter.GetTensor(index[name], 0)["tensor_data"])
-
-    return step
+    wanted = {name: index[name] for node in graph.nodes for name in (*node.inputs, *node.outputs)
+              if graph.tensors[name].data is None}
+    found = runtimes.tensors(content, read(content, graph.name), runtime, feeds,
+                             {name: index[name] for name in graph.inputs}, sorted(wanted.values()))
+    return {name: found[str(k)] for name, k in wanted.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,9 @@ from ncpc.errors import Unsupported
 from ncpc.ir.cells import RECURRENT
 from ncpc.ir.heads import products
 from ncpc.ir.policy import Ltc, Policy
-from ncpc.ir.program import Program, State, statements
+from ncpc.ir.program import Program, statements
 from ncpc.ir.sequences import Sequences
+from ncpc.ir.state import box, split
 from ncpc.ir.types import Fixed
 from ncpc.passes.fold import fix_dt
 from ncpc.quant.intervals import Range as Bounds
@@ -28,8 +30,6 @@ from ncpc.targets.tflite.rewriter import Range
 from ncpc.targets.tflite.scales import FORMATS
 from ncpc.targets.tflite.variables import with_variables
 
-RESIDUAL = {"int16": 2.0**-17, "int8": 2.0**-9}
-"""How close Newton's iteration comes to a reciprocal before rounding: below half a unit of the activations."""
 MARGIN = 0.25
 """By how much a state's range is widened where it was observed and not proved."""
 PROBE_STEPS, PROBE_SEQUENCES, HELD = 200, 8, 20
@@ -42,26 +42,25 @@ def file_name(lowered: Lowered) -> str:
     return f"{lowered.policy.name}.tflite"
 
 
-def graph(lowered: Lowered, options: CompileOptions) -> Graph:
-    """The graph of one step. Raises Unsupported for what the format, or both runtimes, cannot hold."""
-    dt, real = lowered.policy.dt.nominal if options.dt == "fixed" else None, timed(lowered, options)
-    if lowered.scheme == "float32":
+def step_graph(lowered: Lowered, real: Program, held: Mapping[str, Range], options: CompileOptions) -> Graph:
+    """The graph of one step of ``real``, whose states stay within ``held``. Raises Unsupported for what the format, or
+    both runtimes, cannot hold.
+    """
+    dt = lowered.policy.dt.nominal if options.dt == "fixed" else None
+    if lowered.numbers.arithmetic == "float":
         return float_graph(real, dt)
     if real.dt is not None:
         raise Unsupported(f"target tflite: {lowered.scheme} has no dt input, since integer kernels cannot divide by "
                           "it; use --dt fixed or --quant float32")
-    made = integer_program(real, boxes(lowered, real), RESIDUAL[lowered.scheme], lowered.scheme == "int16",
-                           convolved(lowered))
+    bits = lowered.numbers.activation_bits  # Newton's iteration comes closer to a reciprocal than half a unit
+    made = integer_program(real, held, 0.5 * 2.0**-bits, bits == 16, convolved(lowered))
     return integer_graph(made, FORMATS[lowered.scheme], dt)
 
 
-def file_graph(lowered: Lowered, options: CompileOptions) -> Graph:
-    """The graph as it is written: its states inputs, or variables of the file."""
-    made = graph(lowered, options)
-    if options.extra.get("state", "input") == "input":
-        return made
+def stateful(graph: Graph, lowered: Lowered) -> Graph:
+    """The graph with its states as variables of the file instead of inputs."""
     states = zip(state_names(lowered.real), lowered.real.states, strict=True)
-    return with_variables(made, {name: _raw(made.tensors[name], np.asarray(state.init)) for name, state in states})
+    return with_variables(graph, {name: _raw(graph.tensors[name], np.asarray(state.init)) for name, state in states})
 
 
 def _raw(tensor: Tensor, reset: NDArray[np.float64]) -> NDArray[Any]:
@@ -74,14 +73,15 @@ def timed(lowered: Lowered, options: CompileOptions) -> Program:
     return fix_dt(lowered.real, lowered.policy.dt.nominal) if options.dt == "fixed" else lowered.real
 
 
-def boxes(lowered: Lowered, real: Program) -> dict[str, Range]:
-    """The range of each state: the one proved for the typed program, else what calibration shows, widened.
+def boxes(lowered: Lowered, real: Program, limited: Mapping[str, Range]) -> dict[str, Range]:
+    """The range of each state: the one proved for the typed program, else what calibration shows, widened; where it is
+    ``limited``, that.
 
     A memory that forgets slowly could come far beyond what it does; where its proved range is that wide, 16 bits would
     hold too little of what occurs, so it is limited to what was seen and as much room: there its tensor saturates.
     """
     proved = _proved(lowered, real)
-    return {**proved, **limits(lowered, real)} if proved else observed(lowered.policy, real, MARGIN)
+    return {**proved, **limited} if proved else observed(lowered.policy, real, MARGIN)
 
 
 def limits(lowered: Lowered, real: Program) -> dict[str, Range]:
@@ -98,9 +98,10 @@ def limits(lowered: Lowered, real: Program) -> dict[str, Range]:
 
 def _proved(lowered: Lowered, real: Program) -> dict[str, Range]:
     """Boxes of all states by name; empty where that of any is not proved."""
-    found = [_box(state) for state in lowered.program.states] if lowered.proved else []
-    known = {state.inp.name: box for state, box in zip(real.states, found, strict=False) if box is not None}
-    return known if len(known) == len(real.states) else {}
+    found = [box(state) for state in lowered.program.states] if lowered.proved else []
+    if not all(np.isfinite(rows).all() for rows in found):
+        return {}
+    return {s.inp.name: (rows[:, 0], rows[:, 1]) for s, rows in zip(real.states, found, strict=False)}
 
 
 def _meet(known: Range, seen: Range) -> Range:
@@ -113,7 +114,7 @@ def convolved(lowered: Lowered) -> dict[str, tuple[float, float]]:
     """The limits that the typed program puts on convolutions: what calibration shows, twice; 8 bits have no room for
     more than it shows.
     """
-    share, found = (0.5 if lowered.scheme == "int8" else 1.0), {}
+    share, found = (0.5 if lowered.numbers.activation_bits == 8 else 1.0), {}
     for op in statements(lowered.program.body):
         kind = op.out.type
         if op.kind == "conv2d" and isinstance(kind, Fixed) and op.attrs["lo"] is not None:
@@ -122,24 +123,16 @@ def convolved(lowered: Lowered) -> dict[str, tuple[float, float]]:
     return found
 
 
-def _box(state: State) -> Range | None:
-    if state.box is None:
-        return None
-    lsb = state.inp.type.lsb if isinstance(state.inp.type, Fixed) else 1.0
-    lo, hi = np.asarray(state.box, np.float64).T * lsb
-    return lo, hi
-
-
 def observed(policy: Policy, real: Program, margin: float) -> dict[str, Range]:
     """Each state's extremes over the calibration sequences, or sequences across the input range; wider by ``margin``
     of their width at either end.
     """
-    trace, start, found = run(real, _probe(policy)), 0, {}
+    parts, found = split(real.states, run(real, _probe(policy)).state), {}
     for state in real.states:
-        size = state.inp.shape[0]
-        seen = np.concatenate([trace.state[..., start : start + size].reshape(-1, size), state.init[None]])
+        reached = parts[state.inp.name]
+        seen = np.concatenate([reached.reshape(-1, reached.shape[-1]), state.init[None]])
         lo, hi = seen.min(axis=0), seen.max(axis=0)
-        found[state.inp.name], start = (lo - margin * (hi - lo), hi + margin * (hi - lo)), start + size
+        found[state.inp.name] = (lo - margin * (hi - lo), hi + margin * (hi - lo))
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from types import ModuleType
 
 from ncpc.errors import MissingTool
@@ -19,14 +20,11 @@ def flatbuffers() -> ModuleType:
     return _load("flatbuffers", "flatbuffers", "to write the TFLite file")
 
 
-def litert() -> ModuleType:
-    """LiteRT's interpreter module."""
-    return _load("ai_edge_litert.interpreter", "ai-edge-litert", "to run the file in LiteRT")
-
-
-def micro() -> ModuleType:
-    """TFLite Micro's Python interpreter module."""
-    return _load("tflite_micro.python.tflite_micro.runtime", "tflite-micro", "to run the file in TFLite Micro")
+def require(package: str) -> None:
+    """Raises MissingTool without a package, which is not imported."""
+    if find_spec(package) is None:
+        name = package.replace("_", "-")
+        raise MissingTool(f"{name} is not installed, it is needed to run the file: pip install 'ncpc[tflite]'")
 
 
 def installed(distribution: str) -> str:

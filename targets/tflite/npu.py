@@ -38,7 +38,7 @@ class Compiled:
 def refuse(lowered: Lowered, options: CompileOptions) -> None:
     """Raises Unsupported for an NPU with float32, or with variables: an Ethos-U has neither."""
     unit = options.extra.get("npu", "none")
-    if unit != "none" and lowered.scheme == "float32":
+    if unit != "none" and lowered.numbers.arithmetic == "float":
         raise Unsupported(f"--npu {unit}: an Ethos-U computes in integers; use --quant int16 (int16x8) or int8")
     if unit != "none" and options.extra.get("state", "input") != "input":
         raise Unsupported(f"--npu {unit}: an Ethos-U has no resource variables; use --state input")

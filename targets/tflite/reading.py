@@ -32,7 +32,7 @@ class Edge:
         if self.quant is None:
             return real.astype(self.dtype)
         info = np.iinfo(self.dtype)
-        raw = np.floor(np.nan_to_num(real, nan=0.0) / self.quant.step + 0.5) + self.quant.zero_point
+        raw = np.floor(np.where(np.isnan(real), 0.0, real) / self.quant.step + 0.5) + self.quant.zero_point
         limited: NDArray[Any] = np.clip(raw, info.min, info.max).astype(self.dtype)
         return limited
 

@@ -1,11 +1,10 @@
-"""The runtimes that execute a .tflite file, as functions of named raw arrays."""
+"""The runtimes that execute a .tflite file, each in a worker process."""
 
 from __future__ import annotations
 
 import os
-import subprocess
-import tempfile
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncpc.errors import MissingTool, ProofFailed
-from ncpc.targets.tflite import libraries, worker
+from ncpc.targets.tflite import libraries
 from ncpc.targets.tflite.reading import File
+from ncpc.worker.process import Service, borrowed, opened
 
 Arrays = dict[str, NDArray[Any]]
-Invoke = Callable[[Arrays], Arrays]
 
 REFERENCE, XNNPACK, MICRO, OLD = "litert-reference", "litert-xnnpack", "tflite-micro", "tflite-runtime"
 RUNTIMES = (OLD, XNNPACK, REFERENCE, MICRO)
@@ -33,79 +32,82 @@ ARENA_BYTES = 8 << 20
 def run(content: bytes, file: File, runtime: str, data: Mapping[str, NDArray[Any]]) -> Arrays:
     """Run raw sequences through the file in one of RUNTIMES; arrays as ``worker.drive`` takes and gives them.
 
-    Raises MissingTool when the runtime is not installed, ProofFailed when it cannot run the file.
+    Raises MissingTool when the runtime is not installed, ProofFailed when it cannot run the file or is brought down.
     """
-    if runtime == OLD:
-        return _in_old_runtime(content, data)
-    return worker.drive(lambda: load(content, file, runtime), data)
+    with borrowed(_service(runtime), runtime) as process:
+        try:
+            process.ask("open", _opening(file, runtime), {"model": np.frombuffer(content, np.uint8)})
+            found = process.ask("run", {}, data)
+        except MissingTool as error:
+            raise _missing(runtime, error) from error
+    rows = data["x"].shape[:2]
+    return {edge.name: found.array(edge.name, edge.dtype, (*rows, edge.size)) for edge in file.outputs}
 
 
-def load(content: bytes, file: File, runtime: str) -> Invoke:
-    """One step as a function; not for the old runtime, which lives in an environment of its own."""
-    try:
-        return _micro(content, file) if runtime == MICRO else worker.invoker(litert(content, runtime))
-    except (RuntimeError, ValueError) as error:
-        raise ProofFailed(f"{runtime} cannot run the file: {_last_line(str(error))}") from error
+def tensors(content: bytes, file: File, runtime: str, feeds: Mapping[str, NDArray[Any]], inputs: Mapping[str, int],
+            indices: list[int]) -> Mapping[str, NDArray[Any]]:
+    """Tensors by their ``indices`` in the file after each of N invokes on ``feeds``, (N, ...) by name; keys are texts.
+
+    ``inputs`` are the feeds' indices, in the file's order. Raises what ``run`` raises.
+    """
+    steps = len(next(iter(feeds.values())))
+    head = {**_opening(file, runtime), "inputs": dict(inputs), "read": indices, "steps": steps}
+    with borrowed(_service(runtime), runtime) as process:
+        found = process.ask("tensors", head, {**feeds, "model": np.frombuffer(content, np.uint8)}).arrays
+    if set(found) != set(map(str, indices)) or any(len(array) != steps for array in found.values()):
+        raise ProofFailed(f"{runtime} gave other tensors than it was asked for")
+    return found
 
 
-def litert(content: bytes, runtime: str, keep_all: bool = False) -> Any:
-    """LiteRT's own interpreter object; ``keep_all`` keeps every tensor readable after an invoke."""
-    module = libraries.litert()
-    kinds = {REFERENCE: module.OpResolverType.BUILTIN_REF, XNNPACK: module.OpResolverType.AUTO}
-    return module.Interpreter(model_content=content, num_threads=1, experimental_op_resolver_type=kinds[runtime],
-                              experimental_preserve_all_tensors=keep_all)
+class Held:
+    """One instance in a worker process, for closed loops; not for the old runtime, which runs whole sequences only."""
+
+    def __init__(self, content: bytes, file: File, runtime: str) -> None:
+        """Raises what ``run`` raises."""
+        self._worker = opened(_service(runtime), runtime, {**_opening(file, runtime), "fresh": True},
+                              {"model": np.frombuffer(content, np.uint8)})
+
+    def fresh(self) -> None:
+        """Load the file anew."""
+        self._worker.ask("fresh")
+
+    def invoke(self, feeds: Arrays) -> Arrays:
+        """Outputs by name."""
+        return dict(self._worker.ask("invoke", {}, feeds).arrays)
+
+    def close(self) -> None:
+        """End the process."""
+        self._worker.close()
+
+
+def _opening(file: File, runtime: str) -> dict[str, Any]:
+    names = [[edge.name for edge in part] for part in (file.inputs, file.outputs)]
+    return {"runtime": runtime, "arena": arena(file), "inputs": names[0], "outputs": names[1]}
+
+
+def _service(runtime: str) -> Service:
+    """The service in the Python that has ``runtime``. Raises MissingTool."""
+    script = str(Path(__file__).with_name("worker.py"))
+    if runtime != OLD:
+        libraries.require("tflite_micro" if runtime == MICRO else "ai_edge_litert")
+        return Service(script, sys.executable)
+    python = os.environ.get(OLD_PYTHON)
+    if not python:
+        raise MissingTool(f"tflite-runtime {OLD_VERSION} needs an environment of its own, with numpy<2: set "
+                          f"{OLD_PYTHON} to its Python")
+    return Service(script, python, bare=True)
+
+
+def _missing(runtime: str, error: MissingTool) -> MissingTool:
+    if runtime != OLD:
+        return error
+    return MissingTool(f"{os.environ.get(OLD_PYTHON)}: has no tflite-runtime ({error}); pip install "
+                       f"tflite-runtime=={OLD_VERSION} 'numpy<2'")
 
 
 def arena(file: File) -> int:
     """Working memory in which every tensor has a place of its own, and as much again for the runtime's own."""
     return ARENA_BYTES + 2 * file.written
-
-
-def _micro(content: bytes, file: File) -> Invoke:
-    """TFLite Micro may reuse the memory of its inputs: they are all set before every invoke."""
-    interpreter = libraries.micro().Interpreter.from_bytes(content, arena_size=arena(file))
-
-    def invoke(feeds: Arrays) -> Arrays:
-        for index, edge in enumerate(file.inputs):
-            interpreter.set_input(feeds[edge.name], index)
-        interpreter.invoke()
-        return {edge.name: interpreter.get_output(index) for index, edge in enumerate(file.outputs)}
-
-    return invoke
-
-
-def _in_old_runtime(content: bytes, data: Mapping[str, NDArray[Any]]) -> Arrays:
-    python = os.environ.get(OLD_PYTHON)
-    if not python:
-        raise MissingTool(f"tflite-runtime {OLD_VERSION} needs an environment of its own, with numpy<2: set "
-                          f"{OLD_PYTHON} to its Python")
-    with tempfile.TemporaryDirectory() as scratch:
-        model, source, target = (Path(scratch, name) for name in ("model.tflite", "in.npz", "out.npz"))
-        model.write_bytes(content)
-        worker.store(str(source), data)
-        _call([python, str(Path(worker.__file__)), str(model), str(source), str(target)])
-        with np.load(target) as found:
-            return dict(found)
-
-
-def _call(command: list[str]) -> None:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=_bare_environment())
-    except OSError as error:
-        raise MissingTool(f"{command[0]}: cannot be run ({error.strerror}); set {OLD_PYTHON} to a Python") from error
-    if "No module named 'tflite_runtime'" in done.stderr:
-        raise MissingTool(f"{command[0]}: has no tflite-runtime; pip install tflite-runtime=={OLD_VERSION} 'numpy<2'")
-    if done.returncode:
-        raise ProofFailed(f"tflite-runtime cannot run the file: {_last_line(done.stderr)}")
-
-
-def _bare_environment() -> dict[str, str]:
-    """Without this environment's packages on the path of the other."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-
-
-def _last_line(text: str) -> str:
-    return (text.strip().splitlines() or ["no message"])[-1]
 
 
 def version(runtime: str) -> str:

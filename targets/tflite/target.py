@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ncpc.errors import BadInput, MissingTool
 from ncpc.ir.heads import products
 from ncpc.ir.policy import Policy
+from ncpc.ir.program import Program
+from ncpc.ir.schemes import NumberScheme
 from ncpc.ir.sequences import Sequences, Trace
-from ncpc.semantics.ports import physical
+from ncpc.semantics.restore import physical_states
 from ncpc.targets.base import (
     MODEL,
     POLICY,
@@ -25,15 +25,17 @@ from ncpc.targets.base import (
     Requirement,
     RunResult,
     Session,
+    Target,
     TargetOption,
-    TimingClass,
 )
-from ncpc.targets.tflite import corners, emit, float_graph, libraries, npu, runtimes, sequences
+from ncpc.targets.graph.corners import STARTS
+from ncpc.targets.tflite import corners, emit, libraries, npu, runtimes, sequences
 from ncpc.targets.tflite.difference import unequal
 from ncpc.targets.tflite.flatbuffer import write
 from ncpc.targets.tflite.graph import Graph
 from ncpc.targets.tflite.model import IntegerModel
 from ncpc.targets.tflite.reading import File, read
+from ncpc.targets.tflite.rewriter import Range
 from ncpc.targets.tflite.session import TfliteSession
 
 FLOAT_TOLERANCE = 1e-5
@@ -48,120 +50,110 @@ EXPLAINED = (runtimes.REFERENCE, runtimes.MICRO)
 """Runtimes whose operators are compared with the model one by one."""
 
 
-@dataclass(frozen=True)
-class Tflite:
-    """See ``ncpc.targets.base.Target``; methods do what that protocol says."""
+def target(name: str) -> Target:
+    """The target; ``name`` is ``tflite``."""
+    options = (TargetOption("npu", "none", "also compile the file for an Arm Ethos-U with Vela", npu.CHOICES),
+               TargetOption("state", "input", "the state as input and output, or kept inside as resource variables",
+                            ("input", "variable")))
+    needs = (Requirement("ai_edge_litert", "tflite", "to write the file and run it in LiteRT"),
+             Requirement("flatbuffers", "tflite", "to write the file"),
+             Requirement("tflite_micro", "tflite", "to run the file in TFLite Micro"))
+    summary = "TFLite file, float32, int16x8 or int8, run in LiteRT and TFLite Micro; Ethos-U by Vela"
+    return Target(name, summary, Capabilities(("float32", "int16", "int8")), _prepared, needs, options)
 
-    name: str = "tflite"
-    summary: str = "TFLite file, float32, int16x8 or int8, run in LiteRT and TFLite Micro; Ethos-U by Vela"
-    core: str | None = None
-    timing_class: TimingClass | None = None
+
+def _prepared(lowered: Lowered, options: CompileOptions) -> TfliteArtifact:
+    npu.refuse(lowered, options)
+    real = emit.timed(lowered, options)
+    limited = emit.limits(lowered, real)
+    boxes = emit.boxes(lowered, real, limited)
+    graph = emit.step_graph(lowered, real, boxes, options)
+    plain, inside = write(graph), options.extra.get("state", "input") == "variable"
+    content = write(emit.stateful(graph, lowered)) if inside else plain
+    return TfliteArtifact(lowered, options, real, limited, boxes, graph, plain, {emit.file_name(lowered): content})
+
+
+@dataclass(frozen=True, eq=False)
+class TfliteArtifact:
+    """One step as a graph, made of ``real``: ``plain`` is its file with the states as inputs. ``boxes`` are the states'
+    ranges, ``limited`` those that are narrower than what is proved.
+    """
+
+    lowered: Lowered
+    options: CompileOptions
+    real: Program
+    limited: Mapping[str, Range]
+    boxes: dict[str, Range]
+    graph: Graph
+    plain: bytes
+    files: Mapping[str, bytes]
 
     @property
-    def capabilities(self) -> Capabilities:
-        return Capabilities(schemes=("float32", "int16", "int8"), ops=frozenset(float_graph.EMITTERS))
+    def name(self) -> str:
+        """The file's name."""
+        return emit.file_name(self.lowered)
 
     @property
-    def requirements(self) -> tuple[Requirement, ...]:
-        return (Requirement("ai_edge_litert", "tflite", "to write the file and run it in LiteRT"),
-                Requirement("flatbuffers", "tflite", "to write the file"),
-                Requirement("tflite_micro", "tflite", "to run the file in TFLite Micro"))
+    def links(self) -> tuple[LinkSpec, ...]:
+        """Integers: every runtime equals the model bit for bit, but XNNPACK, which has kernels of its own."""
+        return tuple(_link(runtime, self.lowered.numbers, self.options.tolerance) for runtime in runtimes.RUNTIMES)
 
-    @property
-    def options(self) -> tuple[TargetOption, ...]:
-        return (TargetOption("npu", "none", "also compile the file for an Arm Ethos-U with Vela", npu.CHOICES),
-                TargetOption("state", "input", "the state as input and output, or kept inside as resource variables",
-                             ("input", "variable")))
+    def model(self, inputs: Sequences) -> Trace:
+        """The reference kernels in NumPy, the whole batch at once."""
+        model, file = IntegerModel(self.graph), read(self.plain, self.name)
+        raw = sequences.encode(file, inputs, self.lowered.policy.dt.nominal)
+        return sequences.decode(file, model.run(raw))
 
-    def emit(self, lowered: Lowered, options: CompileOptions) -> dict[str, bytes]:
-        npu.refuse(lowered, options)
-        return {emit.file_name(lowered): write(emit.file_graph(lowered, options))}
-
-    def build(self, folder: Path, lowered: Lowered, options: CompileOptions) -> Built:
+    def build(self, folder: Path) -> Built:
         """Runs Vela when an NPU is asked for; the report gets the operators, the boundary's scales, and a run from
         the corners of the state's box.
         """
-        name = emit.file_name(lowered)
-        compiled = npu.compile_file(folder / name, options.extra.get("npu", "none"))
+        compiled = npu.compile_file(folder / self.name, self.options.extra.get("npu", "none"))
         tools = {"ai-edge-litert": libraries.installed("ai-edge-litert"), **compiled.tools}
-        facts = {**_facts(_file(folder, lowered)), **_checks(folder, lowered, options)}
-        extra = {self.name: facts, **compiled.extra}
+        content, file = self._opened(folder)
+        extra = {"tflite": {**_facts(file), **_checks(self, content, file)}, **compiled.extra}
         return Built(files=compiled.files, tools=tools, extra=extra, missing=compiled.missing)
 
-    def links(self, lowered: Lowered, options: CompileOptions) -> tuple[LinkSpec, ...]:
-        """Integers: every runtime equals the model bit for bit, but XNNPACK, which has kernels of its own."""
-        return tuple(_link(runtime, lowered.scheme, options.tolerance) for runtime in runtimes.RUNTIMES)
-
-    def model(self, lowered: Lowered, options: CompileOptions, inputs: Sequences) -> Trace:
-        """The reference kernels in NumPy, the whole batch at once."""
-        graph = emit.graph(lowered, options)
-        model, file = IntegerModel(graph), read(write(graph), emit.file_name(lowered))
-        raw = sequences.encode(file, inputs, lowered.policy.dt.nominal)
-        return sequences.decode(file, model.run(raw))
-
-    def run(self, folder: Path, lowered: Lowered, options: CompileOptions, inputs: Sequences, runtime: str,
-            initial: NDArray[np.int64] | None = None) -> RunResult:
-        file, content = _file(folder, lowered), _content(folder, lowered)
-        begin = None if initial is None else physical_state(lowered, initial)
-        raw = sequences.encode(file, inputs, lowered.policy.dt.nominal, begin)
+    def run(self, folder: Path, inputs: Sequences, runtime: str) -> RunResult:
+        content, file = self._opened(folder)
+        begin = None if inputs.restored is None else physical_states(inputs.restored, self.lowered.program)
+        raw = sequences.encode(file, inputs, self.lowered.policy.dt.nominal, begin)
         found = runtimes.run(content, file, runtime, raw)
         return RunResult(sequences.decode(file, found), runtime, runtimes.version(runtime), runtimes.describe(runtime))
 
-    def open(self, folder: Path, lowered: Lowered, options: CompileOptions, runtime: str) -> Session:
+    def open(self, folder: Path, runtime: str) -> Session:
         if runtime == runtimes.OLD:
             raise BadInput(f"{runtime}: runs whole sequences only; open {runtimes.REFERENCE}")
-        file = _file(folder, lowered)
-        content = _content(folder, lowered)
-        return TfliteSession(lambda: runtimes.load(content, file, runtime), file, lowered.policy.dt.nominal)
+        content, file = self._opened(folder)
+        return TfliteSession(runtimes.Held(content, file, runtime), file)
+
+    def _opened(self, folder: Path) -> tuple[bytes, File]:
+        """The file as it stands in ``folder``."""
+        content = (folder / self.name).read_bytes()
+        return content, read(content, self.name)
 
 
-def target(name: str) -> Tflite:
-    """The target; ``name`` is ``tflite``."""
-    return Tflite(name)
-
-
-def physical_state(lowered: Lowered, raw: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Raw states (B, S) of the typed program as physical numbers; binary32 comes as its bits."""
-    parts, start = [np.zeros((raw.shape[0], 0))], 0
-    for state in lowered.program.states:
-        part = raw[:, start : start + state.inp.shape[0]]
-        start += state.inp.shape[0]
-        real = part.astype(np.int32).view(np.float32) if lowered.scheme == "float32" else part
-        parts.append(physical(real, state.inp))
-    return np.concatenate(parts, axis=1)
-
-
-def _link(runtime: str, scheme: str, tolerance: float) -> LinkSpec:
+def _link(runtime: str, scheme: NumberScheme, tolerance: float) -> LinkSpec:
     required = runtime == runtimes.REFERENCE
-    if scheme == "float32":
+    if scheme.arithmetic == "float":
         return LinkSpec(POLICY, runtime, "tolerance", 1000, FLOAT_TOLERANCE, required)
     if runtime == runtimes.XNNPACK:
         return LinkSpec(MODEL, runtime, "tolerance", 1000, tolerance, required)
     return LinkSpec(MODEL, runtime, "bitwise", 10_000, 0.0, required)
 
 
-def _content(folder: Path, lowered: Lowered) -> bytes:
-    return (folder / emit.file_name(lowered)).read_bytes()
-
-
-def _file(folder: Path, lowered: Lowered) -> File:
-    return read(_content(folder, lowered), emit.file_name(lowered))
-
-
-def _checks(folder: Path, lowered: Lowered, options: CompileOptions) -> dict[str, Any]:
+def _checks(made: TfliteArtifact, content: bytes, file: File) -> dict[str, Any]:
     """What links cannot say: states at the box's corners; operators that differ from their model, and by how much."""
-    graph = None if lowered.scheme == "float32" else emit.graph(lowered, options)
-    real, content, file = emit.timed(lowered, options), _content(folder, lowered), _file(folder, lowered)
+    policy, graph = made.lowered.policy, None if made.lowered.numbers.arithmetic == "float" else made.graph
     found: dict[str, Any] = {}
     if not file.keeps_state:
-        steps = affordable(lowered.policy, CORNER_STEPS, corners.STARTS)
-        found["corners"] = corners.check(content, file, real, graph, emit.boxes(lowered, real), steps)
+        steps = affordable(policy, CORNER_STEPS, STARTS)
+        found["corners"] = corners.check(content, file, made.real, graph, made.boxes, steps)
     if graph is not None:
-        found["limited_states"] = {name: [float(lo.min()), float(hi.max())]
-                                   for name, (lo, hi) in emit.limits(lowered, real).items()}
+        found["limited_states"] = {name: [float(lo.min()), float(hi.max())] for name, (lo, hi) in made.limited.items()}
         # The operators of a file that keeps its state are those of one that does not, where any state can be set.
-        steps = affordable(lowered.policy, OPERATOR_STEPS, len(EXPLAINED))
-        found["unequal_operators"] = {name: _unequal(write(graph), graph, name, steps) for name in EXPLAINED}
+        steps = affordable(policy, OPERATOR_STEPS, len(EXPLAINED))
+        found["unequal_operators"] = {name: _unequal(made.plain, graph, name, steps) for name in EXPLAINED}
     return found
 
 

@@ -56,12 +56,15 @@ static int32_t mulshr(int32_t a, int32_t b, int k)
 /* How many zeros stand before the highest one of a, a >= 1. */
 static int leading_zeros(uint32_t a)
 {
-#if defined(__GNUC__) && UINT_MAX == 0xFFFFFFFFu
+#if defined(__GNUC__) && UINT_MAX == 0xFFFFFFFFu && (!defined(__arm__) || defined(__ARM_FEATURE_CLZ))
     return __builtin_clz(a);
 #else
     int zeros = 0;
-    for (; a < 0x80000000u; a <<= 1) {
-        zeros++;
+    for (int n = 16; n > 0; n >>= 1) {
+        if (a >> (32 - n) == 0u) {
+            zeros += n;
+            a <<= n;
+        }
     }
     return zeros;
 #endif
@@ -195,7 +198,7 @@ typedef struct {
 
 static const input_t inputs[2] = {
     {-16384, 16384},
-    {     0, 16384},
+    {     0, 32767},
 };
 
 typedef struct {
@@ -212,14 +215,14 @@ static const neuron_t neurons[2] = {
 };
 
 typedef struct {
-    int32_t offset_s; /* Q7.24 */
-    uint32_t sigma_s_w_s; /* sigma_s: Q6.9, w_s: Q1.14 */
+    int32_t offset_s; /* Q6.25 */
+    uint32_t sigma_s_w_s; /* sigma_s: Q5.10, w_s: Q1.14 */
     uint32_t we_s_pre_s; /* we_s: Q1.14, pre_s: position in inputs */
 } sensory_synapse_t;
 
 static const sensory_synapse_t sensory_synapses[2] = {
-    {258373222,   PAIR(3072, 8192),   PAIR(8192, 0)}, /* offset -> steer */
-    {234885120, PAIR(20480, 16384), PAIR(-16384, 1)}, /* speed -> memory */
+    {516746445,   PAIR(6144, 8192),   PAIR(8192, 0)}, /* offset -> steer */
+    {469770240, PAIR(20480, 16384), PAIR(-16384, 1)}, /* speed -> memory */
 };
 
 typedef struct {
@@ -271,7 +274,7 @@ uint32_t tiny_step(tiny_t *s, const int16_t x[2], int16_t y[1])
         for (; sensory_synapse != sensory_synapse_end; sensory_synapse++) {
             const int32_t u_pre_s = x_value[HIGH(sensory_synapse->we_s_pre_s)];
             const int32_t biased_s = LOW(sensory_synapse->sigma_s_w_s) * u_pre_s + sensory_synapse->offset_s;
-            const int32_t s_s = sigmoid_table_at(biased_s >> 13);
+            const int32_t s_s = sigmoid_table_at(biased_s >> 14);
             den_s_sum += (HIGH(sensory_synapse->sigma_s_w_s) * s_s) >> 3;
             num_s_sum += (LOW(sensory_synapse->we_s_pre_s) * s_s) >> 3;
         }
@@ -351,14 +354,14 @@ uint32_t tiny_restore(tiny_t *s, const tiny_state_t *from)
 
 /* The self test's inputs and what they must give, bit for bit. */
 static const int16_t test_x[8][2] = {
-    {3868, 3868},
-    {11603, 7735},
-    {-13429, 11603},
-    {-5694, 15471},
-    {2042, 2955},
-    {9777, 6822},
-    {-15255, 10690},
-    {-7520, 14558},
+    {3868, 7735},
+    {11603, 15470},
+    {-13429, 23206},
+    {-5694, 30941},
+    {2042, 5909},
+    {9777, 13644},
+    {-15255, 21380},
+    {-7520, 29115},
 };
 static const int16_t test_y[8][1] = {
     {4294},
@@ -370,7 +373,7 @@ static const int16_t test_y[8][1] = {
     {-995},
     {-1590},
 };
-static const int32_t test_v[2] = {-141017302, -751302151};
+static const int32_t test_v[2] = {-141016917, -751302140};
 
 int tiny_self_test(void)
 {

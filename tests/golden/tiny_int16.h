@@ -5,7 +5,9 @@
  *
  * Inputs x, int16_t:
  *   [0] offset  Q1.14, number = raw / 16384, -1 .. 1 = raw -16384 .. 16384
- *   [1] speed   Q3.12, number = raw / 4096, 0 .. 4 = raw 0 .. 16384
+ *   [1] speed   Q2.13, number = raw / 8192, 0 .. 3.99988 = raw 0 .. 32767
+ *   At the ends of the type, speed saturates without a status bit: no synapse listens beyond (each
+ *   sigmoid is within 1.5e-05 of 0 or 1).
  * Outputs y, int16_t:
  *   [0] angle  Q1.14, number = raw / 16384
  * State v[2], int32_t Q1.30, within -0.792308 .. 0.862069 = raw -850733952 .. 925639527.
@@ -31,7 +33,7 @@ extern "C" {
 
 /* Fraction bits: the number is x[i] / 2^frac. */
 #define TINY_X0_FRAC 14
-#define TINY_X1_FRAC 12
+#define TINY_X1_FRAC 13
 
 /* Fraction bits: the number is y[i] / 2^frac. */
 #define TINY_Y0_FRAC 14
@@ -66,7 +68,7 @@ int tiny_self_test(void);
 /* Physical numbers to raw ones, floor(value * 2^frac + 1/2), limited to the type; NaN becomes 0. */
 static inline int16_t tiny_x_from_float(int channel, float value)
 {
-    static const float unit[2] = {16384.0f, 4096.0f};
+    static const float unit[2] = {16384.0f, 8192.0f};
     const float scaled = value * unit[channel];
     if (!(scaled == scaled)) {
         return 0;

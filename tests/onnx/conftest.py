@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -10,15 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ncpc.driver.lowering import lower_for
 from ncpc.frontend.container import Container
 from ncpc.frontend.ncps_torch import import_model
 from ncpc.ir.policy import DtRange, Policy
 from ncpc.ir.sequences import Sequences
-from ncpc.lowering import lower_for
-from ncpc.targets.base import CompileOptions, Lowered
+from ncpc.targets.base import Artifact, CompileOptions, Lowered, Target
 from ncpc.targets.onnx import target
 from ncpc.targets.onnx.emit import file_names
-from ncpc.targets.onnx.target import Onnx
 
 NETS = {
     "ncp19": ("AutoNCP", (19, 4), 20), "full8": ("FullyConnected", (8, 1), 4), "ncp16": ("AutoNCP", (16, 2), 6),
@@ -33,8 +32,12 @@ class Case:
     policy: Policy
     lowered: Lowered
     options: CompileOptions
-    target: Onnx
-    files: dict[str, bytes]
+    target: Target
+    artifact: Artifact
+
+    @property
+    def files(self) -> Mapping[str, bytes]:
+        return self.artifact.files
 
     @property
     def step(self) -> bytes:
@@ -49,7 +52,7 @@ def compiled(module: Any, policy: Policy, quant: str, dt: str, **extra: str) -> 
     options = CompileOptions(quant=quant, dt=dt, extra=extra)  # type: ignore[arg-type]
     lowered = lower_for(Container(policy), options).lowered
     onnx = target("onnx")
-    return Case(module, policy, lowered, options, onnx, onnx.emit(lowered, options))
+    return Case(module, policy, lowered, options, onnx, onnx.prepare(lowered, options))
 
 
 @pytest.fixture(scope="session")

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ncpc.driver.lowering import lower_for
 from ncpc.frontend.container import Container
 from ncpc.ir.policy import DtRange, Policy
 from ncpc.ir.sequences import Sequences, Trace
-from ncpc.lowering import lower_for
 from ncpc.semantics.run import run
 from ncpc.targets.base import CompileOptions
 from ncpc.targets.onnx import runtime, target
@@ -35,11 +35,12 @@ def traces(family: str, seed: int, quant: str, folder: Path, steps: int = 30) ->
     policy = Policy("net", import_model(modules).layers, np.tile([-1.0, 1.0], (inputs, 1)), DtRange(0.5, 2.0))
     options, onnx = CompileOptions(quant, "runtime"), target("onnx")  # type: ignore[arg-type]
     lowered = lower_for(Container(policy), options).lowered
-    for name, content in onnx.emit(lowered, options).items():
+    artifact = onnx.prepare(lowered, options)
+    for name, content in artifact.files.items():
         (folder / name).write_bytes(content)
     rng = np.random.default_rng(seed)
     data = Sequences(rng.uniform(-1, 1, (2, steps, inputs)), rng.uniform(0.5, 2, (2, steps)))
-    found = [onnx.run(folder, lowered, options, data, name).trace
+    found = [artifact.run(folder, data, name).trace
              for name in (runtime.ORT_PLAIN, runtime.ORT_FULL, runtime.ORT_SCAN)]
     return run(lowered.real, data), found
 

@@ -16,7 +16,8 @@ from ncpc.ir.sequences import Sequences
 from ncpc.semantics.run import run
 from ncpc.targets.onnx import runtime
 from ncpc.targets.onnx.cost import FORMS
-from ncpc.targets.onnx.target import FLOAT_TOLERANCE, Onnx
+from ncpc.targets.onnx.target import FLOAT_TOLERANCE
+from ncpc.targets.onnx.worker import drive_scan
 
 LIMIT = 1e-6
 
@@ -37,7 +38,7 @@ def module_outputs(module: Any, data: Sequences) -> NDArray[np.float64]:
 def run_in(case: Any, name: str, data: Sequences, folder: Path) -> NDArray[np.float64]:
     for file, content in case.files.items():
         (folder / file).write_bytes(content)
-    return case.target.run(folder, case.lowered, case.options, data, name).trace.y
+    return case.artifact.run(folder, data, name).trace.y
 
 
 @pytest.mark.parametrize(("net", "dt"), [("ncp19", "runtime"), ("full8", "runtime"), ("ncp16", "fixed")])
@@ -73,8 +74,9 @@ def test_the_evaluator_runs_both_models(make: Any, sequences: Any, tmp_path: Pat
     data = sequences(case.policy, 2, 20)
     wanted = run(case.lowered.real, data).y
     assert np.abs(run_in(case, runtime.REFERENCE, data, tmp_path) - wanted).max() <= LIMIT
-    whole = runtime.run_scan(runtime.load(case.sequence, runtime.REFERENCE), data, np.zeros(16, np.float32),
-                             np.zeros((2, 16), np.float32), 1.0)
+    start = runtime.Start(np.zeros(16, np.float32), np.zeros((2, 16), np.float32), 1.0)
+    evaluator = runtime.load(case.sequence, runtime.REFERENCE).call
+    whole = runtime.as_trace(drive_scan(evaluator, runtime.arrays(data, start)))
     assert np.abs(whole.y - wanted).max() <= LIMIT
 
 
@@ -97,10 +99,10 @@ def test_resets_and_initial_states(make: Any, sequences: Any, tmp_path: Path) ->
     for name in (runtime.ORT_FULL, runtime.ORT_SCAN):
         assert np.abs(run_in(case, name, data, tmp_path) - wanted.y).max() <= LIMIT, name
     halves = [Sequences(data.x[:, part], data.dt[:, part]) for part in (slice(0, 7), slice(7, 14))]
-    first = case.target.run(tmp_path, case.lowered, case.options, halves[0], runtime.ORT_FULL).trace
-    second = case.target.run(tmp_path, case.lowered, case.options, halves[1], runtime.ORT_FULL, first.raw_state[:, -1])
-    whole = case.target.run(tmp_path, case.lowered, case.options, Sequences(data.x[:, :14], data.dt[:, :14]),
-                            runtime.ORT_FULL)
+    first = case.artifact.run(tmp_path, halves[0], runtime.ORT_FULL).trace
+    rest = dataclasses.replace(halves[1], restored=first.raw_state[:, -1])
+    second = case.artifact.run(tmp_path, rest, runtime.ORT_FULL)
+    whole = case.artifact.run(tmp_path, Sequences(data.x[:, :14], data.dt[:, :14]), runtime.ORT_FULL)
     np.testing.assert_array_equal(second.trace.y, whole.trace.y[:, 7:])
 
 
@@ -115,10 +117,11 @@ def test_a_changed_weight_is_seen(make: Any, sequences: Any, constant: str, tmp_
     data = onnx.numpy_helper.to_array(tensor).copy()
     data[np.unravel_index(np.abs(data).argmax(), data.shape)] *= 1.01
     tensor.CopyFrom(onnx.numpy_helper.from_array(data, constant))
-    files = {**case.files, next(iter(case.files)): model.SerializeToString()}
+    changed = dataclasses.replace(
+        case.artifact, files={**case.files, next(iter(case.files)): model.SerializeToString()})
     data = sequences(case.policy, 1, 200)
     wanted = run(case.lowered.program, data).y
-    found = run_in(dataclasses.replace(case, files=files), runtime.ORT_FULL, data, tmp_path)
+    found = run_in(dataclasses.replace(case, artifact=changed), runtime.ORT_FULL, data, tmp_path)
     assert np.abs(found - wanted).max() > FLOAT_TOLERANCE * np.ptp(wanted)
 
 
@@ -175,7 +178,7 @@ def test_no_tensor_has_a_name_without_meaning(make: Any) -> None:
 
 def test_same_policy_same_bytes(make: Any) -> None:
     case = make("full8")
-    assert case.target.emit(case.lowered, case.options) == case.files
+    assert case.target.prepare(case.lowered, case.options).files == case.files
 
 
 def test_unknown_form_is_refused(make: Any) -> None:
@@ -187,7 +190,7 @@ def test_session_carries_state(make: Any, sequences: Any, tmp_path: Path) -> Non
     case = make("full8")
     data = sequences(case.policy, 1, 10)
     wanted = run_in(case, runtime.ORT_FULL, data, tmp_path)[0]
-    session = Onnx().open(tmp_path, case.lowered, case.options, runtime.ORT_FULL)
+    session = case.artifact.open(tmp_path, runtime.ORT_FULL)
     for _ in range(2):
         session.reset()
         found = [session.step(x, float(dt)) for x, dt in zip(data.x[0], data.dt[0], strict=True)]

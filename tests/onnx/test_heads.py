@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ncpc.driver.lowering import lower_for
 from ncpc.errors import Unsupported
 from ncpc.frontend.container import Container
 from ncpc.ir.policy import DtRange, Policy
 from ncpc.ir.sequences import Sequences
-from ncpc.lowering import lower_for
 from ncpc.semantics.run import run
 from ncpc.targets.base import CompileOptions
 from ncpc.targets.onnx import runtime, target
@@ -33,12 +33,13 @@ def error_of(seed: int, quant: str, folder: Path) -> tuple[float, float]:
     policy = Policy("net", import_model(modules, frame).layers, np.tile([-1.0, 1.0], (inputs, 1)), DtRange())
     options, onnx = CompileOptions(quant, "fixed"), target("onnx")  # type: ignore[arg-type]
     lowered = lower_for(Container(policy), options).lowered
-    for name, content in onnx.emit(lowered, options).items():
+    artifact = onnx.prepare(lowered, options)
+    for name, content in artifact.files.items():
         (folder / name).write_bytes(content)
     data = Sequences(np.random.default_rng(seed).uniform(-1, 1, (2, 12, inputs)))
     exact: Any = run(lowered.real, data).y
-    model, size = onnx.model(lowered, options, data).y, max(np.ptp(exact), np.abs(exact).max())
-    found = [onnx.run(folder, lowered, options, data, name).trace.y
+    model, size = artifact.model(data).y, max(np.ptp(exact), np.abs(exact).max())
+    found = [artifact.run(folder, data, name).trace.y
              for name in (runtime.ORT_PLAIN, runtime.ORT_FULL, runtime.ORT_SCAN)]
     return max(np.abs(y - exact).max() for y in found) / size, max(np.abs(y - model).max() for y in found) / size
 
@@ -53,7 +54,7 @@ def test_padding_that_onnxruntime_refuses_is_refused_before() -> None:
     policy = Policy("net", import_model(modules, (2, 7, 6)).layers, np.tile([-1.0, 1.0], (84, 1)), DtRange())
     options = CompileOptions("float32", "fixed")
     with pytest.raises(Unsupported, match="use less padding or no dilation, or target 'c'"):
-        target("onnx").emit(lower_for(Container(policy), options).lowered, options)
+        target("onnx").prepare(lower_for(Container(policy), options).lowered, options)
 
 
 @pytest.mark.slow

@@ -37,19 +37,19 @@ def test_close_to_the_policy_and_alike_in_all_runtimes(
         make: Any, sequences: Any, net: str, quant: str, weights: str, dt: str, tmp_path: Path) -> None:
     case = written(make(net, quant=quant, dt=dt, weights=weights), tmp_path)
     data = sequences(case.policy, 4, 100)
-    exact, model = run(case.lowered.real, data).y, case.target.model(case.lowered, case.options, data).y
+    exact, model = run(case.lowered.real, data).y, case.artifact.model(data).y
     span = np.ptp(exact)
     assert 0 < np.abs(model - exact).max() <= LIMITS[quant, weights] * span
     for name in runtime.RUNTIMES[1:]:
-        found = case.target.run(tmp_path, case.lowered, case.options, data, name).trace.y
+        found = case.artifact.run(tmp_path, data, name).trace.y
         assert np.abs(found - model).max() <= emit.QDQ_TOLERANCE[quant] * span, name
 
 
 def test_the_evaluator_agrees(make: Any, sequences: Any, tmp_path: Path) -> None:
     case = written(make("full8", quant="int8"), tmp_path)
     data = sequences(case.policy, 1, 20)
-    model = case.target.model(case.lowered, case.options, data).y
-    found = case.target.run(tmp_path, case.lowered, case.options, data, runtime.REFERENCE).trace.y
+    model = case.artifact.model(data).y
+    found = case.artifact.run(tmp_path, data, runtime.REFERENCE).trace.y
     assert np.abs(found - model).max() <= emit.QDQ_TOLERANCE["int8"] * np.ptp(model)
 
 
@@ -59,7 +59,7 @@ def test_grids_are_quantized_too(make: Any, sequences: Any, form: str, tmp_path:
     data = sequences(case.policy, 2, 60)
     exact = run(case.lowered.real, data).y
     for name in (runtime.ORT_PLAIN, runtime.ORT_FULL):
-        found = case.target.run(tmp_path, case.lowered, case.options, data, name).trace.y
+        found = case.artifact.run(tmp_path, data, name).trace.y
         assert np.abs(found - exact).max() <= LIMITS["int8", "auto"] * np.ptp(exact)
 
 
@@ -107,7 +107,9 @@ def test_a_bias_beside_tiny_weights_does_not_overflow(bias: float) -> None:
     exact = evaluate(graph, feeds)["y"]
     model = step_model(quantized, "small", "", {})
     for name in runtime.RUNTIMES[1:2] + runtime.RUNTIMES[3:]:
-        found = runtime.load(model, name)(feeds)["y"]
+        loaded = runtime.load(model, name)
+        found = loaded.call(feeds)["y"]
+        loaded.close()
         np.testing.assert_allclose(found[:, 0], exact[:, 0], atol=0.02)
         np.testing.assert_allclose(found[:, 1:], exact[:, 1:], rtol=1e-6)
 
@@ -118,8 +120,8 @@ def test_states_at_the_corners_of_the_box(make: Any, sequences: Any, tmp_path: P
     state = case.lowered.program.states[0]
     corners = state.box[:, np.random.default_rng(0).integers(0, 2, (16, state.box.shape[0]))][
         np.arange(state.box.shape[0]), :, np.arange(state.box.shape[0])].T
-    data = sequences(case.policy, 16, 20)
-    found = case.target.run(tmp_path, case.lowered, case.options, data, runtime.ORT_FULL, corners).trace
+    data = dataclasses.replace(sequences(case.policy, 16, 20), restored=corners)
+    found = case.artifact.run(tmp_path, data, runtime.ORT_FULL).trace
     box = state.box * state.inp.type.lsb
     margin = 1e-3 * np.ptp(box)
     assert (found.state >= box[:, 0] - margin).all()
@@ -153,6 +155,23 @@ def test_intervals_hold_what_is_computed(make: Any, sequences: Any) -> None:
             assert (tensors[name] >= found[name].lo - slack).all(), name
 
 
+def test_what_has_no_limit_takes_nothing_from_what_is_known() -> None:
+    """A quotient without a limit, times what may be 0, then a matrix: no end is NaN, and a known box stays."""
+    writer = Writer()
+    a, b, c = (writer.tensor(name, [1]) for name in "abc")
+    quotient = writer.node("Div", [a, b], "quotient", [1])
+    part = writer.node("Mul", [quotient, c], "part", [1])
+    weight = writer.const("w", np.array([[0.0, 1.0]]))
+    total = writer.node("Gemm", [part, weight], "total", [2])
+    graph = emit.Graph(tuple(writer.nodes), writer.constants, {a: 1, b: 1, c: 1}, {total: 2}, writer.shapes)
+    box, unit = Interval(np.full((1, 1), -2.0), np.full((1, 1), 3.0)), Interval(np.zeros((1, 1)), np.ones((1, 1)))
+    known = {"a": box, "b": box, "c": unit}
+    free = intervals(graph, known)
+    assert (free[part].bounds, free[total].bounds) == ((-np.inf, np.inf), (-np.inf, np.inf))
+    assert not np.isnan([*free[total].lo.flat, *free[total].hi.flat]).any()
+    assert intervals(graph, {**known, part: box})[total].bounds == (-2.0, 3.0)
+
+
 def test_wide_weights_with_narrow_activations_are_refused(make: Any) -> None:
     with pytest.raises(BadInput, match="--weights int16 with --quant int8"):
         make("full8", quant="int8", weights="int16")
@@ -163,7 +182,7 @@ def test_a_state_without_a_box_is_refused_by_name(make: Any) -> None:
     states = tuple(dataclasses.replace(s, box=None) for s in case.lowered.program.states)
     lowered = dataclasses.replace(case.lowered, program=dataclasses.replace(case.lowered.program, states=states))
     with pytest.raises(Unsupported, match="'state' has no known range"):
-        case.target.emit(lowered, case.options)
+        case.target.prepare(lowered, case.options)
 
 
 def test_a_narrow_input_beside_a_wide_one_keeps_its_bits() -> None:

@@ -17,8 +17,9 @@ from ncpc.ir.types import Axis, Fixed, Index, Real, Type
 from ncpc.phases import Phases
 from ncpc.targets.onnx import emit, runtime
 from ncpc.targets.onnx.translate import translate
-from ncpc.verify.links import Setting
-from ncpc.verify.links import check as check_links
+from ncpc.verification.data import DataSet
+from ncpc.verification.links import Setting
+from ncpc.verification.links import check as check_links
 
 
 def one_op(kind: str, axes: list[Axis], type_: Type, **attrs: int) -> Program:
@@ -79,7 +80,7 @@ def test_without_onnx_nothing_is_written(make: Any, monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "onnx", None)
     monkeypatch.setitem(sys.modules, "onnx.checker", None)
     with pytest.raises(MissingTool, match=r"onnx is not installed .*: pip install 'ncpc\[onnx\]'") as caught:
-        case.target.emit(case.lowered, case.options)
+        case.target.prepare(case.lowered, case.options)
     assert "\n" not in str(caught.value)
 
 
@@ -89,14 +90,15 @@ def test_without_onnxruntime_the_evaluator_still_runs(
     for file, content in case.files.items():
         (tmp_path / file).write_bytes(content)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    setting = Setting(case.target, tmp_path, case.lowered, case.options, sequences(case.policy, 1, 5))
-    specs = case.target.links(case.lowered, case.options)
-    chain = check_links(setting, specs, Phases())
+    data = DataSet("few", "a few steps", "generated", sequences(case.policy, 1, 5))
+    setting = Setting(case.target, case.artifact, tmp_path, case.lowered, case.options, (data,))
+    specs = case.artifact.links
+    (chain,) = check_links(setting, specs, Phases())
     ran = {link.spec.runtime: link.holds for link in chain.links if link.result}
     assert ran == {runtime.REFERENCE: True}
     assert all("onnxruntime is not installed" in link.not_run for link in chain.links[1:])
     assert [spec.required for spec in specs] == [True, False, False, False]
-    corners = case.target.build(tmp_path, case.lowered, case.options).extra["onnx"]["corners"]
+    corners = case.artifact.build(tmp_path).extra["onnx"]["corners"]
     assert all("not run: onnxruntime" in said for said in corners["error_of_range"].values())
 
 
@@ -105,6 +107,6 @@ def test_from_the_corners_of_the_box(make: Any, tmp_path: Path) -> None:
         case = make("full8", quant=quant)
         for file, content in case.files.items():
             (tmp_path / file).write_bytes(content)
-        found = case.target.build(tmp_path, case.lowered, case.options).extra["onnx"]["corners"]
+        found = case.artifact.build(tmp_path).extra["onnx"]["corners"]
         assert found["starts"] == 8
         assert all(0 < error <= limit for error in found["error_of_range"].values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -12,15 +13,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ncpc.driver.lowering import lower_for
 from ncpc.frontend.container import Container
 from ncpc.ir.policy import DtRange, Policy
 from ncpc.ir.sequences import Sequences
-from ncpc.lowering import lower_for
 from ncpc.passes.fold import fix_dt
 from ncpc.passes.lower import lower
 from ncpc.passes.to_float32 import to_float32
 from ncpc.targets.base import CompileOptions, Lowered
-from ncpc.targets.tflite.target import Tflite
+from ncpc.targets.tflite import target
+from ncpc.targets.tflite.target import TfliteArtifact
 from tests.nets import random_policy
 
 RUNTIME_DT = DtRange(0.5, 2.0, 1.0)
@@ -30,7 +32,7 @@ RUNTIME_DT = DtRange(0.5, 2.0, 1.0)
 class Emitted:
     """A policy's file in a folder, and what it was made from."""
 
-    target: Tflite
+    artifact: TfliteArtifact
     folder: Path
     lowered: Lowered
     options: CompileOptions
@@ -53,9 +55,11 @@ def emit(tmp_path: Path) -> Emit:
         lowered = lower_for(Container(policy), options).lowered if proved else unproved(policy, options)
         folder = tmp_path / f"{quant}-{dt}-{len(list(tmp_path.iterdir()))}"
         folder.mkdir()
-        for name, content in Tflite().emit(lowered, options).items():
+        artifact = target("tflite").prepare(lowered, options)
+        assert isinstance(artifact, TfliteArtifact)
+        for name, content in artifact.files.items():
             (folder / name).write_bytes(content)
-        return Emitted(Tflite(), folder, lowered, options)
+        return Emitted(artifact, folder, lowered, options)
 
     return make
 
@@ -92,11 +96,13 @@ def old_runtime(request: pytest.FixtureRequest) -> str:
     given = os.environ.get("NCPC_TFLITE_RUNTIME_PYTHON")
     if given:
         return given
-    home = Path(request.config.cache.mkdir("tflite-runtime-2.14"))
-    python = home / "bin" / "python"
-    if not (home / "complete").exists():
-        _make_environment(home, python)
-        (home / "complete").touch()
+    home = Path(request.config.cache.mkdir("tflite-runtime-2.14")) / "environment"
+    python, complete = home / "bin" / "python", home.with_name("complete")
+    with home.with_name("lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # workers of one run come here at the same time
+        if not complete.exists():
+            _make_environment(home, python)
+            complete.touch()
     return str(python)
 
 

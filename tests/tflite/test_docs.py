@@ -32,12 +32,12 @@ def test_python_snippets(
         exec(compile(snippet, str(PAGE), "exec"), names)
     data = Sequences(np.repeat(0.1 * np.arange(10.0)[None, :, None], 3, axis=2))
     for runtime, y in (("litert-xnnpack", names["y"]), ("tflite-micro", names["y_micro"])):
-        expected = made.target.run(made.folder, made.lowered, made.options, data, runtime).trace.y[0, -1]
+        expected = made.artifact.run(made.folder, data, runtime).trace.y[0, -1]
         np.testing.assert_allclose(y[0], expected, atol=1e-7)
     assert names["reset"] == {"state": [0.0] * 8}
 
 
 def test_the_page_names_what_the_report_says(emit: Emit, small: Policy) -> None:
     made = emit(small, "int16")
-    extra = made.target.build(made.folder, made.lowered, made.options).extra["tflite"]
+    extra = made.artifact.build(made.folder).extra["tflite"]
     assert all(f"`{key}`" in PAGE.read_text() for key in extra)

@@ -26,7 +26,7 @@ RUNTIMES = ("litert-reference", "litert-xnnpack", "tflite-micro")
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_file_equals_policy(emit: Emit, small: Policy, dt: str, runtime: str) -> None:
     made, data = emit(small, "float32", dt), sequences(small, 1, irregular=dt == "runtime")
-    found = made.target.run(made.folder, made.lowered, made.options, data, runtime)
+    found = made.artifact.run(made.folder, data, runtime)
     expected = run(made.lowered.real, data)
     assert np.ptp(expected.y) > 0.1
     np.testing.assert_allclose(found.trace.y, expected.y, atol=1e-6)
@@ -36,7 +36,7 @@ def test_file_equals_policy(emit: Emit, small: Policy, dt: str, runtime: str) ->
 
 def test_dt_outside_its_range_is_limited(emit: Emit, small: Policy) -> None:
     made = emit(small, "float32", "runtime")
-    session = made.target.open(made.folder, made.lowered, made.options, "litert-reference")
+    session = made.artifact.open(made.folder, "litert-reference")
     x = np.full(small.inputs, 0.3)
     ends = [(session.step(x, dt), session.reset())[0] for dt in (100.0, 2.0, 0.5, 0.0)]
     np.testing.assert_array_equal(ends[0], ends[1])
@@ -57,7 +57,7 @@ def test_module_within_a_millionth_over_a_thousand_steps(emit: Emit, require_too
     with torch.no_grad():
         expected = module(torch.tensor(data.x, dtype=torch.float32))[0].numpy()
     made = emit(policy, "float32")
-    found = made.target.run(made.folder, made.lowered, made.options, data, runtime)
+    found = made.artifact.run(made.folder, data, runtime)
     np.testing.assert_allclose(found.trace.y, expected, atol=1e-6)
 
 
@@ -67,28 +67,28 @@ def test_layers_around_the_cell(emit: Emit) -> None:
     layers = (head, Activation("relu", 3), *policy.layers, Activation("tanh", 2), tail, Activation("sigmoid", 2))
     policy = dataclasses.replace(policy, layers=layers, input_range=np.tile([-1.0, 1.0], (5, 1)))
     made, data = emit(policy, "float32"), sequences(policy, 3)
-    found = made.target.run(made.folder, made.lowered, made.options, data, "tflite-micro")
+    found = made.artifact.run(made.folder, data, "tflite-micro")
     np.testing.assert_allclose(found.trace.y, run(made.lowered.real, data).y, atol=1e-6)
 
 
 def test_start_states_are_taken(emit: Emit, small: Policy) -> None:
     made, data = emit(small, "float32"), dataclasses.replace(sequences(small, 4, steps=1), reset=None)
     start = np.random.default_rng(0).uniform(-1, 1, (2, 8)).astype(np.float32)
-    found = made.target.run(made.folder, made.lowered, made.options, data, "litert-reference",
-                            start.view(np.int32).astype(np.int64))
-    plain = made.target.run(made.folder, made.lowered, made.options, data, "litert-reference")
-    session = made.target.open(made.folder, made.lowered, made.options, "litert-reference")
-    np.testing.assert_array_equal(plain.trace.y[0, 0], session.step(data.x[0, 0]))
+    begun = dataclasses.replace(data, restored=start.view(np.int32).astype(np.int64))
+    found = made.artifact.run(made.folder, begun, "litert-reference")
+    plain = made.artifact.run(made.folder, data, "litert-reference")
+    session = made.artifact.open(made.folder, "litert-reference")
+    np.testing.assert_array_equal(plain.trace.y[0, 0], session.step(data.x[0, 0], 1.0))
     assert np.abs(found.trace.state - plain.trace.state).max() > 0.1
 
 
 def test_sessions_carry_and_reset_their_state(emit: Emit, small: Policy) -> None:
     made, data = emit(small, "float32"), dataclasses.replace(sequences(small, 5, steps=20), reset=None)
-    expected = made.target.run(made.folder, made.lowered, made.options, data, "tflite-micro").trace.y
-    session = made.target.open(made.folder, made.lowered, made.options, "tflite-micro")
+    expected = made.artifact.run(made.folder, data, "tflite-micro").trace.y
+    session = made.artifact.open(made.folder, "tflite-micro")
     for row in range(2):
         session.reset()
-        np.testing.assert_array_equal([session.step(x) for x in data.x[row]], expected[row])
+        np.testing.assert_array_equal([session.step(x, 1.0) for x in data.x[row]], expected[row])
     assert session.status == 0
 
 

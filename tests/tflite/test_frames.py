@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ncpc.errors import Unsupported
-from ncpc.ir.cells import Rnn
+from ncpc.ir.gated import Rnn
 from ncpc.ir.heads import Conv2d, Pool, Softmax
 from ncpc.ir.policy import Activation, Dense, Policy
 from ncpc.ir.program import statements
@@ -37,16 +37,16 @@ def assert_close(made: Emitted, data: Sequences, tolerance: float) -> None:
     expected = run(made.lowered.real, data)
     assert np.ptp(expected.y) > 0
     for runtime in RUNTIMES:
-        found = made.target.run(made.folder, made.lowered, made.options, data, runtime).trace
+        found = made.artifact.run(made.folder, data, runtime).trace
         assert np.abs(found.y - expected.y).max() <= tolerance * np.ptp(expected.y), runtime
 
 
 def assert_exact(made: Emitted, data: Sequences, tolerance: float) -> None:
     """The reference kernels equal the model bit for bit; it is within ``tolerance`` of the policy's range."""
-    model, expected = made.target.model(made.lowered, made.options, data), run(made.lowered.real, data)
+    model, expected = made.artifact.model(data), run(made.lowered.real, data)
     assert np.abs(model.y - expected.y).max() <= tolerance * np.ptp(expected.y)
     for runtime in EXACT:
-        found = made.target.run(made.folder, made.lowered, made.options, data, runtime).trace
+        found = made.artifact.run(made.folder, data, runtime).trace
         np.testing.assert_array_equal(found.raw_y, model.raw_y)
         np.testing.assert_array_equal(found.raw_state, model.raw_state)
 
@@ -96,7 +96,7 @@ def test_driving_architecture(emit: Emit, source: str, size: tuple[int, int]) ->
 
 def test_report_compares_operators_of_frames(emit: Emit) -> None:
     made = emit(random_head(0), "int16")
-    found = made.target.build(made.folder, made.lowered, made.options).extra["tflite"]
+    found = made.artifact.build(made.folder).extra["tflite"]
     assert found["unequal_operators"] == {"litert-reference": {}, "tflite-micro": {}}
     assert found["corners"]["steps_unequal_to_model"] == 0
 
@@ -215,12 +215,12 @@ def test_what_is_always_the_largest_takes_no_kernel(emit: Emit, scheme: str, ord
     dense = Dense(np.array([[0.5, 0.2], [0.3, -0.1], [0.1, 0.4]]), np.array([30.0, -30.0, -31.0])[::order])
     policy = Policy("net", (dense, Softmax(3)), np.tile([-1.0, 1.0], (2, 1)))
     made, data = emit(policy, scheme, proved=False), noise(0, policy, 10)
-    model = made.target.model(made.lowered, made.options, data)
+    model = made.artifact.model(data)
     for runtime in EXACT:
-        found = made.target.run(made.folder, made.lowered, made.options, data, runtime).trace
+        found = made.artifact.run(made.folder, data, runtime).trace
         np.testing.assert_array_equal(found.raw_y, model.raw_y)
     assert model.y[..., ::order][..., 0].min() > {"int16": 0.999, "int8": 0.75}[scheme]
-    quick = made.target.run(made.folder, made.lowered, made.options, data, "litert-xnnpack").trace
+    quick = made.artifact.run(made.folder, data, "litert-xnnpack").trace
     assert np.abs(quick.y - model.y).max() <= {"int16": 1e-3, "int8": 0.02}[scheme]
 
 
@@ -231,7 +231,7 @@ def test_a_sum_that_is_always_zero_has_a_scale(emit: Emit, scheme: str) -> None:
     policy = Policy("net", (Dense(np.eye(2), np.array([20.0, 0.0])), cell), np.tile([-1.0, 1.0], (2, 1)))
     made, data = emit(policy, scheme), noise(0, policy, 10)
     for runtime in EXACT:
-        assert not made.target.run(made.folder, made.lowered, made.options, data, runtime).trace.y.any()
+        assert not made.artifact.run(made.folder, data, runtime).trace.y.any()
 
 
 def test_a_mean_with_dilation_is_refused(emit: Emit) -> None:

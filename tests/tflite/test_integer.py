@@ -10,16 +10,16 @@ import pytest
 
 from ncpc.errors import MissingTool, Unsupported
 from ncpc.ir.build import Builder
-from ncpc.ir.cells import CtGru, Lstm
+from ncpc.ir.cells import CtGru
+from ncpc.ir.gated import Lstm
 from ncpc.ir.policy import Activation, Dense, DtRange, Ltc, Policy
 from ncpc.ir.program import Port, Program, statements
 from ncpc.ir.sequences import Sequences
 from ncpc.ir.types import Axis, Real
 from ncpc.semantics.run import run
 from ncpc.targets.base import MODEL, RunResult
+from ncpc.targets.graph.corners import STARTS
 from ncpc.targets.tflite import runtimes
-from ncpc.targets.tflite.corners import STARTS
-from ncpc.targets.tflite.emit import boxes, graph, limits, timed
 from ncpc.targets.tflite.integer_graph import integer_graph
 from ncpc.targets.tflite.integer_program import integer_program
 from ncpc.targets.tflite.model import IntegerModel
@@ -27,14 +27,14 @@ from ncpc.targets.tflite.reading import read
 from ncpc.targets.tflite.scales import INT16
 from ncpc.targets.tflite.target import CORNER_STEPS
 from ncpc.targets.tflite.weights import row_scales, split
-from ncpc.verify.sequences import suite
+from ncpc.verification.sequences import suite
 from tests.conftest import RequireTool
 from tests.nets import random_policy
 from tests.tflite.conftest import Emit, Emitted, sequences
 
 
 def run_in(made: Emitted, data: Any, runtime: str) -> RunResult:
-    return made.target.run(made.folder, made.lowered, made.options, data, runtime)
+    return made.artifact.run(made.folder, data, runtime)
 
 
 def share(found: np.ndarray, expected: np.ndarray) -> float:
@@ -47,7 +47,7 @@ def share(found: np.ndarray, expected: np.ndarray) -> float:
 def test_runtimes_equal_the_model(emit: Emit, quant: str, seed: int) -> None:
     policy = random_policy(seed)
     made, data = emit(policy, quant), sequences(policy, seed)
-    expected = made.target.model(made.lowered, made.options, data)
+    expected = made.artifact.model(data)
     for runtime in ("litert-reference", "tflite-micro"):
         found = run_in(made, data, runtime).trace
         np.testing.assert_array_equal(found.raw_y, expected.raw_y)
@@ -71,16 +71,15 @@ def test_a_slow_memory_keeps_its_bits(emit: Emit, scheme: str, monkeypatch: pyte
     policy = slow_memory(0.1)
     monkeypatch.setattr("ncpc.targets.tflite.emit._probe", lambda policy: policy.calibration)
     made = emit(policy, scheme)
-    real = timed(made.lowered, made.options)
-    assert set(limits(made.lowered, real)) == {"c"}
+    assert set(made.artifact.limited) == {"c"}
     assert policy.calibration is not None
-    model = made.target.model(made.lowered, made.options, policy.calibration)
+    model = made.artifact.model(policy.calibration)
     expected = run(made.lowered.real, policy.calibration)
     assert np.ptp(expected.state[..., 2:]) > 0.3
     limited = np.abs(model.y - expected.y).max()
     monkeypatch.setattr("ncpc.targets.tflite.emit.too_wide", lambda bound, seen: False)
     whole = emit(policy, scheme)
-    coarse = whole.target.model(whole.lowered, whole.options, policy.calibration)
+    coarse = whole.artifact.model(policy.calibration)
     assert 4 * limited < np.abs(coarse.y - expected.y).max()
 
 
@@ -89,8 +88,8 @@ def test_a_slow_memory_saturates_as_the_model_says(emit: Emit, monkeypatch: pyte
     policy = slow_memory(0.1)
     monkeypatch.setattr("ncpc.targets.tflite.emit._probe", lambda policy: policy.calibration)
     made, data = emit(policy, "int16"), Sequences(np.tile([1.0, -1.0], (2, 100, 1)))
-    model = made.target.model(made.lowered, made.options, data)
-    (lo, hi), = limits(made.lowered, timed(made.lowered, made.options)).values()
+    model = made.artifact.model(data)
+    (lo, hi), = made.artifact.limited.values()
     ends = max(-lo.min(), hi.max())
     assert np.abs(model.state[..., 2:]).max() <= ends * 1.01
     assert np.abs(run(made.lowered.real, data).state[..., 2:]).max() > 1.5 * ends
@@ -102,8 +101,8 @@ def test_a_slow_memory_saturates_as_the_model_says(emit: Emit, monkeypatch: pyte
 def test_rewritten_program_is_the_same_function(emit: Emit) -> None:
     """In float64, without rounding, only the reciprocal's residue is left, and it moves no fixed point."""
     made = emit(random_policy(4), "int16")
-    real = timed(made.lowered, made.options)
-    program = integer_program(real, boxes(made.lowered, real)).program
+    real = made.artifact.real
+    program = integer_program(real, made.artifact.boxes).program
     data = sequences(made.lowered.policy, 4)
     np.testing.assert_allclose(run(program, data).y, run(real, data).y, atol=1e-5)
     assert {op.kind for op in statements(program.body)} <= {"matmul", "mul", "add", "sub", "sigmoid"}
@@ -114,8 +113,7 @@ def test_ranges_hold_over_long_runs(emit: Emit) -> None:
     from ncpc.semantics.run import Executor
 
     made = emit(random_policy(5), "int16")
-    real = timed(made.lowered, made.options)
-    held = integer_program(real, boxes(made.lowered, real))
+    held = integer_program(made.artifact.real, made.artifact.boxes)
     executor, rng = Executor(held.program), np.random.default_rng(0)
     executor.reset(16)
     for _ in range(50):
@@ -162,7 +160,7 @@ def test_layers_around_the_cell(emit: Emit) -> None:
     layers = (head, Activation("relu", 3), *policy.layers, Activation("tanh", 2), tail, Activation("sigmoid", 2))
     policy = dataclasses.replace(policy, layers=layers, input_range=np.tile([-1.0, 1.0], (5, 1)))
     made, data = emit(policy, "int16", proved=False), sequences(policy, 3)
-    expected = made.target.model(made.lowered, made.options, data)
+    expected = made.artifact.model(data)
     np.testing.assert_array_equal(run_in(made, data, "litert-reference").trace.raw_y, expected.raw_y)
     np.testing.assert_array_equal(run_in(made, data, "tflite-micro").trace.raw_y, expected.raw_y)
     assert share(expected.y, run(made.lowered.real, data).y) < 0.005
@@ -177,7 +175,7 @@ def test_gates_over_time_scales(emit: Emit, decay: str) -> None:
     cell = CtGru(dense(12, 6), dense(12, 6), dense(4, 6), ln_tau, kept)
     policy = Policy("net", (cell,), np.tile([-1.0, 1.0], (2, 1)))
     made, data = emit(policy, "int16"), sequences(policy, 1)
-    expected, real = made.target.model(made.lowered, made.options, data), run(made.lowered.real, data).y
+    expected, real = made.artifact.model(data), run(made.lowered.real, data).y
     assert np.abs(expected.y - real).max() <= 2e-3 * np.ptp(real)
     for runtime in ("litert-reference", "tflite-micro"):
         found = run_in(made, data, runtime).trace
@@ -224,13 +222,13 @@ def test_slow_neurons_move_by_little(emit: Emit, dt: float) -> None:
     policy = random_policy(0, dt=DtRange(dt, dt, dt))
     made, data = emit(policy, "int16"), suite(policy, 3000, False)
     real = run(made.lowered.real, data).y
-    found = made.target.model(made.lowered, made.options, data)
+    found = made.artifact.model(data)
     assert np.abs(found.y - real).max() <= 1.2e-3 * np.ptp(real)
 
 
 def test_states_at_the_corners_of_their_box(emit: Emit) -> None:
     made = emit(random_policy(1), "int16")
-    found = made.target.build(made.folder, made.lowered, made.options).extra["tflite"]
+    found = made.artifact.build(made.folder).extra["tflite"]
     assert found["corners"]["assumption"] == "state within box"
     assert found["corners"]["steps"] == STARTS * CORNER_STEPS
     assert found["corners"]["steps_unequal_to_model"] == 0
@@ -244,7 +242,7 @@ def test_a_wrong_kernel_is_named_with_its_size(emit: Emit, monkeypatch: pytest.M
     from ncpc.targets.tflite.difference import unequal
 
     made = emit(random_policy(1), "int16")
-    built, right = graph(made.lowered, made.options), kernels.KERNELS["MUL"]
+    built, right = made.artifact.graph, kernels.KERNELS["MUL"]
     monkeypatch.setitem(kernels.KERNELS, "MUL", lambda i, o: (lambda kernel: lambda a: kernel(a) + 3)(right(i, o)))
     for runtime in (runtimes.REFERENCE, runtimes.MICRO):
         found = unequal(made.content, built, runtime, 4)
@@ -255,13 +253,13 @@ def test_a_wrong_kernel_is_named_with_its_size(emit: Emit, monkeypatch: pytest.M
 def test_a_changed_file_is_not_the_model(emit: Emit) -> None:
     """A planted fault in the file: one weight off by one."""
     made, data = emit(random_policy(1), "int16"), sequences(random_policy(1), 1)
-    weights = next(t for t in graph(made.lowered, made.options).tensors.values() if t.dtype == "int8").data
+    weights = next(t for t in made.artifact.graph.tensors.values() if t.dtype == "int8").data
     assert weights is not None
     at = made.content.index(weights.tobytes()) + int(np.flatnonzero(weights)[0])
     changed = bytearray(made.content)
     changed[at] = (changed[at] - 1) % 256
     (made.folder / "net.tflite").write_bytes(bytes(changed))
-    expected = made.target.model(made.lowered, made.options, data)
+    expected = made.artifact.model(data)
     assert np.any(run_in(made, data, "litert-reference").trace.raw_y != expected.raw_y)
 
 
@@ -271,7 +269,8 @@ def test_start_states_come_in_the_programs_own_integers(emit: Emit) -> None:
     state = made.lowered.program.states[0]
     assert state.box is not None
     raw = np.stack([state.box[:, 0], state.box[:, 1]]).astype(np.int64)
-    found = made.target.run(made.folder, made.lowered, made.options, data, "litert-reference", raw).trace.state[:, 0]
+    begun = dataclasses.replace(data, restored=raw)
+    found = made.artifact.run(made.folder, begun, "litert-reference").trace.state[:, 0]
     assert np.all(np.abs(found) <= np.abs(state.box * state.inp.type.lsb).max() + 1e-3)  # type: ignore[union-attr]
     assert np.abs(found[0] - found[1]).max() > 0.05
 
@@ -311,14 +310,14 @@ def test_the_same_file_in_tflite_runtime_2_14(
     if quant == "float32":
         np.testing.assert_allclose(found.y, run(made.lowered.real, data).y, atol=1e-6)
     else:
-        expected = made.target.model(made.lowered, made.options, data)
+        expected = made.artifact.model(data)
         np.testing.assert_array_equal(found.raw_y, expected.raw_y)
         np.testing.assert_array_equal(found.raw_state, expected.raw_state)
 
 
 def test_links_say_what_equals_what(emit: Emit) -> None:
     made = emit(random_policy(0), "int16")
-    links = {link.runtime: link for link in made.target.links(made.lowered, made.options)}
+    links = {link.runtime: link for link in made.artifact.links}
     assert [name for name, link in links.items() if link.kind == "bitwise"] == [
         "tflite-runtime", "litert-reference", "tflite-micro"]
     assert all(link.source == MODEL for link in links.values())

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ncpc.targets.tflite import libraries, runtimes, worker
+from ncpc.targets.tflite import runtimes, worker
 from ncpc.targets.tflite.flatbuffer import write
 from ncpc.targets.tflite.float_graph import CONV
 from ncpc.targets.tflite.graph import Graph, GraphBuilder, Quant
@@ -42,13 +42,13 @@ def binary(op: str, dtype: str, quants: Sequence[Quant], size: int) -> Graph:
 
 
 def litert(graph: Graph, feeds: dict[str, NDArray[Any]]) -> NDArray[np.int64]:
-    found = worker.invoker(runtimes.litert(write(graph), runtimes.REFERENCE))(feeds)["y"]
+    found = worker.invoker(worker.litert(runtimes.REFERENCE, write(graph)))(feeds)["y"]
     return found.reshape(-1).astype(np.int64)
 
 
 def micro(graph: Graph, feeds: dict[str, NDArray[Any]]) -> NDArray[np.int64]:
     pytest.importorskip("tflite_micro")
-    interpreter = libraries.micro().Interpreter.from_bytes(write(graph), arena_size=8 << 20)
+    interpreter = worker.micro().Interpreter.from_bytes(write(graph), arena_size=8 << 20)
     for index, name in enumerate(graph.inputs):
         interpreter.set_input(feeds[name], index)
     interpreter.invoke()

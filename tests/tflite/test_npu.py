@@ -20,7 +20,7 @@ SUMMARY = ("experiment,system_config,memory_mode,core_clock,inference_time,sram_
 def test_int16_maps_wholly_to_the_npu(emit: Emit, require_tool: RequireTool, unit: str) -> None:
     require_tool("ethosu")
     made = emit(random_policy(0), "int16", npu=unit)
-    built = made.target.build(made.folder, made.lowered, made.options)
+    built = made.artifact.build(made.folder)
     found = built.extra["npu"]
     assert built.files == (f"net_{unit}.tflite",)
     assert b"ethos-u" in (made.folder / built.files[0]).read_bytes()
@@ -30,7 +30,7 @@ def test_int16_maps_wholly_to_the_npu(emit: Emit, require_tool: RequireTool, uni
     assert found["memory_bytes"]["sram"] > 0
     assert found["estimate"]["cycles"] > 0
     assert "Vela" in found["estimate"]["by"]
-    again = made.target.build(made.folder, made.lowered, made.options)
+    again = made.artifact.build(made.folder)
     assert again.extra == built.extra
 
 
@@ -42,7 +42,7 @@ def test_floats_are_refused(emit: Emit) -> None:
 def test_without_vela_the_rest_is_there(emit: Emit, monkeypatch: pytest.MonkeyPatch) -> None:
     made = emit(random_policy(0), "int16", npu="ethos-u85-256")
     monkeypatch.setattr(npu, "find_spec", lambda name: None)
-    built = made.target.build(made.folder, made.lowered, made.options)
+    built = made.artifact.build(made.folder)
     assert built.files == ()
     assert "npu" not in built.extra
     assert built.missing == ("ethos-u-vela is not installed, the file was not compiled for the NPU: "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -19,7 +21,7 @@ def test_the_same_numbers_with_resets(emit: Emit, small: Policy, quant: str, run
     assert data.reset is not None
     assert data.reset.any()
     plain, inside = emit(small, quant), emit(small, quant, state="variable")
-    expected, found = (m.target.run(m.folder, m.lowered, m.options, data, runtime).trace for m in (plain, inside))
+    expected, found = (m.artifact.run(m.folder, data, runtime).trace for m in (plain, inside))
     np.testing.assert_array_equal(found.raw_y, expected.raw_y)
     np.testing.assert_array_equal(found.raw_state, expected.raw_state)
 
@@ -33,24 +35,24 @@ def test_state_is_no_input(emit: Emit, small: Policy) -> None:
 
 def test_sessions_reset(emit: Emit, small: Policy) -> None:
     made = emit(small, "int16", state="variable")
-    session = made.target.open(made.folder, made.lowered, made.options, "tflite-micro")
+    session = made.artifact.open(made.folder, "tflite-micro")
     x = np.array([0.3, -0.2, 0.9])
-    first, second = session.step(x), session.step(x)
+    first, second = session.step(x, 1.0), session.step(x, 1.0)
     session.reset()
-    np.testing.assert_array_equal(session.step(x), first)
+    np.testing.assert_array_equal(session.step(x, 1.0), first)
     assert np.any(first != second)
 
 
 def test_start_states_are_refused(emit: Emit, small: Policy) -> None:
     made = emit(small, "float32", state="variable")
+    begun = dataclasses.replace(sequences(small, 1, steps=2), restored=np.zeros((2, 8), np.int64))
     with pytest.raises(BadInput, match=r"the file keeps its state.*--state input"):
-        made.target.run(made.folder, made.lowered, made.options, sequences(small, 1, steps=2), "litert-reference",
-                        np.zeros((2, 8), np.int64))
+        made.artifact.run(made.folder, begun, "litert-reference")
 
 
 def test_report_leaves_out_what_cannot_be(emit: Emit, small: Policy) -> None:
     made = emit(small, "int16", state="variable")
-    extra = made.target.build(made.folder, made.lowered, made.options).extra["tflite"]
+    extra = made.artifact.build(made.folder).extra["tflite"]
     assert "corners" not in extra
     assert extra["unequal_operators"] == {"litert-reference": {}, "tflite-micro": {}}
 

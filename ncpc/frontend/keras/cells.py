@@ -10,7 +10,7 @@ import numpy as np
 from ncpc.errors import BadInput, Unsupported
 from ncpc.frontend.keras.model import CFC, F64, LTC, WIRED, KerasLayer, Weights
 from ncpc.frontend.ncps_torch import neuron_names
-from ncpc.ir.cells import Cfc, Gru, Lstm, MixedMemory, Rnn, WiredCfc
+from ncpc.ir.gated import Cfc, Gru, Lstm, MixedMemory, Rnn, WiredCfc
 from ncpc.ir.policy import Dense, Layer, Ltc, Synapses
 
 

@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-import importlib
-import io
 import json
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-import numpy as np
-
-from ncpc.errors import BadInput, MissingTool, Unsupported
+from ncpc.errors import BadInput, NcpcError, Unsupported
 from ncpc.frontend.keras import chain
+from ncpc.frontend.keras.hdf5 import read_hdf5
 from ncpc.frontend.keras.layers import layer_of, require_steps
 from ncpc.frontend.keras.model import CFC, F64, MIXED, WIRED, KerasModel
 from ncpc.frontend.keras.names import by_path, variables
 
 SUFFIXES = (".keras", ".h5", ".hdf5")
-
-
-def h5py_module(where: str) -> ModuleType:
-    """The ``h5py`` package. Raises ``MissingTool`` when it is not installed."""
-    try:
-        return importlib.import_module("h5py")
-    except ImportError:
-        raise MissingTool(f"{where}: h5py is not installed; run: pip install 'ncpc[keras]'") from None
+MOST_TEXT = 64 << 20
+"""Bytes of a config."""
 
 
 def read_file(path: Path) -> KerasModel:
@@ -42,10 +32,14 @@ def _archive(path: Path) -> KerasModel:
     """A zip of ``config.json``, ``metadata.json`` and ``model.weights.h5``."""
     try:
         with zipfile.ZipFile(path) as archive:
+            for name in ("config.json", "metadata.json"):
+                if archive.getinfo(name).file_size > MOST_TEXT:
+                    raise BadInput(f"{path}: its {name} has more than {MOST_TEXT >> 20} MB; save the model again")
             model, told, weights = (archive.read(name) for name in ("config.json", "metadata.json", "model.weights.h5"))
     except (zipfile.BadZipFile, KeyError, OSError) as error:
         raise BadInput(f"{path}: not a readable .keras file ({error}); save the model again") from None
-    with opened(path, weights) as file:
+    file = read_hdf5(path, weights)
+    with _lacking(path):
         group = file["layers"] if "layers" in file else file["_layer_checkpoint_dependencies"]
         specs = _specs(model, path)
         return _model(path, specs, _numbered(group, specs), _json(told, path))
@@ -53,7 +47,8 @@ def _archive(path: Path) -> KerasModel:
 
 def _whole(path: Path) -> KerasModel:
     """``model.save("x.h5")`` of Keras 2 and 3: the config as an attribute, weights under their full names."""
-    with opened(path) as file:
+    file = read_hdf5(path)
+    with _lacking(path):
         if "model_config" not in file.attrs:
             raise BadInput(f"{path}: holds weights without a model; give unfolds and epsilon to "
                            "ncpc.frontend.keras.weights.import_weights, or save the whole model")
@@ -64,19 +59,25 @@ def _whole(path: Path) -> KerasModel:
 
 
 @contextmanager
-def opened(path: Path, content: bytes | None = None) -> Iterator[Any]:
-    """An HDF5 file for reading; ``content`` instead of the file where it lies inside another."""
-    h5py = h5py_module(str(path))
+def read_or_refused(path: Path) -> Iterator[None]:
+    """Whatever a file of unknown origin brings about in the block becomes a ``BadInput`` of one line."""
     try:
-        file = h5py.File(path if content is None else io.BytesIO(content), "r")
-    except OSError as error:
-        raise BadInput(f"{path}: not a readable HDF5 file ({str(error).splitlines()[0]}); a TensorFlow checkpoint "
-                       "(.index, .data) must be saved as .h5 first") from None
-    with file:
-        try:
-            yield file
-        except KeyError as error:
-            raise BadInput(f"{path}: lacks {error}; the file is damaged or of another version of Keras") from None
+        yield
+    except NcpcError:
+        raise
+    except MemoryError:
+        raise BadInput(f"{path}: needs more memory than there is; save the model again") from None
+    except Exception as error:  # a damaged file makes zipfile, h5py and the reading of its config raise a dozen kinds
+        why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise BadInput(f"{path}: damaged, or of another version of Keras ({why}); save the model again") from None
+
+
+@contextmanager
+def _lacking(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except KeyError as error:
+        raise BadInput(f"{path}: lacks {error}; the file is damaged or of another version of Keras") from None
 
 
 def _json(text: str | bytes, path: Path) -> Any:
@@ -116,8 +117,7 @@ def _named(groups: Any, spec: chain.Spec) -> dict[str, F64]:
     if name not in groups:
         return {}
     group, (kind, memory, _) = groups[name], chain.cell_of(spec)
-    names = [n.decode() if isinstance(n, bytes) else str(n) for n in group.attrs["weight_names"]]
-    return by_path([(n, _array(group[n])) for n in names], kind, memory)
+    return by_path([(name, group.array(name)) for name in group.attrs["weight_names"]], kind, memory)
 
 
 def _numbered(groups: Any, specs: list[chain.Spec]) -> list[dict[str, F64]]:
@@ -184,8 +184,4 @@ def _own(group: Any, kind: str, options: Mapping[str, Any]) -> dict[str, F64]:
     if len(held) != len(names):
         raise Unsupported(f"keras: a layer of class {kind} holds {len(held)} variables, expected {len(names)} "
                           f"({', '.join(names)}); save the running model with ncpc.save")
-    return {name: _array(held[str(i)]) for i, name in enumerate(names)}
-
-
-def _array(dataset: Any) -> F64:
-    return np.asarray(dataset, np.float64)
+    return {name: held.array(str(i)) for i, name in enumerate(names)}

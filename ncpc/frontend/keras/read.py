@@ -9,7 +9,7 @@ from ncpc.errors import BadInput, Unsupported
 from ncpc.frontend.heads import merged
 from ncpc.frontend.imported import Imported
 from ncpc.frontend.keras.cells import READERS, read_cell
-from ncpc.frontend.keras.files import SUFFIXES, read_file
+from ncpc.frontend.keras.files import SUFFIXES, read_file, read_or_refused
 from ncpc.frontend.keras.heads import read_head
 from ncpc.frontend.keras.live import read_live
 from ncpc.frontend.keras.model import KerasModel
@@ -29,7 +29,8 @@ def import_file(path: str | Path) -> Imported:
     Raises ``BadInput`` for a file that is damaged or holds only weights, ``Unsupported`` naming the layer or option
     that cannot be read.
     """
-    return _imported(read_file(Path(path)), str(path))
+    with read_or_refused(Path(path)):
+        return _imported(read_file(Path(path)), str(path))
 
 
 def import_model(model: Any) -> Imported:

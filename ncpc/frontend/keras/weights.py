@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ncpc.errors import BadInput
 from ncpc.frontend.imported import Imported
 from ncpc.frontend.keras.cells import read_cell
-from ncpc.frontend.keras.files import opened
+from ncpc.frontend.keras.files import read_or_refused
+from ncpc.frontend.keras.hdf5 import read_hdf5
 from ncpc.frontend.keras.model import F64, LTC, KerasLayer, Wiring
 from ncpc.frontend.keras.names import variables
 from ncpc.frontend.ncps_torch import known_roles
@@ -36,28 +35,20 @@ def import_weights(
     if unfolds is None:
         raise BadInput(f"{path}: weights alone do not say how many unfolds they were trained with; give unfolds "
                        "(--unfolds; 6 unless it was changed)")
-    with opened(Path(path)) as file:
-        weights = _ltc_weights(file, str(path))
-    given = _wiring(weights, outputs, roles, wiring)
-    layer = KerasLayer(LTC, "ltc", {"ode_unfolds": unfolds, "epsilon": epsilon}, weights, given)
-    return Imported((read_cell(layer, str(path)),), {"source": "keras weights"})
+    with read_or_refused(Path(path)):
+        weights = _ltc_weights(dict(read_hdf5(Path(path)).arrays()), str(path))
+        given = _wiring(weights, outputs, roles, wiring)
+        layer = KerasLayer(LTC, "ltc", {"ode_unfolds": unfolds, "epsilon": epsilon}, weights, given)
+        return Imported((read_cell(layer, str(path)),), {"source": "keras weights"})
 
 
 def holds_model(path: str | Path) -> bool:
     """Whether an HDF5 file holds a model besides its weights."""
-    with opened(Path(path)) as file:
-        return "model_config" in file.attrs
+    return "model_config" in read_hdf5(Path(path)).attrs
 
 
-def _ltc_weights(file: Any, where: str) -> dict[str, F64]:
+def _ltc_weights(arrays: dict[str, F64], where: str) -> dict[str, F64]:
     """By name, wherever in the file they lie: under their own names, or numbered in the order of their making."""
-    arrays: dict[str, F64] = {}
-
-    def visit(path: str, item: Any) -> None:
-        if hasattr(item, "shape"):
-            arrays[path] = np.asarray(item, np.float64)
-
-    file.visititems(visit)
     named = {path.rpartition("/")[2].partition(":")[0]: array for path, array in arrays.items()}
     if "gleak" not in named:
         named = _numbered(arrays, where)

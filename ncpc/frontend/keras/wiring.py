@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from ncpc.errors import MissingTool, Unsupported
+from ncpc.errors import BadInput, MissingTool, Unsupported
 from ncpc.frontend.keras.model import Wiring
 from ncpc.frontend.ncps_torch import known_roles
 
 Config = Mapping[str, Any]
+MOST_NEURONS = 1 << 13
+"""Of a wiring that a file names; matrices of so many are drawn in memory."""
 
 
 def wiring_of(config: Config) -> Config | None:
@@ -21,6 +23,9 @@ def wiring_of(config: Config) -> Config | None:
     if isinstance(found, Mapping) and "class_name" in found:
         found = found.get("config")
     known = ("output_dim", "output_size", "motor_neurons")
+    for key in ("units", "output_size", "output_dim") if isinstance(found, Mapping) else ():
+        if isinstance(found.get(key), int | float) and not 0 <= found[key] <= MOST_NEURONS:
+            raise BadInput(f"keras: a wiring's '{key}' is {found[key]:.4g}; the most that is read is {MOST_NEURONS}")
     return found if isinstance(found, Mapping) and any(key in found for key in known) else None
 
 

@@ -1,0 +1,1 @@
+"""The command line: its commands, what targets add to them, and what they show."""

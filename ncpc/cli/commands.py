@@ -1,0 +1,392 @@
+"""The command line: options in, the recipe of ``ncpc.driver.pipeline``, one line per phase and a table out."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import click
+from rich.console import Console
+from rich.markup import escape
+
+from ncpc.cli.display import show, watch, worst_code
+from ncpc.cli.own_options import CompileCommand, own_options
+from ncpc.driver.job import MOST_STEPS, Request, counting
+from ncpc.driver.pipeline import Outcome, compile_policy, require_ready
+from ncpc.driver.reopen import simulate_build, verify_build
+from ncpc.errors import EXIT_HOLDS, EXIT_INTERRUPTED, BadInput, NcpcError
+from ncpc.ir.schemes import SCHEMES
+from ncpc.system import interruption, streams
+from ncpc.system.crash import unforeseen
+from ncpc.system.files import require_writable
+from ncpc.targets import registry
+from ncpc.verification.data import Counting
+
+T = TypeVar("T")
+STEPS = click.IntRange(1, MOST_STEPS)
+INTERRUPTED = "interrupted; nothing was written"
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
+
+class NewFile(click.Path):
+    """A file to be written when all is done: that it can be is looked at before anything is."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        require_writable(value)
+        return Path(value)
+
+
+class Commands(click.Group):
+    """Commands listed in the order in which they are used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=Commands, context_settings=CONTEXT)
+def cli() -> None:
+    """Compile a trained Neural Circuit Policy for the edge, and prove that what runs there is what was trained.
+
+    A policy file is made by one line at the end of training:
+    ncpc.save(model, "policy.safetensors", calibration=x)
+
+    \b
+    Exit codes: 0 the verdict holds           1 it does not hold (build and report are kept)
+                2 bad usage or input          3 a compiler, emulator or runtime that is required is missing
+               70 an error of ncpc's own (details in a file that is named)       130 interrupted
+    """
+
+
+def main() -> None:
+    """Run the command line; every error is one line, never a traceback."""
+    sys.exit(streams.flushed(run(sys.argv[1:])))
+
+
+def run(arguments: list[str]) -> int:
+    """The exit code of ``ncpc ARGUMENTS``: 130 if it was interrupted, whatever that looked like further down."""
+    with interruption.watched():
+        code = _run(arguments)
+        return complain(INTERRUPTED, EXIT_INTERRUPTED) if interruption.seen() and code != EXIT_INTERRUPTED else code
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        code = cli.main(arguments, prog_name="ncpc", standalone_mode=False)
+    except NcpcError as error:
+        return complain(str(error), error.exit_code)
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        return complain(INTERRUPTED, EXIT_INTERRUPTED)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return BadInput.exit_code
+    except click.ClickException as error:
+        return complain(error.format_message(), BadInput.exit_code)
+    except (Exception, SystemExit) as error:
+        message, code = ("interrupted", EXIT_INTERRUPTED) if interruption.seen() else unforeseen(arguments, error)
+        return complain(message, code) if message else code
+    return code if isinstance(code, int) else EXIT_HOLDS
+
+
+def complain(message: str, code: int) -> int:
+    """Say ``message`` on standard error as one line; returns ``code``. After Ctrl-C the error is the interruption."""
+    if interruption.seen():
+        message, code = INTERRUPTED, EXIT_INTERRUPTED
+    console = Console(stderr=True)
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(message.split()))  # a path may hold ESC
+    with suppress(OSError):  # where nothing can be said, the exit code still is
+        console.print(f"[red]ncpc:[/] {escape(line)}", highlight=False, soft_wrap=True)
+    return code
+
+
+@cli.command()
+@click.argument("policy", type=click.Path(path_type=Path))
+@click.option("--wiring", type=NewFile(), help="Draw the wiring into this SVG or PNG file.")
+@click.option("--linearize", type=NewFile(), metavar="FILE.npz",
+              help="Write the bilinear view (A, B, C) of an LTC around a state.")
+@click.option("--around", type=click.Path(path_type=Path), metavar="FILE.npz",
+              help="State v and inputs x for --linearize.  [default: settled, inputs in the middle of their ranges]")
+@click.option("--solver-study", is_flag=True, help="Show error against unfolds and cost, for every solver.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+def inspect(
+    policy: Path, wiring: Path | None, linearize: Path | None, around: Path | None, solver_study: bool, as_json: bool
+) -> None:
+    """Show what a policy holds: neurons by role, synapses, parameters, state ranges, cost of a step.
+
+    \b
+    Examples:
+      ncpc inspect policy.safetensors
+      ncpc inspect policy.safetensors --wiring wiring.svg
+      ncpc inspect policy.safetensors --solver-study
+      ncpc inspect policy.safetensors --linearize bilinear.npz
+    """
+    if around is not None and linearize is None:
+        raise BadInput("--around: it says where --linearize is taken; give that too, or leave it out")
+    if linearize is not None:
+        from ncpc.inspect.linearization import write_linearization
+
+        click.echo(f"{linearize}: {write_linearization(policy, linearize, around)}")
+        return
+    from ncpc.inspect.policies import draw_wiring, inspection, inspection_tables, study
+    from ncpc.report.solver_study import study_table
+
+    if solver_study:
+        result = study(policy)
+        click.echo(json.dumps(result, indent=1)) if as_json else Console().print(study_table(result))
+        return
+    found = inspection(policy)
+    if wiring is not None:
+        draw_wiring(policy, wiring)
+    if as_json:
+        click.echo(json.dumps(found, indent=1))
+        return
+    for table in inspection_tables(found):
+        Console().print(table)
+
+
+counts_option = click.option(
+    "--verdict", "counts", type=click.Choice(get_args(Counting)),
+    help="What counts: your own data, generated sequences too, the search for the worst input too. The rest is shown "
+         "for information.  [default: data+generated; generated alone, where the policy carries no data]")
+
+
+@cli.command("compile", cls=CompileCommand)
+@click.argument("policy", type=click.Path(path_type=Path))
+@click.option("--target", "-t", "targets", default="host", show_default=True, metavar="NAME[,NAME...]",
+              help="What to compile for; several get a subfolder each. See 'ncpc targets'.")
+@click.option("--out", "-o", type=click.Path(path_type=Path), default=Path("build"), show_default=True,
+              metavar="DIR", help="The build folder; an earlier build in it is replaced.")
+@click.option("--quant", type=click.Choice([name for name, row in SCHEMES.items() if row.arithmetic != "units"]),
+              help="Arithmetic: 32-bit float, or integers with 16- or 8-bit weights, inputs and outputs.  "
+                   "[default: int16, where the target has number formats]")
+@click.option("--calibrate", type=click.Path(path_type=Path), metavar="FILE.npz",
+              help="Calibration data (x, optional dt and reset) instead of the policy's own.")
+@click.option("--dt", type=click.Choice(("fixed", "runtime")),
+              help="Compile the nominal timespan in, or make it an input of each step.  [default: runtime if the "
+                   "policy declares a range]")
+@click.option("--cc", default="zig", show_default=True, metavar="zig|PATH", help="The C compiler.")
+@click.option("--tolerance", type=float, metavar="X",
+              help="Largest error allowed, as a fraction of the float output range.  [default: 1e-5 for float32, "
+                   "2e-3 for int16, 5e-2 for int8; 2e-2 for target nir]")
+@counts_option
+@click.option("--strict", is_flag=True, help="The same as --verdict all.")
+@click.option("--steps", type=STEPS, metavar="N", help="Steps run for every link.  [default: the target's]")
+@click.option("--certify", type=click.Choice(("range", "error", "none")), default="range", show_default=True,
+              help="What integer C is certified for: range, that nothing in it can overflow; error, of an LTC, how far "
+                   "its outputs can ever be off too. See 'ncpc certify'.")
+@click.option("--json", "as_json", is_flag=True, help="Print the reports as JSON instead of phases and table.")
+def compile_command(
+    policy: Path, targets: str, out: Path, quant: Any, calibrate: Path | None, dt: Any, cc: str,
+    tolerance: float | None, counts: Any, strict: bool, steps: int | None, certify: Any, as_json: bool,
+    **own: str | None,
+) -> int:
+    """Quantize, lower, emit, build, simulate, verify and report.
+
+    \b
+    Examples:
+      ncpc compile policy.safetensors
+      ncpc compile policy.safetensors --target cortex-m4 -o build/
+      ncpc compile policy.safetensors --target host,cortex-m4,rv32imc-ibex --quant int8 --tolerance 0.1
+      ncpc compile policy.safetensors --quant float32 --dt runtime --json > report.json
+    """
+    names = [name.strip() for name in targets.split(",") if name.strip()]
+    if not names or len(set(names)) < len(names):
+        raise BadInput(f"--target {targets}: give target names, each once, with commas between them")
+    for name in names:
+        registry.load(name)
+    extra = {o.opts[0].removeprefix("--"): text for o in own_options() if (text := own[str(o.name)]) is not None}
+    _require_owned(extra, names)
+    what = counting(counts, strict) or "data+generated"
+    requests = [Request(name, quant, dt, cc, tolerance, what, steps, certify, extra) for name in names]
+    folders = [out / name for name in names] if len(names) > 1 else [out]
+
+    def each(request: Request, folder: Path) -> Outcome:
+        return watch(as_json, lambda phases: compile_policy(
+            policy, folder, request, calibrate=calibrate, phases=phases))
+
+    for request, folder in zip(requests, folders, strict=True) if len(names) > 1 else ():
+        require_ready(policy, folder, request, calibrate)
+    outcomes = [each(request, folder) for request, folder in zip(requests, folders, strict=True)]
+    show(outcomes, as_json)
+    if not as_json:
+        for outcome in outcomes:
+            click.echo(f"{outcome.folder}/report.html")
+    return worst_code(outcomes)
+
+
+def _require_owned(given: dict[str, str], names: list[str]) -> None:
+    """Raises BadInput for an option that none of the targets has: it would do nothing."""
+    for option in given:
+        having = [target for target in registry.names() if option in {o.name for o in registry.load(target).options}]
+        if not set(having) & set(names):
+            raise BadInput(f"--{option}: an option of {', '.join(having)}, not of {', '.join(names)}; leave it out")
+
+
+@cli.command()
+@click.argument("build", type=click.Path(path_type=Path))
+@click.option("--inputs", type=click.Path(path_type=Path), metavar="FILE.npz",
+              help="Data of your own to verify on too (x, optional dt, reset, and y: what your system gave).")
+@click.option("--tolerance", type=float, metavar="X", help="Instead of the tolerance it was compiled with.")
+@counts_option
+@click.option("--strict", is_flag=True, help="The same as --verdict all.")
+@click.option("--steps", type=STEPS, metavar="N", help="Steps run for every link, generated inputs.")
+@click.option("--key", metavar="FILE|RW...", help="The build must be signed by this public key of minisign.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def verify(
+    build: Path, inputs: Path | None, tolerance: float | None, counts: Any, strict: bool, steps: int | None,
+    key: str | None, as_json: bool,
+) -> int:
+    """Verify a build again, on other data; exit code 0 only if the verdict holds. Writes nothing.
+
+    \b
+    Examples:
+      ncpc verify build/
+      ncpc verify build/ --inputs log.npz
+      ncpc verify build/ --key team.pub
+      ncpc verify build/ --steps 10000 --strict
+    """
+    outcome = watch(as_json, lambda phases: verify_build(
+        build, inputs, tolerance=tolerance, verdict=counts, strict=strict, steps=steps, key=key, phases=phases))
+    show([outcome], as_json)
+    return worst_code([outcome])
+
+
+@cli.command()
+@click.argument("build", type=click.Path(path_type=Path))
+@click.option("--key", type=click.Path(path_type=Path), required=True, metavar="FILE", help="A secret key of minisign.")
+def sign(build: Path, key: Path) -> None:
+    """Sign a build: SHA256SUMS, the hash of every file, and a detached minisign signature of that list.
+
+    \b
+    Examples:
+      ncpc sign build/ --key team.key
+      ncpc verify build/ --key team.pub
+    """
+    from ncpc.driver.signing import sign_build
+
+    click.echo(sign_build(build, key, lambda: str(click.prompt(f"Password of {key}", hide_input=True, err=True))))
+
+
+@cli.command()
+@click.argument("build", type=click.Path(path_type=Path))
+@click.option("--error", is_flag=True, help="0 only if a bound is proved of how far outputs can ever be off.")
+@click.option("--out", "-o", type=NewFile(), metavar="FILE", help="--error: write its certificate.")
+@click.option("--check", type=click.Path(path_type=Path), metavar="FILE", help="--error: check this one, search none.")
+def certify(build: Path, error: bool, out: Path | None, check: Path | None) -> int:
+    """Check the certificate of integer C, as 'python3 build/certify.py' does: 0 only if nothing can ever overflow.
+
+    \b
+    Examples:
+      ncpc certify build/
+      ncpc certify build/ --error -o error_certificate.json
+      ncpc certify build/ --error --check error_certificate.json
+    """
+    from ncpc.driver.error_certification import certified
+
+    code, text = watch(False, lambda phases: certified(build, error, out, check, phases))
+    click.echo(text, nl=False)
+    return code
+
+
+@cli.command()
+@click.argument("build", type=click.Path(path_type=Path))
+@click.option("--inputs", type=click.Path(path_type=Path), metavar="FILE.npz",
+              help="Inputs to run (x, optional dt and reset).  [default: generated sequences]")
+@click.option("--steps", type=STEPS, default=1000, show_default=True, metavar="N",
+              help="Steps to run where no inputs are given.")
+@click.option("--out", "-o", type=NewFile(), metavar="FILE.npz",
+              help="Write outputs, states, cycles and instructions of every step.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+def simulate(build: Path, inputs: Path | None, steps: int, out: Path | None, as_json: bool) -> None:
+    """Run the deployed binary: outputs, cycles, profile.
+
+    \b
+    Examples:
+      ncpc simulate build/
+      ncpc simulate build/ --inputs log.npz -o outputs.npz
+    """
+    from ncpc.inspect.runs import run_record, run_tables, write_run
+
+    result, data = watch(as_json, lambda phases: simulate_build(build, inputs, steps=steps, phases=phases))
+    if out is not None:
+        write_run(result, data, out)
+    if as_json:
+        click.echo(json.dumps(run_record(result, data), indent=1))
+        return
+    for table in run_tables(run_record(result, data)):
+        Console().print(table)
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def targets(as_json: bool) -> None:
+    """Show what can be compiled to, and what is needed and installed for each."""
+    from ncpc.inspect.targets import target_records, target_table
+
+    records = target_records()
+    if as_json:
+        click.echo(json.dumps(records, indent=1))
+        return
+    Console().print(target_table(records))
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def consumers(as_json: bool) -> None:
+    """Show which simulators of NIR files are installed, and what each makes of a recurrent graph, by running one."""
+    from ncpc.inspect.targets import consumer_notes, consumer_records, consumer_table
+
+    records = consumer_records()
+    if as_json:
+        click.echo(json.dumps(records, indent=1))
+        return
+    Console().print(consumer_table(records))
+    for note in consumer_notes(records):
+        click.echo(note)
+
+
+@cli.command("import")
+@click.argument("source")
+@click.option("--weights", type=click.Path(path_type=Path), metavar="FILE",
+              help="Checkpoint to load into what the factory returns; tensors only.")
+@click.option("--out", "-o", type=NewFile(), default=Path("policy.safetensors"), show_default=True,
+              metavar="FILE", help="The policy file to write.")
+@click.option("--calibrate", type=click.Path(path_type=Path), metavar="FILE.npz", help="Typical inputs (x).")
+@click.option("--input-range", nargs=2, type=float, metavar="LO HI", help="Range of every input, instead of data.")
+@click.option("--dt", nargs=2, type=float, metavar="LO HI",
+              help="Timespans the policy may meet, in the unit of training.  [default: those of the calibration; "
+                   "without any 1.0, and the policy says that this is assumed]")
+@click.option("--clip-negative", is_flag=True, help="Clip negative w, cm and gleak to 0.")
+@click.option("--trust-pickle", is_flag=True, help="Unpickle the weights file. This runs code that the file contains.")
+@click.option("--unfolds", type=click.IntRange(1), metavar="N", help="For weights alone: solver steps (ncps: 6).")
+@click.option("--constraints", type=click.Choice(["implicit", "explicit"]),
+              help="For a checkpoint alone: softplus on its weights (ncps: implicit for LTC) or not (LTCCell).")
+@click.option("--epsilon", type=click.FloatRange(0), metavar="E", help="For weights alone (ncps: 1e-8).")
+@click.option("--outputs", type=click.IntRange(1), metavar="N",
+              help="For weights alone that have no output mapping: how many neurons are outputs.")
+def import_command(
+    source: str, weights: Path | None, out: Path, calibrate: Path | None, input_range: tuple[float, float] | None,
+    dt: tuple[float, float] | None, clip_negative: bool, trust_pickle: bool, **unsaid: Any,
+) -> None:
+    """Make a policy file from a Keras file, a checkpoint, or your own code.
+
+    SOURCE is a model.keras or model.h5 file, or a checkpoint of an ncps LTC (.pt, .safetensors), of which nothing is
+    executed; or package.module:function, without arguments. That function is run; it returns the module (or an ordered
+    list of modules), and --weights are loaded into it.
+
+    \b
+    Examples:
+      ncpc import model.keras --calibrate data.npz -o policy.safetensors
+      ncpc import training.model:make --weights checkpoint.pt --calibrate data.npz -o policy.safetensors
+      ncpc import ltc.pt --constraints implicit --unfolds 6 --epsilon 1e-8 --calibrate data.npz
+    """
+    from ncpc.frontend.api import save
+    from ncpc.frontend.source import Unsaid, read_source
+
+    model = read_source(source, weights=weights, trust_pickle=trust_pickle, unsaid=Unsaid(**unsaid))
+    policy = save(model, out, calibration=calibrate, input_range=input_range or None, dt=dt or None,
+                  clip_negative=clip_negative)
+    click.echo(f"{out}: {policy.inputs} inputs, {policy.outputs} outputs, "
+               f"layers {', '.join(layer.kind for layer in policy.layers)}")

@@ -1,0 +1,64 @@
+"""What the simulator and the toolchain know of a microcontroller core."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Arch = Literal["arm", "riscv32"]
+TimingClass = Literal["rtl-checked", "manual", "bounds", "count"]
+
+
+@dataclass(frozen=True)
+class Region:
+    """A memory of the core: first address and size in bytes."""
+
+    origin: int
+    size: int
+
+    @property
+    def end(self) -> int:
+        """First address past the region."""
+        return self.origin + self.size
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Upper cycles and flash bytes of an int16 step, linear in what decides them: (per unit, per unit, fixed).
+
+    Of an LTC ``cycles`` per synapse evaluation and neuron update, ``flash`` per synapse and neuron, fitted to random
+    networks of 6 to 32 neurons; of a CfC both per product and per value of a function, fitted to 8 to 40 neurons with
+    backbones of 0 to 2 layers of 32 to 128. A test holds them to what is built.
+    """
+
+    cycles: tuple[float, float, float]
+    flash: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Core:
+    """One microcontroller core: how to compile for it, where its memories lie, how its cycles are counted.
+
+    ``timing_class`` says what the cycle figures mean: ``rtl-checked`` (equal to the RTL on the committed comparison),
+    ``manual`` (the reference manual's counts), ``bounds`` (lower and upper bound), ``count`` (instructions only).
+    ``hard_float`` is true where float arithmetic runs on an FPU. ``estimates`` are by kind of layer; none where nobody
+    has fitted one.
+    """
+
+    name: str
+    title: str
+    arch: Arch
+    zig_target: str
+    zig_mcpu: str
+    zig_flags: tuple[str, ...]
+    gcc_command: str
+    gcc_flags: tuple[str, ...]
+    flash: Region
+    ram: Region
+    timing_class: TimingClass
+    timing_table: str
+    emulator_cpu: str
+    elf_machine: str
+    hard_float: bool
+    estimates: Mapping[str, Estimate]

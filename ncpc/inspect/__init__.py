@@ -1,0 +1,1 @@
+"""What can be said of policies, runs and targets without compiling anything."""

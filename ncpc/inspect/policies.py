@@ -1,0 +1,231 @@
+"""What can be said of a policy without compiling it: a record for machines, tables for people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from ncpc.cores import core_names, load_core
+from ncpc.driver import builds
+from ncpc.errors import BadInput
+from ncpc.frontend.container import policy_bytes, read_policy
+from ncpc.ir.gated import Cfc
+from ncpc.ir.heads import products
+from ncpc.ir.policy import DtRange, Ltc, Policy
+from ncpc.ir.quantized import TABLE_SIZE
+from ncpc.ir.schemes import DEFAULT, SCHEMES
+from ncpc.passes.lower import lower
+from ncpc.quant.calibrate import dead_band
+from ncpc.quant.inputs import listening
+from ncpc.quant.policy import table_size
+from ncpc.report.anatomy import anatomy, parameters
+from ncpc.report.raster import png
+from ncpc.report.record import Json, plain, policy_record
+from ncpc.report.solver_study import solver_study
+from ncpc.report.terminal import size
+from ncpc.report.wiring import wiring_svg
+from ncpc.semantics.run import run
+from ncpc.system.files import write_atomically
+from ncpc.targets import registry
+from ncpc.verification.compare import state_names
+from ncpc.verification.sequences import suite
+
+PROBE_STEPS, FEWEST_STEPS, MOST_PRODUCTS = 2000, 4, 10**9
+"""Steps whose states are shown: for a policy that reads frames as few as take so many products."""
+LISTED = 64
+"""Inputs or states beyond which a table sums them up."""
+
+
+def inspection(path: Path) -> Json:
+    """What the policy at ``path`` holds, as JSON."""
+    policy = read_policy(path)
+    record: Json = plain({
+        "file": path.name,
+        **policy_record(policy, builds.sha256(policy_bytes(policy))),
+        "layers": [_layer(layer) for layer in policy.layers],
+        "inputs": _inputs(policy),
+        "outputs": list(policy.output_names) or [f"y{i}" for i in range(policy.outputs)],
+        "calibration_steps": 0 if policy.calibration is None else policy.calibration.steps,
+        "provenance": dict(policy.provenance),
+        "states": _states(policy),
+        "cost": [cost(name, policy) for name in registry.names()],
+    })
+    return record
+
+
+def study(path: Path) -> Json:
+    """Error against unfolds and cost of every solver, for the policy at ``path``."""
+    return solver_study(read_policy(path))
+
+
+def _inputs(policy: Policy) -> list[Json]:
+    """Each input's range and, where the first layer listens to a part of what there is, that part (``DEFAULT``'s)."""
+    names = policy.input_names or tuple(f"x{i}" for i in range(policy.inputs))
+    rows = zip(names, policy.input_range, listening(policy, SCHEMES[DEFAULT].tail), strict=True)
+    return [{"name": name, "lo": lo, "hi": hi, "listens": zone if np.isfinite(zone).all() else None}
+            for name, (lo, hi), zone in rows]
+
+
+def _layer(layer: Any) -> Json:
+    found = anatomy(layer)
+    record = {"kind": layer.kind, "inputs": layer.inputs, "outputs": layer.outputs, "parameters": parameters(layer),
+              "products": found.products}
+    if found.neurons:
+        record |= {"roles": found.roles, "neurons": found.neurons, "synapses": found.synapses,
+                   "sensory_synapses": found.sensory_synapses}
+    if isinstance(layer, Ltc):
+        record |= {
+            "unfolds": layer.unfolds, "epsilon": layer.epsilon, "solver": layer.solver,
+            "synapse_evaluations": evaluations(layer), "neuron_updates": layer.neurons * layer.unfolds,
+        }
+    return record
+
+
+def evaluations(layer: Ltc) -> int:
+    """Synapse evaluations of one step: recurrent ones in every unfold, sensory ones once."""
+    return len(layer.recurrent) * layer.unfolds + len(layer.sensory)
+
+
+def _states(policy: Policy) -> list[Json]:
+    """The range each state visits on generated inputs that cover the declared ranges (not a bound)."""
+    real = lower(policy)
+    steps = max(FEWEST_STEPS, min(PROBE_STEPS, MOST_PRODUCTS // max(products(policy.layers), 1)))
+    data = suite(policy, steps, not policy.dt.fixed)
+    trace = run(real, data)
+    lo, hi = trace.state.min(axis=(0, 1)), trace.state.max(axis=(0, 1))
+    return [{"name": n, "lo": a, "hi": b} for n, a, b in zip(state_names(real), lo, hi, strict=True)]
+
+
+ENTRY_BYTES = 2
+"""Of the sigmoid's table, of which the estimates hold the usual size."""
+
+
+def cost(name: str, policy: Policy) -> Json:
+    """What an int16 step costs on a target, before it is built; None where there is no estimate."""
+    record: Json = {"target": name, "cycles": None, "flash_bytes": None}
+    kinds = {layer.kind for layer in policy.layers}
+    estimates = load_core(name).estimates if name in core_names() else {}
+    if len(kinds) != 1 or not kinds <= estimates.keys():
+        return record
+    kind, = kinds
+    counts, held, more = COUNTED[kind](policy)
+    estimate = estimates[kind]
+    return record | {"cycles": _linear(estimate.cycles, *counts), "flash_bytes": _linear(estimate.flash, *held) + more}
+
+
+Counts = tuple[int, int]
+
+
+def _ltc_counts(policy: Policy) -> tuple[Counts, Counts, int]:
+    """Synapse evaluations and neuron updates of a step, synapses and neurons, bytes of a finer table."""
+    layers: list[Any] = list(policy.layers)
+    synapses = sum(len(layer.recurrent) + len(layer.sensory) for layer in layers)
+    updates = sum(layer.neurons * layer.unfolds for layer in layers)
+    finer = table_size(policy, dead_band(policy, SCHEMES[DEFAULT])) - TABLE_SIZE
+    return ((sum(map(evaluations, layers)), updates), (synapses, sum(layer.neurons for layer in layers)),
+            ENTRY_BYTES * finer)
+
+
+def _cfc_counts(policy: Policy) -> tuple[Counts, Counts, int]:
+    """Products and values of functions, both for time and for room."""
+    layers: list[Any] = list(policy.layers)
+    units = sum(anatomy(layer).products for layer in layers), sum(map(functions, layers))
+    return units, units, 0
+
+
+COUNTED = {"ltc": _ltc_counts, "cfc": _cfc_counts}
+"""What the estimates of a core count, by kind of layer."""
+
+
+def functions(layer: Cfc) -> int:
+    """Values that functions give in one step: of the backbone, and two or three for each neuron."""
+    return sum(dense.outputs for dense in layer.backbone) + layer.neurons * (2 if layer.mode == "pure" else 3)
+
+
+def _linear(factors: tuple[float, float, float], a: int, b: int) -> int:
+    return round(factors[0] * a + factors[1] * b + factors[2])
+
+
+def inspection_tables(found: Json) -> list[Table]:
+    """The inspection for people: the policy, its layers, its inputs and states."""
+    told = f"{found['input_range']['source']} range"
+    ranges = [_ranges("inputs", found["inputs"], told),
+              _ranges("neurons", found["states"], "range on generated inputs")]
+    return [_summary(found), _layers(found), *ranges, *_costs(found["cost"])]
+
+
+def _costs(costs: list[Json]) -> list[Table]:
+    known = [row for row in costs if row["cycles"] is not None]
+    table = Table(title="a step in int16, estimated", title_justify="left")
+    table.add_column("core")
+    table.add_column("cycles", justify="right")
+    table.add_column("flash", justify="right")
+    for row in known:
+        table.add_row(row["target"], f"{row['cycles']:,}", size(row["flash_bytes"]))
+    return [table] if known else []
+
+
+def _summary(found: Json) -> Table:
+    table = Table(title=f"{found['name']}  ({found['file']})", title_justify="left", show_header=False)
+    dt = found["dt"]
+    rows = {
+        "neurons": found["neurons"], "synapses": f"{found['synapses']} + {found['sensory_synapses']} sensory",
+        "parameters": f"{found['parameters']:,}", "outputs": ", ".join(found["outputs"]),
+        "dt": DtRange(**dt).words.removeprefix("dt "),
+        "calibration": f"{found['calibration_steps']} steps", "sha256": found["sha256"][:16],
+        "input range": ". ".join(filter(None, [found["input_range"]["source"], found["input_range"]["short"]])),
+    }
+    for name, value in rows.items():
+        table.add_row(name, str(value))
+    return table
+
+
+def _layers(found: Json) -> Table:
+    table = Table(title="layers", title_justify="left")
+    for name in ("kind", "inputs", "outputs", "neurons", "synapses", "parameters", "products"):
+        words = name in ("kind", "neurons")
+        table.add_column(name, justify="left" if words else "right", no_wrap=not words, overflow="fold")
+    for layer in found["layers"]:
+        roles = ", ".join(f"{count} {role}" for role, count in layer.get("roles", {}).items())
+        synapses = f"{layer['synapses']:,} + {layer['sensory_synapses']:,}" if "synapses" in layer else ""
+        kind = f"{layer['kind']}, {layer['unfolds']} unfolds" if "unfolds" in layer else layer["kind"]
+        numbers = (f"{layer[name]:,}" for name in ("inputs", "outputs"))
+        table.add_row(kind, *numbers, roles or str(layer.get("neurons", "")), synapses,
+                      f"{layer['parameters']:,}", f"{layer['products']:,}")
+    return table
+
+
+def _ranges(title: str, rows: list[Json], heading: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    table.add_column("name")
+    table.add_column(heading, justify="right")
+    heard = any(row.get("listens") for row in rows) and len(rows) <= LISTED
+    if heard:
+        table.add_column("synapses listen in", justify="right")
+    for row in rows if len(rows) <= LISTED else _summed(rows):
+        ends = [(row["lo"], row["hi"]), *([row.get("listens")] if heard else [])]
+        table.add_row(row["name"], *(f"{pair[0]:.4g} .. {pair[1]:.4g}" if pair else "" for pair in ends))
+    return table
+
+
+def _summed(rows: list[Json]) -> list[Json]:
+    """Fewer rows: a frame has thousands, most often all alike. ``--json`` lists them."""
+    ends = {"lo": min(row["lo"] for row in rows), "hi": max(row["hi"] for row in rows)}
+    if all((row["lo"], row["hi"]) == (ends["lo"], ends["hi"]) for row in rows):
+        return [{"name": f"{rows[0]['name']} .. {rows[-1]['name']}", **ends}]
+    shown, rest = rows[: LISTED // 2], rows[LISTED // 2 :]
+    ends = {"lo": min(row["lo"] for row in rest), "hi": max(row["hi"] for row in rest)}
+    return [*shown, {"name": f"{len(rest):,} others", **ends}]
+
+
+def draw_wiring(policy: Path, out: Path) -> None:
+    """The wiring of the policy's wired cells as an SVG or PNG file. Raises BadInput when there is none to draw."""
+    if out.suffix.lower() not in (".svg", ".png"):
+        raise BadInput(f"{out}: the wiring is drawn as SVG or PNG; give a name that ends in .svg or .png")
+    svg = wiring_svg(read_policy(policy))
+    if svg is None:
+        raise BadInput(f"{policy}: no layer with a wiring to draw")
+    write_atomically(out, png(svg) if out.suffix.lower() == ".png" else svg.encode())

@@ -1,0 +1,80 @@
+"""The targets, and the simulators of NIR files: what each is, what of it is missing here."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from rich.markup import escape
+from rich.table import Table
+
+from ncpc.errors import NcpcError
+from ncpc.report.record import Json
+from ncpc.targets import registry
+
+
+def target_records() -> list[Json]:
+    """Every target: what it is, what it needs, what of that is missing."""
+    return [_target_record(name) for name in registry.names()]
+
+
+def _target_record(name: str) -> Json:
+    try:
+        target = registry.load(name)
+    except NcpcError as error:
+        return {"name": name, "summary": str(error), "core": None, "timing_class": None, "quant": [], "needs": [],
+                "missing": [], "install": []}
+    absent = registry.missing(target)
+    return {
+        "name": name,
+        "summary": target.summary,
+        "core": target.core,
+        "timing_class": target.timing_class,
+        "quant": list(target.capabilities.schemes),
+        "needs": [f"{need.module} ({need.purpose})" for need in target.requirements],
+        "missing": [f"{need.module}, for {need.purpose}: pip install 'ncpc[{need.extra}]'" for need in absent],
+        "install": sorted({need.extra for need in absent}),
+    }
+
+
+def target_table(records: list[Json]) -> Table:
+    """The targets for people."""
+    table = Table()
+    for name in ("target", "what it is", "quant", "cycles", "state"):
+        table.add_column(name)
+    for record in records:
+        install = escape(f"pip install 'ncpc[{','.join(record['install'])}]'")
+        state = f"[yellow]{install}[/]" if record["install"] else "[green]ready[/]"
+        quant = ", ".join(record["quant"])
+        table.add_row(record["name"], record["summary"], quant, record["timing_class"] or "", state)
+    return table
+
+
+def consumer_records() -> list[Json]:
+    """The simulators of NIR files: version, what each makes of the two forms of recurrence, what is missing."""
+    from ncpc.targets.nir.probe import findings
+
+    return [dataclasses.asdict(found) for found in findings()]
+
+
+def consumer_table(records: list[Json]) -> Table:
+    """The simulators for people."""
+    forms = list(dict.fromkeys(form for record in records for form in record["cycles"]))
+    table = Table()
+    for name in ("simulator", "version", *forms, "single spikes"):
+        table.add_column(name)
+    for record in records:
+        if record["version"] is None:
+            table.add_row(record["name"], "[yellow]missing[/]")
+            continue
+        told = [_told(record["cycles"][form]) for form in forms]
+        table.add_row(record["name"], record["version"], *told, "readable" if record["spikes"] else "hidden")
+    return table
+
+
+def consumer_notes(records: list[Json]) -> list[str]:
+    """What is missing, a line each."""
+    return [record["note"] for record in records if record["note"]]
+
+
+def _told(outcome: str) -> str:
+    return f"[{'green' if outcome == 'as written' else 'red'}]{escape(outcome)}[/]"

@@ -1,0 +1,50 @@
+"""Number schemes: what a build's numbers are and what they may err by, one row each.
+
+Command line, file formats and reports say a scheme by its name; all else reads its row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Scheme = Literal["float32", "int16", "int8", "thresholds"]
+"""The names of the schemes."""
+DEFAULT: Scheme = "int16"
+"""Where nothing else is asked for and a target has it."""
+
+
+@dataclass(frozen=True)
+class NumberScheme:
+    """A row of ``SCHEMES``.
+
+    ``arithmetic``: ``float`` (binary32), ``integer``, or ``units``: none, the target makes threshold units of the
+    policy itself. ``tolerance`` is the largest error that a build may have if nothing else is asked for, a fraction of
+    the float output range; ``finer`` the scheme to take where that is too little.
+
+    Of integers: the width of weights, of inputs and outputs (``activation_bits``), and of a state whose dead band is
+    small enough (others have 32 bits), at least ``activation_bits``; a state may stall within ``stall_share`` of the
+    tolerance.
+    """
+
+    name: Scheme
+    arithmetic: Literal["float", "integer", "units"]
+    tolerance: float
+    finer: str = ""
+    weight_bits: int = 32
+    activation_bits: int = 32
+    state_bits: int = 32
+    stall_share: float = 0.25
+
+    @property
+    def tail(self) -> float:
+        """How near to 0 or 1 a sigmoid must be for its synapse to listen no more: what rounding a weight costs, too."""
+        return float(2.0**-self.weight_bits)
+
+
+SCHEMES: dict[str, NumberScheme] = {row.name: row for row in (
+    NumberScheme("float32", "float", 1e-5),
+    NumberScheme("int16", "integer", 2e-3, finer="float32", weight_bits=16, activation_bits=16, state_bits=16),
+    NumberScheme("int8", "integer", 5e-2, finer="int16", weight_bits=8, activation_bits=8, state_bits=16),
+    NumberScheme("thresholds", "units", 2e-2),
+)}

@@ -1,0 +1,1 @@
+"""What the targets that write graphs of tensors share."""

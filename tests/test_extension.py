@@ -1,0 +1,57 @@
+"""What CONTRIBUTING says is enough to extend ncpc is enough: done in a copy of the sources, nothing else changed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ncpc.cores import core_names
+from tests.conftest import RequireTool
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """The package's sources, to be changed."""
+    for top in ("ncpc", "targets", "quant"):
+        shutil.copytree(ROOT / top, tmp_path / "copy" / top, symlinks=True,
+                        ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path / "copy"
+
+
+def ncpc(copy: Path, *words: str) -> str:
+    """What the copy's command prints; it has to succeed."""
+    code = "import sys; from ncpc.__main__ import main; sys.argv[0] = 'ncpc'; main()"
+    done = subprocess.run([sys.executable, "-c", code, *words], cwd=copy, capture_output=True, text=True, check=False,
+                          env={**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"})
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_a_core_is_one_file(copy: Path, require_tool: RequireTool) -> None:
+    """An Armv6-M core, which cannot count zeros nor multiply to 64 bits: its code needs other instructions, no
+    function of a compiler's library, and gives the numbers of the Program bit for bit.
+    """
+    for module in ("ziglang", "elftools", "unicorn", "capstone"):
+        require_tool(module)
+    text = (copy / "ncpc" / "cores" / "cortex-m4.toml").read_text()
+    changes = {"cortex-m4": "cortex-m0plus", "Cortex-M4": "Cortex-M0+", "cortex_m4+strict_align": "cortex_m0plus",
+               'timing_class = "bounds"': 'timing_class = "count"', '"cortex_m4"': '"count"',
+               'emulator_cpu = "cortex-m0plus"': 'emulator_cpu = "cortex-m0"'}
+    for old, new in changes.items():
+        assert old in text
+        text = text.replace(old, new)
+    assert "cortex-m0plus" not in core_names()
+    (copy / "ncpc" / "cores" / "cortex-m0plus.toml").write_text(text.partition("[estimate")[0])
+    policy = str(ROOT / "examples" / "cartpole" / "policy.safetensors")
+    report = json.loads(ncpc(copy, "compile", policy, "-t", "cortex-m0plus", "-o", "build", "--steps", "300", "--json"))
+    assert report["verdict"]["holds"]
+    assert [link["holds"] for link in report["links"] if link["kind"] == "bitwise"] == [True, True]
+    assert "cortex-m0plus" in ncpc(copy, "targets")
