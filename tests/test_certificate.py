@@ -138,7 +138,7 @@ def test_prover_and_checker_find_the_same_ranges() -> None:
 def test_a_table_is_bounded_exactly() -> None:
     """By trying every argument, before the table, in it and beyond it."""
     files = emit_c(interface_of(fixed_program(tiny_policy())))
-    program = certify.Program(files["tiny.c"].decode(), files["tiny.h"].decode())
+    program = certify.CProgram(files["tiny.c"].decode(), files["tiny.h"].decode())
     table = program.tables["sigmoid_table_at"]
     value = {t: table.run(t, t)[0] for t in (*range(-300, 300), *range(32500, 32900), *range(65300, 65900))}
     spans = [(-300, -7), (-300, 0), (-5, 250), (3, 3), (32500, 32899), (32501, 32640), (65300, 65899), (65600, 65700),

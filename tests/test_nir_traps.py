@@ -14,7 +14,7 @@ from ncpc.targets.nir import graph as names
 from ncpc.targets.nir.consumers import CONSUMERS, load, quiet
 from ncpc.targets.nir.machine import euler
 from ncpc.targets.nir.probe import DIRECT, FACTORED, TICKS, ring
-from ncpc.targets.nir_graded.chain import Chain
+from ncpc.targets.nir_graded.chain import DirectExecutor
 from tests.conftest import RequireTool
 
 
@@ -198,7 +198,7 @@ def test_snntorch_scales_by_one_time_constant(nir: ModuleType, tmp_path: Path, r
     """Where time constants differ, all thresholds are scaled by the largest one's: the faster neuron is wrong."""
     require_tool("snntorch.import_nir")
     graph = chain(nir, lif(nir, tau=np.array([5e-4, 1e-3])))
-    machine = Chain({**graph.nodes, "lif_state": graph.nodes["lif"]}, ["lif_state"], np.arange(2))
+    machine = DirectExecutor({**graph.nodes, "lif_state": graph.nodes["lif"]}, ["lif_state"], np.arange(2))
     expected = np.concatenate([machine.step(np.full((1, 2), 3.0, np.float32)) for _ in range(30)])
     found = fired(load("snntorch", written(nir, graph, tmp_path)), [3.0, 3.0])
     assert np.array_equal(found[:, 1], expected[:, 1])

@@ -15,8 +15,8 @@ IN WHICH ORDER TO READ.
 1. NUMBERS: an unknown number is an interval with a C type; what C's operators do to intervals.
 2. LEMMAS: what intervals cannot see, each proved beside its code; that a neuron's state stays in its box (``Boxes``) is
    the heart of it. Lemmas look at the *operations* that made a number. Only what stands in KNOWN is known by its text.
-3. THE C: ``Program`` reads the small part of C that is generated, by recursive descent, and makes of each statement a
-   Python function that carries it out on intervals. Loops have known bounds: they are run. ``Program.form`` checks each
+3. THE C: ``CProgram`` reads the small part of C that is generated, by recursive descent, and makes of each statement a
+   Python function that carries it out on intervals. Loops have known bounds: they run. ``CProgram.form`` checks each
    result against its type. Anything that is not known is refused by its line.
 4. THE CLAIM, as above, and the command line.
 
@@ -55,7 +55,7 @@ BITS = {"int8_t": 8, "uint8_t": 8, "int16_t": 16, "uint16_t": 16, INT: 32, WORD:
 RANGE = {name: (0, (1 << n) - 1) if name[0] == "u" else (-1 << n - 1, (1 << n - 1) - 1) for name, n in BITS.items()}
 
 
-class Value:
+class CNumber:
     """A number somewhere in [lo, hi]. ``rule`` says why, ``how`` what it was made of: (operator, operands).
 
     Lemmas read ``how``. ("as", v) is the number v in another type, or where more is known of it.
@@ -67,22 +67,22 @@ class Value:
         self.lo, self.hi, self.type, self.rule, self.how, self.known = lo, hi, type_, rule, how, lo == hi
 
 
-def exactly(n: int, type_: str = INT) -> Value:
+def exactly(n: int, type_: str = INT) -> CNumber:
     """A constant."""
-    return Value(n, n, type_)
+    return CNumber(n, n, type_)
 
 
 ZERO, ONE = exactly(0), exactly(1)
 
 
-def root(v: Value) -> Value:
+def root(v: CNumber) -> CNumber:
     """The value before its conversions. Two values with one root are the same number whenever they are formed."""
     while v.how[0] == "as":
         v = v.how[1]
     return v
 
 
-def common(a: Value, b: Value) -> str:
+def common(a: CNumber, b: CNumber) -> str:
     """The type that C computes a and b in; a negative number is not taken as an unsigned one."""
     if LONG in (a.type, b.type):
         return LONG
@@ -91,7 +91,7 @@ def common(a: Value, b: Value) -> str:
     return WORD if WORD in (a.type, b.type) else INT
 
 
-def products(a: Value, b: Value) -> tuple[int, int]:
+def products(a: CNumber, b: CNumber) -> tuple[int, int]:
     """The bounds of a * b."""
     if a.known:
         return (a.lo * b.lo, a.lo * b.hi) if a.lo >= 0 else (a.lo * b.hi, a.lo * b.lo)
@@ -99,7 +99,7 @@ def products(a: Value, b: Value) -> tuple[int, int]:
     return min(ends), max(ends)
 
 
-def quotients(a: Value, b: Value) -> tuple[int, int]:
+def quotients(a: CNumber, b: CNumber) -> tuple[int, int]:
     """a / b for known numbers, rounded towards zero."""
     if not (a.known and b.known and b.lo > 0):
         raise Refused("a division of numbers that are not known, or not by a positive one")
@@ -107,7 +107,7 @@ def quotients(a: Value, b: Value) -> tuple[int, int]:
     return n, n
 
 
-def shifts(apply: Callable[[int, int], int], a: Value, k: Value) -> tuple[int, int]:
+def shifts(apply: Callable[[int, int], int], a: CNumber, k: CNumber) -> tuple[int, int]:
     """The bounds of a >> k = floor(a / 2^k), or of a << k, for a known k."""
     type_ = common(a, ZERO)
     if not k.known or not 0 <= k.lo < BITS[type_] or (apply is operator.lshift and a.lo < 0):
@@ -115,7 +115,7 @@ def shifts(apply: Callable[[int, int], int], a: Value, k: Value) -> tuple[int, i
     return apply(a.lo, k.lo), apply(a.hi, k.lo)
 
 
-def bits(apply: Callable[[int, int], int], a: Value, b: Value) -> tuple[int, int]:
+def bits(apply: Callable[[int, int], int], a: CNumber, b: CNumber) -> tuple[int, int]:
     """The bounds of a & b, a | b, a ^ b."""
     if a.known and b.known:
         return apply(a.lo, b.lo), apply(a.lo, b.lo)
@@ -125,7 +125,7 @@ def bits(apply: Callable[[int, int], int], a: Value, b: Value) -> tuple[int, int
     return (0 if min(a.lo, b.lo) >= 0 else -most - 1), most
 
 
-def compared(sign: str, a: Value, b: Value) -> tuple[int, int]:
+def compared(sign: str, a: CNumber, b: CNumber) -> tuple[int, int]:
     """1 or 0, or both where the intervals do not decide."""
     common(a, b)
     if sign in ("&&", "||"):
@@ -140,7 +140,7 @@ def compared(sign: str, a: Value, b: Value) -> tuple[int, int]:
     return int(true), int(not false)
 
 
-OPERATORS: dict[str, tuple[str, Callable[[Value, Value], tuple[int, int]]]] = {
+OPERATORS: dict[str, tuple[str, Callable[[CNumber, CNumber], tuple[int, int]]]] = {
     "+": ("sum", lambda a, b: (a.lo + b.lo, a.hi + b.hi)), "-": ("difference", lambda a, b: (a.lo - b.hi, a.hi - b.lo)),
     "*": ("product", products), "/": ("quotient", quotients),
     ">>": ("shift", partial(shifts, operator.rshift)), "<<": ("shift", partial(shifts, operator.lshift)),
@@ -152,17 +152,17 @@ BINDS = {sign: level for level, signs in enumerate(LEVELS, 1) for sign in signs}
 """How tightly each operator binds."""
 
 
-def refined(a: Value, b: Value, less: bool) -> tuple[Value, Value]:
+def refined(a: CNumber, b: CNumber, less: bool) -> tuple[CNumber, CNumber]:
     """a and b where a < b is known to hold, or known not to."""
     ends = (a.lo, min(a.hi, b.hi - 1), max(b.lo, a.lo + 1), b.hi) if less else (
         max(a.lo, b.lo), a.hi, b.lo, min(b.hi, a.hi))
-    return Value(*ends[:2], a.type, a.rule, ("as", a)), Value(*ends[2:], b.type, b.rule, ("as", b))
+    return CNumber(*ends[:2], a.type, a.rule, ("as", a)), CNumber(*ends[2:], b.type, b.rule, ("as", b))
 
 
 # 2. Lemmas ----------------------------------------------------------------------------------------------------------
 
 
-def rounded(x: Value) -> tuple[Value, Value, int] | None:
+def rounded(x: CNumber) -> tuple[CNumber, CNumber, int] | None:
     """(a, b, k) where x = (a * b + 2^(k-1)) >> k = floor(a*b / 2^k + 1/2)."""
     x = root(x)
     if x.how[0] != ">>" or root(x.how[1]).how[0] != "+":
@@ -175,10 +175,10 @@ def rounded(x: Value) -> tuple[Value, Value, int] | None:
 
 
 Lemma = tuple[tuple[int, int], str, Any]
-"""Bounds of a sum, by which rule, and what it is (``Value.how``)."""
+"""Bounds of a sum, by which rule, and what it is (``CNumber.how``)."""
 
 
-def mixed(a: Value, x: Value) -> Lemma | None:
+def mixed(a: CNumber, x: CNumber) -> Lemma | None:
     """a + floor((b - a)*t / 2^k + 1/2) lies between a and b for 0 <= t <= 2^k, as b - a is a whole number."""
     found = rounded(x)
     apart = root(found[0]) if found else ZERO
@@ -215,7 +215,7 @@ class Boxes:
         self.found: dict[tuple[str, str], dict[str, Any]] = {}
         self._worst: dict[tuple[int, ...], int] = {}
 
-    def change(self, x: Value, reciprocal: Reciprocal | None) -> tuple[Value, int, int] | None:
+    def change(self, x: CNumber, reciprocal: Reciprocal | None) -> tuple[CNumber, int, int] | None:
         """(v, L, H) if x is the change in an update for which the inequality holds; """
         outer = rounded(x)
         drive, inverse = (root(outer[0]), root(outer[1])) if outer else (ZERO, ZERO)
@@ -240,7 +240,7 @@ class Boxes:
                 raise Refused(f"{name}: its {side} bound {hi if sign > 0 else lo} is not invariant, {total} > {most}")
         return v, lo, hi
 
-    def sum(self, v: Value, x: Value) -> Lemma | None:
+    def sum(self, v: CNumber, x: CNumber) -> Lemma | None:
         """v + x for the change x of v: a number of the box again."""
         same = x.how[0] == "change" and x.how[1] is root(v)
         return (x.how[2:], "box inequality", root(v).how) if same else None
@@ -259,7 +259,7 @@ class Boxes:
         return self._worst[key]
 
 
-def overshoot(g: Value, d: Value, width: int, scale: tuple[int, int], factor: Fraction) -> int | None:
+def overshoot(g: CNumber, d: CNumber, width: int, scale: tuple[int, int], factor: Fraction) -> int | None:
     """o of the inequality; G/d is monotonic in G, so that its ends decide."""
     ends = [(end, least_divisor(root(d), root(g), end)) for end in (g.lo, g.hi)]
     if any(least < 1 for _, least in ends):
@@ -269,7 +269,7 @@ def overshoot(g: Value, d: Value, width: int, scale: tuple[int, int], factor: Fr
     return ceil(max(gain - 1, Fraction(0)) * width + unit / min(least for _, least in ends) + Fraction(1, 2))
 
 
-def least_divisor(d: Value, g: Value, end: int) -> Fraction:
+def least_divisor(d: CNumber, g: CNumber, end: int) -> Fraction:
     """The least d where G is ``end``: d = c + G, c + (G >> r), c + ((G + h) >> r); its own bound where it is none."""
     for c, x in ((d.how[1], root(d.how[2])), (d.how[2], root(d.how[1]))) if d.how[0] == "+" else ():
         if x is g:
@@ -282,7 +282,7 @@ def least_divisor(d: Value, g: Value, end: int) -> Fraction:
     return Fraction(d.lo)
 
 
-def shares_of(n: Value, g: Value) -> tuple[int, int, list[tuple[int, int, int, int, Value]]] | None:
+def shares_of(n: CNumber, g: CNumber) -> tuple[int, int, list[tuple[int, int, int, int, CNumber]]] | None:
     """leak, gleak and for each synapse (e, p, w, r, s): its share of N is floor(e*s/2^p), that of G floor(w*s/2^r)."""
     left, right = terms_of(n), terms_of(g)
     if left is None or right is None:
@@ -297,7 +297,7 @@ def shares_of(n: Value, g: Value) -> tuple[int, int, list[tuple[int, int, int, i
     return left[0], right[0], [*found, *((0, 0, w, r, s) for w, r, s in shared.values())]
 
 
-def terms_of(v: Value) -> tuple[int, list[tuple[int, int, Value]]] | None:
+def terms_of(v: CNumber) -> tuple[int, list[tuple[int, int, CNumber]]] | None:
     """v as a constant and terms (weight, shift, s), each floor(weight * s / 2^shift) for some number s."""
     terms = []
     while not (v := root(v)).known:
@@ -312,7 +312,7 @@ def terms_of(v: Value) -> tuple[int, list[tuple[int, int, Value]]] | None:
     return v.lo, terms[::-1]
 
 
-class Table:
+class LookupTable:
     """A function of C that looks up ``t >> k`` in a table of the range 0 .. ``last`` and interpolates.
 
     Intervals see little of it as a whole and all of it between two entries, where it rises or falls: so a range of t is
@@ -450,7 +450,7 @@ static int32_t inverse(uint32_t a, int k)
     return (int32_t)((uint32_t)r << (zeros - 1 + k));
 }
 """
-"""What is not read as C but known: macros on constants, hints to compilers, and what ``Program`` has in Python."""
+"""What is not read as C but known: macros on constants, hints to compilers, and what ``CProgram`` has in Python."""
 
 
 def signed(word: int, width: int) -> int:
@@ -471,7 +471,7 @@ PACKING = {"PAIR": (2, 16), "BYTES": (4, 8)}
 """How many numbers, of how many bits each."""
 
 
-def macro(name: str, values: list[Value]) -> Value:
+def macro(name: str, values: list[CNumber]) -> CNumber:
     """A macro of KNOWN, applied to constants; what is packed has to fit its part of the word."""
     n, (count, width) = [v.lo for v in values], PACKING.get(name, (1, 32))
     fits = len(n) == count and all(v.known and -(1 << width - 1) <= v.lo < 1 << width for v in values)
@@ -547,11 +547,11 @@ class Place:
         return array, at
 
 
-class Program:
+class CProgram:
     """NAME.c and NAME.h, read and ready to be carried out: ``call``."""
 
     def __init__(self, c: str, h: str) -> None:
-        self.boxes, self.tables = Boxes(), dict[str, Table]()
+        self.boxes, self.tables = Boxes(), dict[str, LookupTable]()
         self.reciprocal: Reciprocal | None = None
         self.known, self.structs = set[str](), {"wide_entry_t": [(INT, "value"), (INT, "step")]}
         self.globals: dict[str, Any] = {}
@@ -578,21 +578,21 @@ class Program:
 
     # Carrying out.
 
-    def form(self, site: Site, lo: int, hi: int, type_: str, rule: str, how: Any = ("",)) -> Value:
+    def form(self, site: Site, lo: int, hi: int, type_: str, rule: str, how: Any = ("",)) -> CNumber:
         """The result of an operation, after the check that it fits its type."""
         if lo < RANGE[type_][0] or hi > RANGE[type_][1]:
             raise Refused(f"{site[1]} may reach {lo} .. {hi}, outside {type_}")
         if not self.recording:
-            return Value(lo, hi, type_, rule)
+            return CNumber(lo, hi, type_, rule)
         self.operations += 1
         if self.operations > MOST_OPERATIONS:
             raise Refused(f"more than {MOST_OPERATIONS:,} operations in a step: too large for this checker")
         widen(self.seen, (self.caller, site), lo, hi, type_, rule)
-        return Value(lo, hi, type_, rule, how)
+        return CNumber(lo, hi, type_, rule, how)
 
-    def convert(self, site: Site, v: Any, type_: str) -> Value:
+    def convert(self, site: Site, v: Any, type_: str) -> CNumber:
         """A number in another type, which has to hold it."""
-        if not isinstance(v, Value):
+        if not isinstance(v, CNumber):
             raise Refused(f"{site[1]}: a number is expected")
         if v.type == type_:
             return v
@@ -624,10 +624,10 @@ class Program:
 
     def apply(self, site: Site, sign: str, a: Any, b: Any) -> Any:
         """a sign b."""
-        if a.__class__ is not Value or b.__class__ is not Value:
+        if a.__class__ is not CNumber or b.__class__ is not CNumber:
             return self._pointers(sign, a, b)
         if sign not in OPERATORS:
-            return Value(*compared(sign, a, b), INT, "comparison")
+            return CNumber(*compared(sign, a, b), INT, "comparison")
         rule, bounds = OPERATORS[sign]
         (lo, hi), how, type_ = bounds(a, b), (sign, a, b), common(a, ZERO if rule == "shift" else b)
         if sign == "+" and b.how[0] in ("as", ">>", "change"):
@@ -640,13 +640,13 @@ class Program:
         if change is None:
             return made
         width = change[2] - change[1]  # two numbers of the box are so far apart at most
-        return Value(max(lo, -width), min(hi, width), type_, "box inequality", ("change", *change))
+        return CNumber(max(lo, -width), min(hi, width), type_, "box inequality", ("change", *change))
 
     def _pointers(self, sign: str, a: Any, b: Any) -> Any:
         a = pointer(a)
-        if sign == "+" and isinstance(b, Value) and b.known:
+        if sign == "+" and isinstance(b, CNumber) and b.known:
             return Pointer(a.to, a.at + b.lo)
-        if sign not in ("==", "!=") or isinstance(b, Value) or a.to is not pointer(b).to:
+        if sign not in ("==", "!=") or isinstance(b, CNumber) or a.to is not pointer(b).to:
             raise Refused("of pointers, only a sum with a known number and a comparison within one array are known")
         return ONE if (a.at == b.at) == (sign == "==") else ZERO
 
@@ -674,11 +674,11 @@ class Program:
     def bounds(self, name: str, lo: int, hi: int) -> tuple[int, int]:
         """The bounds of a function of one number in lo .. hi."""
         before, self.recording = self.recording, False
-        found = self.call((0, name), name, [Value(lo, hi)])
+        found = self.call((0, name), name, [CNumber(lo, hi)])
         self.recording = before
         return found.lo, found.hi
 
-    def _inverse(self, site: Site, a: Value, k: Value) -> Value:
+    def _inverse(self, site: Site, a: CNumber, k: CNumber) -> CNumber:
         a = self.convert(site, a, WORD)
         if a.lo < 1 or a.hi >= 1 << 31 or not k.known or self.reciprocal is None:
             raise Refused(f"{site[1]}: the divisor may be {a.lo} .. {a.hi}")
@@ -688,7 +688,7 @@ class Program:
         self.form((site[0], f"{site[1]}: zeros - 1 + k"), least, most, INT, "shift amount")
         return self.form(site, lo, hi, INT, "reciprocal", ("inverse", a, k.lo))
 
-    def _dot(self, site: Site, a: Any, b: Any, n: Value, total: Value) -> Value:
+    def _dot(self, site: Site, a: Any, b: Any, n: CNumber, total: CNumber) -> CNumber:
         """sum + a . b. Cores with SIMD form two products at once and add them modulo 2^32: the same where sums fit."""
         a, b, lo, hi = pointer(a, "int16_t"), pointer(b, "int16_t"), total.lo, total.hi
         if not n.known or n.lo < 0 or n.lo % 2 or any(p.at % 2 or not p.to.word for p in (a, b)):
@@ -700,7 +700,7 @@ class Program:
             self.form((site[0], f"{site[1]}: sum"), lo, hi, INT, "sum")
         return self.form(site, lo, hi, INT, "sum")
 
-    def sides(self, test: Do, go: Value) -> list[tuple[list[Any], int, Any, Any, Any]]:
+    def sides(self, test: Do, go: CNumber) -> list[tuple[list[Any], int, Any, Any, Any]]:
         """For an open comparison: cells and position of each variable in it; its number, if it holds, and if not."""
         if go.known or not isinstance(test, Binary) or test.sign not in ("<", ">"):
             return []
@@ -713,7 +713,7 @@ class Program:
                 found.append((array.cells, at, array.cells[at], yes, no))
         return found
 
-    def choice(self, site: Site, test: Do, yes: Do, no: Do) -> Value:
+    def choice(self, site: Site, test: Do, yes: Do, no: Do) -> CNumber:
         """test ? yes : no. Both sides are looked at: they decide the type together."""
         go, found = test(), list[Any]()
         sides = self.sides(test, go)
@@ -908,7 +908,7 @@ class Program:
     def _own(self, name: str) -> str:
         """A variable's name: one that hides nothing but an array; in C it would hide a number, a function or a type."""
         tables: tuple[Any, ...] = (self.functions, self.known, self.types, self.structs)
-        if any(name in table for table in tables) or isinstance(self.globals.get(name), Value):
+        if any(name in table for table in tables) or isinstance(self.globals.get(name), CNumber):
             raise Refused(f"{name} is defined twice")
         return name
 
@@ -972,7 +972,7 @@ class Program:
         self.function = name
         self.functions[name] = returns, parameters, self._block(last=True)
         if name in self.hints:
-            self.tables[name] = Table(lambda lo, hi: self.bounds(name, lo, hi), *self.hints[name])
+            self.tables[name] = LookupTable(lambda lo, hi: self.bounds(name, lo, hi), *self.hints[name])
 
     def _parameter(self) -> tuple[str, str]:
         self._take("const")
@@ -1138,7 +1138,7 @@ class Program:
         return do
 
     def _variable(self, name: str) -> Do:
-        if isinstance(self.globals.get(name), Value):
+        if isinstance(self.globals.get(name), CNumber):
             return lambda: self.globals[name]
 
         def find() -> tuple[Array, int | None]:
@@ -1173,7 +1173,7 @@ class Program:
 class Binary:
     """left sign right."""
 
-    def __init__(self, program: Program, site: Site, sign: str, left: Do, right: Do) -> None:
+    def __init__(self, program: CProgram, site: Site, sign: str, left: Do, right: Do) -> None:
         self.program, self.site, self.sign, self.left, self.right = program, site, sign, left, right
 
     def __call__(self) -> Any:
@@ -1238,12 +1238,12 @@ def known_pieces(macro: str) -> list[str]:
     return found
 
 
-def literal(text: str) -> Value:
+def literal(text: str) -> CNumber:
     """A number in C; one that begins with 0 would be octal."""
     n = int(text.rstrip("u")) if re.fullmatch(r"(0|[1-9]\d*)u?", text) else 1 << 64
     if n >= 1 << (32 if text.endswith("u") else 63):
         raise Refused(f"'{text}' is no number that is known")
-    return Value(n, n, WORD if text.endswith("u") else INT if n < 1 << 31 else LONG)
+    return CNumber(n, n, WORD if text.endswith("u") else INT if n < 1 << 31 else LONG)
 
 
 def struct(type_: str, fields: dict[str, Array]) -> Array:
@@ -1253,9 +1253,9 @@ def struct(type_: str, fields: dict[str, Array]) -> Array:
 
 def hull(a: Any, b: Any) -> Any:
     """What is either a or b."""
-    if a is b or not isinstance(a, Value) or not isinstance(b, Value):
+    if a is b or not isinstance(a, CNumber) or not isinstance(b, CNumber):
         return a if a is b else None
-    return Value(min(a.lo, b.lo), max(a.hi, b.hi), b.type, "either of two")
+    return CNumber(min(a.lo, b.lo), max(a.hi, b.hi), b.type, "either of two")
 
 
 def widen(table: dict[Any, list[Any]], key: Any, lo: int, hi: int, type_: str, rule: str) -> None:
@@ -1272,7 +1272,7 @@ def analyse(c: str, h: str, boxes: dict[str, list[list[int]]], tested: int = MOS
 
     The self test is carried out where a step takes at most ``tested`` operations.
     """
-    program: Any = Program.__new__(Program)
+    program: Any = CProgram.__new__(CProgram)
     try:
         program.__init__(c, h)
         return claim(program, boxes, tested)
@@ -1282,14 +1282,14 @@ def analyse(c: str, h: str, boxes: dict[str, list[list[int]]], tested: int = MOS
         raise Refused(f"{where}{error}") from None
 
 
-def claim(program: Program, boxes: dict[str, list[list[int]]], tested: int) -> dict[str, Any]:
+def claim(program: CProgram, boxes: dict[str, list[list[int]]], tested: int) -> dict[str, Any]:
     """The claim at the top of this file, function by function."""
     name, states = program.name, program.state
     if {n: len(rows) for n, rows in boxes.items()} != {n: max(size, 1) for _, n, size in states}:
         raise Refused("the certificate's boxes are not those of the states")
-    boxed = {n: [Value(lo, hi, of, "box", ("state", f"{n}[{i}]")) for i, (lo, hi) in enumerate(boxes[n])]
+    boxed = {n: [CNumber(lo, hi, of, "box", ("state", f"{n}[{i}]")) for i, (lo, hi) in enumerate(boxes[n])]
              for of, n, _ in states}
-    full = {of: Value(*RANGE[of], of, "any") for of in BITS}
+    full = {of: CNumber(*RANGE[of], of, "any") for of in BITS}
     any_state = {n: [full[of]] * max(size, 1) for of, n, size in states}
     x = Array(program.x[0], [full[program.x[0]] for _ in range(program.x[1])], "x", fixed=True)
     y = Array(program.y[0], [None] * program.y[1], "y")
@@ -1314,7 +1314,7 @@ def claim(program: Program, boxes: dict[str, list[list[int]]], tested: int) -> d
     return record(program)
 
 
-def record(program: Program) -> dict[str, Any]:
+def record(program: CProgram) -> dict[str, Any]:
     """Values, intermediates and inequalities as the certificate lists them."""
     values: dict[str, dict[str, Any]] = {}
     for (name, _), (type_, rule, lo, hi) in sorted(program.stored.items(), key=lambda item: item[0][1]):

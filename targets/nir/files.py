@@ -12,7 +12,7 @@ import numpy as np
 
 from ncpc.errors import BadInput
 from ncpc.targets.nir.graph import TICK_S, from_bytes, graph, to_bytes
-from ncpc.targets.nir.spikes import Interface, Spikes, predict
+from ncpc.targets.nir.spikes import SpikeInterface, Spikes, predict
 
 GOLDEN_STEPS = 16
 
@@ -32,7 +32,7 @@ def written(net: Spikes) -> dict[str, bytes]:
     }
 
 
-def to_json(face: Interface) -> bytes:
+def to_json(face: SpikeInterface) -> bytes:
     """The interface for people and drivers."""
     numbers = [
         {"name": label, "kind": "input" if k < face.sensed else "neuron", "units": [int(a), int(b)],
@@ -50,7 +50,7 @@ def to_json(face: Interface) -> bytes:
     return (json.dumps(record, indent=1) + "\n").encode()
 
 
-def read_interface(folder: Path, name: str) -> Interface:
+def read_interface(folder: Path, name: str) -> SpikeInterface:
     """The interface of the build of policy ``name``; raises BadInput when it is missing or damaged."""
     path = folder / f"{stem(name)}.json"
     try:
@@ -59,9 +59,9 @@ def read_interface(folder: Path, name: str) -> Interface:
         raise BadInput(f"{path}: cannot be read as a network's interface ({error}); compile again") from None
 
 
-def _interface(record: dict[str, Any]) -> Interface:
+def _interface(record: dict[str, Any]) -> SpikeInterface:
     numbers = record["numbers"]
-    return Interface(
+    return SpikeInterface(
         name=record["name"], unfolds=record["ticks_per_step"],
         x_frac=np.array(record["x"]["frac"], np.int64), y_frac=np.array(record["y"]["frac"], np.int64),
         x_range=np.array(record["x"]["range"], np.float64), unheard=np.array(record["x"]["unheard"], np.bool_),

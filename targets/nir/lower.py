@@ -26,7 +26,7 @@ from ncpc.ir.policy import Policy, Synapses
 from ncpc.targets.nir.front import ACTIVATIONS, Cell, Readout, logistic
 from ncpc.targets.nir.levels import PHASES, Code, placed_codes, uniform_codes
 from ncpc.targets.nir.numbers import Coded, Scales, Sensed, coded
-from ncpc.targets.nir.spikes import Interface, Spikes
+from ncpc.targets.nir.spikes import SpikeInterface, Spikes
 from ncpc.targets.nir.study import Study
 from ncpc.targets.nir.trial import shares
 
@@ -68,7 +68,7 @@ def _assemble(known: Study, codes: tuple[Code, ...], what: Coded) -> Spikes:
     policy, cell, layout, sensed, scales = known.policy, known.cell, _layout(codes), len(what.inputs), what.scales
     weight, bias = _inputs(codes[:sensed], what.inputs, layout)
     readout, y_frac = _readout(cell, codes[sensed:], sensed, layout)
-    face = Interface(
+    face = SpikeInterface(
         name=policy.name, unfolds=cell.ltc.unfolds, x_frac=what.fracs, y_frac=y_frac, x_range=policy.input_range,
         unheard=known.unheard,
         sensed=sensed, starts=np.array([*(s.start for s in layout.slices), layout.ring.start], np.int64),
@@ -113,7 +113,7 @@ def _decode(cell: Cell, codes: tuple[Code, ...], sensed: int, scales: Scales, la
 
 
 @dataclass(frozen=True, eq=False)
-class Term:
+class ChannelTerm:
     """A function of one number, given on its cells (K+1,) in raw integers, added to one channel."""
 
     number: int
@@ -141,25 +141,25 @@ def _seen(cell: Cell, codes: tuple[Code, ...], sensed: int) -> list[F64]:
     return [*mapped, *(code.centres for code in codes[sensed:])]
 
 
-def _self_terms(cell: Cell, codes: tuple[Code, ...], sensed: int, scales: Scales) -> Iterator[Term]:
+def _self_terms(cell: Cell, codes: tuple[Code, ...], sensed: int, scales: Scales) -> Iterator[ChannelTerm]:
     for i, code in enumerate(codes[sensed:]):
         num = (code.centres - scales.origin[i]) * cell.cm_t[i] * scales.den[i] / scales.step[i]
-        yield Term(sensed + i, i, _rounded(num))
+        yield ChannelTerm(sensed + i, i, _rounded(num))
 
 
-def _synapse_terms(cell: Cell, seen: list[F64], sensed: int, scales: Scales) -> Iterator[Term]:
+def _synapse_terms(cell: Cell, seen: list[F64], sensed: int, scales: Scales) -> Iterator[ChannelTerm]:
     for offset, synapses in ((0, cell.ltc.sensory), (sensed, cell.ltc.recurrent)):
         for k in range(len(synapses)):
             yield from _synapse(synapses, k, seen, offset, cell.ltc.neurons, scales)
 
 
-def _synapse(s: Synapses, k: int, seen: list[F64], offset: int, neurons: int, scales: Scales) -> Iterator[Term]:
+def _synapse(s: Synapses, k: int, seen: list[F64], offset: int, neurons: int, scales: Scales) -> Iterator[ChannelTerm]:
     i, number = int(s.post[k]), offset + int(s.pre[k])
     g = s.w[k] * logistic(s.sigma[k] * (seen[number] - s.mu[k])) * scales.den[i]
-    yield Term(number, i, _rounded(g * (s.erev[k] - scales.origin[i]) / scales.step[i]))
+    yield ChannelTerm(number, i, _rounded(g * (s.erev[k] - scales.origin[i]) / scales.step[i]))
     coarse, rest = _split(g)
-    yield Term(number, neurons + i, coarse)
-    yield Term(number, 2 * neurons + i, rest)
+    yield ChannelTerm(number, neurons + i, coarse)
+    yield ChannelTerm(number, 2 * neurons + i, rest)
 
 
 def _encode(codes: tuple[Code, ...], sensed: int, den: F64, layout: Layout) -> I64:

@@ -34,7 +34,7 @@ from ncpc.targets.nir.machine import euler
 from ncpc.targets.nir.proof import formats, proved
 from ncpc.targets.nir.runs import Machine, against, collected, cut, execute, predicted
 from ncpc.targets.nir.sizing import require_units, sized
-from ncpc.targets.nir.spikes import Interface, Spikes
+from ncpc.targets.nir.spikes import SpikeInterface, Spikes
 from ncpc.targets.nir.study import study
 
 EULER = "nir"
@@ -131,7 +131,7 @@ class NirArtifact:
         return SpikeSession(face, machine, machine.fork())
 
 
-def load(folder: Path, policy: Policy, runtime: str) -> tuple[Machine, Interface, str]:
+def load(folder: Path, policy: Policy, runtime: str) -> tuple[Machine, SpikeInterface, str]:
     """The build's network at rest in ``runtime``, its interface, the runtime's version."""
     face, path = read_interface(folder, policy.name), folder / f"{stem(policy.name)}.nir"
     graph = read_graph(path)
@@ -146,7 +146,7 @@ class SpikeSession:
     with the input repeated, and again with the next one when that comes.
     """
 
-    interface: Interface
+    interface: SpikeInterface
     resting: Machine
     machine: Machine
     status: int = 0

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ncpc.errors import ProofFailed
 from ncpc.ir.sequences import Sequences, Trace
 from ncpc.semantics.ops import FLAGS
-from ncpc.targets.nir.spikes import Bools, Interface, SpikeRun, Spikes, predict
+from ncpc.targets.nir.spikes import Bools, SpikeInterface, SpikeRun, Spikes, predict
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -50,7 +50,7 @@ class Cut:
     flags: I64
 
 
-def cut(face: Interface, data: Sequences) -> Cut:
+def cut(face: SpikeInterface, data: Sequences) -> Cut:
     """Quantize the inputs and cut at resets. Lengths in a group differ by less than a factor of 2, to pad little."""
     raw, saturated, nan = face.quantized(data.x)
     flags = (saturated.astype(np.int64) << FLAGS.index("input_saturated")) | (
@@ -71,7 +71,7 @@ def _group(raw: I64, rows: I64, begin: I64, end: I64) -> Segments:
     return Segments(rows, begin, end, x)
 
 
-def collected(face: Interface, pieces: Cut, run: Callable[[I64], SpikeRun]) -> tuple[Trace, float]:
+def collected(face: SpikeInterface, pieces: Cut, run: Callable[[I64], SpikeRun]) -> tuple[Trace, float]:
     """Every group through ``run``, put back where it came from; and the mean spikes per step."""
     steps, neurons = pieces.flags.shape, len(face.below) - face.sensed
     raw_y, cells = np.zeros((*steps, len(face.y_frac)), np.int64), np.zeros((*steps, neurons), np.int64)
@@ -96,7 +96,7 @@ def predicted(net: Spikes, data: Sequences) -> Trace:
 Watch = Callable[[int, Bools], None]
 
 
-def execute(face: Interface, machine: Machine, x: I64, watch: Watch | None = None) -> SpikeRun:
+def execute(face: SpikeInterface, machine: Machine, x: I64, watch: Watch | None = None) -> SpikeRun:
     """Drive ``machine`` through raw inputs ``x`` (B, steps, inputs); ``watch(tick, spikes)`` sees every tick.
 
     Where the machine hides its spikes, cells are left at 0.

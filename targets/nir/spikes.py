@@ -21,7 +21,7 @@ NOT_ON_GRID = np.iinfo(np.int64).min
 
 
 @dataclass(frozen=True, eq=False)
-class Interface:
+class SpikeInterface:
     """How to talk to the network and what its units mean.
 
     A physical input is ``raw * 2**-x_frac`` (inputs,), within ``x_range`` (inputs, 2), an output ``raw * 2**-y_frac``.
@@ -100,7 +100,7 @@ class Spikes:
     ``weight`` (U, inputs), ``bias`` (U,), ``decode`` (C, U), ``encode`` (U, C), ``readout`` (outputs, U).
     """
 
-    interface: Interface
+    interface: SpikeInterface
     weight: I64
     bias: I64
     decode: I64

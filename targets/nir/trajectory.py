@@ -38,7 +38,7 @@ class Sensitivity:
 
 
 @dataclass(frozen=True, eq=False)
-class Wires:
+class SynapseSums:
     """A synapse set, its sums as products by 0-1 matrices: ``onto_post`` (S, neurons), ``onto_pre`` (S, sources)."""
 
     synapses: Synapses
@@ -65,9 +65,9 @@ class Wires:
         return (slopes * q[..., self.synapses.post]) @ self.onto_pre
 
 
-def wired(s: Synapses, sources: int, neurons: int) -> Wires:
+def wired(s: Synapses, sources: int, neurons: int) -> SynapseSums:
     """``s`` between ``sources`` and ``neurons``."""
-    return Wires(s, np.eye(neurons)[s.post], np.eye(sources)[s.pre])
+    return SynapseSums(s, np.eye(neurons)[s.post], np.eye(sources)[s.pre])
 
 
 def trajectory(cell: Cell, x: F64) -> Trajectory:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ncpc.targets.nir.levels import PHASES, Code, Number, placed_codes
 from ncpc.targets.nir.numbers import Coded, coded
 from ncpc.targets.nir.study import Study, evidence, importance
-from ncpc.targets.nir.trajectory import Wires, outputs, trajectory, wired
+from ncpc.targets.nir.trajectory import SynapseSums, outputs, trajectory, wired
 
 F64 = NDArray[np.float64]
 
@@ -102,7 +102,7 @@ def _with_inputs_coded(z: F64, stairs: Sequence[Staircase], inputs: int, tick: i
     return u
 
 
-def _unfold(known: Study, sensory: Wires, recurrent: Wires, u: F64, v: F64) -> F64:
+def _unfold(known: Study, sensory: SynapseSums, recurrent: SynapseSums, u: F64, v: F64) -> F64:
     ltc, cm_t = known.cell.ltc, known.cell.cm_t
     num_s, den_s = sensory.currents(u)
     num, den = recurrent.currents(v)

@@ -36,7 +36,7 @@ class Firing:
 
 
 @dataclass
-class Chain:
+class DirectExecutor:
     """A direct graph at work on a batch: one tick per step. ``u`` and ``fed_back`` name -> (B, n) are its state;
     ``firings`` is what its LIF nodes did last.
     """
@@ -105,14 +105,14 @@ def in_order(weight: F32, x: F32, start: F32 | None) -> F32:
     return total
 
 
-def chain(graph: Any, reads: I64) -> Chain:
+def chain(graph: Any, reads: I64) -> DirectExecutor:
     """A graph written by ``direct_graph``, at rest; ``reads`` is its policy's ``input_order``."""
     after = {a: b for a, b in graph.edges if not is_feedback(a) and not is_feedback(b)}
     order, name = [], after["input"]
     while name != "output":
         order.append(name)
         name = after[name]
-    return Chain(dict(graph.nodes), order, reads)
+    return DirectExecutor(dict(graph.nodes), order, reads)
 
 
 def execute_direct(graph: Any, reads: I64, data: Sequences) -> Trace:

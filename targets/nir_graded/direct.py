@@ -44,7 +44,7 @@ FORM = ("dense layers, convolutions, average pooling, lif and leaky integrators 
 
 
 @dataclass(frozen=True)
-class Part:
+class Subgraph:
     """What one layer becomes: nodes by name, edges among them, the first and the last node."""
 
     nodes: dict[str, Any]
@@ -81,7 +81,7 @@ def _input_shape(policy: Policy) -> tuple[int, ...]:
     return frame_shape(first.windows) if isinstance(first, FRAMES) else (policy.inputs,)
 
 
-def _parts(nir: Any, policy: Policy) -> list[Part]:
+def _parts(nir: Any, policy: Policy) -> list[Subgraph]:
     """Layers over frames first, then one Flatten, then the flat ones, the first of which reads (C, H, W)."""
     frames: list[Any] = list(takewhile(lambda layer: isinstance(layer, FRAMES), policy.layers))
     parts = [_framed(nir, layer, f"layer{k}") for k, layer in enumerate(frames)]
@@ -91,7 +91,7 @@ def _parts(nir: Any, policy: Policy) -> list[Part]:
         w, channels = frames[-1].windows, _channels(frames[-1])
         shape = (channels, w.cols) if one_row(w) else (channels, w.rows, w.cols)
         flat = nir.Flatten(input_type={"input": np.array(shape)}, start_dim=0)
-        parts.append(Part({FLATTEN: flat}, (), FLATTEN, FLATTEN))
+        parts.append(Subgraph({FLATTEN: flat}, (), FLATTEN, FLATTEN))
         order = channels_first(w.rows, w.cols, channels, w.layout)
         _require_readable(frames, policy, order)
     for k, layer in enumerate(policy.layers[len(frames):], len(frames)):
@@ -100,8 +100,8 @@ def _parts(nir: Any, policy: Policy) -> list[Part]:
     return parts
 
 
-def _framed(nir: Any, layer: Any, name: str) -> Part:
-    return Part({name: frame_node(nir, layer, name)}, (), name, name)
+def _framed(nir: Any, layer: Any, name: str) -> Subgraph:
+    return Subgraph({name: frame_node(nir, layer, name)}, (), name, name)
 
 
 def _channels(layer: Any) -> int:
@@ -120,10 +120,10 @@ def _require_readable(frames: Sequence[Any], policy: Policy, order: I64) -> None
                           "first; put a dense layer after it, or use target 'c'")
 
 
-def _mapped(nir: Any, layer: Layer, name: str, dt: float, order: I64 | None) -> Part:
+def _mapped(nir: Any, layer: Layer, name: str, dt: float, order: I64 | None) -> Subgraph:
     """A flat layer. ``order`` says where in its inputs each value that reaches it is; None: they come as they are."""
     if isinstance(layer, Dense):
-        return Part({name: nir.Affine(weight=_read(layer.weight, order), bias=_single(layer.bias))}, (), name, name)
+        return Subgraph({name: nir.Affine(weight=_read(layer.weight, order), bias=_single(layer.bias))}, (), name, name)
     if isinstance(layer, LeakyIntegrator) and layer.function == "identity" and not np.any(layer.lookahead):
         return _li(nir, layer, name, dt, order)
     if isinstance(layer, Lif):
@@ -131,16 +131,16 @@ def _mapped(nir: Any, layer: Layer, name: str, dt: float, order: I64 | None) -> 
     raise Unsupported(f"target 'nir-graded': layer '{layer.kind}' is none of {FORM}; {_instead(layer)}")
 
 
-def _li(nir: Any, layer: LeakyIntegrator, name: str, dt: float, order: I64 | None) -> Part:
+def _li(nir: Any, layer: LeakyIntegrator, name: str, dt: float, order: I64 | None) -> Subgraph:
     ones = np.ones(layer.outputs, np.float32)
     tau = _single(TICK_S / -np.expm1(-dt / layer.tau))
     state, back = f"{name}{STATE}", f"{name}{BACK}"
     nodes = {name: nir.Affine(weight=_read(layer.weight_x, order), bias=_single(layer.bias)),
              state: nir.LI(tau=tau, r=ones, v_leak=0 * ones), back: nir.Linear(weight=_single(layer.weight_h))}
-    return Part(nodes, ((name, state), (state, back), (back, state)), name, state)
+    return Subgraph(nodes, ((name, state), (state, back), (back, state)), name, state)
 
 
-def _lif(nir: Any, layer: Lif, name: str, dt: float, order: I64 | None) -> Part:
+def _lif(nir: Any, layer: Lif, name: str, dt: float, order: I64 | None) -> Subgraph:
     """Edges of the cycle come first: Norse walks the graph depth first and takes what it meets last for the output."""
     units, ones = scaled(layer), np.ones(layer.outputs, np.float32)
     tau = np.maximum(_single(TICK_S * layer.tau / dt), TAU_S)
@@ -148,10 +148,10 @@ def _lif(nir: Any, layer: Lif, name: str, dt: float, order: I64 | None) -> Part:
     nodes = {name: nir.Affine(weight=_read(units.weight_x, order), bias=_single(units.bias)),
              state: nir.LIF(tau=tau, r=ones, v_leak=0 * ones, v_reset=0 * ones, v_threshold=ones)}
     if not np.any(layer.weight_h):
-        return Part(nodes, ((name, state),), name, state)
+        return Subgraph(nodes, ((name, state),), name, state)
     nodes |= {hold: nir.Linear(weight=np.eye(layer.outputs, dtype=np.float32)),
               back: nir.Linear(weight=_single(units.weight_h))}
-    return Part(nodes, ((name, state), (state, hold), (hold, back), (back, state)), name, state)
+    return Subgraph(nodes, ((name, state), (state, hold), (hold, back), (back, state)), name, state)
 
 
 def is_feedback(name: str) -> bool:

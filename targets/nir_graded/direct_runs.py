@@ -18,7 +18,7 @@ from ncpc.targets.base import PROGRAM, Built, LinkSpec, Lowered, RunResult, Sess
 from ncpc.targets.nir.consumers import CONSUMERS, faults, obstacle
 from ncpc.targets.nir.files import read_graph, stem
 from ncpc.targets.nir.graph import library, to_bytes
-from ncpc.targets.nir_graded.chain import Chain, chain
+from ncpc.targets.nir_graded.chain import DirectExecutor, chain
 from ncpc.targets.nir_graded.direct import direct_graph, input_order
 from ncpc.targets.nir_graded.simulated import Rows, Simulator, lif_nodes, program_spikes, run_beside, simulator
 
@@ -106,7 +106,7 @@ class DirectSession:
     policy: Policy
     runtime: str
     status: int = 0
-    machine: Chain | None = None
+    machine: DirectExecutor | None = None
     resting: Simulator | None = field(default=None, repr=False)
     running: Simulator | None = field(default=None, repr=False)
 

@@ -44,7 +44,7 @@ from ncpc.targets.nir_graded.record import GradedLtc, number_formats
 from ncpc.targets.nir_graded.sessions import GradedSession
 from ncpc.targets.nir_graded.split import layers_of
 from ncpc.targets.nir_graded.traffic import GradedRun
-from ncpc.targets.nir_graded.widths import Widths, proved_widths
+from ncpc.targets.nir_graded.widths import ProvedWidths, proved_widths
 
 RUNTIME = direct_runs.EXECUTOR
 STEPS = 2000
@@ -59,7 +59,7 @@ CAPABILITIES = Capabilities(schemes=("int16", "int8", "float32"))
 
 
 @dataclass(frozen=True, eq=False)
-class Held:
+class FileContents:
     """What the file holds, and the record of its one LTC where a chip's own arithmetic changed it."""
 
     layers: tuple[GradedLayer, ...]
@@ -108,7 +108,7 @@ class GradedArtifact:
     """Graded nodes under the limits of ``chip``; ``beside``: the C that runs on it."""
 
     lowered: Lowered
-    held: Held
+    held: FileContents
     chip: Chip | None
     beside: Artifact | None
     files: Mapping[str, bytes]
@@ -184,7 +184,7 @@ def _direct(lowered: Lowered, options: CompileOptions) -> bool:
     return True
 
 
-def _held(lowered: Lowered, options: CompileOptions) -> Held:
+def _held(lowered: Lowered, options: CompileOptions) -> FileContents:
     """A pure function of the policy and the options."""
     layers, theta, chip_name = lowered.policy.layers, _theta(options), str(options.extra.get("chip", "none"))
     fused = len(layers) == 1 and isinstance(layers[0], Ltc) and layers[0].solver == "fused"
@@ -193,11 +193,11 @@ def _held(lowered: Lowered, options: CompileOptions) -> Held:
     if own_arithmetic and not single:
         raise _unheld(lowered, chip_name)
     if not own_arithmetic:
-        return Held(layers_of(lowered.program, theta))
+        return FileContents(layers_of(lowered.program, theta))
     if lowered.scheme != "int16":
         raise BadInput(f"--chip {chip_name}: has its own weights; compile with --quant int16")
     record = loihi2(record_of(lowered.program), study(lowered.policy), chip(chip_name))
-    return Held(layers_of(program_of(record), theta), record)
+    return FileContents(layers_of(program_of(record), theta), record)
 
 
 def _unheld(lowered: Lowered, chip_name: str) -> Unsupported:
@@ -210,7 +210,7 @@ def _unheld(lowered: Lowered, chip_name: str) -> Unsupported:
     return Unsupported(f"--chip {chip_name}: layers [{', '.join(named)}]{timed} are not {FORM}; {', or '.join(ways)}")
 
 
-def _cost(held: Held, used: GradedRun) -> dict[str, Any]:
+def _cost(held: FileContents, used: GradedRun) -> dict[str, Any]:
     """JSON for the report: nodes, synapses, and traffic on the probe's inputs."""
     widths = {layer.name: [layer.width_in, layer.width_out] for layer in held.layers}
     return {"messages": widths, "theta": held.layers[0].theta, "synapses": used.synapses,
@@ -219,7 +219,7 @@ def _cost(held: Held, used: GradedRun) -> dict[str, Any]:
             "messages_per_synapse": round(used.events / max(used.synapses, 1), 3)}
 
 
-def _proof(record: GradedLtc, widths: Widths, lowered: Lowered) -> dict[str, Any]:
+def _proof(record: GradedLtc, widths: ProvedWidths, lowered: Lowered) -> dict[str, Any]:
     """The report's ``proof`` for a chip's own widths, its box in physical units."""
     return {"no_overflow": True, "box": np.ldexp(widths.box.astype(float), -record.v_frac).tolist(),
             "input_range": lowered.program.x.range.tolist(), "dt_range": None, "assumptions": list(ASSUMPTIONS),

@@ -42,7 +42,7 @@ class Joined:
 
 
 @dataclass
-class Names:
+class NodeNames:
     """Names within a node -> names in the Program. What is not read from the node before is the node's own."""
 
     node: str
@@ -63,7 +63,7 @@ def joined(layers: Sequence[GradedLayer]) -> Joined:
     message: list[Value] = []
     for layer in layers:
         step = layer.step
-        names = Names(layer.name, _read(layer, sent, message))
+        names = NodeNames(layer.name, _read(layer, sent, message))
         fracs = _weights(step["ops"])
         body += [_stmt(layer.name, op, names, fracs, said) for op in step["ops"]]
         for name, data in layer.constants.items():
@@ -99,7 +99,7 @@ def _weights(ops: Sequence[Json]) -> dict[str, int]:
     return found
 
 
-def _stmt(node: str, op: Json, names: Names, fracs: Mapping[str, int], said: dict[str, Json]) -> Stmt:
+def _stmt(node: str, op: Json, names: NodeNames, fracs: Mapping[str, int], said: dict[str, Json]) -> Stmt:
     if op["op"] == "repeat":
         carried = tuple(_carry(c, op["ops"], names) for c in op["carried"])
         return Repeat(int(op["count"]), carried, tuple(_stmt(node, o, names, fracs, said) for o in op["ops"]))
@@ -111,21 +111,21 @@ def _stmt(node: str, op: Json, names: Names, fracs: Mapping[str, int], said: dic
     return Op(op["op"], out, tuple(map(names, op["args"])), dict(_attrs(op, names)))
 
 
-def _attrs(op: Json, names: Names) -> Iterator[tuple[str, Attr]]:
+def _attrs(op: Json, names: NodeNames) -> Iterator[tuple[str, Attr]]:
     """All that the op has: None where the file says nothing; a clamp's ends may name constants."""
     for name in OPS[op["op"]].attrs:
         value = op.get(name)
         yield name, names(value) if op["op"] == "clamp" and name in ("lo", "hi") and isinstance(value, str) else value
 
 
-def _carry(carry: Json, ops: Sequence[Json], names: Names) -> Carry:
+def _carry(carry: Json, ops: Sequence[Json], names: NodeNames) -> Carry:
     result = next(op for op in ops if op.get("out") == carry["result"])
     kind = Fixed(abs(result["bits"]), result["frac"], result["bits"] > 0)
     inner, out = (_value(names(carry[end]), result["shape"], kind) for end in ("inner", "out"))
     return Carry(names(carry["init"]), inner, names(carry["result"]), out)
 
 
-def _state(state: Json, names: Names) -> State:
+def _state(state: Json, names: NodeNames) -> State:
     value = _value(names(state["name"]), state["shape"], Fixed(WIDE, state["frac"]))
     return State(value, names(state["out"]), np.array(state["init"], np.int64).reshape(value.shape))
 
@@ -139,7 +139,7 @@ def _port(value: Value, fracs: I64, nominal: float = 1.0) -> Port:
 
 
 @dataclass
-class Machine:
+class GradedExecutor:
     """A chain at work on a batch: an Executor whose synapses go on with what was last sent to them."""
 
     chain: Joined
@@ -199,5 +199,5 @@ def _coarse_inverse(op: Op, bits: int) -> Compute:
 def execute(layers: Sequence[GradedLayer], data: Sequences) -> GradedRun:
     """Every sequence from the reset states, or from those it restores, which nothing limits here."""
     chain = joined(layers)
-    machine = Machine(chain)
+    machine = GradedExecutor(chain)
     return with_traffic(run(chain.program, data, machine), machine.sources, data.steps)

@@ -19,7 +19,7 @@ from ncpc.targets.nir.front import logistic
 from ncpc.targets.nir.study import Study, evidence
 from ncpc.targets.nir.trajectory import trajectory
 from ncpc.targets.nir_graded.chips import Chip
-from ncpc.targets.nir_graded.record import GradedLtc, Wires
+from ncpc.targets.nir_graded.record import GradedLtc, IntegerSynapses
 from ncpc.targets.nir_graded.widths import proved_widths
 
 F64 = NDArray[np.float64]
@@ -180,7 +180,8 @@ def _record(base: GradedLtc, known: Study, fits: list[Fit], profile: Chip, coars
     )
 
 
-def _wires(base: Wires, synapses: Synapses, fits: list[Fit], shifts: list[int], coarser: int, which: int) -> Wires:
+def _wires(base: IntegerSynapses, synapses: Synapses, fits: list[Fit], shifts: list[int], coarser: int,
+           which: int) -> IntegerSynapses:
     """Weights of one set; ``which`` 0: sensory, whose synapses come first in each neuron's fit."""
     w, we = np.zeros_like(base.w), np.zeros_like(base.we)
     den, num = np.zeros_like(base.w), np.zeros_like(base.w)

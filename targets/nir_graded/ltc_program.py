@@ -22,7 +22,7 @@ from ncpc.ir.program import Op, Origin, Port, Program, Repeat, State, Value, sta
 from ncpc.ir.quantized import TABLE_SHIFT
 from ncpc.ir.types import Axis, Fixed, Index
 from ncpc.semantics.ops import FLAGS
-from ncpc.targets.nir_graded.record import GradedLtc, Wires
+from ncpc.targets.nir_graded.record import GradedLtc, IntegerSynapses
 
 I64 = NDArray[np.int64]
 
@@ -139,14 +139,14 @@ def _source(defs: Defs, total: Op) -> str:
     return defs.op(_argument(defs, total)[1].args[1], "gather").args[0]
 
 
-def _wires(defs: Defs, den: Op, num: Op) -> Wires:
+def _wires(defs: Defs, den: Op, num: Op) -> IntegerSynapses:
     (w, den_shift), (we, num_shift) = _product(defs, den), _product(defs, num)
     biased, slope, z_shift = _argument(defs, den)
     gathered = defs.op(slope.args[1], "gather")
     if w.args[1] != we.args[1] or den.args[1] != num.args[1]:
         raise _OtherForm
     size = len(defs.data(w.args[0]))
-    return Wires(
+    return IntegerSynapses(
         pre=defs.data(gathered.args[1]), post=defs.data(den.args[1]), sigma=defs.data(slope.args[0]),
         offset=defs.data(biased.args[1]), w=defs.data(w.args[0]), we=defs.data(we.args[0]),
         den_shift=np.full(size, den_shift), num_shift=np.full(size, num_shift), z_shift=z_shift,
@@ -196,8 +196,8 @@ def _updated(b: Builder, r: GradedLtc, v: Value, g: Value, n: Value, cm_t: Value
     return b.op("add", "v_next", v, delta, type_=v.type)
 
 
-def _added(b: Builder, r: GradedLtc, tag: str, s: Wires, source: Value, table: Value, base: tuple[Value, Value]
-           ) -> tuple[Value, Value]:
+def _added(b: Builder, r: GradedLtc, tag: str, s: IntegerSynapses, source: Value, table: Value,
+           base: tuple[Value, Value]) -> tuple[Value, Value]:
     """G and N with what the synapses of one set add."""
     axis, neurons = Axis(f"synapses{tag}", len(s)), base[0].axes[0]
     pre = b.const(f"pre{tag}", s.pre, [axis], Index(source.axes[0].name))

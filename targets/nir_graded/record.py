@@ -34,7 +34,7 @@ MANTISSA_BITS = 16
 
 
 @dataclass(frozen=True, eq=False)
-class Wires:
+class IntegerSynapses:
     """Synapses as integers, vectors of one element each; shifts per synapse, equal for all that share ``post``."""
 
     pre: I64
@@ -55,8 +55,8 @@ class Wires:
 class GradedLtc:
     """See the module. Vectors over neurons unless said otherwise; ``x_frac`` (inputs,), ``y_frac`` (outputs,)."""
 
-    sensory: Wires
-    recurrent: Wires
+    sensory: IntegerSynapses
+    recurrent: IntegerSynapses
     gleak: I64
     leak: I64
     cm_t: I64

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncpc.semantics import ports
-from ncpc.targets.nir_graded.joined import Joined, Machine, joined
+from ncpc.targets.nir_graded.joined import GradedExecutor, Joined, joined
 from ncpc.targets.nir_graded.layers import GradedLayer
 
 F64 = NDArray[np.float64]
@@ -21,7 +21,7 @@ class GradedSession:
     layers: tuple[GradedLayer, ...]
     status: int = 0
     chain: Joined = field(init=False)
-    machine: Machine = field(init=False)
+    machine: GradedExecutor = field(init=False)
 
     def __post_init__(self) -> None:
         self.chain = joined(self.layers)
@@ -29,7 +29,7 @@ class GradedSession:
 
     def reset(self) -> None:
         """A machine that has done nothing."""
-        self.machine = Machine(self.chain)
+        self.machine = GradedExecutor(self.chain)
         self.machine.reset(1)
 
     def step(self, x: F64, dt: float) -> F64:

@@ -22,7 +22,7 @@ from ncpc.semantics.run import run
 from ncpc.system.torch_library import torch_module
 from ncpc.targets.nir import consumers
 from ncpc.targets.nir.graph import library
-from ncpc.targets.nir_graded.chain import Bools, Chain, Firing, chain, trace_of
+from ncpc.targets.nir_graded.chain import Bools, DirectExecutor, Firing, chain, trace_of
 from ncpc.targets.nir_graded.direct import I64
 from ncpc.targets.nir_graded.frames import F32
 
@@ -71,7 +71,7 @@ def _joined(ys: list[F32], name: str, t: int) -> Trace:
     return trace_of(np.stack(ys, 1))
 
 
-def _grazed(machine: Chain, spikes: Spikes, name: str, t: int) -> bool:
+def _grazed(machine: DirectExecutor, spikes: Spikes, name: str, t: int) -> bool:
     """Whether spikes differ where rounding decides; nodes that hear of it in the same sequence are not looked at."""
     decided = np.zeros(len(next(iter(machine.firings.values())).spikes) if machine.firings else 0, np.bool_)
     for node, firing in machine.firings.items():

@@ -16,7 +16,7 @@ from ncpc.targets.nir_graded.layers import Face, GradedLayer
 
 
 @dataclass(frozen=True)
-class Part:
+class NodeBody:
     """Statements of one layer, with the name of its node."""
 
     name: str
@@ -43,11 +43,11 @@ def _face(program: Program) -> Face:
                 -1 if dt is None or dt.fracs is None else dt.fracs[0], 0.0 if dt is None else dt.nominal)
 
 
-def _parts(program: Program) -> list[Part]:
+def _parts(program: Program) -> list[NodeBody]:
     """The statements of each layer; what stands in front of the first belongs to it."""
     pieces = [tuple(piece) for _, piece in groupby(program.body, lambda stmt: _origin(stmt).place or 0)]
     named: dict[str, int] = {}
-    return [Part(_unique("_".join(_kinds(piece)), named), piece) for piece in pieces]
+    return [NodeBody(_unique("_".join(_kinds(piece)), named), piece) for piece in pieces]
 
 
 def _origin(stmt: Stmt) -> Origin:
@@ -67,7 +67,7 @@ def _unique(label: str, named: dict[str, int]) -> str:
     return label if named[label] == 1 else f"{label}_{named[label]}"
 
 
-def _live(program: Program, later: Sequence[Part]) -> list[str]:
+def _live(program: Program, later: Sequence[NodeBody]) -> list[str]:
     """Values that parts still to come read, in the order of their making: what the message there holds."""
     body = tuple(stmt for part in later for stmt in part.body)
     known = {*program.constants, *made(body), *(state.inp.name for state in program.states)}
@@ -75,7 +75,7 @@ def _live(program: Program, later: Sequence[Part]) -> list[str]:
     return [name for name in values(program) if name in wanted]
 
 
-def _layer(program: Program, part: Part, ports: tuple[list[str], list[str]], table: Mapping[str, Value], theta: int,
+def _layer(program: Program, part: NodeBody, ports: tuple[list[str], list[str]], table: Mapping[str, Value], theta: int,
            face: Face) -> GradedLayer:
     named, states = used(part.body), _own_states(program, part)
     moving = _moved_by(part.body, {state.inp.name for _, state in states})
@@ -89,7 +89,7 @@ def _layer(program: Program, part: Part, ports: tuple[list[str], list[str]], tab
     return GradedLayer(part.name, theta, step, constants, face)
 
 
-def _own_states(program: Program, part: Part) -> list[tuple[int, State]]:
+def _own_states(program: Program, part: NodeBody) -> list[tuple[int, State]]:
     """States that this part writes."""
     own = made(part.body)
     return [(order, state) for order, state in enumerate(program.states) if state.out in own]

@@ -19,7 +19,7 @@ from ncpc.errors import ProofFailed
 from ncpc.ir.quantized import TABLE_SHIFT
 from ncpc.proofs import division
 from ncpc.semantics import fixed
-from ncpc.targets.nir_graded.record import MANTISSA_BITS, MESSAGE_BITS, GradedLtc, Wires
+from ncpc.targets.nir_graded.record import MANTISSA_BITS, MESSAGE_BITS, GradedLtc, IntegerSynapses
 
 I64 = NDArray[np.int64]
 
@@ -62,7 +62,7 @@ class Neuron:
 
 
 @dataclass(frozen=True, eq=False)
-class Widths:
+class ProvedWidths:
     """``box`` (neurons, 2): raw states that no input can leave; ``reached``: least and most of each value, over all
     neurons.
     """
@@ -71,7 +71,7 @@ class Widths:
     reached: dict[str, tuple[int, int]]
 
 
-def proved_widths(r: GradedLtc) -> Widths:
+def proved_widths(r: GradedLtc) -> ProvedWidths:
     """What each value can reach; raises ProofFailed for one that does not fit its width."""
     box = _hull(r)
     for _ in range(ROUNDS):
@@ -85,7 +85,7 @@ def proved_widths(r: GradedLtc) -> Widths:
     limits = {"v": r.state_bits, "message": MESSAGE_BITS, "y": MESSAGE_BITS}
     for name, (lo, hi) in reached.items():
         _require_fit(name, lo, hi, limits.get(name, r.sum_bits))
-    return Widths(box, reached)
+    return ProvedWidths(box, reached)
 
 
 def _require_fit(name: str, lo: int, hi: int, bits: int) -> None:
@@ -113,14 +113,14 @@ def _neurons(r: GradedLtc, box: I64) -> list[Neuron]:
             for i in range(r.neurons)]
 
 
-def _sigmoids(wires: Wires, source: I64, table: I64) -> I64:
+def _sigmoids(wires: IntegerSynapses, source: I64, table: I64) -> I64:
     """What the synapses' table returns for ``source`` (sources,): (synapses,)."""
     slope = wires.sigma * source[wires.pre]
     widened = slope << -wires.z_shift if wires.z_shift < 0 else slope
     return fixed.lut((widened + wires.offset) >> max(wires.z_shift, 0), table, TABLE_SHIFT)
 
 
-def _ends(wires: Wires, j: int, s: tuple[int, int]) -> Ends:
+def _ends(wires: IntegerSynapses, j: int, s: tuple[int, int]) -> Ends:
     return Ends(Fraction(int(wires.w[j]), 1 << int(wires.den_shift[j])),
                 Fraction(int(wires.we[j]), 1 << int(wires.num_shift[j])), s)
 
