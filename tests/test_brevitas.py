@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ncpc.driver.lowering import Lowering, lower_for
+from ncpc.driver.lowering import LoweringResult, lower_for
 from ncpc.errors import BadInput, MissingTool, Unsupported
 from ncpc.frontend.container import Container, write_policy
 from ncpc.ir.policy import Dense, DtRange, Ltc, Policy
@@ -208,7 +208,7 @@ def test_halves_round_up_unlike_brevitas_own(qat: ModuleType, value: float, half
     assert Int8ActPerTensorFixedPoint.float_to_int_impl_type.value == "ROUND"
 
 
-def stored(policy: Policy, scheme: Scheme, path: Path) -> Lowering:
+def stored(policy: Policy, scheme: Scheme, path: Path) -> LoweringResult:
     """Write the policy with the formats that lowering it chose."""
     lowering = lower_for(Container(policy), CompileOptions(quant=scheme, dt="fixed"))
     write_policy(policy, path, lowering.formats)

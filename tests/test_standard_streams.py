@@ -65,7 +65,7 @@ def test_no_character_is_one_too_many(changes: dict[str, str], said: bytes) -> N
     assert done.stdout == said
 
 
-def compiled(monkeypatch: pytest.MonkeyPatch, stream: streams.Stream, good: Path, out: Path) -> int:
+def compiled(monkeypatch: pytest.MonkeyPatch, stream: streams.NamedStream, good: Path, out: Path) -> int:
     """The exit code of a compilation that prints to ``stream``."""
     with monkeypatch.context() as patch:
         patch.setattr(sys, "stdout", stream)
@@ -76,7 +76,7 @@ def test_a_build_is_the_same_in_every_encoding(good: Path, tmp_path: Path, inter
                                                monkeypatch: pytest.MonkeyPatch) -> None:
     said, builds = {}, {}
     for encoding in ("utf-8", "ascii", "latin-1"):
-        stream, out = streams.Stream(io.BytesIO(), encoding, streams.PLAINLY), tmp_path / encoding
+        stream, out = streams.NamedStream(io.BytesIO(), encoding, streams.PLAINLY), tmp_path / encoding
         assert compiled(monkeypatch, stream, good, out) == 0
         said[encoding] = stream.detach().getvalue().decode(encoding)
         builds[encoding] = {path.name: path.read_bytes() for path in out.iterdir() if path.name != "timing.json"}
@@ -94,7 +94,7 @@ def test_a_compilation_whose_output_is_lost_writes_nothing(
     os.close(reader)
     full = where == "a full disk"
     with open("/dev/full" if full else writer, "wb", buffering=0) as raw:
-        stream = streams.Stream(io.BufferedWriter(raw), "utf-8", streams.PLAINLY)
+        stream = streams.NamedStream(io.BufferedWriter(raw), "utf-8", streams.PLAINLY)
         code = compiled(monkeypatch, stream, good, tmp_path / "out")
         with suppress(OSError):
             stream.close()

@@ -16,7 +16,7 @@ from ncpc.phases import Phases
 from ncpc.proofs import certify
 from ncpc.proofs.certificate import CERTIFICATE, CHECKER, EXTRA, Certified, certified, checker
 from ncpc.proofs.errors.certificate import ERROR_CERTIFICATE, ERROR_EXTRA
-from ncpc.proofs.errors.certify import Outcome, dumps, read
+from ncpc.proofs.errors.certify import Certification, dumps, read
 from ncpc.proofs.errors.certify import certify as certify_error
 from ncpc.proofs.errors.words import record
 from ncpc.targets.base import Lowered
@@ -54,7 +54,7 @@ def range_certificate(program: Program, files: Mapping[str, bytes]) -> Certified
     return replace(found, files={place + path: content for path, content in found.files.items()})
 
 
-def _error(job: Job, program: Program) -> Outcome:
+def _error(job: Job, program: Program) -> Certification:
     """The error's certificate: searched and checked, or of a build that is made again, checked alone."""
     try:
         require_integer_c(job)
@@ -62,7 +62,7 @@ def _error(job: Job, program: Program) -> Outcome:
             return read(job.policy, program, job.certificate, ERROR_CERTIFICATE)
         return certify_error(job.policy, program)
     except (Unsupported, BadInput) as error:
-        return Outcome(None, reason=str(error))
+        return Certification(None, reason=str(error))
 
 
 def require_integer_c(job: Job) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncpc.driver import builds
-from ncpc.driver.lowering import Lowering
+from ncpc.driver.lowering import LoweringResult
 from ncpc.errors import EXIT_DOES_NOT_HOLD, BadInput, Unsupported
 from ncpc.frontend.container import Container, policy_bytes, read_container
 from ncpc.frontend.data import frames_of, read_sequences
@@ -25,7 +25,7 @@ from ncpc.ir.policy import Policy
 from ncpc.ir.schemes import DEFAULT, SCHEMES, Scheme
 from ncpc.ir.sequences import Sequences
 from ncpc.ir.state import box
-from ncpc.report.record import Facts, Json
+from ncpc.report.record import Json, ReportFacts
 from ncpc.targets import registry
 from ncpc.targets.base import Built, CompileOptions, DtMode, LinkSpec, Lowered, Target
 from ncpc.verification.beyond import kept_states, outside
@@ -33,7 +33,7 @@ from ncpc.verification.compare import state_names
 from ncpc.verification.data import Counting, DataSet, split
 from ncpc.verification.explain import Explanation
 from ncpc.verification.sequences import prefix, suite, within
-from ncpc.verification.verdict import Demand, Verdict, Verification
+from ncpc.verification.verdict import Criteria, Verdict, Verification
 
 MOST_PRODUCTS, FEWEST_STEPS = 2 * 10**9, 20
 """A policy that reads frames is run for fewer steps: no more than take this many products, but some."""
@@ -215,20 +215,20 @@ def affordable(policy: Policy, steps: int) -> int:
     return steps if not each else max(FEWEST_STEPS, min(steps, MOST_PRODUCTS // each))
 
 
-def demand_for(job: Job, reasons: list[str]) -> Demand:
+def demand_for(job: Job, reasons: list[str]) -> Criteria:
     """What the verifier is asked; ``reasons`` are faults found before it ran."""
     each = products(job.policy.layers)
     if each <= SEARCHED:
-        return Demand(job.tolerance, job.request.verdict, reasons=tuple(reasons))
+        return Criteria(job.tolerance, job.request.verdict, reasons=tuple(reasons))
     left_out = f"search for the worst input: a step takes {each:,} products"
-    return Demand(job.tolerance, job.request.verdict, False, tuple(reasons), (left_out,))
+    return Criteria(job.tolerance, job.request.verdict, False, tuple(reasons), (left_out,))
 
 
 def facts_for(
-    job: Job, lowering: Lowering | None, built: Built, found: Verification | None, why: Explanation | None = None
-) -> Facts:
+    job: Job, lowering: LoweringResult | None, built: Built, found: Verification | None, why: Explanation | None = None
+) -> ReportFacts:
     """What the report is made of; without ``found`` the verdict is still to be filled in."""
-    return Facts(
+    return ReportFacts(
         policy=job.policy,
         policy_sha256=builds.sha256(policy_bytes(job.policy)),
         target=job.target,
@@ -315,14 +315,14 @@ def _extra(request: Request, target: Target) -> dict[str, str]:
     return values
 
 
-def _formats(lowering: Lowering | None, built: Built) -> Mapping[str, str]:
+def _formats(lowering: LoweringResult | None, built: Built) -> Mapping[str, str]:
     """Those of what was built."""
     if built.formats is not None:
         return built.formats
     return lowering.lowered.formats if lowering else {}
 
 
-def _proof(lowering: Lowering, built: Built, found: Verification | None) -> Json | None:
+def _proof(lowering: LoweringResult, built: Built, found: Verification | None) -> Json | None:
     """What was proved, with the range that was observed beside each proved one."""
     proof = lowering.proof if built.proof is None else built.proof
     if proof is None:

@@ -35,7 +35,7 @@ ASSUMPTIONS = (
 
 
 @dataclass(frozen=True, eq=False)
-class Lowering:
+class LoweringResult:
     """``lowered`` for the target; ``formats`` (JSON) to store with the policy, so that the same program comes again.
 
     ``proof`` is the report's, its box still to be filled in; None where the arithmetic is not integer. ``note`` is one
@@ -48,7 +48,7 @@ class Lowering:
     note: str
 
 
-def lower_for(container: Container, options: CompileOptions) -> Lowering:
+def lower_for(container: Container, options: CompileOptions) -> LoweringResult:
     """Lower a policy; formats stored in the container are used as they are, without calibration.
 
     What is held out of the policy's calibration data is not looked at, here or by a target.
@@ -61,16 +61,16 @@ def lower_for(container: Container, options: CompileOptions) -> Lowering:
     real = fold_constants(real)
     arithmetic = SCHEMES[options.quant].arithmetic
     if arithmetic == "units":
-        return Lowering(Lowered(policy, real, real, options.quant), container.formats, None, "threshold units")
+        return LoweringResult(Lowered(policy, real, real, options.quant), container.formats, None, "threshold units")
     return _float32(container, real) if arithmetic == "float" else _fixed(container, real, options)
 
 
-def _float32(container: Container, real: Program) -> Lowering:
+def _float32(container: Container, real: Program) -> LoweringResult:
     program = fold_constants(to_float32(real))
-    return Lowering(Lowered(container.policy, real, program, "float32"), container.formats, None, "float32")
+    return LoweringResult(Lowered(container.policy, real, program, "float32"), container.formats, None, "float32")
 
 
-def _fixed(container: Container, real: Program, options: CompileOptions) -> Lowering:
+def _fixed(container: Container, real: Program, options: CompileOptions) -> LoweringResult:
     """Quantize with stored or calibrated formats, lower to integers, prove that nothing overflows."""
     policy, scheme, numbers = container.policy, options.quant, SCHEMES[options.quant]
     real = dataclasses.replace(real, x=dataclasses.replace(real.x, range=input_ranges(policy, numbers.tail).range))
@@ -82,7 +82,7 @@ def _fixed(container: Container, real: Program, options: CompileOptions) -> Lowe
     note = f"{scheme}, state {states}, no overflow proved"
     assumed = [*ASSUMPTIONS, *filter(None, [program.x.note]), *_limits(program)]
     shown = {**_proof(proof), "assumptions": assumed, "formats": _compared(program, formats, numbers.state_bits)}
-    return Lowering(lowered, {**held, scheme: formats.as_json()}, shown, note)
+    return LoweringResult(lowered, {**held, scheme: formats.as_json()}, shown, note)
 
 
 def proved(program: Program) -> tuple[Program, Proof]:

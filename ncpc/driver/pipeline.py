@@ -18,7 +18,7 @@ from ncpc.driver import builds
 from ncpc.driver.again import Differs
 from ncpc.driver.certification import certificates
 from ncpc.driver.job import Job, Request, data_for, demand_for, facts_for, job_for, require_data, to_json
-from ncpc.driver.lowering import Lowering, lower_for
+from ncpc.driver.lowering import LoweringResult, lower_for
 from ncpc.driver.request_file import request_bytes
 from ncpc.errors import EXIT_DOES_NOT_HOLD, BadInput, NcpcError
 from ncpc.frontend.container import policy_bytes
@@ -26,7 +26,7 @@ from ncpc.ir.policy import Policy
 from ncpc.ir.schemes import SCHEMES
 from ncpc.phases import Phases
 from ncpc.report.html import page
-from ncpc.report.record import Facts, Json, build_report, dumps
+from ncpc.report.record import Json, ReportFacts, build_report, dumps
 from ncpc.targets.base import MODEL, Artifact, Built
 from ncpc.verification.data import DataSet
 from ncpc.verification.explain import explain
@@ -53,7 +53,7 @@ class Outcome:
 class Made:
     """A policy at every level, what its target made of that, and what the outside tools made of its files."""
 
-    lowering: Lowering
+    lowering: LoweringResult
     artifact: Artifact
     built: Built
 
@@ -62,7 +62,7 @@ class Made:
 class Progress:
     """How far a compilation has come; what is there when it fails."""
 
-    lowering: Lowering | None = None
+    lowering: LoweringResult | None = None
     artifact: Artifact | None = None
     built: Built = dataclasses.field(default_factory=Built)
 
@@ -169,7 +169,7 @@ def misfits(job: Job, built: Built) -> list[str]:
             if has is not None and used > has]
 
 
-def _report(folder: Path, facts: Facts) -> Outcome:
+def _report(folder: Path, facts: ReportFacts) -> Outcome:
     """Everything of the build folder that is not the artifact."""
     assert facts.verification is not None
     builds.write_files(folder, {builds.VECTORS: vectors(facts.verification)})
@@ -188,7 +188,7 @@ def _failed(folder: Path, job: Job, so_far: Progress, error: NcpcError) -> Outco
     return _written(folder, dataclasses.replace(facts, verdict=verdict), error.exit_code)
 
 
-def _written(folder: Path, facts: Facts, exit_code: int) -> Outcome:
+def _written(folder: Path, facts: ReportFacts, exit_code: int) -> Outcome:
     names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     facts = dataclasses.replace(facts, files=builds.hashes(folder, names))
     report = build_report(facts)

@@ -15,7 +15,7 @@ from ncpc.passes.fixed_scope import (
     NARROW,
     TRUTH,
     WIDE,
-    Scope,
+    FixedScope,
     aligned,
     axes_of,
     emit,
@@ -36,7 +36,7 @@ BLOCKS = (8, 16, 32)
 """Products that are summed before their sum is rounded, where all of them do not fit."""
 
 
-def _common(scope: Scope, op: Op, names: tuple[str, ...]) -> tuple[list[Value], int]:
+def _common(scope: FixedScope, op: Op, names: tuple[str, ...]) -> tuple[list[Value], int]:
     """Operands at one fraction: the finest of theirs at which all of them and the result fit 32 bits."""
     values = [wide(scope, n) for n in names]
     room = min(fraction(scope.q, n, WIDE - 1) for n in (*names, op.out.name))
@@ -44,19 +44,19 @@ def _common(scope: Scope, op: Op, names: tuple[str, ...]) -> tuple[list[Value], 
     return [aligned(scope, v, frac) for v in values], frac
 
 
-def _each(scope: Scope, op: Op) -> Value:
+def _each(scope: FixedScope, op: Op) -> Value:
     """Ops on aligned operands: add, sub, min, max, neg, relu."""
     values, frac = _common(scope, op, op.args)
     return emit(scope, op, *values, frac=frac)
 
 
-def _gt(scope: Scope, op: Op) -> Value:
+def _gt(scope: FixedScope, op: Op) -> Value:
     """A comparison of aligned operands."""
     values, _ = _common(scope, op, op.args)
     return scope.builder.op("gt", op.out.name, *values, axes=axes_of(scope, op.out), type_=TRUTH)
 
 
-def _mul(scope: Scope, op: Op) -> Value:
+def _mul(scope: FixedScope, op: Op) -> Value:
     """An exact product of narrow operands; a state, dt or rate of change keeps 32 bits, and its product is rounded."""
     a, c = op.args
     if c in scope.precise:
@@ -70,14 +70,14 @@ def _mul(scope: Scope, op: Op) -> Value:
     return emit(scope, op, left, right, frac=frac_of(left) + frac_of(right))
 
 
-def _rounded(scope: Scope, op: Op, precise: str, other: str, finest: int) -> Value:
+def _rounded(scope: FixedScope, op: Op, precise: str, other: str, finest: int) -> Value:
     """The product of 32 and 16 bits at the fraction that its range allows, at most ``finest``."""
     left, right = wide(scope, precise), narrow(scope, other)
     frac = min(fraction(scope.q, op.out.name, WIDE - 1), finest)
     return emit(scope, op, left, right, frac=frac, kind="mulshr", k=frac_of(left) + frac_of(right) - frac)
 
 
-def _div(scope: Scope, op: Op) -> Value:
+def _div(scope: FixedScope, op: Op) -> Value:
     """The dividend times the divisor's inverse; a negative divisor changes both signs."""
     b, (a, c) = scope.builder, op.args
     left, right = wide(scope, a), wide(scope, c)
@@ -92,26 +92,26 @@ def _div(scope: Scope, op: Op) -> Value:
     return emit(scope, op, left, inverse, frac=frac, kind="mulshr", k=frac_of(left) + kind.frac - frac)
 
 
-def _lowest(scope: Scope, name: str, value: Value) -> int:
+def _lowest(scope: FixedScope, name: str, value: Value) -> int:
     """floor(log2) of the divisor's smallest raw magnitude."""
     lo, hi = scope.q.ranges[name]
     least = float(np.minimum(np.abs(lo), np.abs(hi)).min()) * 2.0 ** frac_of(value)
     return int(np.floor(np.log2(max(least * (1 - 2.0**-8), 1.0))))
 
 
-def _mix(scope: Scope, op: Op) -> Value:
+def _mix(scope: FixedScope, op: Op) -> Value:
     """Ends at one fraction, the weight as it is."""
     ends, frac = _common(scope, op, op.args[:2])
     return emit(scope, op, *ends, wide(scope, op.args[2]), frac=frac)
 
 
-def _gather(scope: Scope, op: Op) -> Value:
+def _gather(scope: FixedScope, op: Op) -> Value:
     """16 bits, but where they are compared: what is taken for the largest must not be less than the largest."""
     source = (wide if op.out.name in scope.compared else narrow)(scope, op.args[0])
     return scope.builder.op("gather", op.out.name, source, index_map(scope, op.args[1]), type_=source.type)
 
 
-def _slice(scope: Scope, op: Op) -> Value:
+def _slice(scope: FixedScope, op: Op) -> Value:
     source = wide(scope, op.args[0])
     if op.args[0] in scope.precise:
         scope.precise.add(op.out.name)
@@ -119,14 +119,14 @@ def _slice(scope: Scope, op: Op) -> Value:
     return scope.builder.op("slice", op.out.name, source, axes=axes, type_=source.type, start=op.attrs["start"])
 
 
-def _concat(scope: Scope, op: Op) -> Value:
+def _concat(scope: FixedScope, op: Op) -> Value:
     values = [narrow(scope, a) for a in op.args]
     frac = min(frac_of(v) for v in values)
     parts = [resized(scope, f"{v.name}_q{frac}", v, Fixed(NARROW, frac)) for v in values]
     return scope.builder.op("concat", op.out.name, *parts, axes=axes_of(scope, op.out), type_=Fixed(NARROW, frac))
 
 
-def _segment_sum(scope: Scope, op: Op) -> Value:
+def _segment_sum(scope: FixedScope, op: Op) -> Value:
     """Terms and start at the finest fraction at which no partial sum overflows."""
     source = wide(scope, op.args[0])
     reach = _partial(scope, op)
@@ -135,7 +135,7 @@ def _segment_sum(scope: Scope, op: Op) -> Value:
     return emit(scope, op, aligned(scope, source, frac), index_map(scope, op.args[1]), *start, frac=frac)
 
 
-def _partial(scope: Scope, op: Op) -> float:
+def _partial(scope: FixedScope, op: Op) -> float:
     """The largest magnitude a partial sum can have."""
     def most(name: str) -> F64:
         lo, hi = scope.q.ranges[name]
@@ -147,7 +147,7 @@ def _partial(scope: Scope, op: Op) -> float:
     return float(total.max()) * (1 + 2.0**-8) + 2.0**-20
 
 
-def _matmul(scope: Scope, op: Op) -> Value:
+def _matmul(scope: FixedScope, op: Op) -> Value:
     """Products summed in 32 bits, exactly where the weights can afford it, else block by block.
 
     What a block's sum is short of is taken from inputs and weights alike: their roundings weigh about the same.
@@ -176,7 +176,7 @@ def _block_sums(terms: F64, size: int) -> F64:
     return sums
 
 
-def _products(scope: Scope, op: Op, x: Value, kind: Fixed, data: F64, k: int = 0, block: int = 0) -> Value:
+def _products(scope: FixedScope, op: Op, x: Value, kind: Fixed, data: F64, k: int = 0, block: int = 0) -> Value:
     """The op with its weights in ``kind``; its start value comes at the fraction of its result."""
     raw = np.clip(np.floor(data * 2.0**kind.frac + 0.5), kind.lo, kind.hi)  # the scale may round one up out
     weight = scope.builder.const(op.args[0], raw.astype(np.int64), (*axes_of(scope, op.out), *x.axes), kind)
@@ -187,12 +187,12 @@ def _products(scope: Scope, op: Op, x: Value, kind: Fixed, data: F64, k: int = 0
                             **how)
 
 
-def _magnitude(scope: Scope, name: str) -> F64:
+def _magnitude(scope: FixedScope, name: str) -> F64:
     lo, hi = scope.q.ranges[name]
     return np.maximum(np.abs(lo), np.abs(hi))
 
 
-def _clamp(scope: Scope, op: Op) -> Value:
+def _clamp(scope: FixedScope, op: Op) -> Value:
     """Limits that are numbers."""
     source = wide(scope, op.args[0])
     limits: dict[str, Any] = {}
@@ -203,7 +203,7 @@ def _clamp(scope: Scope, op: Op) -> Value:
     return scope.builder.op("clamp", op.out.name, source, type_=source.type, flag=op.attrs["flag"], **limits)
 
 
-EMITTERS: Mapping[str, Callable[[Scope, Op], Value]] = {
+EMITTERS: Mapping[str, Callable[[FixedScope, Op], Value]] = {
     **dict.fromkeys(("add", "sub", "min", "max", "neg", "relu"), _each),
     **dict.fromkeys(("sigmoid", "tanh", "exp"), emit_function),
     "gt": _gt, "mul": _mul, "div": _div, "mix": _mix, "gather": _gather, "slice": _slice, "concat": _concat,

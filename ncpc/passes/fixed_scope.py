@@ -25,7 +25,7 @@ TRUTH = Fixed(NARROW, 8)
 
 
 @dataclass
-class Scope:
+class FixedScope:
     """What emission knows: wide and narrow forms by the real value's name."""
 
     builder: Builder
@@ -44,7 +44,7 @@ class Scope:
     """The largest raw magnitude of a wide form where it is known exactly: of states, and of what tables hold."""
 
 
-def narrow(scope: Scope, name: str) -> Value:
+def narrow(scope: FixedScope, name: str) -> Value:
     """The 16-bit form of a value; made once."""
     if name in scope.narrow:
         return scope.narrow[name]
@@ -60,7 +60,7 @@ def narrow(scope: Scope, name: str) -> Value:
     return made
 
 
-def _finest(scope: Scope, name: str) -> int:
+def _finest(scope: FixedScope, name: str) -> int:
     """The finest fraction at which a value of known magnitude, rounded, fits 16 bits; far too coarse where unknown."""
     peak = scope.peaks.get(name)
     if peak is None:
@@ -69,7 +69,7 @@ def _finest(scope: Scope, name: str) -> int:
     return frac_of(scope.wide[name]) - lost
 
 
-def narrowed(scope: Scope, name: str, frac: int) -> Value:
+def narrowed(scope: FixedScope, name: str, frac: int) -> Value:
     """A 16-bit form, rounded once, at ``frac``, at most that of the finest one; made once for each fraction."""
     if frac == frac_of(narrow(scope, name)):
         return narrow(scope, name)
@@ -80,14 +80,14 @@ def narrowed(scope: Scope, name: str, frac: int) -> Value:
     return scope.narrow[key]
 
 
-def wide(scope: Scope, name: str) -> Value:
+def wide(scope: FixedScope, name: str) -> Value:
     """The form of a value with the most bits."""
     if name in scope.q.real.constants and name not in scope.wide:
         scope.wide[name] = _constant(scope, name, WIDE - 2)
     return scope.wide[name]
 
 
-def _constant(scope: Scope, name: str, bits: int) -> Value:
+def _constant(scope: FixedScope, name: str, bits: int) -> Value:
     value, data = scope.q.real.constants[name]
     frac = min(FINEST, fraction(scope.q, name, bits))
     raw = np.floor(np.asarray(data, np.float64) * 2.0**frac + 0.5).astype(np.int64)
@@ -103,7 +103,7 @@ def fraction(q: QuantizedGeneric, name: str, bits: int) -> int:
     return min(bits - 1 - int(np.ceil(np.log2(most))) if most > 0 else bits - 1, FINEST)
 
 
-def aligned(scope: Scope, value: Value, frac: int) -> Value:
+def aligned(scope: FixedScope, value: Value, frac: int) -> Value:
     """The value at another fraction, 32 bits."""
     assert isinstance(value.type, Fixed)
     k = value.type.frac - frac
@@ -115,7 +115,7 @@ def aligned(scope: Scope, value: Value, frac: int) -> Value:
     return scope.builder.op("shl", f"{value.name}_q{frac}", value, type_=kind, k=-k)
 
 
-def resized(scope: Scope, name: str, value: Value, kind: Fixed) -> Value:
+def resized(scope: FixedScope, name: str, value: Value, kind: Fixed) -> Value:
     """The value in another type."""
     assert isinstance(value.type, Fixed)
     if value.type == kind:
@@ -126,7 +126,7 @@ def resized(scope: Scope, name: str, value: Value, kind: Fixed) -> Value:
     return scope.builder.op("shr" if k > 0 else "shl", name, value, type_=kind, k=abs(k))
 
 
-def axes_of(scope: Scope, value: Value) -> tuple[Axis, ...]:
+def axes_of(scope: FixedScope, value: Value) -> tuple[Axis, ...]:
     """The value's axes in the whole program."""
     for axis in value.axes:
         if axis not in scope.renamed:
@@ -134,7 +134,7 @@ def axes_of(scope: Scope, value: Value) -> tuple[Axis, ...]:
     return tuple(scope.renamed[axis] for axis in value.axes)
 
 
-def _target(scope: Scope, index: Index) -> Index:
+def _target(scope: FixedScope, index: Index) -> Index:
     """The axis an index map points to, in the whole program."""
     return Index(next((new.name for old, new in scope.renamed.items() if old.name == index.axis), index.axis))
 
@@ -145,7 +145,7 @@ def frac_of(value: Value) -> int:
     return value.type.frac
 
 
-def index_map(scope: Scope, name: str) -> Value:
+def index_map(scope: FixedScope, name: str) -> Value:
     """An index map, made once."""
     if name not in scope.wide:
         value, data = scope.q.real.constants[name]
@@ -155,7 +155,7 @@ def index_map(scope: Scope, name: str) -> Value:
     return scope.wide[name]
 
 
-def emit(scope: Scope, op: Op, *args: Value, frac: int, kind: str | None = None, **attrs: Attr) -> Value:
+def emit(scope: FixedScope, op: Op, *args: Value, frac: int, kind: str | None = None, **attrs: Attr) -> Value:
     """One 32-bit op with the name and axes of the real one."""
     axes, type_ = axes_of(scope, op.out), Fixed(WIDE, frac)
     return scope.builder.op(kind or op.kind, op.out.name, *args, axes=axes, type_=type_, **attrs)

@@ -11,7 +11,7 @@ from ncpc.ir.policy import F64
 from ncpc.ir.program import Op, Value
 from ncpc.ir.quantized import TABLE_SIZE
 from ncpc.ir.types import Axis, Fixed
-from ncpc.passes.fixed_scope import WIDE, Scope, aligned, axes_of, frac_of, wide
+from ncpc.passes.fixed_scope import WIDE, FixedScope, aligned, axes_of, frac_of, wide
 
 SHIFT = 12
 """Bits of the argument that interpolate between two entries: it is rounded to a 4096th of their distance."""
@@ -45,7 +45,7 @@ _CURVES = {
 }
 
 
-def emit_function(scope: Scope, op: Op) -> Value:
+def emit_function(scope: FixedScope, op: Op) -> Value:
     """A table with linear interpolation: the argument at the table's fraction, 0 at its left end."""
     b, curve = scope.builder, _curve(scope, op.kind)
     start, span = _domain(scope, op, curve)
@@ -64,13 +64,13 @@ def emit_function(scope: Scope, op: Op) -> Value:
     return b.op("lut", op.out.name, index, table, type_=table.type, k=SHIFT)
 
 
-def _curve(scope: Scope, kind: str) -> _Curve:
+def _curve(scope: FixedScope, kind: str) -> _Curve:
     """The function, with as many entries as a table that is there already: the LTCs' sigmoid serves all."""
     held = scope.builder.shared.get(f"{kind}_table")
     return _CURVES[kind] if held is None else replace(_CURVES[kind], size=held.shape[0] - 1)
 
 
-def _inside(scope: Scope, op: Op, start: float, span: int, frac: int) -> tuple[Value, int]:
+def _inside(scope: FixedScope, op: Op, start: float, span: int, frac: int) -> tuple[Value, int]:
     """The argument, and the finest fraction at which it fits when counted from the table's left end.
 
     One whose range is too wide for the table's fraction is limited to the table's ends first, which changes nothing.
@@ -85,7 +85,7 @@ def _inside(scope: Scope, op: Op, start: float, span: int, frac: int) -> tuple[V
     return inside, _headroom(max(abs(start), 2.0**span, abs(start + 2.0**span)))
 
 
-def _ends(scope: Scope, name: str) -> tuple[float, float]:
+def _ends(scope: FixedScope, name: str) -> tuple[float, float]:
     """The least and the largest value of an argument; 0 where it has no element (no synapse of a kind)."""
     lo, hi = scope.q.ranges[name]
     return (float(lo.min()), float(hi.max())) if lo.size else (0.0, 0.0)
@@ -96,7 +96,7 @@ def _headroom(most: float) -> int:
     return WIDE - 2 - int(np.ceil(np.log2(max(most, 1.0))))
 
 
-def _domain(scope: Scope, op: Op, curve: _Curve) -> tuple[float, int]:
+def _domain(scope: FixedScope, op: Op, curve: _Curve) -> tuple[float, int]:
     """Left end of the table and log2 of its width.
 
     A measured table (exp) ends at the argument's largest value; what is more than 2**WIDEST below it counts as that.
@@ -121,7 +121,7 @@ def _nodes(curve: _Curve, z: F64) -> F64:
     return moved
 
 
-def _table(scope: Scope, kind: str, curve: _Curve, start: float, span: int) -> Value:
+def _table(scope: FixedScope, kind: str, curve: _Curve, start: float, span: int) -> Value:
     """One table per function and domain, shared by all who read it."""
     key = f"{kind}_table" if curve.half is not None else f"{kind}_table_{start:g}_{span}"
     shared = scope.builder.shared

@@ -7,7 +7,7 @@ import numpy as np
 from ncpc.ir.policy import F64, I64
 from ncpc.ir.program import Attr, Op, Value
 from ncpc.ir.types import Fixed
-from ncpc.passes.fixed_scope import NARROW, WIDE, Scope, axes_of, frac_of, fraction, narrow
+from ncpc.passes.fixed_scope import NARROW, WIDE, FixedScope, axes_of, frac_of, fraction, narrow
 
 FINEST = 30
 """The largest fraction of a weight."""
@@ -15,7 +15,7 @@ MOST_SHIFT = 30
 """The largest shift of a sum whose every fraction is kept: its rounding half and the bias fit 32 bits together."""
 
 
-def emit_conv2d(scope: Scope, op: Op) -> Value:
+def emit_conv2d(scope: FixedScope, op: Op) -> Value:
     """Each filter's weights at the finest fraction that its largest one and its bias allow."""
     b, x = scope.builder, narrow(scope, op.args[1])
     weight, bias = (np.asarray(scope.q.real.constants[op.args[i]][1], np.float64) for i in (0, 2))
@@ -58,7 +58,7 @@ def _rounded(numbers: F64) -> I64:
     return raw
 
 
-def emit_pool(scope: Scope, op: Op) -> Value:
+def emit_pool(scope: FixedScope, op: Op) -> Value:
     """In the format of its input."""
     x = narrow(scope, op.args[0])
     return scope.builder.op("pool", op.out.name, x, axes=axes_of(scope, op.out), type_=x.type, **op.attrs)

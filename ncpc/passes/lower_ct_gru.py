@@ -19,7 +19,7 @@ NEGLIGIBLE = -31.0
 
 
 @dataclass(frozen=True)
-class Grid:
+class TraceLayout:
     """Traces lie flat, the scales of one neuron together. ``of`` maps a trace to its neuron, ``scale`` to its scale.
 
     ``column[k]`` maps a neuron to its k-th trace.
@@ -54,16 +54,17 @@ def lower_ct_gru(layer: CtGru, ctx: Lowering) -> Value:
     return b.op("segment_sum", "y", e_next, grid.of, axes=[grid.neurons])
 
 
-def _grid(b: Builder, layer: CtGru) -> Grid:
+def _grid(b: Builder, layer: CtGru) -> TraceLayout:
     n, m = layer.neurons, layer.scales
     neurons, traces, scales = Axis(b.unique("neurons"), n), Axis(b.unique("traces"), n * m), Axis(b.unique("scales"), m)
     of = b.const("neuron_of", np.repeat(np.arange(n), m), [traces], Index(neurons.name))
     scale = b.const("scale_of", np.tile(np.arange(m), n), [traces], Index(scales.name))
     column = tuple(b.const(f"trace_{k}", np.arange(n) * m + k, [neurons], Index(traces.name)) for k in range(m))
-    return Grid(neurons, traces, scales, of, scale, column)
+    return TraceLayout(neurons, traces, scales, of, scale, column)
 
 
-def _weights(b: Builder, name: str, layer: CtGru, gate: Dense, x: Value, h: Value, grid: Grid) -> tuple[Value, Value]:
+def _weights(b: Builder, name: str, layer: CtGru, gate: Dense, x: Value, h: Value,
+             grid: TraceLayout) -> tuple[Value, Value]:
     """Softmax weights over each neuron's scales, not yet divided by their sum, and that sum (>= 1).
 
     The largest logarithm is subtracted, so that the largest weight is 1 whatever the gate says.
@@ -80,7 +81,7 @@ def _weights(b: Builder, name: str, layer: CtGru, gate: Dense, x: Value, h: Valu
     return weight, b.op("max", f"{name}_total", total, b.const("one", 1.0))
 
 
-def _recall(b: Builder, grid: Grid, e: Value, weights: tuple[Value, Value]) -> Value:
+def _recall(b: Builder, grid: TraceLayout, e: Value, weights: tuple[Value, Value]) -> Value:
     """``sum_k r_k*e_k``."""
     weight, total = weights
     mass = b.op("segment_sum", "recalled_mass", b.op("mul", "r_e", weight, e), grid.of, axes=[grid.neurons])

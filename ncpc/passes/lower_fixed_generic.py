@@ -11,13 +11,24 @@ from ncpc.ir.quantized import QuantizedGeneric
 from ncpc.ir.types import Fixed
 from ncpc.passes.context import FixedLowering
 from ncpc.passes.fixed_ops import EMITTERS
-from ncpc.passes.fixed_scope import FINEST, NARROW, TRUTH, WIDE, Scope, aligned, axes_of, frac_of, fraction, resized
+from ncpc.passes.fixed_scope import (
+    FINEST,
+    NARROW,
+    TRUTH,
+    WIDE,
+    FixedScope,
+    aligned,
+    axes_of,
+    frac_of,
+    fraction,
+    resized,
+)
 
 
 def lower_fixed_generic(layer: Layer, q: QuantizedGeneric, ctx: FixedLowering) -> Value:
     """The layer in integers; its states are added to the context."""
     b, real = ctx.builder, q.real
-    scope = Scope(b, q, compared=compared(real.body))
+    scope = FixedScope(b, q, compared=compared(real.body))
     _enter(scope, ctx)
     for state in real.states:
         scope.wide[state.inp.name] = b.value(state.inp.name, axes_of(scope, state.inp), state_type(q, state.inp.name))
@@ -51,7 +62,7 @@ def state_type(q: QuantizedGeneric, name: str) -> Fixed:
     return Fixed(WIDE, min(FINEST + 1, fraction(q, name, WIDE) - 1))
 
 
-def _enter(scope: Scope, ctx: FixedLowering) -> None:
+def _enter(scope: FixedScope, ctx: FixedLowering) -> None:
     """The layer's input at one fraction for all channels, and dt."""
     real, b, x = scope.q.real, scope.builder, ctx.x
     assert isinstance(x.type, Fixed)
@@ -71,7 +82,7 @@ def _enter(scope: Scope, ctx: FixedLowering) -> None:
         scope.precise.add(real.dt.value.name)
 
 
-def _state(scope: Scope, state: State, inp: Value) -> State:
+def _state(scope: FixedScope, state: State, inp: Value) -> State:
     """The new state, limited to its box."""
     box = _raw_box(scope.q, state.inp.name, inp)
     out = limited(scope, state.out, state.inp.name, inp)
@@ -80,7 +91,7 @@ def _state(scope: Scope, state: State, inp: Value) -> State:
     return State(inp, out.name, start, box.reshape(-1, 2))
 
 
-def limited(scope: Scope, name: str, box_of: str, like: Value) -> Value:
+def limited(scope: FixedScope, name: str, box_of: str, like: Value) -> Value:
     """A value in the type of ``like``, limited to the box of ``box_of``; flagged where that box is only observed.
 
     A coarser one is limited before it is shifted up: beyond the box it may not fit ``like``.
@@ -105,7 +116,7 @@ def _raw_box(q: QuantizedGeneric, name: str, like: Value) -> np.ndarray:
     return np.floor(scaled + 0.5).astype(np.int64)
 
 
-def emit_body(scope: Scope, body: tuple[Stmt, ...]) -> None:
+def emit_body(scope: FixedScope, body: tuple[Stmt, ...]) -> None:
     """Every statement in order."""
     for stmt in body:
         if isinstance(stmt, Repeat):
@@ -115,7 +126,7 @@ def emit_body(scope: Scope, body: tuple[Stmt, ...]) -> None:
             scope.wide[stmt.out.name] = EMITTERS[stmt.kind](scope, stmt)
 
 
-def _emit_repeat(scope: Scope, stmt: Repeat) -> None:
+def _emit_repeat(scope: FixedScope, stmt: Repeat) -> None:
     """Carried values keep a state's type; each is limited to its box at the end of a pass."""
     b = scope.builder
     starts = {c.inner.name: _start(scope, c.init, c.inner.name) for c in stmt.carried}
@@ -130,10 +141,10 @@ def _emit_repeat(scope: Scope, stmt: Repeat) -> None:
         scope.precise.add(carry.out.name)
 
 
-def _close(scope: Scope, stmt: Repeat, loop: Loop) -> None:
+def _close(scope: FixedScope, stmt: Repeat, loop: Loop) -> None:
     for carry in stmt.carried:
         loop.set(carry.inner.name, limited(scope, carry.result, carry.inner.name, loop[carry.inner.name]))
 
 
-def _start(scope: Scope, init: str, inner: str) -> Value:
+def _start(scope: FixedScope, init: str, inner: str) -> Value:
     return resized(scope, f"{inner}_start", scope.wide[init], state_type(scope.q, inner))

@@ -11,7 +11,7 @@ from ncpc.errors import ProofFailed
 from ncpc.ir.formed import INVERSE
 from ncpc.ir.quantized import I64
 from ncpc.semantics import fixed
-from ncpc.semantics.formed import Intervals, Node, operations, value
+from ncpc.semantics.formed import Intervals, TermRange, operations, value
 
 
 @cache
@@ -35,7 +35,7 @@ def shortfall() -> Fraction:
 
 
 @cache
-def formed() -> tuple[Node, ...]:
+def formed() -> tuple[TermRange, ...]:
     """Every number that C forms of a normalized divisor (``formed.INVERSE``); all of them fit, or ``ProofFailed``.
 
     m stands for all divisors that it leads, shifted up; the last shift, by as much as m was shifted, is not here.

@@ -13,7 +13,7 @@ from ncpc.ir.program import Program, Repeat
 from ncpc.ir.types import Fixed
 from ncpc.proofs.invariance import lemmas
 from ncpc.proofs.ranges import Interval, analyse, analysis_of
-from ncpc.semantics.formed import Node
+from ncpc.semantics.formed import TermRange
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +28,7 @@ class Proof:
     input_range: NDArray[np.float64]
     dt_range: tuple[float, float] | None
     intervals: Mapping[str, Interval]
-    formed: Mapping[str, Sequence[Node]]
+    formed: Mapping[str, Sequence[TermRange]]
     """By the name of an op's result: every integer that C forms for it (``ncpc.ir.formed``), and its interval."""
 
 

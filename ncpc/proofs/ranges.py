@@ -22,7 +22,7 @@ from ncpc.ir.quantized import I64
 from ncpc.ir.types import Fixed
 from ncpc.proofs import division, windows
 from ncpc.semantics import fixed
-from ncpc.semantics.formed import Intervals, Node, elementwise, interpolated, misfit
+from ncpc.semantics.formed import Intervals, TermRange, elementwise, interpolated, misfit
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,7 @@ class Analysis:
     table: Mapping[str, Value]
     lemmas: Lemmas
     found: dict[str, Interval] = field(default_factory=dict)
-    formed: dict[str, list[Node]] = field(default_factory=dict)
+    formed: dict[str, list[TermRange]] = field(default_factory=dict)
     """By the op's result: every integer that C forms for it, with its interval."""
     crowded: set[str] = field(default_factory=set)
     """Shifts whose argument leaves no room for the rounding half."""
@@ -181,7 +181,7 @@ def _nodes(a: Analysis, op: Op, ends: Intervals, whole: Term) -> tuple[I64, I64]
     return result
 
 
-def _worst(a: Analysis, op: Op, node: Node) -> str:
+def _worst(a: Analysis, op: Op, node: TermRange) -> str:
     lo, hi = (end.reshape(-1) for end in np.broadcast_arrays(node.lo, node.hi))
     index = int(np.argmax(np.maximum(hi.astype(np.float64), -lo.astype(np.float64))))
     element = f"[{_element(a, op.out, index)}]" if lo.size == int(np.prod(op.out.shape)) else ""
@@ -262,7 +262,7 @@ def _start(op: Op, given: list[Interval]) -> Interval:
 
 def _partial(a: Analysis, op: Op, word: Word, got: Interval) -> None:
     """Whatever the order of the terms, a partial sum lies between that of the negative ones and of the positive."""
-    node = Node(arg(TOTAL, word), got.lo, got.hi, not misfit(arg(TOTAL, word), got.lo, got.hi))
+    node = TermRange(arg(TOTAL, word), got.lo, got.hi, not misfit(arg(TOTAL, word), got.lo, got.hi))
     a.formed[op.out.name].append(node)
     if not node.fits:
         raise ProofFailed(f"{_worst(a, op, node)}: the range proof does not close")

@@ -14,11 +14,11 @@ from ncpc.ir.quantized import I64
 from ncpc.ir.types import Fixed
 from ncpc.ir.windows import windows_of
 from ncpc.semantics import fixed
-from ncpc.semantics.formed import NEAR, Intervals, Node
+from ncpc.semantics.formed import NEAR, Intervals, TermRange
 from ncpc.semantics.windows import elements, exact_sums, flat, largest, limited, mean_factor, sum_of, total
 
 Ends = tuple[I64, I64]
-Found = tuple[I64, I64, Sequence[Node]]
+Found = tuple[I64, I64, Sequence[TermRange]]
 """The ends of an op's result, and all that C forms on the way."""
 
 
@@ -36,7 +36,7 @@ def conv2d_ends(op: Op, args: list[Ends], kind: Fixed) -> Found:
     return lo_end, hi_end, nodes
 
 
-def _window_nodes(op: Op, found: Sum, args: list[Ends]) -> list[Node]:
+def _window_nodes(op: Op, found: Sum, args: list[Ends]) -> list[TermRange]:
     """A filter's products and partial sums over any window, 0 beside the frame included, and its shifted total."""
     (weight, _), (x_lo, x_hi), (bias, _), (shift, _) = args
     least, most = np.minimum(x_lo.min(), 0), np.maximum(x_hi.max(), 0)
@@ -49,7 +49,7 @@ def _window_nodes(op: Op, found: Sum, args: list[Ends]) -> list[Node]:
     return _held(op, ends, found.after)
 
 
-def _held(op: Op, ends: Intervals, after: Term | None) -> list[Node]:
+def _held(op: Op, ends: Intervals, after: Term | None) -> list[TermRange]:
     """All nodes, what becomes of the total last."""
     if after is not None:
         ends.of(after)
@@ -73,7 +73,7 @@ def pool_ends(op: Op, args: list[Ends], kind: Fixed) -> Found:
     return lo, hi, _mean_nodes(op, [total(x, w) for x in (np.minimum(found[0], 0), np.maximum(found[1], 0))], factor)
 
 
-def _mean_nodes(op: Op, sums: list[I64], factor: I64) -> list[Node]:
+def _mean_nodes(op: Op, sums: list[I64], factor: I64) -> list[TermRange]:
     """A mean's partial sums, and what makes it of its sum."""
     found = mean_sum()
     ends = Intervals({TOTAL: (sums[0], sums[1]), "factor": (factor, factor)})

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from ncpc.ir.policy import ASSUMED_MEANS, Policy
 from ncpc.report import plots
 from ncpc.report.drawing import drawings
-from ncpc.report.record import Facts, Json, device_run
+from ncpc.report.record import Json, ReportFacts, device_run
 from ncpc.report.terminal import INFORMS, NO_DATA, TIMING, clamped, cycles, share, size
 from ncpc.report.wiring import left_out, wiring
 from ncpc.targets.base import CycleCounts
@@ -41,14 +41,14 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Section:
+class PageSection:
     """A heading and its figures."""
 
     title: str
     figures: tuple[Figure, ...]
 
 
-def page(report: Json, facts: Facts) -> str:
+def page(report: Json, facts: ReportFacts) -> str:
     """The page for a report; the same report and verification give the same text."""
     sections = tuple(s for s in (draw(report, facts) for draw in SECTIONS) if s is not None and s.figures)
     text: str = _template().render(
@@ -111,14 +111,14 @@ def cards(report: Json) -> list[tuple[str, str, str]]:
     return found
 
 
-def _traces(report: Json, facts: Facts) -> Section | None:
+def _traces(report: Json, facts: ReportFacts) -> PageSection | None:
     check = facts.verification
     if check is None:
         return None
     drawn = [(found, row) for found in check.measured for row in _rows(found, facts.policy)]
     figures = [_trace(found, facts, row, output) for output in range(min(facts.policy.outputs, SHOWN_OUTPUTS))
                for found, row in drawn]
-    return Section("Float and deployed", (*figures, _over_time(check.deciding, facts)))
+    return PageSection("Float and deployed", (*figures, _over_time(check.deciding, facts)))
 
 
 def _rows(found: Measured, policy: Policy) -> range:
@@ -127,7 +127,7 @@ def _rows(found: Measured, policy: Policy) -> range:
     return range(min(wanted, len(found.ran.x)))
 
 
-def _trace(found: Measured, facts: Facts, row: int, output: int) -> Figure:
+def _trace(found: Measured, facts: ReportFacts, row: int, output: int) -> Figure:
     steps = slice(0, SHOWN_STEPS)
     name = (facts.policy.output_names or tuple(f"y{i}" for i in range(facts.policy.outputs)))[output]
     title = f"{name}, {found.data.name}, sequence {row}"
@@ -139,7 +139,7 @@ def _trace(found: Measured, facts: Facts, row: int, output: int) -> Figure:
     return Figure(title, Markup(plots.lines(curves, title, marks=marks)), "", legend if marks else legend[:2])
 
 
-def _over_time(found: Measured, facts: Facts) -> Figure:
+def _over_time(found: Measured, facts: ReportFacts) -> Figure:
     over = found.error.over_time / (found.error.output_range or 1.0)
     allowed = plots.Line("allowed", np.full(len(over), facts.tolerance), "limit")
     return Figure(
@@ -149,9 +149,9 @@ def _over_time(found: Measured, facts: Facts) -> Figure:
     )
 
 
-def _neurons(report: Json, facts: Facts) -> Section | None:
+def _neurons(report: Json, facts: ReportFacts) -> PageSection | None:
     figures = (_errors(facts.verification), _ranges(report["proof"]))
-    return Section("Neurons", tuple(figure for figure in figures if figure is not None))
+    return PageSection("Neurons", tuple(figure for figure in figures if figure is not None))
 
 
 def _errors(check: Verification | None) -> Figure | None:
@@ -184,12 +184,12 @@ def _ranges(proof: Json | None) -> Figure | None:
                   (("span", "proved"), ("span-inner", "observed")))
 
 
-def _cost(report: Json, facts: Facts) -> Section | None:
+def _cost(report: Json, facts: ReportFacts) -> PageSection | None:
     memory = _memory(report, facts)
-    return Section("Cost", (*_cycles(report, facts), *((memory,) if memory else ())))
+    return PageSection("Cost", (*_cycles(report, facts), *((memory,) if memory else ())))
 
 
-def _cycles(report: Json, facts: Facts) -> tuple[Figure, ...]:
+def _cycles(report: Json, facts: ReportFacts) -> tuple[Figure, ...]:
     run = device_run(facts.verification)
     if run is None or run.cycles is None:
         return ()
@@ -216,7 +216,7 @@ def _per_step(counts: CycleCounts, what: str) -> Figure:
                   f"{what}.", legend)
 
 
-def _memory(report: Json, facts: Facts) -> Figure | None:
+def _memory(report: Json, facts: ReportFacts) -> Figure | None:
     memory, can = report["memory"], facts.target.capabilities
     if memory is None or not (can.flash_bytes and can.ram_bytes):
         return None
@@ -228,7 +228,7 @@ def _memory(report: Json, facts: Facts) -> Figure | None:
     return Figure("Memory", Markup(plots.bars(known, "memory", 1.0)), f"Share of what the core has: {caption}.")
 
 
-def _wiring(report: Json, facts: Facts) -> Section | None:
+def _wiring(report: Json, facts: ReportFacts) -> PageSection | None:
     figures = []
     for layer, names in drawings(facts.policy):
         missing = left_out(layer)
@@ -237,10 +237,10 @@ def _wiring(report: Json, facts: Facts) -> Section | None:
         legend = (("exc", "excitatory"), ("inh", "inhibitory"))
         figures.append(Figure(f"{layer.neurons} neurons, {len(layer.recurrent)} synapses, {len(layer.sensory)} sensory "
                               "synapses", Markup(wiring(layer, names)), caption, legend, True))
-    return Section("Wiring", tuple(figures)) if figures else None
+    return PageSection("Wiring", tuple(figures)) if figures else None
 
 
-def _why(report: Json, facts: Facts) -> Section | None:
+def _why(report: Json, facts: ReportFacts) -> PageSection | None:
     """The outputs around the step where it is worst, and what costs most there."""
     why = facts.explanation
     if why is None:
@@ -248,7 +248,7 @@ def _why(report: Json, facts: Facts) -> Section | None:
     figures = [_around(why, facts)]
     if why.costs is not None:
         figures.append(_roundings(why.costs, why.output_range or 1.0))
-    return Section("Why it does not hold", tuple(figures))
+    return PageSection("Why it does not hold", tuple(figures))
 
 
 def _roundings(costs: Costs, output_range: float) -> Figure:
@@ -259,7 +259,7 @@ def _roundings(costs: Costs, output_range: float) -> Figure:
                   f"output range; all together {share(costs.all / output_range)}.")
 
 
-def _around(why: Explanation, facts: Facts) -> Figure:
+def _around(why: Explanation, facts: ReportFacts) -> Figure:
     """The output in question before and after the step: what was expected, what was found."""
     names = [*(facts.policy.output_names or [f"y{i}" for i in range(facts.policy.outputs)])]
     output = names.index(why.output) if why.output in names else 0
@@ -271,4 +271,4 @@ def _around(why: Explanation, facts: Facts) -> Figure:
     return Figure(title, Markup(plots.lines(curves, title, marks=[why.time - around.start])), "", legend)
 
 
-SECTIONS: tuple[Callable[[Json, Facts], Section | None], ...] = (_why, _traces, _neurons, _cost, _wiring)
+SECTIONS: tuple[Callable[[Json, ReportFacts], PageSection | None], ...] = (_why, _traces, _neurons, _cost, _wiring)

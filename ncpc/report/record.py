@@ -24,7 +24,7 @@ from ncpc.verification.data import Counting, calibrating
 from ncpc.verification.errors import ErrorStats
 from ncpc.verification.explain import Explanation
 from ncpc.verification.links import Link
-from ncpc.verification.verdict import Demand, Measured, Verdict, Verification
+from ncpc.verification.verdict import Criteria, Measured, Verdict, Verification
 
 SCHEMA = 1
 SCHEMA_FILE = Path(__file__).with_name("schema.json")
@@ -33,7 +33,7 @@ Json = dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
-class Facts:
+class ReportFacts:
     """What a report is made of. ``verification`` is None when there was nothing to verify (see the verdict).
 
     ``asked`` are the options that were given and are no defaults; ``formats`` and ``proof`` are JSON as quantization
@@ -58,7 +58,7 @@ class Facts:
     tools: Mapping[str, str] = field(default_factory=dict)
 
 
-def build_report(facts: Facts) -> Json:
+def build_report(facts: ReportFacts) -> Json:
     """The report as plain JSON values; numbers that are not finite become null."""
     check, device = facts.verification, device_run(facts.verification)
     record: Json = plain({
@@ -179,7 +179,7 @@ def _sizes(error: ErrorStats) -> Json:
             "max_range": error.fraction, "nrmse_range": _ratio(error.rmse, error.output_range)}
 
 
-def _measured(found: Measured, demand: Demand) -> Json:
+def _measured(found: Measured, demand: Criteria) -> Json:
     error = found.error
     return {
         "name": found.data.name, "purpose": found.data.purpose, "words": found.data.words, "counts": found.counts,

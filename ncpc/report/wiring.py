@@ -29,7 +29,7 @@ STYLE = """<style>
 
 
 @dataclass(frozen=True)
-class Node:
+class Marker:
     """A place in the picture."""
 
     x: float
@@ -120,19 +120,19 @@ def _column_x(index: int, count: int, left: float) -> float:
 
 def _place(
     columns: list[tuple[str, str, list[tuple[int, str]]]], step: float, height: float, left: float
-) -> tuple[dict[int, Node], dict[int, Node]]:
+) -> tuple[dict[int, Marker], dict[int, Marker]]:
     """Nodes of the inputs and of the neurons by index, each column centred."""
-    inputs: dict[int, Node] = {}
-    neurons: dict[int, Node] = {}
+    inputs: dict[int, Marker] = {}
+    neurons: dict[int, Marker] = {}
     for column, (role, title, members) in enumerate(columns):
         top = TOP + (height - 16 - TOP - len(members) * step) / 2 + step / 2
         for row, (index, name) in enumerate(members):
-            node = Node(_column_x(column, len(columns), left), top + row * step, column, role, name)
+            node = Marker(_column_x(column, len(columns), left), top + row * step, column, role, name)
             (inputs if title == "inputs" else neurons)[index] = node
     return inputs, neurons
 
 
-def _edges(synapses: Synapses, pre: dict[int, Node], post: dict[int, Node],
+def _edges(synapses: Synapses, pre: dict[int, Marker], post: dict[int, Marker],
            room: tuple[float, float]) -> list[tuple[float, str]]:
     """(weight, path) of every synapse. ``room``: the distance of nodes, and ``CROWD`` over the synapses, 1 at most."""
     strongest = float(np.max(synapses.w, initial=0.0)) or 1.0
@@ -162,7 +162,7 @@ def _told(synapses: Synapses, i: int) -> str:
             f"erev {synapses.erev[i]:.3g}")
 
 
-def _curve(a: Node, b: Node, radius: float) -> Curve:
+def _curve(a: Marker, b: Marker, radius: float) -> Curve:
     """Forward to the next columns as an S, inside a column as a bow to its right, to itself as a loop, back below."""
     if a is b:
         x, y = a.x + radius * 0.7, a.y - radius * 0.7
@@ -176,7 +176,7 @@ def _curve(a: Node, b: Node, radius: float) -> Curve:
     return Curve(f"M{c(x1)} {c(a.y)}C{c(x1 + bend)} {c(a.y)} {c(x2 - bend)} {c(b.y)} {c(x2)} {c(b.y)}", x2, b.y)
 
 
-def _node(node: Node, step: float) -> str:
+def _node(node: Marker, step: float) -> str:
     radius = min(RADIUS, step * 0.38)
     shape = (f'<rect class="node sensory" x="{c(node.x - radius)}" y="{c(node.y - radius)}" width="{c(2 * radius)}" '
              f'height="{c(2 * radius)}" rx="2"/>' if node.role == "sensory" and node.column == 0

@@ -78,7 +78,7 @@ class _Numbers:
 
 
 @dataclass(frozen=True, eq=False)
-class Node:
+class TermRange:
     """A node of an expression with its least and largest value, elementwise."""
 
     term: Term
@@ -105,7 +105,7 @@ class Intervals:
 
     known: Mapping[str, Ends]
     given: Mapping[int, Ends] = field(default_factory=dict)
-    nodes: list[Node] = field(default_factory=list)
+    nodes: list[TermRange] = field(default_factory=list)
     done: dict[int, Ends] = field(default_factory=dict)
 
     def of(self, a: Term) -> Ends:
@@ -135,7 +135,7 @@ class Intervals:
 
     def note(self, a: Term, ends: Ends, held: bool = True) -> Ends:
         """A node is formed, and lies between these ends."""
-        self.nodes.append(Node(a, *ends, held and not misfit(a, *ends)))
+        self.nodes.append(TermRange(a, *ends, held and not misfit(a, *ends)))
         return ends
 
 

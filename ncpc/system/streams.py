@@ -20,7 +20,7 @@ PLAINLY = "ncpc.plain"
 """Name of the codecs' error handler that writes so."""
 
 
-class Stream(io.TextIOWrapper):
+class NamedStream(io.TextIOWrapper):
     """A stream whose OSError names it: the system does not, and what calls may be deep in the writing of a build."""
 
     def write(self, text: str, /) -> int:
@@ -51,7 +51,7 @@ def prepare() -> None:
             setattr(sys, name, _nowhere(number))
     for name in ("stdout", "stderr"):
         old = getattr(sys, name)
-        setattr(sys, name, Stream(old.detach(), old.encoding, PLAINLY, line_buffering=old.line_buffering))
+        setattr(sys, name, NamedStream(old.detach(), old.encoding, PLAINLY, line_buffering=old.line_buffering))
     warnings.showwarning = _told
 
 

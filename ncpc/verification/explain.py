@@ -24,7 +24,7 @@ FLOAT64 = "policy in float64"
 
 
 @dataclass(frozen=True, eq=False)
-class Pair:
+class ComparedOutputs:
     """The outputs of the sequence in question, (T, outputs) each, and what gave them."""
 
     expected: F64
@@ -44,7 +44,7 @@ class Explanation:
     sequence: int
     time: int
     output: str
-    pair: Pair
+    pair: ComparedOutputs
     advice: tuple[str, ...]
     output_range: float = 1.0
     since: int = 0
@@ -71,7 +71,8 @@ def _broken_link(found: Verification) -> Explanation | None:
     source = source_of(link.spec, chain)
     assert source is not None
     assert link.result is not None
-    pair = Pair(source.y[first.sequence], link.result.trace.y[first.sequence], (link.spec.source, link.spec.runtime))
+    pair = ComparedOutputs(source.y[first.sequence], link.result.trace.y[first.sequence],
+                           (link.spec.source, link.spec.runtime))
     advice = (f"no setting mends this: {link.spec.runtime} does not compute what {link.spec.source} does, and is to",
               "compile again; where it stays, compile with another --cc, and report it with the build folder")
     return Explanation(f"{link.spec.source} = {link.spec.runtime}", link.set_name, first.sequence, first.time,
@@ -84,7 +85,7 @@ def _too_far(found: Verification) -> Explanation | None:
     if error.fraction <= found.demand.tolerance:
         return _found_too_far(found)
     row = error.worst_sequence
-    pair = Pair(on.reference.y[row], on.trace.y[row], (FLOAT64, f"deployed ({on.runtime})"))
+    pair = ComparedOutputs(on.reference.y[row], on.trace.y[row], (FLOAT64, f"deployed ({on.runtime})"))
     costs, since = _costs(found, on.ran.part(slice(row, row + 1)), error.worst_time)
     return Explanation("error", on.data.name, row, error.worst_time, error.worst_output, pair, _advice(found, on),
                        error.output_range, since, costs)
@@ -101,7 +102,7 @@ def _found_too_far(found: Verification) -> Explanation | None:
     advice = (*_finer(found), *_accept(worst.max_abs / wide),
               "--verdict data+generated shows the search for information: a fully connected network may have no bound")
     return Explanation("worst input found", "the search", 0, worst.step, found.setting.lowered.program.y.names[output],
-                       Pair(expected, deployed, (FLOAT64, name)), advice, wide, since, costs)
+                       ComparedOutputs(expected, deployed, (FLOAT64, name)), advice, wide, since, costs)
 
 
 def _recorded(found: Verification) -> Explanation | None:
@@ -115,7 +116,7 @@ def _recorded(found: Verification) -> Explanation | None:
                   "the state that a recording begins with (here every sequence begins from the reset state)",
                   "leave y out of the file where it is no output of your system")
         return Explanation("recorded y = policy", on.data.name, row, at.worst_time, at.worst_output,
-                           Pair(policy.y[row], y[row], (FLOAT64, "recorded y")), advice)
+                           ComparedOutputs(policy.y[row], y[row], (FLOAT64, "recorded y")), advice)
     return None
 
 

@@ -31,7 +31,7 @@ Marks = Mapping[str, NDArray[np.bool_]]
 
 
 @dataclass(frozen=True)
-class Cost:
+class RoundingCost:
     """What rounding one value costs alone: the largest change of an output, in physical units."""
 
     value: str
@@ -45,7 +45,7 @@ class Cost:
 class Costs:
     """``values``, the dearest first; ``stored`` is left when nothing rounds at run time, ``all`` is all together."""
 
-    values: tuple[Cost, ...]
+    values: tuple[RoundingCost, ...]
     stored: float
     all: float
 
@@ -63,12 +63,12 @@ def rounding_costs(real: Program, program: Program, data: Sequences) -> Costs:
     return Costs(tuple(sorted(costs, key=lambda cost: -cost.max_abs)), stored, everything)
 
 
-def _cost(value: Value, origin: Origin | None, size: float) -> Cost:
+def _cost(value: Value, origin: Origin | None, size: float) -> RoundingCost:
     known = origin or Origin("", "")
-    return Cost(value.name, known.layer, known.equation, str(value.type), float(size))
+    return RoundingCost(value.name, known.layer, known.equation, str(value.type), float(size))
 
 
-def _stored_costs(real: Program, program: Program, data: Sequences, reference: F64) -> list[Cost]:
+def _stored_costs(real: Program, program: Program, data: Sequences, reference: F64) -> list[RoundingCost]:
     """Of each constant of the policy's own step that integers hold under the same name, rounded."""
     found = []
     for name, (value, exact) in real.constants.items():

@@ -46,7 +46,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Demand:
+class Criteria:
     """What is asked for: the tolerance, what counts, and faults already found elsewhere."""
 
     tolerance: float
@@ -90,7 +90,7 @@ class Verification:
     chains: tuple[Chain, ...]
     measured: tuple[Measured, ...]
     worst: Worst | None
-    demand: Demand
+    demand: Criteria
     verdict: Verdict
 
     def by_link(self) -> list[list[Link]]:
@@ -110,7 +110,7 @@ class Verification:
         return generated(self.measured)
 
 
-def verify(setting: Setting, demand: Demand, phases: Phases) -> Verification:
+def verify(setting: Setting, demand: Criteria, phases: Phases) -> Verification:
     """Check every link, measure the errors, search for the worst input, and judge."""
     chains = check(setting, setting.artifact.links, phases)
     measured = _ranged([_measured(setting, chain, demand) for chain in chains if chain.data.purpose != "bitwise"])
@@ -129,7 +129,7 @@ def generated(measured: Sequence[Measured]) -> Measured:
 
 
 def judge(
-    chains: Sequence[Chain], measured: Sequence[Measured], worst: Worst | None, demand: Demand
+    chains: Sequence[Chain], measured: Sequence[Measured], worst: Worst | None, demand: Criteria
 ) -> Verdict:
     """Bitwise links without a mismatch, and every error that counts within tolerance; the search only if all counts."""
     links = [link for chain in chains for link in chain.links]
@@ -203,7 +203,7 @@ def _share(fraction: float) -> str:
     return f"{100 * fraction:.3g} %"
 
 
-def _measured(setting: Setting, chain: Chain, demand: Demand) -> Measured:
+def _measured(setting: Setting, chain: Chain, demand: Criteria) -> Measured:
     runtime, ran, reference, trace = _deployed(setting, chain)
     error = measure(reference, trace, setting.lowered.program, ran)
     return Measured(chain.data, chain.data.counts(demand.counting), runtime, ran, reference, trace, error,

@@ -20,10 +20,10 @@ from ncpc.targets.c.expressions import Expr, limited, printed
 from ncpc.targets.c.layout import INDENT, WIDTH, comment
 from ncpc.targets.c.numbers import INT32, holding, literal
 from ncpc.targets.c.tables import Column, Lut, Member, Table
-from ncpc.targets.c.writer import Writer, member_name
+from ncpc.targets.c.writer import Rendering, member_name
 
 
-def constants(writer: Writer) -> Iterator[str]:
+def constants(writer: Rendering) -> Iterator[str]:
     """The text of each table and array; gives them their C names."""
     written: set[str] = set()
     for lut in writer.tables.luts:
@@ -37,7 +37,7 @@ def constants(writer: Writer) -> Iterator[str]:
         yield _array(writer, column)
 
 
-def _entries(writer: Writer, lut: Lut) -> str:
+def _entries(writer: Rendering, lut: Lut) -> str:
     """A table's entries as value and step to the next."""
     value, step = lut.data[:-1], np.diff(lut.data)
     entry = _entry(value, step)
@@ -49,7 +49,7 @@ def _entries(writer: Writer, lut: Lut) -> str:
     ])
 
 
-def _lut(writer: Writer, lut: Lut) -> str:
+def _lut(writer: Rendering, lut: Lut) -> str:
     """The function that interpolates between a table's entries."""
     names, form = writer.names, interpolation(len(lut.data), lut.k)
     array, function = names[lut.key], names.fresh(f"{lut.key}_at")
@@ -87,7 +87,7 @@ def _entry(value: NDArray[Any], step: NDArray[Any]) -> _Entry:
     return _Entry("uint32_t", "PAIR", f"{low}LOW(entry)", f"{high}HIGH(entry)")
 
 
-def _table(writer: Writer, table: Table) -> str:
+def _table(writer: Rendering, table: Table) -> str:
     names = writer.names
     names.fix(f"struct:{table.axis}", names.fresh(f"{singular(table.axis)}_t"))
     names.fix(f"table:{table.axis}", names.fresh(table.axis))
@@ -113,7 +113,7 @@ def _count_name(key: str, program: Program) -> str:
     return f"{axis}_here"
 
 
-def _meaning(writer: Writer, column: Column) -> str:
+def _meaning(writer: Rendering, column: Column) -> str:
     if column.key.startswith("count:"):
         return " /* how many end here */"
     type_ = writer.nest.program.constants[column.key][0].type
@@ -122,7 +122,7 @@ def _meaning(writer: Writer, column: Column) -> str:
     return f" /* position in {type_.axis} */" if isinstance(type_, Index) else f" /* {type_} */"
 
 
-def _meanings(writer: Writer, member: Member) -> str:
+def _meanings(writer: Rendering, member: Member) -> str:
     """What a field holds; for a word, each part from the lowest bits up."""
     if not member.packed:
         return _meaning(writer, member.columns[0])
@@ -155,7 +155,7 @@ def _end_name(program: Program, axis: str, k: int) -> str:
     return names[k] if k < len(names) else f"{axis} {k}"
 
 
-def _array(writer: Writer, column: Column) -> str:
+def _array(writer: Rendering, column: Column) -> str:
     names = writer.names
     if column.key.startswith("count:"):
         names.fix(column.key, names.fresh(_count_name(column.key, writer.nest.program)))
@@ -166,7 +166,7 @@ def _array(writer: Writer, column: Column) -> str:
     return "\n".join([*([meaning] if meaning else []), text])
 
 
-def _words(writer: Writer, column: Column) -> str:
+def _words(writer: Rendering, column: Column) -> str:
     """Rows of a matrix together in words, the first in the lowest bits."""
     macro = {2: "PAIR", 4: "BYTES"}[column.rows]
     blocks = column.data.reshape(-1, column.rows, column.data.shape[1]).swapaxes(1, 2)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,33 +67,28 @@ def dt_bits(dt: NDArray[Any], face: Interface) -> NDArray[np.uint32]:
     return dt.astype(np.uint32)
 
 
-class Ran(Protocol):
-    """Bytes of outputs and states (B, T, n), status words (B, T), what save gave (B, n) and the self test counted."""
+@dataclass(frozen=True, eq=False)
+class RunBytes:
+    """Bytes of outputs and states (B, T, n), status words (B, T), what save gave (B, n) and the self test counted;
+    None where that was not called.
+    """
 
-    @property
-    def y(self) -> NDArray[np.uint8]: ...
-
-    @property
-    def state(self) -> NDArray[np.uint8]: ...
-
-    @property
-    def status(self) -> NDArray[np.uint32]: ...
-
-    @property
-    def saved(self) -> NDArray[np.uint8] | None: ...
-
-    @property
-    def self_test(self) -> int | None: ...
+    y: NDArray[np.uint8]
+    state: NDArray[np.uint8]
+    status: NDArray[np.uint32]
+    saved: NDArray[np.uint8] | None
+    self_test: int | None
 
 
 def trace_from(face: Interface, result: SimResult) -> Trace:
     """The simulator's bytes as a trace. Raises ProofFailed, naming the place, if the program faulted."""
     if result.faults:
         raise ProofFailed(f"{face.program.name} faulted on the device: {result.faults[0]}")
-    return trace_of_bytes(face, result, "the device")
+    ran = RunBytes(result.y, result.state, result.status, result.saved, result.self_test)
+    return trace_of_bytes(face, ran, "the device")
 
 
-def trace_of_bytes(face: Interface, result: Ran, where: str) -> Trace:
+def trace_of_bytes(face: Interface, result: RunBytes, where: str) -> Trace:
     """The bytes of a run as a trace. Raises ProofFailed where save or the self test do not agree with it."""
     name = face.program.name
     if result.saved is not None and not np.array_equal(result.saved, result.state[:, -1]):

@@ -34,7 +34,7 @@ from ncpc.targets.c.conv import (
 )
 from ncpc.targets.c.expressions import Expr, ctype_of, printed
 from ncpc.targets.c.numbers import FLOAT, INT32, CType, float_literal, scalar, stored
-from ncpc.targets.c.writer import Writer
+from ncpc.targets.c.writer import Rendering
 
 Body = Callable[[Sequence[Node]], Iterator[str]]
 """Statements as lines."""
@@ -44,7 +44,7 @@ Body = Callable[[Sequence[Node]], Iterator[str]]
 class Site:
     """What writing a layer takes: the writer, its statements, and for arrays that keep some rows only their plane."""
 
-    writer: Writer
+    writer: Rendering
     body: Body
     kept: dict[str, Plane]
 
@@ -56,7 +56,7 @@ class Site:
         return {name: self.writer.storage(name) for name in node.args}
 
 
-def window_lines(writer: Writer, node: Window, body: Body, indent: str) -> Lines:
+def window_lines(writer: Rendering, node: Window, body: Body, indent: str) -> Lines:
     """The loops of one node over a whole frame."""
     site = Site(writer, body, {})
     yield from (f"{indent}{line}" for line in _told(node))
@@ -73,7 +73,7 @@ def _told(node: Window | For) -> Lines:
             yield f"/* {part.origin.equation} */"
 
 
-def stream_lines(writer: Writer, stream: Stream, body: Body, indent: str) -> Lines:
+def stream_lines(writer: Rendering, stream: Stream, body: Body, indent: str) -> Lines:
     """Each stage is run as far as the next one wants; the last one goes through its rows."""
     kept, last = {}, stream.stages[-1]
     for stage, reader in pairwise(stream.stages):

@@ -6,7 +6,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +15,11 @@ from numpy.typing import NDArray
 from ncpc.errors import ProofFailed
 from ncpc.ir.sequences import Sequences, Trace
 from ncpc.semantics.run import encoded_dt
-from ncpc.targets.c.device import plan_for, trace_of_bytes
+from ncpc.targets.c.device import RunBytes, plan_for, trace_of_bytes
 from ncpc.targets.c.interface import Interface, numpy_type
 from ncpc.worker.process import Service, Worker, borrowed, opened
 
 SERVICE = Service(str(Path(__file__).with_name("worker.py")), patience=120.0)
-
-
-@dataclass(frozen=True, eq=False)
-class Ran:
-    """What the library did, in bytes, as ``ncpc.sim.plan.SimResult`` holds it."""
-
-    y: NDArray[np.uint8]
-    state: NDArray[np.uint8]
-    status: NDArray[np.uint32]
-    saved: NDArray[np.uint8] | None
-    self_test: int | None
 
 
 def run_library(path: Path, face: Interface, data: Sequences) -> Trace:
@@ -49,9 +37,9 @@ def run_library(path: Path, face: Interface, data: Sequences) -> Trace:
         found = worker.ask("run", {}, given)
     saved = found.array("saved", np.uint8, (batch, width)) if restores else None
     wrong = int(found.head["self_test"]) if restores else None
-    ran = Ran(found.array("y", np.uint8, (batch, steps, plan.interface.y_bytes)),
-              found.array("state", np.uint8, (batch, steps, width)),
-              found.array("status", np.uint32, (batch, steps)), saved, wrong)
+    ran = RunBytes(found.array("y", np.uint8, (batch, steps, plan.interface.y_bytes)),
+                   found.array("state", np.uint8, (batch, steps, width)),
+                   found.array("status", np.uint32, (batch, steps)), saved, wrong)
     return trace_of_bytes(face, ran, "this machine")
 
 

@@ -12,7 +12,7 @@ from ncpc.passes.elements import singular
 from ncpc.targets.c.dot import Dot, word_arrays
 from ncpc.targets.c.layout import INDENT
 from ncpc.targets.c.numbers import scalar, stored
-from ncpc.targets.c.writer import Writer
+from ncpc.targets.c.writer import Rendering
 
 
 def bundles_of(nest: Nest, dots: Mapping[int, Dot]) -> dict[str, str]:
@@ -40,7 +40,7 @@ def _pairs(body: tuple[Node, ...]) -> Iterator[Pair]:
             yield from _pairs(node.body)
 
 
-def declarations(writer: Writer) -> Iterator[str]:
+def declarations(writer: Rendering) -> Iterator[str]:
     """The step's local variables that outlive one loop."""
     told: set[str] = set()
     for buffer in (b for b in writer.nest.buffers if b.place == "local"):
@@ -52,14 +52,14 @@ def declarations(writer: Writer) -> Iterator[str]:
             yield from _bundle(writer, key)
 
 
-def _single(writer: Writer, buffer: Buffer) -> str:
+def _single(writer: Rendering, buffer: Buffer) -> str:
     sizes = "".join(f"[{axis.size}]" for axis in buffer.axes)
     ctype = stored(buffer.type) if buffer.axes else scalar(buffer.type)
     begins = "AT_WORD " if buffer.name in word_arrays(writer.dots.values()) else ""
     return f"{INDENT}{begins}{ctype.name} {writer.names[buffer.name]}{sizes};"
 
 
-def _bundle(writer: Writer, key: str) -> Iterator[str]:
+def _bundle(writer: Rendering, key: str) -> Iterator[str]:
     members = [b for b in writer.nest.buffers if writer.bundles.get(b.name) == key]
     yield f"{INDENT}struct {{"
     for buffer in sorted(members, key=lambda b: -stored(b.type).bytes):

@@ -18,7 +18,7 @@ from ncpc.targets.c.statements import profiled, statements
 from ncpc.targets.c.support import support, support_names
 from ncpc.targets.c.tables import tables_of
 from ncpc.targets.c.vectors import Vectors
-from ncpc.targets.c.writer import Writer
+from ncpc.targets.c.writer import Rendering
 
 FUNCTIONS = ("step", "init", "reset", "save", "restore", "self_test")
 
@@ -35,17 +35,17 @@ def source(face: Interface, vectors: Vectors) -> str:
     return "\n\n".join([_head(face), *mark, _sizes(nest, writer.names), *helpers, body]) + "\n"
 
 
-def written(face: Interface) -> Writer:
+def written(face: Interface) -> Rendering:
     """The writer of NAME.c after its constants have got their names."""
     writer = _writer(face)
     list(constants(writer))
     return writer
 
 
-def _writer(face: Interface) -> Writer:
+def _writer(face: Interface) -> Rendering:
     nest, dots = face.nest, dots_of(face.nest)
-    return Writer(nest, tables_of(nest), _names(face), face.macro, profiled(nest), bundles=bundles_of(nest, dots),
-                  dots=dots)
+    return Rendering(nest, tables_of(nest), _names(face), face.macro, profiled(nest), bundles=bundles_of(nest, dots),
+                     dots=dots)
 
 
 def _profile_label(face: Interface) -> str:
@@ -103,7 +103,7 @@ def _sizes(nest: Nest, names: Names) -> str:
     return f"enum {{\n{entries}\n}};"
 
 
-def _step(writer: Writer, face: Interface) -> Iterator[str]:
+def _step(writer: Rendering, face: Interface) -> Iterator[str]:
     yield from wrapped(f"uint32_t {face.step_signature()}")
     yield "{"
     lines = [part for line in statements(writer, writer.nest.body, INDENT) for part in wrapped(line)]

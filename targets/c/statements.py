@@ -18,7 +18,7 @@ from ncpc.targets.c.frames import stream_lines, window_lines
 from ncpc.targets.c.layout import INDENT
 from ncpc.targets.c.numbers import INT32, CType, scalar, stored
 from ncpc.targets.c.tables import count_key
-from ncpc.targets.c.writer import Writer, repeats
+from ncpc.targets.c.writer import Rendering, repeats
 
 INLINE, LINE = 64, 84
 """Longest expression that is put into another, and longest right side with its indentation."""
@@ -34,7 +34,7 @@ def profiled(nest: Nest) -> For | None:
     return next((loop for loop in repeated if any(isinstance(n, For) and n.segment for n in loop.body)), None)
 
 
-def statements(writer: Writer, body: Sequence[Node], indent: str, said: str | None = None) -> Iterator[str]:
+def statements(writer: Rendering, body: Sequence[Node], indent: str, said: str | None = None) -> Iterator[str]:
     """The lines of a body. ``said`` is the comment that already stands above it."""
     inline, read = _inlinable(body), {ref.name for node in body for ref in _reads(node)}
     for node in body:
@@ -60,7 +60,7 @@ def statements(writer: Writer, body: Sequence[Node], indent: str, said: str | No
             yield from _times_lines(writer, node, indent)
 
 
-def _lines_of(writer: Writer, body: Sequence[Node]) -> Iterator[str]:
+def _lines_of(writer: Rendering, body: Sequence[Node]) -> Iterator[str]:
     """Statements inside a layer over a frame."""
     yield from statements(writer, body, "")
 
@@ -91,7 +91,7 @@ def _reads(node: Node) -> Iterator[Ref]:
         yield from (a for a in assign.args if isinstance(a, Ref))
 
 
-def _assign(writer: Writer, node: Assign, indent: str, inline: bool, dead: bool) -> Iterator[str]:
+def _assign(writer: Rendering, node: Assign, indent: str, inline: bool, dead: bool) -> Iterator[str]:
     yield from _shorten(writer, node, indent)
     args = _operands(writer, node)
     for arg in node.args:
@@ -111,11 +111,11 @@ def _assign(writer: Writer, node: Assign, indent: str, inline: bool, dead: bool)
         yield from _flag(writer, node, value if dead else None, args[0], indent)
 
 
-def _operands(writer: Writer, node: Assign) -> list[Expr]:
+def _operands(writer: Rendering, node: Assign) -> list[Expr]:
     return [writer.operand(a, scalar(node.type)) for a in node.args]
 
 
-def _shorten(writer: Writer, node: Assign, indent: str) -> Iterator[str]:
+def _shorten(writer: Rendering, node: Assign, indent: str) -> Iterator[str]:
     """Name the longest pending operand, and the next, until the line is short enough to read."""
     pending = sorted(dict.fromkeys(a.name for a in node.args if isinstance(a, Ref) and a.name in writer.inlined),
                      key=lambda name: -len(writer.inlined[name].text))
@@ -125,13 +125,13 @@ def _shorten(writer: Writer, node: Assign, indent: str) -> Iterator[str]:
         yield _named(writer, name, indent)
 
 
-def _named(writer: Writer, name: str, indent: str) -> str:
+def _named(writer: Rendering, name: str, indent: str) -> str:
     """A pending expression becomes a constant after all."""
     ctype = scalar(writer.nest.types[name])
     return f"{indent}const {ctype.name} {writer.names[name]} = {_as(writer.inlined.pop(name), ctype)};"
 
 
-def _value(writer: Writer, node: Assign, args: list[Expr]) -> Expr:
+def _value(writer: Rendering, node: Assign, args: list[Expr]) -> Expr:
     if node.kind == "accumulate":
         return args[0]
     if node.kind == "lut" and isinstance(node.args[1], Ref):
@@ -141,7 +141,7 @@ def _value(writer: Writer, node: Assign, args: list[Expr]) -> Expr:
     return apply(node.kind, args, types, node.type, node.attrs)
 
 
-def _store(writer: Writer, node: Assign, value: Expr, indent: str, dead: bool) -> Iterator[str]:
+def _store(writer: Rendering, node: Assign, value: Expr, indent: str, dead: bool) -> Iterator[str]:
     ctype = scalar(node.type)
     target = writer.element(node.out)
     if dead:
@@ -154,7 +154,7 @@ def _store(writer: Writer, node: Assign, value: Expr, indent: str, dead: bool) -
         yield f"{indent}{target} = {_as(value, kept)};"
 
 
-def _flag(writer: Writer, node: Assign, value: Expr | None, first: Expr, indent: str) -> Iterator[str]:
+def _flag(writer: Rendering, node: Assign, value: Expr | None, first: Expr, indent: str) -> Iterator[str]:
     """Set the status bit; ``value`` is given where the result is needed for nothing else."""
     target = writer.element(node.out) if value is None else value.text
     if writer.outside is not None and node.kind == "clamp":
@@ -175,7 +175,7 @@ def _as(value: Expr, ctype: CType) -> str:
     return value.text if value.ctype == ctype or widens else cast(value, ctype).text
 
 
-def _settle(writer: Writer, written: str, indent: str) -> Iterator[str]:
+def _settle(writer: Rendering, written: str, indent: str) -> Iterator[str]:
     """Name the pending expressions that read what is about to be written."""
     faces = {p.next: p.now for node in repeats(writer.nest.body) for p in node.pairs}
     for name, value in list(writer.inlined.items()):
@@ -183,7 +183,7 @@ def _settle(writer: Writer, written: str, indent: str) -> Iterator[str]:
             yield _named(writer, name, indent)
 
 
-def _for(writer: Writer, node: For, indent: str, said: str | None) -> Iterator[str]:
+def _for(writer: Rendering, node: For, indent: str, said: str | None) -> Iterator[str]:
     if id(node) in writer.dots:
         dot = writer.dots[id(node)]
         yield indent + dot_line(dot, writer.names, writer.storage, writer.element(dot.sum))
@@ -207,7 +207,7 @@ def _for(writer: Writer, node: For, indent: str, said: str | None) -> Iterator[s
     yield from _report(writer, node, indent)
 
 
-def _head(writer: Writer, node: For, var: str, size: str) -> str:
+def _head(writer: Rendering, node: For, var: str, size: str) -> str:
     """A loop over all elements, over the first ones of blocks, or over those of one block."""
     if node.block is None:
         return f"int {var} = 0; {var} < {size}; " + (f"{var}++" if node.step == 1 else f"{var} += {node.step}")
@@ -222,7 +222,7 @@ def _watched(node: For) -> Assign | None:
     return clamps[0] if len(clamps) == 1 and isinstance(clamps[0].type, Fixed) else None
 
 
-def _watch(writer: Writer, node: For, indent: str) -> Iterator[str]:
+def _watch(writer: Rendering, node: For, indent: str) -> Iterator[str]:
     clamp = _watched(node)
     if clamp is not None:
         name, ctype = writer.names.fresh("outside"), stored(clamp.type)
@@ -230,7 +230,7 @@ def _watch(writer: Writer, node: For, indent: str) -> Iterator[str]:
         yield f"{indent}{ctype.name} {name} = 0;"
 
 
-def _report(writer: Writer, node: For, indent: str) -> Iterator[str]:
+def _report(writer: Rendering, node: For, indent: str) -> Iterator[str]:
     clamp = _watched(node)
     if clamp is not None and writer.outside is not None:
         yield f"{indent}if ({writer.outside[0]} != 0) {{"
@@ -239,7 +239,7 @@ def _report(writer: Writer, node: For, indent: str) -> Iterator[str]:
         writer.outside = None
 
 
-def _cursor(writer: Writer, segment: For) -> str:
+def _cursor(writer: Rendering, segment: For) -> str:
     """What walks through all segments: a pointer into the axis' structs, or an index where arrays are read too."""
     var, table = writer.names[segment.var], _pointer_table(writer, segment)
     if table is None:
@@ -248,7 +248,7 @@ def _cursor(writer: Writer, segment: For) -> str:
     return f"const {writer.names[f'struct:{table}']} *{var} = {writer.names[f'table:{table}']};"
 
 
-def _pointer_table(writer: Writer, segment: For) -> str | None:
+def _pointer_table(writer: Rendering, segment: For) -> str | None:
     """The axis whose struct table holds everything the segment reads at its own element."""
     found = None
     for ref in _reads_deep(segment):
@@ -268,7 +268,7 @@ def _reads_deep(node: Node) -> Iterator[Ref]:
     yield from (a.out for a in assigns(node.body if not isinstance(node, Assign) else ()))
 
 
-def _segment_head(writer: Writer, node: For) -> Iterator[str]:
+def _segment_head(writer: Rendering, node: For) -> Iterator[str]:
     var, end = writer.names[node.var], writer.names[f"end:{node.var}"]
     count = writer.constant_at(count_key(str(node.segment)), str(node.of))
     if var in writer.pointers:
@@ -280,7 +280,7 @@ def _segment_head(writer: Writer, node: For) -> Iterator[str]:
     yield f"for (; {var} != {end}; {var}++) {{"
 
 
-def _times_lines(writer: Writer, node: Times, indent: str) -> Iterator[str]:
+def _times_lines(writer: Rendering, node: Times, indent: str) -> Iterator[str]:
     for pair in node.pairs:
         ctype = stored(writer.nest.types[pair.now])
         yield f"{indent}{ctype.name} *{writer.names[pair.now]} = {writer.storage(pair.first)};"
@@ -293,7 +293,7 @@ def _times_lines(writer: Writer, node: Times, indent: str) -> Iterator[str]:
     yield f"{indent}}}"
 
 
-def _exchange(writer: Writer, pair: Pair, indent: str) -> Iterator[str]:
+def _exchange(writer: Rendering, pair: Pair, indent: str) -> Iterator[str]:
     now, new = writer.names[pair.now], writer.names[pair.next]
     ctype, old = stored(writer.nest.types[pair.now]), writer.names.fresh("old")
     yield f"{indent}{ctype.name} *{old} = {now};"

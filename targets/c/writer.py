@@ -28,7 +28,7 @@ def part(member: Member, position: int) -> str:
 
 
 @dataclass
-class Writer:
+class Rendering:
     """What rendering needs to know: names, tables, where buffers lie; ``inlined`` is filled as text is written."""
 
     nest: Nest

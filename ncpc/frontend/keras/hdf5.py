@@ -18,17 +18,17 @@ SERVICE = Service(str(Path(__file__).with_name("hdf5_worker.py")), patience=10.0
 
 
 @dataclass(frozen=True)
-class Group:
+class Hdf5Group:
     """A group: members by name, each a group or an array (float64), and attributes. ``group["a/b"]`` is a path."""
 
     attrs: Mapping[str, Any] = field(default_factory=dict)
-    members: dict[str, Group | F64] = field(default_factory=dict)
+    members: dict[str, Hdf5Group | F64] = field(default_factory=dict)
 
     def __getitem__(self, path: str) -> Any:
         """Raises KeyError."""
-        found: Group | F64 = self
+        found: Hdf5Group | F64 = self
         for name in path.strip("/").split("/"):
-            if not isinstance(found, Group) or name not in found.members:
+            if not isinstance(found, Hdf5Group) or name not in found.members:
                 raise KeyError(path)
             found = found.members[name]
         return found
@@ -36,7 +36,7 @@ class Group:
     def array(self, path: str) -> F64:
         """Raises KeyError where there is none."""
         found = self[path]
-        if isinstance(found, Group):
+        if isinstance(found, Hdf5Group):
             raise KeyError(path)
         return np.asarray(found)
 
@@ -57,13 +57,13 @@ class Group:
         """Every array below, with its path."""
         for name, member in self.members.items():
             path = f"{above}{name}"
-            if isinstance(member, Group):
+            if isinstance(member, Hdf5Group):
                 yield from member.arrays(f"{path}/")
             else:
                 yield path, member
 
 
-def read_hdf5(path: Path, content: bytes | None = None) -> Group:
+def read_hdf5(path: Path, content: bytes | None = None) -> Hdf5Group:
     """The file at ``path``, or ``content`` where it lies inside another. Raises BadInput, or MissingTool without h5py.
     """
     if importlib.util.find_spec("h5py") is None:
@@ -79,10 +79,11 @@ def read_hdf5(path: Path, content: bytes | None = None) -> Group:
     return _tree(found.head["groups"], found.arrays)
 
 
-def _tree(groups: Mapping[str, Mapping[str, Any]], arrays: Mapping[str, F64]) -> Group:
-    root = Group(groups[""])
+def _tree(groups: Mapping[str, Mapping[str, Any]], arrays: Mapping[str, F64]) -> Hdf5Group:
+    root = Hdf5Group(groups[""])
     weights = {path: array for path, array in arrays.items() if array.ndim}  # a single number is no cell's weight
-    items: Mapping[str, Group | F64] = {**{path: Group(texts) for path, texts in groups.items() if path}, **weights}
+    members = {path: Hdf5Group(texts) for path, texts in groups.items() if path}
+    items: Mapping[str, Hdf5Group | F64] = {**members, **weights}
     for path in sorted(items, key=lambda path: (path.count("/"), path)):
         above, _, name = path.rpartition("/")
         (root[above] if above else root).members[name] = items[path]

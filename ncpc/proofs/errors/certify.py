@@ -22,7 +22,7 @@ TWO = "the exact network has two rest points under one constant input, so that n
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
+class Certification:
     """``certificate`` where it was confirmed; else why not, and the two rest points where there are some.
 
     ``count`` is how many inequalities were checked.
@@ -34,7 +34,7 @@ class Outcome:
     witness: Witness | None = None
 
 
-def certify(policy: Policy, program: Program) -> Outcome:
+def certify(policy: Policy, program: Program) -> Certification:
     """Search a certificate and check it; raises ``Unsupported`` for what none covers."""
     held = facts(policy, program)
     found = search(held, identity.of_policy(policy), identity.of_program(program))
@@ -42,21 +42,21 @@ def certify(policy: Policy, program: Program) -> Outcome:
         return confirmed(policy, program, found.certificate)
     two, names = search_witness(held.layer, held.x_range), ", ".join(found.open)
     if two is not None:
-        return Outcome(None, reason=f"{TWO}; the errors of {names} do not close", witness=two)
+        return Certification(None, reason=f"{TWO}; the errors of {names} do not close", witness=two)
     reason = f"the errors of {names} do not close: they may feed on each other, or the bound is too coarse to see it"
-    return Outcome(None, reason=f"{reason}; no two rest points were found")
+    return Certification(None, reason=f"{reason}; no two rest points were found")
 
 
-def confirmed(policy: Policy, program: Program, given: Certificate) -> Outcome:
+def confirmed(policy: Policy, program: Program, given: Certificate) -> Certification:
     """What the checker says of a certificate."""
     checked = check(policy, program, given)
     if checked.failures:
         more = f" (and {len(checked.failures) - 1} more)" if len(checked.failures) > 1 else ""
-        return Outcome(None, checked.count, f"the certificate does not hold: {checked.failures[0]}{more}")
-    return Outcome(given, checked.count)
+        return Certification(None, checked.count, f"the certificate does not hold: {checked.failures[0]}{more}")
+    return Certification(given, checked.count)
 
 
-def read(policy: Policy, program: Program, text: str, where: str) -> Outcome:
+def read(policy: Policy, program: Program, text: str, where: str) -> Certification:
     """Check what a file holds, a certificate or an outcome without one; nothing is searched. Raises BadInput,
     ``Unsupported``. A file that certifies nothing is believed in that; a witness in it is checked.
     """
@@ -70,11 +70,11 @@ def read(policy: Policy, program: Program, text: str, where: str) -> Outcome:
     two = None if rest is None else witness.from_json(rest, where)
     held = None if two is None else facts(policy, program)
     if two is not None and held is not None and not witness.proves(held.layer, held.x_range, two):
-        return Outcome(None, reason="the witness does not hold: its boxes prove no two rest points")
-    return Outcome(None, reason=reason, witness=two)
+        return Certification(None, reason="the witness does not hold: its boxes prove no two rest points")
+    return Certification(None, reason=reason, witness=two)
 
 
-def dumps(outcome: Outcome) -> str:
+def dumps(outcome: Certification) -> str:
     """error_certificate.json: the certificate, or the outcome without one."""
     if outcome.certificate is not None:
         return files.dumps(outcome.certificate)

@@ -9,12 +9,12 @@ import numpy as np
 
 from ncpc.ir.policy import F64, Ltc, Policy
 from ncpc.ir.program import Program
-from ncpc.proofs.errors.certify import Outcome
+from ncpc.proofs.errors.certify import Certification
 
 CLAIM = "from reset on, for all time, for every input in its declared range and"
 
 
-def words(policy: Policy, program: Program, found: Outcome) -> str:
+def words(policy: Policy, program: Program, found: Certification) -> str:
     """One line, and one more per output or rest point."""
     lines = [_head(policy, program, found)]
     if found.certificate is not None:
@@ -29,7 +29,7 @@ def words(policy: Policy, program: Program, found: Outcome) -> str:
     return "\n".join(lines) + "\n"
 
 
-def record(policy: Policy, program: Program, found: Outcome) -> dict[str, Any]:
+def record(policy: Policy, program: Program, found: Certification) -> dict[str, Any]:
     """What report.json says under ``extra.error_certificate``: ``bounds`` by output, in physical units and in percent
     of the output's range, and ``note``, one line.
     """
@@ -39,7 +39,7 @@ def record(policy: Policy, program: Program, found: Outcome) -> dict[str, Any]:
             "two_rest_points": found.witness is not None}
 
 
-def _head(policy: Policy, program: Program, found: Outcome) -> str:
+def _head(policy: Policy, program: Program, found: Certification) -> str:
     if found.certificate is None:
         return f"NOT CERTIFIED: {policy.name}: {found.reason}"
     dt, outputs = policy.dt, _outputs(policy, program, found)
@@ -49,7 +49,7 @@ def _head(policy: Policy, program: Program, found: Outcome) -> str:
             f"exact network's, {CLAIM} {span}; {found.count} inequalities hold")
 
 
-def _outputs(policy: Policy, program: Program, found: Outcome) -> list[tuple[str, float, float]]:
+def _outputs(policy: Policy, program: Program, found: Certification) -> list[tuple[str, float, float]]:
     """Name, bound, and bound in percent of the output's range."""
     assert found.certificate is not None
     width = output_range(policy, found.certificate.box)
