@@ -35,6 +35,7 @@ def compile(
     steps: int | None = None,
     certify: Certify = "range",
     options: Mapping[str, str] | None = None,
+    force: bool = False,
     phases: Phases | None = None,
 ) -> Outcome:
     """Quantize, lower, emit, build, simulate, verify and report ``policy`` into the folder ``out``.
@@ -48,7 +49,7 @@ def compile(
     declared ranges too; the default) or "all" (the search for the worst input too, as ``strict``). ``steps``: generated
     steps run for every link (None: the target's). ``certify``: range (integer C gets a certificate that nothing in it
     can overflow), error (and one of how far an LTC's outputs can ever be off) or none. ``options``: the target's own.
-    ``phases``: watches progress.
+    ``force``: replace the build of another policy (by its name) or target in ``out`` too. ``phases``: watches progress.
 
     Returns the outcome: ``holds``, ``report`` (schema 1), ``folder``, ``exit_code`` as the command line gives it. The
     folder is kept when the verdict does not hold. Raises ``BadInput``, ``Unsupported`` or ``MissingTool`` of
@@ -56,4 +57,4 @@ def compile(
     """
     counts = counting(verdict, strict) or "data+generated"
     request = Request(target, quant, dt, cc, tolerance, counts, steps, certify, options or {})
-    return compile_policy(policy, out, request, calibrate=calibrate, phases=phases)
+    return compile_policy(policy, out, request, calibrate=calibrate, force=force, phases=phases)

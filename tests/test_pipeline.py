@@ -11,13 +11,14 @@ import jsonschema
 import numpy as np
 import pytest
 
+import ncpc
 from ncpc.cli.commands import run
 from ncpc.driver import builds
 from ncpc.driver.comparison import between
 from ncpc.driver.job import Request
 from ncpc.driver.pipeline import Outcome, compile_policy
 from ncpc.driver.reopen import verify_build
-from ncpc.errors import ProofFailed
+from ncpc.errors import BadInput, ProofFailed
 from ncpc.frontend.container import write_policy
 from ncpc.ir.policy import DtRange
 from ncpc.report.record import SCHEMA_FILE
@@ -207,6 +208,98 @@ def test_an_earlier_build_is_replaced_and_nothing_else(stage: Stage, tmp_path: P
     stage.compile(interpreter_target())
     stage.compile(interpreter_target())
     assert sorted(p.name for p in tmp_path.iterdir()) == ["build", "toy.safetensors"]
+
+
+@pytest.fixture
+def two_targets(stage: Stage) -> Stage:
+    """A stage whose command line knows targets by any name, with a build of toy for one of them."""
+    stage.patch.setattr(registry, "load", lambda name: interpreter_target(name=name))
+    stage.patch.setattr("ncpc.cli.commands.own_options", lambda: ())
+    assert compiled(stage, "one") == 0
+    return stage
+
+
+def compiled(stage: Stage, target: str, *more: str, name: str = "toy", out: str = "") -> int:
+    """Exit code of the command line for a policy of this name."""
+    write_policy(dataclasses.replace(random_policy(4), name=name), stage.policy)
+    return run(["compile", str(stage.policy), "-t", target, "--quant", "float32", "-o", str(stage.out / out), *more])
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(("name", "target"), [("toy", "two"), ("tool", "one"), ("tool", "two")])
+def test_a_build_of_another_policy_or_target_is_replaced_by_force_alone(
+    name: str, target: str, two_targets: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents(two_targets.out)
+    capsys.readouterr()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ncpc.driver.pipeline.make", lambda *_: pytest.fail("worked before it looked"))
+        assert compiled(two_targets, target, name=name) == 2
+    said = capsys.readouterr().err
+    assert said == (f"ncpc: {two_targets.out}: holds a build of policy 'toy' for target 'one'; give another folder "
+                    "with -o, or --force (force=True) to replace it\n")
+    assert contents(two_targets.out) == before
+    assert compiled(two_targets, target, "--force", name=name) == 0
+    report = json.loads((two_targets.out / builds.REPORT).read_text())
+    assert (report["policy"]["name"], report["target"]["name"]) == (name, target)
+    assert sorted(path.name for path in two_targets.out.parent.iterdir()) == ["build", "toy.safetensors"]
+
+
+def test_a_policy_trained_again_replaces_its_build_in_any_scheme(two_targets: Stage) -> None:
+    write_policy(dataclasses.replace(random_policy(5), name="toy"), two_targets.policy)
+    request = Request("one", "int16", steps=20)
+    assert compile_policy(two_targets.policy, two_targets.out, request).report["policy"]["name"] == "toy"
+
+
+def test_one_of_several_targets_that_would_replace_another_build_keeps_all_from_work(
+    two_targets: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    two_targets.out.rename(two_targets.out.with_name("kept"))
+    two_targets.out.mkdir()
+    two_targets.out.with_name("kept").rename(two_targets.out / "two")
+    assert compiled(two_targets, "three,two") == 2
+    assert "build/two: holds a build of policy 'toy' for target 'one'" in capsys.readouterr().err
+    assert [path.name for path in two_targets.out.iterdir()] == ["two"]
+    assert compiled(two_targets, "three,two", "--force") == 0
+
+
+@pytest.mark.parametrize("force", [[], ["--force"]])
+def test_nothing_is_built_inside_a_build(
+    force: list[str], two_targets: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would be a file too many there, and gone with the next compilation."""
+    before = contents(two_targets.out)
+    for target, out in (("one,two", ""), ("one", "deep/er")):
+        assert compiled(two_targets, target, *force, out=out) == 2
+        assert f"lies in {two_targets.out}, a build of policy 'toy' for target 'one'" in capsys.readouterr().err
+    assert contents(two_targets.out) == before
+
+
+@pytest.mark.parametrize("report", [b"", b"{}", b'{"policy": {"name": 5}, "target": {"name": "one"}}', b"[" * 10**5,
+                                    b'{"policy": {"name": "a\\nb"}, "target": {"name": "one"}}'])
+def test_a_report_that_names_no_build_is_replaced_by_force_alone(
+    report: bytes, two_targets: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (two_targets.out / builds.REPORT).write_bytes(report)
+    assert compiled(two_targets, "one") == 2
+    assert f"{two_targets.out}: holds a {builds.REPORT} that names no policy and target; " in capsys.readouterr().err
+    assert (two_targets.out / builds.REPORT).read_bytes() == report
+    assert compiled(two_targets, "one", "--force") == 0
+
+
+def test_force_replaces_no_strangers_folder(two_targets: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    (two_targets.out / builds.REPORT).unlink()
+    assert compiled(two_targets, "one", "--force") == 2
+    assert "is not a build of ncpc" in capsys.readouterr().err
+
+
+def test_python_refuses_and_forces_as_the_command_line_does(two_targets: Stage) -> None:
+    with pytest.raises(BadInput, match=r"holds a build of policy 'toy' for target 'one'.*--force \(force=True\)"):
+        ncpc.compile(two_targets.policy, two_targets.out, "two", quant="float32", steps=20)
+    assert ncpc.compile(two_targets.policy, two_targets.out, "two", quant="float32", steps=20, force=True).holds
 
 
 def test_several_targets_get_a_folder_each(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from rich.markup import escape
 from ncpc.cli.display import show, watch, worst_code
 from ncpc.cli.own_options import CompileCommand, own_options
 from ncpc.driver.job import MOST_STEPS, Request, counting
-from ncpc.driver.pipeline import Outcome, compile_policy, require_ready
+from ncpc.driver.pipeline import Outcome, compile_policy, ready
 from ncpc.driver.reopen import simulate_build, verify_build
 from ncpc.errors import EXIT_HOLDS, EXIT_INTERRUPTED, BadInput, NcpcError
 from ncpc.ir.schemes import SCHEMES
@@ -157,7 +157,9 @@ counts_option = click.option(
 @click.option("--target", "-t", "targets", default="host", show_default=True, metavar="NAME[,NAME...]",
               help="What to compile for; several get a subfolder each. See 'ncpc targets'.")
 @click.option("--out", "-o", type=click.Path(path_type=Path), default=Path("build"), show_default=True,
-              metavar="DIR", help="The build folder; an earlier build in it is replaced.")
+              metavar="DIR",
+              help="The build folder; an earlier build of this policy (by its name) for this target is replaced.")
+@click.option("--force", is_flag=True, help="Replace the build of another policy or target too.")
 @click.option("--quant", type=click.Choice([name for name, row in SCHEMES.items() if row.arithmetic != "units"]),
               help="Arithmetic: 32-bit float, or integers with 16- or 8-bit weights, inputs and outputs.  "
                    "[default: int16, where the target has number formats]")
@@ -178,7 +180,7 @@ counts_option = click.option(
                    "its outputs can ever be off too. See 'ncpc certify'.")
 @click.option("--json", "as_json", is_flag=True, help="Print the reports as JSON instead of phases and table.")
 def compile_command(
-    policy: Path, targets: str, out: Path, quant: Any, calibrate: Path | None, dt: Any, cc: str,
+    policy: Path, targets: str, out: Path, force: bool, quant: Any, calibrate: Path | None, dt: Any, cc: str,
     tolerance: float | None, counts: Any, strict: bool, steps: int | None, certify: Any, as_json: bool,
     **own: str | None,
 ) -> int:
@@ -204,10 +206,10 @@ def compile_command(
 
     def each(request: Request, folder: Path) -> Outcome:
         return watch(as_json, lambda phases: compile_policy(
-            policy, folder, request, calibrate=calibrate, phases=phases))
+            policy, folder, request, calibrate=calibrate, force=force, phases=phases))
 
     for request, folder in zip(requests, folders, strict=True) if len(names) > 1 else ():
-        require_ready(policy, folder, request, calibrate)
+        ready(policy, folder, request, calibrate, force)
     outcomes = [each(request, folder) for request, folder in zip(requests, folders, strict=True)]
     show(outcomes, as_json)
     if not as_json:

@@ -21,14 +21,19 @@ POLICY, REPORT, PAGE, TRACE = "policy.safetensors", "report.json", "report.html"
 VECTORS, TIMING, REQUEST = "vectors.npz", "timing.json", "request.json"
 OWN = frozenset({POLICY, REPORT, PAGE, TRACE, VECTORS, TIMING, REQUEST})
 """What stands in every build beside the target's files."""
+_NAMED = {"type": "object", "properties": {"name": {"type": "string", "pattern": r"^[\w.-]{1,100}\Z"}},
+          "required": ["name"]}
+_IDENTITY = {"type": "object", "properties": {"policy": _NAMED, "target": _NAMED}, "required": ["policy", "target"]}
+"""What any report says of its build, of whatever version of ncpc."""
 
 
 @contextmanager
 def staged(out: Path) -> Iterator[Path]:
     """A folder to fill, which takes the place of ``out`` when the block ends well, and vanishes when it does not.
 
-    ``out`` may be absent, empty, or an earlier build (it holds a report.json); anything else is refused by BadInput,
-    so that no stranger's files are replaced. Several processes may fill the same ``out``: one of their builds stays.
+    ``out`` may be absent, empty, or an earlier build (it holds a report.json; of what, see ``require_place``). Anything
+    else is refused by BadInput, so that no stranger's files are replaced. Several processes may fill the same ``out``:
+    one of their builds stays.
     """
     place = _place(out)
     places.sweep(place)
@@ -55,13 +60,43 @@ def _concerns(place: Path, error: OSError) -> bool:
     return any(name == place.name or name.startswith(f".{place.name}.") for top in tops for name in top)
 
 
-def require_place(out: Path) -> None:
-    """Raises BadInput where ``staged`` would, and leaves nothing behind."""
+def require_place(out: Path, policy: str, target: str, force: bool = False) -> None:
+    """Raises BadInput where ``staged`` would, and where a build of ``policy`` for ``target`` would replace another one
+    (unless ``force``) or lie in one; leaves nothing behind. A policy is known by its name, however often it is trained.
+    """
     place = _place(out)
     _require_ours(place, out)
+    if not force:
+        _require_same(place, out, (policy, target))
+    for folder in place.parents:
+        if (around := _identity(folder)) is not None:
+            raise BadInput(f"{out}: lies in {folder}, {_named(around)}; give another folder with -o")
     above = next(folder for folder in place.parents if folder.exists())
     if not (above.is_dir() and os.access(above, os.W_OK | os.X_OK)):
         raise BadInput(f"{out}: cannot be written ({above} is closed to you); give a path in a writable folder")
+
+
+def _require_same(place: Path, out: Path, wanted: tuple[str, str]) -> None:
+    """Raises BadInput where there is a build, and not of the policy and the target of these names."""
+    there = _identity(place)
+    if there == wanted or not (place / REPORT).exists():
+        return
+    what = f"a {REPORT} that names no policy and target" if there is None else _named(there)
+    raise BadInput(f"{out}: holds {what}; give another folder with -o, or --force (force=True) to replace it")
+
+
+def _identity(folder: Path) -> tuple[str, str] | None:
+    """The names of policy and target of the build in ``folder``; None where its report tells none."""
+    try:
+        report = read_json(folder / REPORT, _IDENTITY)
+    except (BadInput, FileNotFoundError):
+        return None
+    return report["policy"]["name"], report["target"]["name"]
+
+
+def _named(build: tuple[str, str]) -> str:
+    policy, target = build
+    return f"a build of policy '{policy}' for target '{target}'"
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> None:

@@ -73,17 +73,18 @@ def compile_policy(
     request: Request,
     *,
     calibrate: str | Path | None = None,
+    force: bool = False,
     phases: Phases | None = None,
 ) -> Outcome:
     """Compile ``policy`` (a container's path, or a Policy) for ``request.target`` into the folder ``out``.
 
-    ``calibrate`` is an npz file that replaces the container's calibration data. The folder is kept when the verdict
-    does not hold. Raises BadInput, Unsupported or MissingTool, and leaves nothing behind then.
+    ``calibrate`` is an npz file that replaces the container's calibration data. A build of a policy of the same name
+    for the same target is replaced, another one only with ``force``. The folder is kept when the verdict does not hold.
+    Raises BadInput, Unsupported or MissingTool, and leaves nothing behind then.
     """
     phases = phases or Phases()
     with phases.phase("read") as phase:
-        job = job_for(policy, placed(request), calibrate)
-        require_data(job)
+        job = ready(policy, out, request, calibrate, force)
         phase.note = f"{job.policy.name}: {', '.join(layer.kind for layer in job.policy.layers)}"
     with builds.staged(Path(out)) as folder:
         outcome = compile_into(folder, job, phases)
@@ -91,10 +92,15 @@ def compile_policy(
     return dataclasses.replace(outcome, folder=Path(out))
 
 
-def require_ready(policy: Path, out: Path, request: Request, calibrate: Path | None = None) -> None:
-    """Raises at once what ``compile_policy`` would raise before its work: for several targets, before that of any."""
-    require_data(job_for(policy, placed(request), calibrate))
-    builds.require_place(out)
+def ready(
+    policy: str | Path | Policy, out: str | Path, request: Request, calibrate: str | Path | None = None,
+    force: bool = False,
+) -> Job:
+    """The job of ``compile_policy``, which raises here what can be seen before any work."""
+    job = job_for(policy, placed(request), calibrate)
+    require_data(job)
+    builds.require_place(Path(out), job.policy.name, job.target.name, force)
+    return job
 
 
 def placed(request: Request) -> Request:
