@@ -217,7 +217,7 @@ def test_logits_are_decisions_too(tmp_path: Path) -> None:
     saved = save(list(policy.layers), path, calibration=noise(6, 60, 1.0), outputs="logits")
     assert read_container(path).policy.meaning == saved.meaning == "logits"
     assert all(one["agreement"] for one in compiled(saved, tmp_path).report["data"])
-    assert not any(one["agreement"] for one in compiled(policy, tmp_path).report["data"])
+    assert not any(one["agreement"] for one in compiled(policy, tmp_path / "plain").report["data"])
     assert b"meaning" not in policy_bytes(policy)
     with pytest.raises(BadInput, match="outputs are 'classes'; known are values, logits"):
         save(list(policy.layers), path, input_range=(-1, 1), outputs="classes")
