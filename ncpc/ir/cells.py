@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from ncpc.ir.extents import Extent
 from ncpc.ir.gated import Cfc, Gru, Lstm, MixedMemory, Rnn, WiredCfc
 from ncpc.ir.heads import LAYERS
 from ncpc.ir.kinds import Kind
@@ -40,13 +41,8 @@ class CtRnn:
     solver: str = "euler"
     clip: float = 0.0
 
-    @property
-    def inputs(self) -> int:
-        return int(self.weight_x.shape[1])
-
-    @property
-    def outputs(self) -> int:
-        return int(self.weight_x.shape[0])
+    inputs = Extent("weight_x", 1)
+    outputs = Extent("weight_x", 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,13 +62,8 @@ class NeuralOde:
     solver: str = "rk4"
     clip: float = 0.0
 
-    @property
-    def inputs(self) -> int:
-        return int(self.weight_x.shape[1])
-
-    @property
-    def outputs(self) -> int:
-        return int(self.weight_x.shape[0])
+    inputs = Extent("weight_x", 1)
+    outputs = Extent("weight_x", 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,13 +122,8 @@ class LeakyIntegrator:
     lookahead: F64
     function: str
 
-    @property
-    def inputs(self) -> int:
-        return int(self.weight_x.shape[1])
-
-    @property
-    def outputs(self) -> int:
-        return int(self.weight_x.shape[0])
+    inputs = Extent("weight_x", 1)
+    outputs = Extent("weight_x", 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,13 +146,8 @@ class Lif:
     v_threshold: F64
     v_reset: F64
 
-    @property
-    def inputs(self) -> int:
-        return int(self.weight_x.shape[1])
-
-    @property
-    def outputs(self) -> int:
-        return int(self.weight_x.shape[0])
+    inputs = Extent("weight_x", 1)
+    outputs = Extent("weight_x", 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,9 +178,7 @@ class Lrc:
     def inputs(self) -> int:
         return int(self.sigma.shape[1]) - self.outputs
 
-    @property
-    def outputs(self) -> int:
-        return int(self.sigma.shape[0])
+    outputs = Extent("sigma", 0)
 
 
 def _steps(layer: CtRnn | NeuralOde) -> Problems:

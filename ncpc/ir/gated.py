@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ncpc.ir.extents import Extent
 from ncpc.ir.names import identifiers
 from ncpc.ir.policy import F64, ROLES, Dense, Layer
 from ncpc.ir.problems import Problems, dense_shape, matrix, one_of, shape, square
@@ -100,17 +101,8 @@ class Lstm:
     weight_h: F64
     bias: F64
 
-    @property
-    def inputs(self) -> int:
-        return int(self.weight_x.shape[1])
-
-    @property
-    def outputs(self) -> int:
-        return self.neurons
-
-    @property
-    def neurons(self) -> int:
-        return int(self.weight_h.shape[1])
+    inputs = Extent("weight_x", 1)
+    outputs = neurons = Extent("weight_h", 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,17 +120,8 @@ class Gru:
     bias_x: F64
     bias_h: F64
 
-    @property
-    def inputs(self) -> int:
-        return int(self.weight_x.shape[1])
-
-    @property
-    def outputs(self) -> int:
-        return self.neurons
-
-    @property
-    def neurons(self) -> int:
-        return int(self.weight_h.shape[1])
+    inputs = Extent("weight_x", 1)
+    outputs = neurons = Extent("weight_h", 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,13 +135,8 @@ class Rnn:
     bias: F64
     function: str
 
-    @property
-    def inputs(self) -> int:
-        return int(self.weight_x.shape[1])
-
-    @property
-    def outputs(self) -> int:
-        return int(self.weight_x.shape[0])
+    inputs = Extent("weight_x", 1)
+    outputs = Extent("weight_x", 0)
 
 
 @dataclass(frozen=True, eq=False)

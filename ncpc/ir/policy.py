@@ -13,6 +13,7 @@ from typing import ClassVar, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from ncpc.ir.extents import Extent
 from ncpc.ir.sequences import LATER, Sequences
 
 F64 = NDArray[np.float64]
@@ -87,17 +88,9 @@ class Ltc:
     epsilon: float = 1e-8
     solver: str = "fused"
 
-    @property
-    def inputs(self) -> int:
-        return int(self.input_w.shape[0])
-
-    @property
-    def outputs(self) -> int:
-        return int(self.output_w.shape[0])
-
-    @property
-    def neurons(self) -> int:
-        return int(self.cm.shape[0])
+    inputs = Extent("input_w", 0)
+    outputs = Extent("output_w", 0)
+    neurons = Extent("cm", 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,13 +102,8 @@ class Dense:
     weight: F64
     bias: F64
 
-    @property
-    def inputs(self) -> int:
-        return int(self.weight.shape[1])
-
-    @property
-    def outputs(self) -> int:
-        return int(self.weight.shape[0])
+    inputs = Extent("weight", 1)
+    outputs = Extent("weight", 0)
 
 
 @dataclass(frozen=True, eq=False)
