@@ -13,7 +13,7 @@ import numpy as np
 
 from ncpc.cores.elf import CODE, Image, Symbol, function_at
 from ncpc.errors import BadInput, Unsupported
-from ncpc.sim.alignment import Alignment
+from ncpc.sim.alignment import Access, Alignment
 from ncpc.sim.decode import decode
 from ncpc.sim.layout import (
     DECODE,
@@ -46,7 +46,8 @@ class Account:
     index (-1: none); ``labels`` are (address, opens a neuron) pairs and ``placed`` how many records they take;
     ``register_id`` turns a register's number into the emulator's; ``error`` keeps an exception raised in a callback;
     ``undecodable`` says that the run met an instruction that the disassembler does not know; ``governed`` holds the
-    conditional instructions behind a block, for the emulator may end one between IT and what it governs.
+    conditional instructions behind a block, for the emulator may end one between IT and what it governs; ``doubtful``
+    are accesses that were met and may be misaligned, by address, ``watched`` those whose addresses are looked at.
     """
 
     image: Image
@@ -65,6 +66,8 @@ class Account:
     governed: dict[int, Instruction] = field(default_factory=dict)
     register_id: Callable[[int], int] = int
     alignment: Alignment | None = None
+    doubtful: dict[int, Access] = field(default_factory=dict)
+    watched: set[int] = field(default_factory=set)
     error: BaseException | None = None
     keep: list[Any] = field(default_factory=list)
 
@@ -151,16 +154,15 @@ def _decode_safely(account: Account, address: int, size: int) -> int:
         return -1
 
 
-def _through(account: Account, alignment: Alignment, block: int, state: int) -> int:
-    """What the hook asks of a block it has not met in this state: whether all accesses are aligned."""
+def _through(account: Account, alignment: Alignment, block: int, state: int) -> None:
+    """What the hook asks of a block it has not met in this state."""
     try:
         b, machine = account.blocks[block], account.machine
         found = alignment.through(b.start, b.size, state)
         machine.passed, machine.jumped = found.passed, found.jumped
-        return int(found.aligned)
+        account.doubtful.update((a.address, a) for a in found.doubtful if a.address not in account.watched)
     except BaseException as error:
         account.error = error
-        return 0
 
 
 def _decode_block(account: Account, address: int, size: int) -> int:

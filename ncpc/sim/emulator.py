@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from ncpc.cores.core import Core
 from ncpc.cores.elf import Image, read_elf
 from ncpc.errors import BadInput, MissingTool
-from ncpc.sim.accounting import Account, function_name, open_account
+from ncpc.sim.accounting import Account, function_name, open_account, restore, snapshot
 from ncpc.sim.alignment import low
 from ncpc.sim.hook import Hook, load_hook
-from ncpc.sim.layout import READ_REGISTER, STOP, AccessRecord, FixHook, LabelHook
+from ncpc.sim.layout import READ_REGISTER, STOP, FixHook, LabelHook, WatchRecord
 from ncpc.sim.plan import Interface
 from ncpc.sim.timing_tables import timing_model
 
@@ -56,11 +56,8 @@ class Device:
     stack_floor: int
     pending: dict[str, Any] = field(default_factory=dict)
     keep: list[Any] = field(default_factory=list)
-    watched: AccessRecord | None = None
-    """The misaligned access that ended a call, on a device that watches for them."""
-    probe: Device | None = None
-    """The same program on a device that watches, once it was needed; ``probed`` counts the calls made there."""
-    probed: int = 0
+    repeated: int = 0
+    """Calls that were made again, to look at addresses that may be misaligned."""
 
 
 def unicorn_module() -> Any:
@@ -72,26 +69,17 @@ def unicorn_module() -> Any:
     return unicorn
 
 
+def _library() -> Any:
+    """The emulator's C library."""
+    return sys.modules[unicorn_module().Uc.__module__].uclib
+
+
 def open_device(elf: bytes, core: Core, interface: Interface, hook_kind: str = "auto") -> Device:
     """Load ``elf`` on an emulated ``core``."""
     image = read_elf(elf)
     if image.machine != core.elf_machine:
         raise BadInput(f"the ELF is for {image.machine}, not for core '{core.name}' ({core.elf_machine})")
-    return _assemble(image, core, interface, load_hook(hook_kind))
-
-
-def open_probe(device: Device) -> Device:
-    """The same program once more, on a device ten times slower where a misaligned access is a fault."""
-    uc = unicorn_module()
-    probe = _assemble(device.image, device.core, device.interface, device.hook)
-    library = sys.modules[uc.Uc.__module__].uclib
-    probe.watched = AccessRecord(ctypes.pointer(probe.account.machine))
-    _add_hook(probe, library, uc.UC_HOOK_MEM_READ | uc.UC_HOOK_MEM_WRITE, probe.hook.on_access, probe.watched, (1, 0))
-    return probe
-
-
-def _assemble(image: Image, core: Core, interface: Interface, hook: Hook) -> Device:
-    engine = _engine(core)
+    hook, engine = load_hook(hook_kind), _engine(core)
     ram = _map_memories(engine, core)
     _load(engine, image, core)
     labels = _labels(image, interface)
@@ -177,29 +165,27 @@ def _buffers(image: Image, core: Core, interface: Interface) -> tuple[int, int, 
 
 def _connect(device: Device) -> None:
     """Give the hook what it calls, and register it for blocks, corrections, labels and faults."""
-    uc = unicorn_module()
-    library = sys.modules[uc.Uc.__module__].uclib
-    machine = device.account.machine
+    uc, library, machine = unicorn_module(), _library(), device.account.machine
     machine.engine = device.engine._uch
     machine.read_register = ctypes.cast(library.uc_reg_read, READ_REGISTER)
     machine.stop = ctypes.cast(library.uc_emu_stop, STOP)
     machine.exit_address = exit_address(device.core.arch)
     machine.flags_register = _register_ids(device.core.arch)["flags"]
-    _add_hook(device, library, uc.UC_HOOK_BLOCK, device.hook.on_block, machine, (1, 0))
+    _add_hook(device, uc.UC_HOOK_BLOCK, device.hook.on_block, machine, (1, 0))
     for number, (address, opens) in enumerate(device.account.labels):
         label = LabelHook(ctypes.pointer(machine), number, int(opens))
-        _add_hook(device, library, uc.UC_HOOK_CODE, device.hook.on_label, label, (address, address))
+        _add_hook(device, uc.UC_HOOK_CODE, device.hook.on_label, label, (address, address))
     for fix in device.account.fixes.values():
         hook = FixHook(ctypes.pointer(machine), ctypes.pointer(fix))
-        _add_hook(device, library, uc.UC_HOOK_CODE, device.hook.on_fix, hook, (fix.address, fix.address))
+        _add_hook(device, uc.UC_HOOK_CODE, device.hook.on_fix, hook, (fix.address, fix.address))
     device.engine.hook_add(uc.UC_HOOK_MEM_INVALID, _on_fault, device)
     device.engine.hook_add(uc.UC_HOOK_INTR, _on_trap, device)
 
 
-def _add_hook(device: Device, library: Any, kind: int, callback: Any, user: Any, span: tuple[int, int]) -> None:
+def _add_hook(device: Device, kind: int, callback: Any, user: Any, span: tuple[int, int]) -> None:
     handle = ctypes.c_size_t()
     device.keep += [handle, callback, user]
-    code = library.uc_hook_add(
+    code = _library().uc_hook_add(
         ctypes.c_void_p(device.account.machine.engine),
         ctypes.byref(handle),
         kind,
@@ -257,20 +243,36 @@ def emulator_register(arch: str, number: int) -> int:
 
 
 def watched_call(device: Device, function: str, arguments: tuple[int, ...], floating: int | None = None) -> Call:
-    """``call``; where it met an access that is not known to be aligned, made again where every access is watched.
+    """``call``; where it met an access that is not known to be aligned, made again with that address looked at.
 
-    The tables of cycles hold for aligned accesses only: a misaligned one is a fault.
+    The tables of cycles hold for aligned accesses only: a misaligned one is a fault. The emulator's own hooks on memory
+    are no help: under one, a return whose condition holds leaves that condition on what is executed next.
     """
     used = slice(0, device.stack_floor - device.core.ram.origin)
     before = device.memory[used].copy()
     done = call(device, function, arguments, floating)
-    if not device.account.machine.unaligned or done.fault is not None:
+    if not device.account.doubtful or done.fault is not None:
         return done
-    device.probe = device.probe or open_probe(device)
-    device.probed += 1
-    device.probe.memory[used] = before
-    fault = call(device.probe, function, arguments, floating).fault
-    return done if fault is None else replace(done, fault=fault)
+    counts = snapshot(device.account)
+    _watch(device)
+    device.repeated += 1
+    device.memory[used] = before
+    fault = call(device, function, arguments, floating).fault
+    restore(device.account, counts)
+    return replace(done, fault=fault)
+
+
+def _watch(device: Device) -> None:
+    """From now on look at the addresses of the accesses that may be misaligned."""
+    account = device.account
+    for access in account.doubtful.values():
+        base, index = (-1 if r is None else account.register_id(r) for r in (access.base, access.index))
+        watch = WatchRecord(ctypes.pointer(account.machine), access.condition, access.offset & 0xFFFFFFFF, base, index,
+                            access.shift, access.size)
+        _add_hook(device, unicorn_module().UC_HOOK_CODE, device.hook.on_watch, watch, (access.address, access.address))
+    account.watched |= account.doubtful.keys()
+    account.doubtful.clear()
+    device.engine.ctl_flush_tb()  # code translated before a hook was added does not call it
 
 
 @dataclass(frozen=True)
@@ -322,13 +324,14 @@ def _fault(device: Device, pc: int) -> dict[str, Any] | None:
     if device.account.error is not None:
         raise device.account.error
     found = device.pending
-    if device.watched is not None and device.watched.found:
-        found = {"kind": "misaligned", "address": int(device.watched.address), "size": int(device.watched.size)}
-        device.watched.found = 0
+    machine = device.account.machine
+    if machine.misaligned_size:
+        found = {"kind": "misaligned", "address": int(machine.misaligned), "size": int(machine.misaligned_size)}
+        pc = int(machine.misaligned_by)  # under a condition the emulator does not stop at once
     if device.account.undecodable:
         device.account.undecodable = False
         found = {"kind": "invalid", "address": pc, "size": 0}
-    if device.account.machine.timed_out:
+    if machine.timed_out:
         found = {"kind": "timeout", "address": pc, "size": 0}
     if not found and bool((device.memory[_guard(device)] != PAINT).any()):
         found = {"kind": "stack", "address": device.stack_floor, "size": STACK_GUARD}

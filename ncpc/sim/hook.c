@@ -7,7 +7,7 @@
 typedef int (*read_register_t)(void *engine, int id, void *value);
 typedef int (*stop_t)(void *engine);
 typedef int (*decode_t)(uint64_t address, uint32_t size);
-typedef int (*through_t)(int32_t block, int32_t state);
+typedef void (*through_t)(int32_t block, int32_t state);
 
 /* A basic block: its costs by the edge that leaves it, the cost of arriving from elsewhere, and how often each happened.
  * fall: the very next address comes next (by running on, or by a jump there), and its arrival is in the cost; taken:
@@ -15,7 +15,7 @@ typedef int (*through_t)(int32_t block, int32_t state);
 typedef struct {
     uint32_t start, size;
     int32_t instructions, fall_lower, fall_upper, taken_lower, taken_upper, entry_lower, entry_upper, labels;
-    int32_t state, passed, jumped, aligned;
+    int32_t state, passed, jumped;
     int64_t falls, takens, entries;
 } block_t;
 
@@ -38,9 +38,9 @@ typedef struct {
 } cost_t;
 
 /* What a block leads to from what is known of low bits: the numbers of the states behind it, at the very next address
- * and elsewhere, and whether all of its accesses are aligned. */
+ * and elsewhere. */
 typedef struct {
-    int32_t block, state, passed, jumped, aligned, spare;
+    int32_t block, state, passed, jumped;
 } known_t;
 
 typedef struct {
@@ -55,9 +55,10 @@ typedef struct {
     cost_t *neurons;
     label_cost_t *label_costs;
     uint32_t code_start, code_halfwords, exit_address, neuron_count;
-    int32_t previous, slot, paired, flags_register, timed_out, spare;
+    int32_t previous, slot, paired, flags_register, timed_out;
     uint32_t known_mask, known_count;
-    int32_t passed, jumped, unaligned, aligned;
+    int32_t passed, jumped, misaligned_size;
+    uint32_t misaligned, misaligned_by;
     int64_t next_neuron, limit;
     cost_t now, mark;
 } machine_t;
@@ -105,12 +106,11 @@ static void look_up(machine_t *m, int32_t state)
     if (k->block >= 0) {
         m->passed = k->passed;
         m->jumped = k->jumped;
-        m->aligned = k->aligned;
         return;
     }
-    m->aligned = m->through(m->previous, state);
+    m->through(m->previous, state);
     if (m->known_count < m->known_mask / 2u) {
-        known_t found = {m->previous, state, m->passed, m->jumped, m->aligned, 0};
+        known_t found = {m->previous, state, m->passed, m->jumped};
         *k = found;
         m->known_count++;
     }
@@ -125,11 +125,9 @@ static void follow(machine_t *m, int32_t state)
         b->state = state;
         b->passed = m->passed;
         b->jumped = m->jumped;
-        b->aligned = m->aligned;
     }
     m->passed = b->passed;
     m->jumped = b->jumped;
-    m->unaligned |= !b->aligned;
 }
 
 void ncpc_on_block(void *engine, uint64_t address64, uint32_t size, void *user)
@@ -181,9 +179,14 @@ static uint32_t reg(machine_t *m, int id)
     return value;
 }
 
+static int executes(machine_t *m, uint32_t condition)
+{
+    return condition > 13 || passes(condition, reg(m, m->flags_register));
+}
+
 static int applies(machine_t *m, const fix_t *f)
 {
-    int executed = f->condition > 13 || passes(f->condition, reg(m, m->flags_register));
+    int executed = executes(m, f->condition);
     switch (f->kind) {
     case FIX_ZERO_DIVISOR: return executed && reg(m, f->register_b) == 0;
     case FIX_SIGNS_DIFFER: return executed && ((reg(m, f->register_a) ^ reg(m, f->register_b)) >> 31) != 0;
@@ -253,7 +256,7 @@ void ncpc_start(machine_t *m)
     m->previous = -1;
     m->next_neuron = 0;
     m->slot = (int32_t)m->neuron_count;
-    m->timed_out = m->unaligned = 0;
+    m->timed_out = m->misaligned_size = 0;
 }
 
 void ncpc_finish(machine_t *m)
@@ -263,22 +266,26 @@ void ncpc_finish(machine_t *m)
     close_interval(m, m->now);
 }
 
-/* The first misaligned access; found also tells that the run was stopped for it. */
+/* An access of size bytes that may be misaligned, at offset + base + (index << shift); a register below 0 is none. */
 typedef struct {
     machine_t *machine;
-    uint64_t address;
-    int32_t size, found;
-} access_t;
+    uint32_t condition, offset;
+    int32_t base, index, shift, size;
+} watch_t;
 
-void ncpc_on_access(void *engine, int kind, uint64_t address, int size, int64_t value, void *user)
+void ncpc_on_watch(void *engine, uint64_t address, uint32_t size, void *user)
 {
-    access_t *a = user;
-    (void)kind, (void)value;
-    if (address % (uint64_t)(size < 4 ? size : 4) == 0 || a->found) {
+    watch_t *w = user;
+    machine_t *m = w->machine;
+    (void)engine, (void)size;
+    if (m->misaligned_size || !executes(m, w->condition)) {
         return;
     }
-    a->address = address;
-    a->size = size;
-    a->found = 1;
-    a->machine->stop(engine);
+    uint32_t at = w->offset + (w->base < 0 ? 0 : reg(m, w->base)) + (w->index < 0 ? 0 : reg(m, w->index) << w->shift);
+    if (at % (uint32_t)w->size) {
+        m->misaligned = at;
+        m->misaligned_by = (uint32_t)address;
+        m->misaligned_size = w->size;
+        m->stop(m->engine);
+    }
 }

@@ -21,14 +21,13 @@ from ncpc.sim.layout import (
     FIX_EXECUTED,
     FIX_SIGNS_DIFFER,
     FIX_ZERO_DIVISOR,
-    ON_ACCESS,
     ON_ADDRESS,
-    AccessRecord,
     CostRecord,
     FixHook,
     FixRecord,
     LabelHook,
     MachineRecord,
+    WatchRecord,
 )
 
 
@@ -40,7 +39,7 @@ class Hook:
     on_block: Any
     on_fix: Any
     on_label: Any
-    on_access: Any
+    on_watch: Any
     start: Callable[[MachineRecord], None]
     finish: Callable[[MachineRecord], None]
 
@@ -65,7 +64,7 @@ def compiled_hook() -> Hook:
         library.ncpc_on_block,
         library.ncpc_on_fix,
         library.ncpc_on_label,
-        library.ncpc_on_access,
+        library.ncpc_on_watch,
         lambda machine: library.ncpc_start(ctypes.byref(machine)),
         lambda machine: library.ncpc_finish(ctypes.byref(machine)),
     )
@@ -73,8 +72,8 @@ def compiled_hook() -> Hook:
 
 def python_hook() -> Hook:
     """The hook in Python."""
-    on_block, on_fix, on_label = (ON_ADDRESS(function) for function in (_on_block, _on_fix, _on_label))
-    return Hook("python", on_block, on_fix, on_label, ON_ACCESS(_on_access), _start, _finish)
+    on_block, on_fix, on_label, on_watch = map(ON_ADDRESS, (_on_block, _on_fix, _on_label, _on_watch))
+    return Hook("python", on_block, on_fix, on_label, on_watch, _start, _finish)
 
 
 def cache_folder() -> Path:
@@ -139,13 +138,6 @@ def _find(m: MachineRecord, address: int, size: int) -> int:
     return int(m.decode(address, size)) if stale else found
 
 
-def _on_access(engine: int, kind: int, address: int, size: int, value: int, user: int) -> None:
-    a = _as(AccessRecord, user)
-    if address % min(size, 4) and not a.found:
-        a.address, a.size, a.found = address, size, 1
-        a.machine.contents.stop(engine)
-
-
 def _on_block(engine: int, address: int, size: int, user: int) -> None:
     m = _as(MachineRecord, user)
     if address == m.exit_address:
@@ -158,7 +150,7 @@ def _on_block(engine: int, address: int, size: int, user: int) -> None:
         m.timed_out = int(m.previous >= 0)
         m.stop(engine)
         return
-    m.unaligned |= 1 - int(m.through(m.previous, m.jumped if taken else m.passed))
+    m.through(m.previous, m.jumped if taken else m.passed)
     if taken:
         b = m.blocks[m.previous]
         b.entries += 1
@@ -177,8 +169,12 @@ def _register(m: MachineRecord, number: int) -> int:
     return value.value
 
 
+def _executes(m: MachineRecord, condition: int) -> bool:
+    return condition > 13 or _passes(condition, _register(m, m.flags_register))
+
+
 def _applies(m: MachineRecord, f: FixRecord) -> bool:
-    executed = f.condition > 13 or _passes(f.condition, _register(m, m.flags_register))
+    executed = _executes(m, f.condition)
     if f.kind == FIX_ZERO_DIVISOR:
         return executed and _register(m, f.register_b) == 0
     if f.kind == FIX_SIGNS_DIFFER:
@@ -192,6 +188,18 @@ def _on_fix(engine: int, address: int, size: int, user: int) -> None:
     if f.armed and _applies(m, f):
         f.hits += 1
         _add(m.now, 0, f.lower, f.upper)
+
+
+def _on_watch(engine: int, address: int, size: int, user: int) -> None:
+    w = _as(WatchRecord, user)
+    m = w.machine.contents
+    if m.misaligned_size or not _executes(m, w.condition):
+        return
+    base, index = (0 if number < 0 else _register(m, number) for number in (w.base, w.index))
+    at = (w.offset + base + (index << w.shift)) & 0xFFFFFFFF
+    if at % w.size:
+        m.misaligned, m.misaligned_size, m.misaligned_by = at, w.size, address
+        m.stop(m.engine)
 
 
 def _close_interval(m: MachineRecord, now: tuple[int, int, int]) -> None:
@@ -216,7 +224,7 @@ def _on_label(engine: int, address: int, size: int, user: int) -> None:
 
 def _start(m: MachineRecord) -> None:
     m.now, m.mark = CostRecord(), CostRecord()
-    m.previous, m.next_neuron, m.slot, m.timed_out, m.unaligned = -1, 0, m.neuron_count, 0, 0
+    m.previous, m.next_neuron, m.slot, m.timed_out, m.misaligned_size = -1, 0, m.neuron_count, 0, 0
 
 
 def _finish(m: MachineRecord) -> None:

@@ -27,7 +27,6 @@ class BlockRecord(ctypes.Structure):
         ("state", c_int32),
         ("passed", c_int32),
         ("jumped", c_int32),
-        ("aligned", c_int32),
         ("falls", c_int64),
         ("takens", c_int64),
         ("entries", c_int64),
@@ -70,7 +69,7 @@ class CostRecord(ctypes.Structure):
 
 READ_REGISTER = ctypes.CFUNCTYPE(ctypes.c_int, c_void_p, ctypes.c_int, c_void_p)
 STOP = ctypes.CFUNCTYPE(ctypes.c_int, c_void_p)
-THROUGH = ctypes.CFUNCTYPE(ctypes.c_int, c_int32, c_int32)
+THROUGH = ctypes.CFUNCTYPE(None, c_int32, c_int32)
 DECODE = ctypes.CFUNCTYPE(ctypes.c_int, c_uint64, c_uint32)
 ON_ADDRESS = ctypes.CFUNCTYPE(None, c_void_p, c_uint64, c_uint32, c_void_p)
 
@@ -78,15 +77,15 @@ ON_ADDRESS = ctypes.CFUNCTYPE(None, c_void_p, c_uint64, c_uint32, c_void_p)
 class KnownRecord(ctypes.Structure):
     """What a block leads to from a state: a slot of a table, searched from a place made of both; block -1 is free."""
 
-    _fields_ = (("block", c_int32), ("state", c_int32), ("passed", c_int32), ("jumped", c_int32), ("aligned", c_int32),
-                ("spare", c_int32))
+    _fields_ = (("block", c_int32), ("state", c_int32), ("passed", c_int32), ("jumped", c_int32))
 
 
 class MachineRecord(ctypes.Structure):
     """The state of the accounting. ``previous`` is the block being executed, ``slot`` the neuron being charged.
 
     With ``paired`` labels a neuron opens only after the last one was closed. ``passed`` and ``jumped`` are what is
-    known of low bits behind it (``ncpc.sim.alignment``), ``unaligned``: an access was met that may be misaligned.
+    known of low bits behind it (``ncpc.sim.alignment``); ``misaligned`` is the address of the misaligned access that
+    ended the call, of ``misaligned_size`` bytes (0: there was none) by the instruction at ``misaligned_by``.
     """
 
     _fields_ = (
@@ -109,13 +108,13 @@ class MachineRecord(ctypes.Structure):
         ("paired", c_int32),
         ("flags_register", c_int32),
         ("timed_out", c_int32),
-        ("spare", c_int32),
         ("known_mask", c_uint32),
         ("known_count", c_uint32),
         ("passed", c_int32),
         ("jumped", c_int32),
-        ("unaligned", c_int32),
-        ("aligned", c_int32),
+        ("misaligned_size", c_int32),
+        ("misaligned", c_uint32),
+        ("misaligned_by", c_uint32),
         ("next_neuron", c_int64),
         ("limit", c_int64),
         ("now", CostRecord),
@@ -135,13 +134,8 @@ class LabelHook(ctypes.Structure):
     _fields_ = (("machine", ctypes.POINTER(MachineRecord)), ("label", c_int32), ("opens", c_int32))
 
 
-class AccessRecord(ctypes.Structure):
-    """What a hook on every access is given, and the first misaligned access that it found."""
+class WatchRecord(ctypes.Structure):
+    """What the hook of an access that may be misaligned is given; a register below 0 is none."""
 
-    _fields_ = (("machine", ctypes.POINTER(MachineRecord)), ("address", ctypes.c_uint64), ("size", c_int32),
-                ("found", c_int32))
-
-
-ON_ACCESS = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int, ctypes.c_uint64, ctypes.c_int, ctypes.c_int64,
-                             ctypes.c_void_p)
-"""What the emulator calls at an access: engine, kind, address, size, value, record."""
+    _fields_ = (("machine", ctypes.POINTER(MachineRecord)), ("condition", c_uint32), ("offset", c_uint32),
+                ("base", c_int32), ("index", c_int32), ("shift", c_int32), ("size", c_int32))
