@@ -58,6 +58,9 @@ def _nothing(step: Step) -> I64:
 
 def _rest(step: Step, sign: int) -> F64:
     """The smallest H >= 0 such that, mirrored by ``sign``, no state at or above H is pushed further; LIMIT: none."""
+    # gleak = 100000 and one synapse with w = we = 3000 at k = 8: at full activity it adds 3000 * 2**15 >> 8 = 384000 to
+    # N and to G. At rest v = N/G = 384000/484000, in Q.13 6499.2; with what roundings may add, H = 6500 (and -1 below
+    # 0, where only the current's rounding pushes).
     low, high = np.full(len(step.gleak), -1.0), np.full(len(step.gleak), LIMIT)
     while (high - low).max(initial=0.0) > 1:
         middle = np.floor((low + high) / 2)

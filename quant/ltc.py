@@ -188,6 +188,9 @@ def _argument(slope: F64, centre: F64, frac: int, widths: tuple[int, int, int], 
     argument (8-bit weights and inputs) is shifted up to it, exactly. An offset so large that the sigmoid is saturated
     for every u is limited to a smaller one that saturates as well.
     """
+    # sigma = 3.7, mu = 0.3, u in Q2.13, the table's argument in Q5.11. At the fraction 13 sigma is 30310 and the
+    # product has the fraction 26: offset = (16 - 3.7*0.3) * 2**26 + 2**14 = 999267369, the last being half of what >>
+    # 15 takes away. At u = mu, raw 2458: (30310*2458 + 999267369) >> 15 = 32768 = 16 * 2**11, the middle of the table.
     bits, u_frac, z = widths
     top, last = (1 << (bits - 1)) - 1, 2 * Z_HALF
     for f in range(min(frac, INDEX_BITS - u_frac), -32, -1):
@@ -208,6 +211,8 @@ def _leak(layer: Ltc, g: int, n: int, hull: float) -> tuple[I64, I64]:
     Each synapse is rounded down by less than a unit in N and in G. A neuron whose leak is smaller than the sum of these
     could be pushed outwards without end, so its conductance to 0 (epsilon) is raised to that many units of 2**-g.
     """
+    # Three synapses, g = n, hull 1: N may lack three units and G three, each worth |v| <= 1 of N: guard = 3*(1 + 1)/1 =
+    # 6.
     leaky = to_raw(layer.gleak, g)
     degree = _incoming(layer, np.ones(len(layer.sensory)), np.ones(len(layer.recurrent)))
     guard = np.ceil(degree * (2.0 ** (g - n) + hull) / max(hull, 2.0**-8)).astype(np.int64)

@@ -70,6 +70,9 @@ def modes_of(carried: Sequence[Carried], groups: Sequence[Group], reads: Reads) 
 
 
 def _mode(carried: Carried, groups: Sequence[Group], reads: Reads) -> Mode:
+    # v_next = v + f(gather(v, pre)): neuron 1 still reads the old v of neuron 0 when that has its new one: DOUBLE.
+    # Where the gather stands in an earlier loop, v_next reads v at its own neuron only, and may take its place:
+    # IN_PLACE.
     maker = _maker(carried.result, groups)
     if maker is None:
         return Mode.COPY

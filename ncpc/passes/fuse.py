@@ -166,6 +166,8 @@ def _enter(carry: Carry, mode: Mode, count: int, pairs: list[Pair], storage: _St
 
 def _pair(carry: Carry, home: str, count: int, storage: _Storage) -> Pair:
     """Two faces of a carried array, so that the last of ``count`` passes writes ``home``."""
+    # count = 2: the first value stands in home, pass 1 writes other, pass 2 home. count = 3: it stands in other, pass 1
+    # writes home, pass 2 other, pass 3 home.
     name = carry.inner.name
     other = storage.buffer(f"{name}_other", carry.inner, "local")
     first, second = (home, other) if count % 2 == 0 else (other, home)

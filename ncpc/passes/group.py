@@ -72,6 +72,9 @@ class Group:
 
 def groups_of(body: Sequence[Stmt], table: Mapping[str, Value], escapes: frozenset[str]) -> list[Group]:
     """The statements of one body as loops in order. ``escapes`` are the values that are needed after it."""
+    # seen = gather(v, pre); s = sigmoid(seen); g = segment_sum(s, post); n = g * v; next = gather(n, pre) seen and s
+    # serve g alone and sink into its loop over neurons, each running over one neuron's synapses. n reads g and v at its
+    # own neuron: the same loop. next reads other neurons' n, which must all be there: a loop of its own.
     made: dict[str, int] = {}
     groups: list[Group] = []
     for item in _items(body, table, escapes):
@@ -135,6 +138,8 @@ def _goal(stmt: Op, position: int, arg: str, key: str | None, table: Mapping[str
 
 def _reductions(body: Sequence[Stmt], sunk: set[str]) -> list[Reduction]:
     """Sums that share a sunk value go together."""
+    # N = segment_sum(e * s, post) and G = segment_sum(w * s, post) both need s: one loop over a neuron's synapses forms
+    # s once and adds to both. Were G to need N's result, that could not be (``_circular``): then s becomes an array.
     ops = {stmt.out.name: stmt for stmt in body if isinstance(stmt, Op)}
     clusters: list[tuple[set[str], list[str]]] = []
     for stmt in ops.values():

@@ -117,6 +117,8 @@ class Known:
         self, size: int, base: int | None, offset: int = 0, index: int | None = None, shift: int = 0
     ) -> None:
         """An access of ``size`` bytes at ``offset`` + base + (index << shift)."""
+        # ldr r2, [r0, r1, lsl #2] with r0 a word's address and r1 unknown: min(2, 0 + 2) = 2 zero bits, aligned.
+        # ldrh r2, [r0, r1]: min(2, 0) = 0 where a half needs 1: in doubt.
         zeros = low(offset) if base is None else min(low(offset), self.zeros(base))
         if index is not None:
             zeros = min(zeros, self.zeros(index) + shift)

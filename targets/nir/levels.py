@@ -79,6 +79,9 @@ class Code:
 
     def weights(self, values: I64) -> I64:
         """Weights per unit (K,) so that ``values[resting_cell] + spikes @ weights = values[cell]``."""
+        # Levels -3, 1, 4 and a resting value of 0: only the first unit is "below". Cells worth 50, 70, 80, 95 give
+        # weights -20, 10, 15: silence is 70; at -5 the first fires, 70 - 20; at 2 the second, 70 + 10; at 5 both
+        # others, 95.
         steps = np.diff(values)
         return np.where(self.below, -steps, steps)
 

@@ -136,6 +136,8 @@ def _summable(op: Op, limits: Range, form: Format, found: Mapping[str, Quant]) -
 
 def _product(limits: Range, form: Format, factors: Sequence[Quant], fine: bool) -> Quant:
     """A power of two, or the odd factor's scale times one, whichever is smaller."""
+    # Limits of 0.9 in 16 bits need 0.9 / 2**15 = 2.75e-5. With factors of 2**-15 and 3e-5 the odd one's scale times 1
+    # is enough, and finer than the power 2**-15 = 3.05e-5; with factors of 2**-15 and 2**-14 it is that power.
     power = form.scale(limits, False)
     odd = [q for q in factors if not _is_power(q)]
     if not fine or len(odd) != 1:
