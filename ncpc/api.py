@@ -47,8 +47,9 @@ def compile(
     allowed, a fraction of the float output range (None: 1e-5, 2e-3, 5e-2 by ``quant``, 2e-2 for thresholds).
     ``verdict``: what counts, "data" (the policy's calibration data), "data+generated" (sequences that cover the
     declared ranges too; the default) or "all" (the search for the worst input too, as ``strict``). ``steps``: generated
-    steps run for every link (None: the target's). ``certify``: range (integer C gets a certificate that nothing in it
-    can overflow), error (and one of how far an LTC's outputs can ever be off) or none. ``options``: the target's own.
+    steps run for every link, a million at most (None: the target's). ``certify``: range (integer C gets a certificate
+    that nothing in it can overflow), error (and one of how far an LTC's outputs can ever be off) or none. ``options``:
+    the target's own.
     ``force``: replace the build of another policy (by its name) or target in ``out`` too. ``phases``: watches progress.
 
     Returns the outcome: ``holds``, ``report`` (schema 1), ``folder``, ``exit_code`` as the command line gives it. The

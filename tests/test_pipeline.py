@@ -15,12 +15,12 @@ import ncpc
 from ncpc.cli.commands import run
 from ncpc.driver import builds
 from ncpc.driver.comparison import between
-from ncpc.driver.job import Request
+from ncpc.driver.job import Request, require_steps
 from ncpc.driver.pipeline import Outcome, compile_policy
-from ncpc.driver.reopen import verify_build
+from ncpc.driver.reopen import simulate_build, verify_build
 from ncpc.errors import BadInput, ProofFailed
 from ncpc.frontend.container import write_policy
-from ncpc.ir.policy import DtRange
+from ncpc.ir.policy import Dense, DtRange, Policy
 from ncpc.report.record import SCHEMA_FILE
 from ncpc.targets import registry
 from ncpc.targets.base import PROGRAM, Target
@@ -300,6 +300,24 @@ def test_python_refuses_and_forces_as_the_command_line_does(two_targets: Stage) 
     with pytest.raises(BadInput, match=r"holds a build of policy 'toy' for target 'one'.*--force \(force=True\)"):
         ncpc.compile(two_targets.policy, two_targets.out, "two", quant="float32", steps=20)
     assert ncpc.compile(two_targets.policy, two_targets.out, "two", quant="float32", steps=20, force=True).holds
+
+
+@pytest.mark.parametrize("steps", [0, -1, 10**6 + 1, 10**8])
+def test_no_way_leads_to_more_steps_than_the_command_line_takes(steps: int, stage: Stage) -> None:
+    """Nor to fewer than one; a request.json in a build is no way either (tests/test_tampering.py)."""
+    stage.compile(interpreter_target(), steps=20)
+    for work in (lambda: ncpc.compile(stage.policy, stage.out, "interpreter", quant="float32", steps=steps),
+                 lambda: ncpc.verify(stage.out, steps=steps), lambda: simulate_build(stage.out, steps=steps)):
+        with pytest.raises(BadInput, match=f"--steps {steps:,}: policy 'toy' takes 1 to 1,000,000 steps at a time"):
+            work()
+
+
+def test_wide_policies_take_fewer_steps_at_a_time() -> None:
+    """All inputs and outputs of a run are in memory at once."""
+    wide = Policy("wide", (Dense(np.zeros((1000, 3000)), np.zeros(1000)),), np.tile([-1.0, 1.0], (3000, 1)))
+    require_steps(wide, 25_000)
+    with pytest.raises(BadInput, match="takes 1 to 25,000 steps"):
+        require_steps(wide, 25_001)
 
 
 def test_several_targets_get_a_folder_each(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,7 +21,7 @@ from safetensors.numpy import save
 
 from ncpc.cli.commands import run
 from ncpc.driver import builds
-from ncpc.driver.job import Request
+from ncpc.driver.job import MOST_STEPS, Request
 from ncpc.driver.pipeline import compile_policy, placed
 from ncpc.driver.reopen import open_build, simulate_build, verify_build
 from ncpc.driver.request_file import SCHEMA
@@ -374,6 +374,8 @@ MEMBERS: dict[str, Edit] = {
     "request: tolerance a word": value("request.json", "tolerance", to="x"),
     "request: steps": value("request.json", "steps", to=0),
     "request: too many steps": value("request.json", "steps", to=10**12),
+    "request: steps for hours": value("request.json", "steps", to=10**8),
+    "request: a step more than can be asked for": value("request.json", "steps", to=MOST_STEPS + 1),
     "request: tolerance beyond float64": value("request.json", "tolerance", to=10**400),
     "request: something more": value("request.json", "more", to=1),
     "report a folder": lambda d: ((d / "report.json").unlink(), (d / "report.json").mkdir()),

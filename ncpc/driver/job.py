@@ -41,8 +41,8 @@ SEARCHED = 10**5
 """Products of a step beyond which no worst input is searched for."""
 MOST_CARRIED = 50_000
 """Steps of each part of the calibration data on which the error is measured, at most."""
-MOST_STEPS = 10**8
-"""Steps that can be asked for."""
+MOST_STEPS, MOST_NUMBERS, ALWAYS = 10**6, 10**8, 1000
+"""Steps that can be asked for; inputs and outputs of all of them, which are in memory at once; steps of any policy."""
 MIN_STEPS = 10_000
 """Steps generated where no target asks for more; the same for all targets, so that they can be compared."""
 
@@ -122,6 +122,7 @@ def job_for(policy: str | Path | Policy, request: Request, calibrate: str | Path
     if calibrate is not None:
         container = _calibrated(container, calibrate)
     require_tolerance(request.tolerance)
+    require_steps(container.policy, request.steps)
     return Job(request, container, target, _options(container.policy, request, target))
 
 
@@ -136,6 +137,13 @@ def require_tolerance(tolerance: float | None) -> None:
     """Raises BadInput for a tolerance that is no positive fraction."""
     if tolerance is not None and not 0 < tolerance < np.inf:
         raise BadInput(f"--tolerance {tolerance:g}: give a positive fraction of the output range")
+
+
+def require_steps(policy: Policy, steps: int | None) -> None:
+    """Raises BadInput for a number of steps that is none or takes more memory than is sensible."""
+    most = min(MOST_STEPS, max(ALWAYS, MOST_NUMBERS // (policy.inputs + policy.outputs)))
+    if steps is not None and not 1 <= steps <= most:
+        raise BadInput(f"--steps {steps:,}: policy '{policy.name}' takes 1 to {most:,} steps at a time")
 
 
 def data_for(

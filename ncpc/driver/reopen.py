@@ -15,7 +15,7 @@ from typing import Any
 
 from ncpc.driver import builds
 from ncpc.driver.again import Comparison, Differs, Original, Otherwise, artifacts, derived
-from ncpc.driver.job import Job, counting, generated, given, job_for, require_data, require_tolerance
+from ncpc.driver.job import Job, counting, generated, given, job_for, require_data, require_steps, require_tolerance
 from ncpc.driver.lowering import LoweringResult
 from ncpc.driver.pipeline import Made, Outcome, compile_into, make
 from ncpc.driver.request_file import read_request, request_bytes
@@ -110,10 +110,11 @@ def simulate_build(
 ) -> tuple[RunResult, Sequences]:
     """Run a build in the runtime nearest to the device; the run, and the data as the policy saw it."""
     phases = phases or Phases()
-    own = None if inputs is None else given(_read(Path(folder))[1], inputs)
-    with _made(Path(folder), phases) as (job, again, made):
+    job = _changed(_read(Path(folder))[1], steps=steps)
+    own = None if inputs is None else given(job, inputs)
+    with _made(Path(folder), phases) as (_, again, made):
         links = again.artifact.links
-        chosen = own or generated(_changed(job, steps=steps), links)
+        chosen = own or generated(job, links)
         data = chosen.sequences
         runtime = links[-1].runtime
         with phases.phase(f"run on {runtime}") as phase:
@@ -160,8 +161,9 @@ def _read(folder: Path) -> tuple[Original, Job]:
 
 
 def _changed(job: Job, **changes: Any) -> Job:
-    """The job with some of its request changed; what is built stays what the build was asked for."""
+    """The job with some of its request changed; what is built stays what the build was asked for. Raises BadInput."""
     said = {name: value for name, value in changes.items() if value is not None}
+    require_steps(job.policy, said.get("steps"))
     return dataclasses.replace(job, request=dataclasses.replace(job.request, **said))
 
 
