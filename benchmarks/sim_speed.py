@@ -16,7 +16,7 @@ import numpy as np
 
 from ncpc.cores import load_core
 from ncpc.cores.toolchain import build_elf
-from ncpc.sim.plan import CallPlan, Interface
+from ncpc.sim.plan import CallInterface, CallPlan
 from ncpc.sim.run import open_session
 
 NEURONS, INPUTS, RECURRENT, SENSORY, UNFOLDS = 19, 5, 120, 67, 6
@@ -103,7 +103,7 @@ def measure(core_name: str, hook: str, steps: int) -> dict[str, object]:
     """Counts and speed of ``steps`` steps: the best of three runs in a process that is started and warm."""
     core = load_core(core_name)
     built = build_elf({"net.c": source().encode()}, core, None, ["init", "reset", "step"])
-    interface = Interface("init", "step", "reset", struct_bytes=4 * NEURONS, x_bytes=2 * INPUTS, y_bytes=8)
+    interface = CallInterface("init", "step", "reset", struct_bytes=4 * NEURONS, x_bytes=2 * INPUTS, y_bytes=8)
     x = np.random.default_rng(2).integers(-800, 800, (1, steps, INPUTS)).astype("<i2").view(np.uint8)
     with open_session(built.elf, core, interface, hook) as session:
         session.run(CallPlan(interface, x[:, :2]))

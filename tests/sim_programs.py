@@ -12,7 +12,7 @@ from ncpc.cores.toolchain import build_elf
 from ncpc.sim.accounting import _code_range
 from ncpc.sim.decode import decode
 from ncpc.sim.emulator import Device, call, open_device
-from ncpc.sim.plan import Interface, SimResult
+from ncpc.sim.plan import CallInterface, SimResult
 from ncpc.sim.profile import run_sequences
 from ncpc.sim.run import result_of
 from ncpc.sim.timing_ibex import BRANCHES, IBEX_CYCLES
@@ -20,7 +20,7 @@ from ncpc.worker.process import Answer
 
 ARM, RISCV = "cortex-m4", "rv32imc-ibex"
 RETURN = {ARM: "bx lr", RISCV: "ret"}
-PLAIN = Interface("init", "step", "reset", struct_bytes=64, x_bytes=8, y_bytes=4)
+PLAIN = CallInterface("init", "step", "reset", struct_bytes=64, x_bytes=8, y_bytes=4)
 
 
 @cache
@@ -68,7 +68,8 @@ def inputs(*steps: tuple[int, int]) -> np.ndarray:
     return np.array([steps], "<i4").view(np.uint8)
 
 
-def run(core: str, elf: bytes, x: np.ndarray | None = None, interface: Interface = PLAIN, hook: str = "c") -> SimResult:
+def run(core: str, elf: bytes, x: np.ndarray | None = None, interface: CallInterface = PLAIN,
+        hook: str = "c") -> SimResult:
     """One sequence on ``elf``, in this process."""
     device = open_device(elf, load_core(core), interface, hook)
     given = inputs((0, 0)) if x is None else x
@@ -114,7 +115,7 @@ int step(net_t *s, const int16_t x[], int16_t y[]) {
   return s->v[0] < 0 ? 1 : 0;
 }
 """
-NETWORK_INTERFACE = Interface(
+NETWORK_INTERFACE = CallInterface(
     "init",
     "step",
     "reset",

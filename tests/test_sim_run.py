@@ -14,7 +14,7 @@ import ncpc.sim.run as client
 from ncpc.cores import load_core
 from ncpc.cores.toolchain import build_elf
 from ncpc.errors import BadInput, MissingTool, NcpcError, ProofFailed
-from ncpc.sim.plan import CallPlan, Interface
+from ncpc.sim.plan import CallInterface, CallPlan
 from ncpc.sim.run import open_session, simulate
 
 spec = importlib.util.spec_from_file_location("sim_programs", Path(__file__).parent / "sim_programs.py")
@@ -139,7 +139,7 @@ def test_functions_are_charged_exclusively():
     __attribute__((noinline)) int square(int a) { __asm__ volatile(""); return a * a; }
     int step(int *s, const int *x, int *y) { *s += square(x[0]) + square(x[1]); *y = *s; return 0; }
     """
-    interface = Interface("init", "step", "reset", struct_bytes=4, x_bytes=8, y_bytes=4)
+    interface = CallInterface("init", "step", "reset", struct_bytes=4, x_bytes=8, y_bytes=4)
     x = programs.inputs((1, 2), (3, 4))
     result = programs.run(RISCV, programs.compiled(RISCV, source), x, interface)
     assert result.y[0].view("<i4").ravel().tolist() == [5, 30]
@@ -175,7 +175,7 @@ def test_state_bytes_and_a_static_instance():
     }
     """
     elf = programs.compiled(ARM, source)
-    interface = Interface(
+    interface = CallInterface(
         "init", "step", "reset", 8, 2, 2, takes_dt=True, state=((4, 4), (0, 1)), struct_symbol="instance"
     )
     x = np.array([[[1, 2], [3, 4]]], np.uint8)
@@ -199,7 +199,7 @@ def test_soft_float_is_ieee_single_precision(core):
     """
     rng = np.random.default_rng(7)
     x = (rng.normal(size=(1, 60, 2)) * 10.0 ** rng.integers(-6, 3, (1, 60, 2))).astype(np.float32)
-    interface = Interface("init", "step", "reset", struct_bytes=4, x_bytes=8, y_bytes=12)
+    interface = CallInterface("init", "step", "reset", struct_bytes=4, x_bytes=8, y_bytes=12)
     elf = programs.compiled(core, source)
     result = programs.run(core, elf, x.view(np.uint8), interface)
     state = np.float32(0.5)
@@ -240,7 +240,7 @@ def test_a_float_argument_is_passed_by_the_core_s_convention(hard):
     int reset(float *s) { return init(s); }
     int step(float *s, const float x[1], float dt, float y[1]) { *s += x[0] * dt; y[0] = *s; return 0; }
     """
-    interface = Interface("init", "step", "reset", 4, 4, 4, takes_dt=True, float_dt=True)
+    interface = CallInterface("init", "step", "reset", 4, 4, 4, takes_dt=True, float_dt=True)
     built = build_elf({"p.c": source}, core, None, ["init", "step", "reset"])
     x, dt = np.array([[[1.5], [2.5]]], np.float32), np.array([[0.5, 0.25]], np.float32)
     result = simulate(built.elf, core, CallPlan(interface, x.view(np.uint8), dt.view(np.uint32)))

@@ -57,7 +57,7 @@ class Access:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class BlockEffect:
     """What a block leads to: the numbers of the states at the very next address and elsewhere, and its accesses that
     may be misaligned. The two states differ where a return that may be skipped moves the stack pointer.
     """
@@ -162,7 +162,7 @@ class Alignment:
     """Instructions under an IT of the block before, by address."""
     states: list[State] = field(default_factory=list)
     numbers: dict[State, int] = field(default_factory=dict)
-    known: dict[tuple[int, int, int], Outcome] = field(default_factory=dict)
+    known: dict[tuple[int, int, int], BlockEffect] = field(default_factory=dict)
     decoded: dict[tuple[int, int], list[Any]] = field(default_factory=dict)
 
     def entry(self, zeros: dict[int, int]) -> int:
@@ -171,7 +171,7 @@ class Alignment:
         words[SP[self.arch]] = WORD, 0
         return self._number((tuple(words), frozenset()))
 
-    def through(self, address: int, size: int, state: int) -> Outcome:
+    def through(self, address: int, size: int, state: int) -> BlockEffect:
         """What a block leads to from a state."""
         key = (address, size, state)
         if key not in self.known:
@@ -184,7 +184,7 @@ class Alignment:
                 else:
                     _riscv(now, i)
             passed, jumped = self._number(now.state()), self._number(now.jumped or now.state())
-            self.known[key] = Outcome(passed, jumped, tuple(now.doubtful))
+            self.known[key] = BlockEffect(passed, jumped, tuple(now.doubtful))
         return self.known[key]
 
     def _instructions(self, address: int, size: int) -> list[Any]:

@@ -21,7 +21,7 @@ from ncpc.sim.accounting import Account, function_name, open_account, restore, s
 from ncpc.sim.alignment import low
 from ncpc.sim.hook import Hook, load_hook
 from ncpc.sim.layout import READ_REGISTER, STOP, FixHook, LabelHook, WatchRecord
-from ncpc.sim.plan import Interface
+from ncpc.sim.plan import CallInterface
 from ncpc.sim.timing_tables import timing_model
 
 PAINT = 0xA5
@@ -46,7 +46,7 @@ class Device:
     image: Image
     account: Account
     hook: Hook
-    interface: Interface
+    interface: CallInterface
     ram: Any
     memory: NDArray[np.uint8]
     instance: int
@@ -74,7 +74,7 @@ def _library() -> Any:
     return sys.modules[unicorn_module().Uc.__module__].uclib
 
 
-def open_device(elf: bytes, core: Core, interface: Interface, hook_kind: str = "auto") -> Device:
+def open_device(elf: bytes, core: Core, interface: CallInterface, hook_kind: str = "auto") -> Device:
     """Load ``elf`` on an emulated ``core``."""
     image = read_elf(elf)
     if image.machine != core.elf_machine:
@@ -136,7 +136,7 @@ def _load(engine: Any, image: Image, core: Core) -> None:
             engine.mem_write(address, segment.data)
 
 
-def _labels(image: Image, interface: Interface) -> list[tuple[int, bool]]:
+def _labels(image: Image, interface: CallInterface) -> list[tuple[int, bool]]:
     if interface.neuron_label is None or interface.neuron_count == 0:
         return []
     opens = [(address, True) for address in image.labels(interface.neuron_label)]
@@ -145,7 +145,7 @@ def _labels(image: Image, interface: Interface) -> list[tuple[int, bool]]:
     return [(a, False) for a in (image.labels(interface.neuron_end) if interface.neuron_end else ())] + opens
 
 
-def _buffers(image: Image, core: Core, interface: Interface) -> tuple[int, int, int, int, int]:
+def _buffers(image: Image, core: Core, interface: CallInterface) -> tuple[int, int, int, int, int]:
     """Addresses of instance, x, y, a saved state, and the lowest one the stack may reach: behind the static RAM."""
     used = [s.address + s.size for s in image.sections if core.ram.origin <= s.address < core.ram.end]
     at = (max(used, default=core.ram.origin) + 15) & ~15

@@ -14,7 +14,7 @@ Counts = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Interface:
+class CallInterface:
     """How to call a linked policy: its C symbols and the sizes, in bytes, of what they exchange.
 
     ``init(s)`` and ``reset(s)`` take the instance; ``step(s, x, y)``, or ``step(s, x, dt, y)`` if ``takes_dt``, returns
@@ -61,7 +61,7 @@ class CallPlan:
     ``restore`` where the interface names one, whose status bits are those of the first step then, else written.
     """
 
-    interface: Interface
+    interface: CallInterface
     x: Bytes
     dt: NDArray[np.uint32] | None = None
     reset: NDArray[np.bool_] | None = None

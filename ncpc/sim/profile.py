@@ -18,7 +18,7 @@ Answer = tuple[dict[str, Any], dict[str, NDArray[Any]]]
 
 
 @dataclass(eq=False)
-class Trace:
+class RunRecord:
     """Arrays (B, T, ...) that a run fills step by step, as in ``SimResult``."""
 
     y: NDArray[np.uint8]
@@ -33,13 +33,13 @@ class Trace:
     faults: list[Fault] = field(default_factory=list)
 
 
-def empty_trace(device: Device, batch: int, steps: int) -> Trace:
+def empty_trace(device: Device, batch: int, steps: int) -> RunRecord:
     """Zeros for ``batch`` sequences of ``steps`` steps."""
     i, shape = device.interface, (batch, steps)
     counts = [np.zeros(shape, np.int64) for _ in range(3)]
     y, state = np.zeros((*shape, i.y_bytes), np.uint8), np.zeros((*shape, i.state_bytes), np.uint8)
     saved = np.zeros((batch, i.state_bytes), np.uint8)
-    return Trace(y, state, np.zeros(shape, np.uint32), counts[0], counts[1], counts[2], saved)
+    return RunRecord(y, state, np.zeros(shape, np.uint32), counts[0], counts[1], counts[2], saved)
 
 
 def run_sequences(device: Device, arrays: Mapping[str, Any], alive: Callable[[], None]) -> Answer:
@@ -57,7 +57,8 @@ def run_sequences(device: Device, arrays: Mapping[str, Any], alive: Callable[[],
     return answer(device, trace)
 
 
-def run_sequence(device: Device, arrays: Mapping[str, Any], trace: Trace, b: int, alive: Callable[[], None]) -> bool:
+def run_sequence(device: Device, arrays: Mapping[str, Any], trace: RunRecord, b: int,
+                 alive: Callable[[], None]) -> bool:
     """One sequence; False if a fault ended it."""
     fault, status = begin(device, first=b == 0), 0
     if fault is None and "start" in arrays:
@@ -91,7 +92,7 @@ def _start(device: Device, state: NDArray[np.uint8]) -> tuple[dict[str, Any] | N
     return done.fault, done.value
 
 
-def _save(device: Device, trace: Trace, b: int) -> bool:
+def _save(device: Device, trace: RunRecord, b: int) -> bool:
     """What save gives after sequence ``b``, where there is one; False if a fault ended it."""
     i, at = device.interface, device.kept - device.core.ram.origin
     if i.save is None:
@@ -105,7 +106,7 @@ def _save(device: Device, trace: Trace, b: int) -> bool:
     return True
 
 
-def _test(device: Device, trace: Trace) -> None:
+def _test(device: Device, trace: RunRecord) -> None:
     """Run the self test, where there is one."""
     if device.interface.self_test is None:
         return
@@ -145,7 +146,7 @@ def step_once(device: Device, x: NDArray[np.uint8], dt: int) -> Call:
 
 
 def step_into(
-    device: Device, x: NDArray[np.uint8], dt: int, trace: Trace, at: tuple[int, int]
+    device: Device, x: NDArray[np.uint8], dt: int, trace: RunRecord, at: tuple[int, int]
 ) -> dict[str, Any] | None:
     """One step, its results into ``trace`` at (sequence, step). Returns what stopped it."""
     done = step_once(device, x, dt)
@@ -172,7 +173,7 @@ def ranges(device: Device, address: int) -> NDArray[np.uint8]:
     return np.concatenate([np.zeros(0, np.uint8), *parts])
 
 
-def answer(device: Device, trace: Trace) -> Answer:
+def answer(device: Device, trace: RunRecord) -> Answer:
     """A run's totals and arrays."""
     neurons, other = by_neuron(device.account)
     head = {

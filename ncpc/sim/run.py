@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ncpc.cores.core import Core
 from ncpc.errors import BadInput, MissingTool, NcpcError, ProofFailed
-from ncpc.sim.plan import CallPlan, Cost, Fault, Interface, SimResult, StepResult
+from ncpc.sim.plan import CallInterface, CallPlan, Cost, Fault, SimResult, StepResult
 from ncpc.sim.wire import pack
 from ncpc.worker.process import Answer, Service, Worker, borrowed, opened
 
@@ -35,7 +35,7 @@ def simulate(elf: bytes, core: Core, plan: CallPlan, hook: str = "auto") -> SimR
         return _run(worker, plan, plan.interface)
 
 
-def open_session(elf: bytes, core: Core, interface: Interface, hook: str = "auto") -> SimSession:
+def open_session(elf: bytes, core: Core, interface: CallInterface, hook: str = "auto") -> SimSession:
     """Load ``elf`` on a simulated ``core`` in a process of its own. The same exceptions as ``simulate``."""
     _require()
     return SimSession(opened(SERVICE, WHAT, *_opening(elf, core, interface, hook)), interface)
@@ -49,7 +49,7 @@ class SimSession:
     """
 
     worker: Worker
-    interface: Interface
+    interface: CallInterface
     started: bool = False
     steps: int = 0
 
@@ -99,11 +99,11 @@ def _require() -> None:
         raise MissingTool(f"the simulator needs {', '.join(missing)}: pip install 'ncpc[sim,c]'")
 
 
-def _opening(elf: bytes, core: Core, interface: Interface, hook: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def _opening(elf: bytes, core: Core, interface: CallInterface, hook: str) -> tuple[dict[str, Any], dict[str, Any]]:
     return {"core": pack(core), "interface": pack(interface), "hook": hook}, {"elf": np.frombuffer(elf, np.uint8)}
 
 
-def _run(worker: Worker, plan: CallPlan, interface: Interface) -> SimResult:
+def _run(worker: Worker, plan: CallPlan, interface: CallInterface) -> SimResult:
     _check(plan, interface)
     optional = {"dt": plan.dt, "reset": plan.reset, "start": plan.start}
     answer = worker.ask("run", {}, {"x": plan.x, **{name: a for name, a in optional.items() if a is not None}})
@@ -115,7 +115,7 @@ def _raise_faults(answer: Answer) -> None:
         raise NcpcError(f"the program faulted: {Fault(**fault)}")
 
 
-def _check(plan: CallPlan, interface: Interface) -> None:
+def _check(plan: CallPlan, interface: CallInterface) -> None:
     """Refuse arrays that do not fit the interface."""
     if plan.x.ndim != 3 or plan.x.shape[2] != interface.x_bytes or plan.x.dtype != np.uint8:
         raise BadInput(f"x is {plan.x.dtype}{plan.x.shape}: the plan needs uint8(B, T, {interface.x_bytes})")
@@ -129,7 +129,7 @@ def _check(plan: CallPlan, interface: Interface) -> None:
         raise BadInput(f"start is {plan.start.dtype}{plan.start.shape}: the plan needs uint8{begin}")
 
 
-def result_of(answer: Answer, i: Interface, steps: tuple[int, ...]) -> SimResult:
+def result_of(answer: Answer, i: CallInterface, steps: tuple[int, ...]) -> SimResult:
     """The worker's answer to a run of ``steps`` (B, T) as a SimResult. Raises ProofFailed where it is none."""
     sizes: Mapping[str, tuple[Any, tuple[int, ...]]] = {
         "y": (np.uint8, (*steps, i.y_bytes)), "state": (np.uint8, (*steps, i.state_bytes)),

@@ -7,10 +7,10 @@ from dataclasses import asdict
 from typing import Any
 
 from ncpc.cores.core import Core, Region
-from ncpc.sim.plan import Interface
+from ncpc.sim.plan import CallInterface
 
 
-def pack(value: Core | Interface) -> dict[str, Any]:
+def pack(value: Core | CallInterface) -> dict[str, Any]:
     """A record as JSON values."""
     return asdict(value)
 
@@ -22,6 +22,6 @@ def unpack_core(values: Mapping[str, Any]) -> Core:
     return Core(**{**values, **regions, **flags})
 
 
-def unpack_interface(values: Mapping[str, Any]) -> Interface:
-    """The Interface of ``pack``."""
-    return Interface(**{**values, "state": tuple((int(o), int(n)) for o, n in values["state"])})
+def unpack_interface(values: Mapping[str, Any]) -> CallInterface:
+    """The interface of ``pack``."""
+    return CallInterface(**{**values, "state": tuple((int(o), int(n)) for o, n in values["state"])})

@@ -14,8 +14,7 @@ from ncpc.ir.sequences import Sequences, Trace
 from ncpc.semantics import ports
 from ncpc.semantics.restore import numbers
 from ncpc.semantics.run import encoded_dt, trace_of
-from ncpc.sim.plan import CallPlan, SimResult
-from ncpc.sim.plan import Interface as Calls
+from ncpc.sim.plan import CallInterface, CallPlan, SimResult
 from ncpc.targets.base import CycleCounts
 from ncpc.targets.c.interface import Interface, from_bytes, to_bytes
 from ncpc.targets.c.statements import NEURON_END, NEURON_LABEL, profiled
@@ -28,12 +27,12 @@ def symbol_roots(face: Interface, whole: bool = False) -> tuple[str, ...]:
     return tuple(f"{face.name}_{function}" for function in (*STEPPING, *(BESIDE if whole else ())))
 
 
-def calls(face: Interface, whole: bool = False) -> Calls:
+def calls(face: Interface, whole: bool = False) -> CallInterface:
     """How the simulator calls the C; ``whole``: restore, save and self test too."""
     loop = profiled(face.nest)
     init, reset, step, *beside = symbol_roots(face, whole)
     restore, save, self_test = beside or (None, None, None)
-    return Calls(
+    return CallInterface(
         init=init, step=step, reset=reset, struct_bytes=face.struct_bytes(),
         x_bytes=face.inputs * face.x.bytes, y_bytes=face.outputs * face.y.bytes, takes_dt=face.dt is not None,
         state=face.offsets(), neuron_label=NEURON_LABEL if loop else None, neuron_count=loop.axis.size if loop else 0,
