@@ -226,8 +226,8 @@ def refused(tmp_path: Path, blob: bytes) -> str:
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
-    for path in (tmp_path / "none", tmp_path):
-        with pytest.raises(BadInput, match="no such file; give a container"):
+    for path, message in ((tmp_path / "none", "no such file; give a container"), (tmp_path, "a folder; give a file")):
+        with pytest.raises(BadInput, match=message):
             read_policy(path)
 
 

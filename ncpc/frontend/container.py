@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
 from ncpc.errors import BadInput
+from ncpc.frontend.foreign import POLICY, refusal
 from ncpc.frontend.ranges import looks_guessed
 from ncpc.frontend.records import Array, decode, encode
 from ncpc.frontend.validate import check_policy
@@ -84,15 +85,16 @@ def read_container(path: str | Path) -> Container:
 
 def _read_file(path: Path) -> tuple[str, dict[str, Array]]:
     if not is_file(path):
-        raise BadInput(f"{path}: no such file; give a container written by ncpc.save")
+        raise BadInput(refusal(path, POLICY, f"{path}: no such file; give a container written by ncpc.save"))
     try:
         with safe_open(str(path), framework="numpy") as file:
             text = (file.metadata() or {}).get(KEY)
             names = [] if text is None else file.keys()
             tensors = {name: file.get_tensor(name) for name in names}
     except (SafetensorError, OSError, TypeError, ValueError, AttributeError) as error:
-        raise BadInput(f"{path}: not a readable safetensors file ({_first_line(error)}); "
-                       "it is truncated or of another kind, save the policy again") from None
+        broken = (f"{path}: not a readable safetensors file ({_first_line(error)}); "
+                  "it is truncated or of another kind, save the policy again")
+        raise BadInput(refusal(path, POLICY, broken)) from None
     if text is None:
         raise BadInput(f"{path}: a safetensors file, but not an ncpc container (no '{KEY}' metadata); "
                        "write it with ncpc.save, or import raw weights with 'ncpc import'")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ncpc.errors import BadInput
+from ncpc.frontend.foreign import TORCH, refusal
 from ncpc.frontend.pickles import readable
 from ncpc.frontend.state_dict import import_state_dict
 from ncpc.system.files import is_file
@@ -119,6 +120,8 @@ def read_weights(path: str | Path, *, trust_pickle: bool = False) -> Mapping[str
 def read_checkpoint(path: str | Path, *, trust_pickle: bool = False) -> Any:
     """What a weights file holds: a state_dict, or, only with ``trust_pickle``, a whole pickled module."""
     file = Path(path)
+    if other := refusal(file, TORCH):
+        raise BadInput(other)
     if not is_file(file):
         raise BadInput(f"{file}: no such file; give a .safetensors file or a torch checkpoint")
     content = _safetensors(file) if file.suffix == ".safetensors" else _torch_load(file, trust_pickle)
