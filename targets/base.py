@@ -113,6 +113,8 @@ class Lowered:
 class Memory:
     """Bytes of program memory (code and constants), of static state, and of stack at its deepest (None: not run).
 
+    ``stack_bytes`` is the deepest of all functions that were called (restore, save and the self test too, where they
+    were), ``step_stack_bytes`` that of init, reset and step as the program on the device calls them.
     ``flash_has`` and ``ram_has`` are what the chip offers, where options say so rather than the target's capabilities.
     """
 
@@ -121,6 +123,7 @@ class Memory:
     stack_bytes: int | None = None
     flash_has: int | None = None
     ram_has: int | None = None
+    step_stack_bytes: int | None = None
 
 
 @dataclass(frozen=True, eq=False)

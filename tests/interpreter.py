@@ -76,7 +76,7 @@ class Beads:
         counts = 1000 + np.arange(inputs.steps) % 50
         cycles = CycleCounts(counts, counts + 7, {"step": 900.0, "sigmoid": 124.5})
         return RunResult(trace, runtime, "1.0", instructions=counts, cycles=cycles if runtime == "there" else None,
-                         memory=Memory(self.flash, 96, 64))
+                         memory=Memory(self.flash, 96, 64, step_stack_bytes=48))
 
     def open(self, folder: Path, runtime: str) -> Session:
         raise NotImplementedError

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from ncpc.cli.commands import run as cli
 from ncpc.cores.elf import read_elf
 from ncpc.errors import MissingTool, ProofFailed
+from ncpc.frontend.container import write_policy
 from ncpc.ir.types import Fixed
 from ncpc.passes.lower import lower
 from ncpc.semantics.ops import FLAGS
@@ -19,6 +23,7 @@ from ncpc.targets.base import PROGRAM, Built, CompileOptions, Lowered, Target
 from ncpc.targets.c import c_target
 from ncpc.targets.registry import load
 from ncpc.verification.beyond import kept_states
+from ncpc.verification.verdict import SEARCH
 from tests.c_programs import assert_same, hostile, program_of, small_policy, tame
 from tests.nets import random_policy
 
@@ -102,6 +107,28 @@ def test_cycles_and_memory(core: str, tmp_path: Path) -> None:
     assert result.memory.flash_bytes == built.memory.flash_bytes
     assert result.memory.ram_bytes == 32
     assert 0 < result.memory.stack_bytes <= 1024 - 32
+
+
+@pytest.mark.usefixtures("_tools")
+def test_compile_and_simulate_say_the_same_stack_of_a_step(tmp_path: Path, capsys: pytest.CaptureFixture[str],
+                                                           monkeypatch: pytest.MonkeyPatch) -> None:
+    """And of another one, which the self test takes too, by another name."""
+    monkeypatch.setattr("ncpc.driver.job.MIN_STEPS", 60)
+    monkeypatch.setitem(SEARCH, PROGRAM, {"screens": 1, "generations": 1, "length": 12})
+    write_policy(random_policy(4), tmp_path / "net.safetensors")
+    asked = ["--tolerance", "0.05", "-o", str(tmp_path / "b")]
+    assert cli(["compile", str(tmp_path / "net.safetensors"), "-t", "cortex-m4", *asked]) == 0
+    table, report = capsys.readouterr().out, json.loads((tmp_path / "b" / "report.json").read_text())
+    deepest, stepping = (report["memory"][name] for name in ("stack_bytes", "step_stack_bytes"))
+    assert deepest > stepping > 0
+    page = (tmp_path / "b" / "report.html").read_text()
+    assert f"deepest seen; of a step {stepping} B" in page
+    assert re.search(rf" stack +{deepest} B *\n   of a step +{stepping} B", table)
+    assert cli(["simulate", str(tmp_path / "b"), "--json"]) == 0
+    memory = json.loads(capsys.readouterr().out)["memory"]
+    assert memory == {name: report["memory"][name] for name in ("flash_bytes", "ram_bytes", "step_stack_bytes")}
+    assert cli(["simulate", str(tmp_path / "b")]) == 0
+    assert re.search(rf"stack of a step +│ {stepping} B ", capsys.readouterr().out)
 
 
 @pytest.mark.usefixtures("_tools")

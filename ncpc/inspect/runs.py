@@ -14,7 +14,7 @@ from ncpc.ir.sequences import Sequences
 from ncpc.report.record import Json, device_cycles, plain, spread
 from ncpc.report.terminal import size
 from ncpc.system.files import write_atomically
-from ncpc.targets.base import RunResult
+from ncpc.targets.base import Memory, RunResult
 
 
 def run_record(result: RunResult, data: Sequences) -> Json:
@@ -27,9 +27,14 @@ def run_record(result: RunResult, data: Sequences) -> Json:
                                                            result.trace.y.max(axis=(0, 1)), strict=True)],
         "instructions": spread(result.instructions),
         "cycles": None if result.cycles is None else device_cycles(result.cycles),
-        "memory": None if result.memory is None else vars(result.memory),
+        "memory": None if result.memory is None else _memory(result.memory),
     })
     return record
+
+
+def _memory(memory: Memory) -> Json:
+    """As in a report, without the stack of what a run of steps does not call."""
+    return {name: getattr(memory, name) for name in ("flash_bytes", "ram_bytes", "step_stack_bytes")}
 
 
 def run_tables(record: Json) -> list[Table]:
@@ -42,8 +47,8 @@ def run_tables(record: Json) -> list[Table]:
     for name, counts in (("instructions", record["instructions"]), *_cycle_rows(record)):
         if counts:
             table.add_row(f"{name} per step", f"{counts['min']:,} .. {counts['max']:,}, mean {counts['mean']:,.1f}")
-    if record["memory"] and record["memory"]["stack_bytes"] is not None:
-        table.add_row("stack", size(record["memory"]["stack_bytes"]))
+    if record["memory"] and record["memory"]["step_stack_bytes"] is not None:
+        table.add_row("stack of a step", size(record["memory"]["step_stack_bytes"]))
     profile = (record["cycles"] or {}).get("per_function", {})
     return [table, *([_profile(profile)] if profile else [])]
 

@@ -107,7 +107,7 @@ def cards(report: Json) -> list[tuple[str, str, str]]:
     if memory:
         found += [("flash", size(memory["flash_bytes"]), "code and constants"),
                   ("RAM", size(memory["ram_bytes"]), "static state"),
-                  ("stack", size(memory["stack_bytes"]), "deepest seen")]
+                  ("stack", size(memory["stack_bytes"]), f"deepest seen; of a step {size(memory['step_stack_bytes'])}")]
     return found
 
 

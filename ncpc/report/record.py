@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -122,9 +122,20 @@ def joined(runs: Sequence[RunResult]) -> RunResult:
     counts = [run.instructions for run in runs if run.instructions is not None]
     cycles = [run.cycles for run in runs if run.cycles is not None]
     memories = [run.memory for run in runs if run.memory is not None]
-    deepest = max(memories, key=lambda m: m.stack_bytes or 0, default=None)
     return dataclasses.replace(runs[-1], instructions=np.concatenate([c.reshape(-1) for c in counts]),
-                               cycles=_joined_cycles(cycles) if cycles else None, memory=deepest)
+                               cycles=_joined_cycles(cycles) if cycles else None, memory=_deepest(memories))
+
+
+def _deepest(memories: Sequence[Memory]) -> Memory | None:
+    """The memory of several runs: of each stack the deepest."""
+    if not memories:
+        return None
+    return dataclasses.replace(memories[-1], stack_bytes=_largest(m.stack_bytes for m in memories),
+                               step_stack_bytes=_largest(m.step_stack_bytes for m in memories))
+
+
+def _largest(counts: Iterable[int | None]) -> int | None:
+    return max((count for count in counts if count is not None), default=None)
 
 
 def _joined_cycles(parts: Sequence[CycleCounts]) -> CycleCounts:
@@ -294,8 +305,9 @@ def _memory(memory: Memory | None, device: RunResult | None) -> Json | None:
     known = [m for m in (memory, None if device is None else device.memory) if m is not None]
     if not known:
         return None
-    stack = next((m.stack_bytes for m in reversed(known) if m.stack_bytes is not None), None)
-    return {"flash_bytes": known[0].flash_bytes, "ram_bytes": known[0].ram_bytes, "stack_bytes": stack}
+    ran = known[-1]
+    return {"flash_bytes": known[0].flash_bytes, "ram_bytes": known[0].ram_bytes, "stack_bytes": ran.stack_bytes,
+            "step_stack_bytes": ran.step_stack_bytes}
 
 
 def _extra(target: str, built: Mapping[str, Any], check: Verification | None) -> Json:

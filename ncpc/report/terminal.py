@@ -153,6 +153,7 @@ ROWS: dict[str, Cell] = {
     "flash": _bytes("flash"),
     "RAM": _bytes("ram"),
     "stack": _bytes("stack"),
+    "  of a step": _bytes("step_stack"),
     "threshold units": _own("units"),
     "ticks per step": _own("ticks_per_step"),
     "spikes per step": _own("spikes_per_step"),

@@ -136,7 +136,8 @@ class CArtifact:
             result = simulate(self._linked(folder, "test.elf"), roomy(chip), plan_for(self.face, inputs))
         else:
             result = simulate(elf, chip, plan_for(self.face, inputs))
-        memory = _memory(read_elf(elf), self.face, chip, result.stack_bytes)
+        stepping = result.stack_bytes if inputs.restored is None else None
+        memory = _memory(read_elf(elf), self.face, chip, result.stack_bytes, stepping)
         return RunResult(trace_from(self.face, result), runtime, result.emulator, f"timing {result.timing_class}",
                          result.instructions.reshape(-1), cycles_from(self.face, chip, result), memory)
 
@@ -185,6 +186,9 @@ def _check_objects(built: BuiltElf, scheme: NumberScheme, core: Core) -> None:
         raise ProofFailed(f"the code for {core.name} calls {', '.join(foreign)}, which generated code must not need")
 
 
-def _memory(image: Image, face: Interface, chip: Core, stack: int | None = None) -> Memory:
+def _memory(
+    image: Image, face: Interface, chip: Core, stack: int | None = None, stepping: int | None = None
+) -> Memory:
     """Flash as linked; RAM is static data (none of ours) and one instance."""
-    return Memory(image.flash_bytes, image.ram_bytes + face.struct_bytes(), stack, chip.flash.size, chip.ram.size)
+    ram = image.ram_bytes + face.struct_bytes()
+    return Memory(image.flash_bytes, ram, stack, chip.flash.size, chip.ram.size, stepping)
