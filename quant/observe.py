@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from ncpc.ir.heads import products
+from ncpc.ir.heads import affordable
 from ncpc.ir.policy import F64, Policy
 from ncpc.ir.program import Op, Program
 from ncpc.ir.sequences import Sequences
@@ -17,8 +17,6 @@ from ncpc.semantics.run import Executor, encoded_dt, run
 
 FRAME, SHORT = 512, 20
 """Inputs beyond which a policy reads frames, and the steps of generated data for one."""
-MOST_PRODUCTS, FEWEST = 10**9, 4
-"""Products that observing a layer may take, and the steps it takes at least."""
 STEPS, PROBED = 400, 200
 """Steps of generated data where a policy carries no calibration, and beside it."""
 STILL = 1e-6
@@ -82,7 +80,7 @@ def _probe(policy: Policy) -> Sequences:
 
     Frames are dark and bright ones, as of a lens that is covered or blinded: noise is like none that a camera sees.
     """
-    rng, steps = np.random.default_rng(0), _affordable(policy, 6, PROBED)
+    rng, steps = np.random.default_rng(0), affordable(policy.layers, PROBED, 6)
     part = rng.random((6, steps, policy.inputs))
     part[1] = np.repeat(part[1, ::20], 20, axis=0)[:steps]
     part[2] = np.repeat(part[2, ::20] > 0.5, 20, axis=0)[:steps]
@@ -98,14 +96,10 @@ def _probe(policy: Policy) -> Sequences:
 def _few(policy: Policy) -> Sequences:
     """The calibration's first steps, as many as the products of a step allow."""
     data = _data(policy)
-    steps = _affordable(policy, *data.x.shape[:2])
+    rows, length = data.x.shape[:2]
+    steps = affordable(policy.layers, length, rows)
     dt = None if data.dt is None else data.dt[:, :steps]
     return Sequences(data.x[:, :steps], dt, None if data.reset is None else data.reset[:, :steps])
-
-
-def _affordable(policy: Policy, rows: int, steps: int) -> int:
-    """Steps of so many sequences that observing a layer may take, ``steps`` at most."""
-    return max(FEWEST, min(steps, int(MOST_PRODUCTS // (max(products(policy.layers), 1) * rows))))
 
 
 def _data(policy: Policy) -> Sequences:

@@ -17,7 +17,7 @@ from ncpc.frontend.agreement import run_modules
 from ncpc.frontend.container import policy_bytes, read_policy, write_policy
 from ncpc.frontend.ncps_torch import import_model
 from ncpc.frontend.validate import check_policy
-from ncpc.ir.heads import Conv2d, Pool
+from ncpc.ir.heads import Conv2d, Pool, affordable
 from ncpc.ir.policy import Activation, DtRange, Policy
 from ncpc.ir.sequences import Sequences
 from ncpc.ir.windows import Windows
@@ -80,6 +80,16 @@ def test_frames_are_saved_and_checked(tmp_path: Path) -> None:
     assert np.array_equal(policy.calibration.x, x.reshape(2, 6, -1))
     assert (policy.input_range == policy.input_range[0]).all(), "the numbers of a frame share one range"
     assert policy.input_range[0, 0] <= x.min() < x.max() <= policy.input_range[0, 1]
+
+
+def test_steps_of_frames_fit_a_budget_of_products() -> None:
+    windows = Windows(4, 4, 1, 3, 3, 1, 1, 0, 0, 2, 2, "hwc")
+    layer = Conv2d(windows, np.ones((2, 3, 3, 1)), np.zeros(2))
+    assert affordable((), 10**6, budget=1) == 10**6
+    assert affordable((layer,), 100, budget=10 * 72) == 10
+    assert affordable((layer,), 100, times=5, budget=50 * 72) == 10
+    assert affordable((layer,), 100, fewest=20, budget=10 * 72) == 20
+    assert affordable((layer,), 3, fewest=20, budget=10 * 72) == 3
 
 
 def test_a_core_that_is_too_small_is_named_with_numbers() -> None:

@@ -20,7 +20,7 @@ from ncpc.errors import EXIT_DOES_NOT_HOLD, BadInput, Unsupported
 from ncpc.frontend.container import Container, policy_bytes, read_container
 from ncpc.frontend.data import frames_of, read_sequences
 from ncpc.frontend.ranges import guessed
-from ncpc.ir.heads import products
+from ncpc.ir.heads import affordable, products
 from ncpc.ir.policy import Policy
 from ncpc.ir.schemes import DEFAULT, SCHEMES, Scheme
 from ncpc.ir.sequences import Sequences
@@ -35,7 +35,7 @@ from ncpc.verification.explain import Explanation
 from ncpc.verification.sequences import prefix, suite, within
 from ncpc.verification.verdict import Criteria, Verdict, Verification
 
-MOST_PRODUCTS, FEWEST_STEPS = 2 * 10**9, 20
+RUN_BUDGET, FEWEST_STEPS = 2 * 10**9, 20
 """A policy that reads frames is run for fewer steps: no more than take this many products, but some."""
 SEARCHED = 10**5
 """Products of a step beyond which no worst input is searched for."""
@@ -187,7 +187,7 @@ def _carried(job: Job) -> list[DataSet]:
 def _own(job: Job, name: str, words: str, sequences: Sequences, whole: bool) -> DataSet:
     """A data set of the user's, as the deployed policy sees it; of a policy that reads frames, as much as is run."""
     seen, outside = within(sequences, job.policy, job.options.dt == "runtime")
-    kept = seen if whole else prefix(seen, affordable(job.policy, min(seen.steps, MOST_CARRIED)))
+    kept = seen if whole else prefix(seen, _runnable(job, min(seen.steps, MOST_CARRIED)))
     cut = f", the first {kept.steps:,} of {seen.steps:,} steps" if kept.steps < seen.steps else ""
     note = f", {outside} steps saturated at the declared ranges" if outside else ""
     raw = dataclasses.replace(kept, x=sequences.x[: len(kept.x), : kept.x.shape[1]])
@@ -197,7 +197,7 @@ def _own(job: Job, name: str, words: str, sequences: Sequences, whole: bool) -> 
 def generated(job: Job, links: tuple[LinkSpec, ...]) -> DataSet:
     """Sequences that cover the declared ranges."""
     wanted = max([MIN_STEPS, *(link.steps for link in links)])
-    asked = job.request.steps or affordable(job.policy, wanted)
+    asked = job.request.steps or _runnable(job, wanted)
     sequences = suite(job.policy, asked, job.options.dt == "runtime")
     return DataSet("generated", "generated sequences within the declared ranges", "generated", sequences,
                    job.request.steps is not None)
@@ -213,14 +213,13 @@ def _beyond(job: Job, lowered: Lowered, links: tuple[LinkSpec, ...]) -> list[Dat
     if any(link.restores for link in bitwise) and (kept := kept_states(job.policy, lowered.program)) is not None:
         words = "states restored at the ends of their box and beyond, saved again, and the self test: no error"
         found["restored"] = (words, kept)
-    return [DataSet(name, words, "bitwise", prefix(data, affordable(job.policy, data.steps)), True)
+    return [DataSet(name, words, "bitwise", prefix(data, _runnable(job, data.steps)), True)
             for name, (words, data) in found.items()]
 
 
-def affordable(policy: Policy, steps: int) -> int:
-    """As many of ``steps`` as the products of a policy that reads frames allow, a few at least."""
-    each = products(policy.layers)
-    return steps if not each else max(FEWEST_STEPS, min(steps, MOST_PRODUCTS // each))
+def _runnable(job: Job, steps: int) -> int:
+    """As many of ``steps`` as a data set of the job may have."""
+    return affordable(job.policy.layers, steps, fewest=FEWEST_STEPS, budget=RUN_BUDGET)
 
 
 def demand_for(job: Job, reasons: list[str]) -> Criteria:

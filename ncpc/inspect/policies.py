@@ -13,7 +13,7 @@ from ncpc.driver import builds
 from ncpc.errors import BadInput
 from ncpc.frontend.container import policy_bytes, read_policy
 from ncpc.ir.gated import Cfc
-from ncpc.ir.heads import products
+from ncpc.ir.heads import affordable
 from ncpc.ir.policy import DtRange, Ltc, Policy
 from ncpc.ir.quantized import TABLE_SIZE
 from ncpc.ir.schemes import DEFAULT, SCHEMES
@@ -33,8 +33,8 @@ from ncpc.targets import registry
 from ncpc.verification.compare import state_names
 from ncpc.verification.sequences import suite
 
-PROBE_STEPS, FEWEST_STEPS, MOST_PRODUCTS = 2000, 4, 10**9
-"""Steps whose states are shown: for a policy that reads frames as few as take so many products."""
+PROBE_STEPS = 2000
+"""Steps whose states are shown, fewer for a policy that reads frames."""
 LISTED = 64
 """Inputs or states beyond which a table sums them up."""
 
@@ -92,8 +92,7 @@ def evaluations(layer: Ltc) -> int:
 def _states(policy: Policy) -> list[Json]:
     """The range each state visits on generated inputs that cover the declared ranges (not a bound)."""
     real = lower(policy)
-    steps = max(FEWEST_STEPS, min(PROBE_STEPS, MOST_PRODUCTS // max(products(policy.layers), 1)))
-    data = suite(policy, steps, not policy.dt.fixed)
+    data = suite(policy, affordable(policy.layers, PROBE_STEPS), not policy.dt.fixed)
     trace = run(real, data)
     lo, hi = trace.state.min(axis=(0, 1)), trace.state.max(axis=(0, 1))
     return [{"name": n, "lo": a, "hi": b} for n, a, b in zip(state_names(real), lo, hi, strict=True)]

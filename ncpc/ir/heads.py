@@ -88,6 +88,16 @@ def products(layers: Sequence[Layer]) -> int:
     return sum(layer.windows.places * int(layer.weight.size) for layer in layers if isinstance(layer, Conv2d))
 
 
+BUDGET = 10**9
+"""Products that running a policy to look at it may take."""
+
+
+def affordable(layers: Sequence[Layer], steps: int, times: int = 1, fewest: int = 4, budget: int = BUDGET) -> int:
+    """The number of ``steps``, each done ``times`` times, whose products fit ``budget``; ``fewest`` are done anyway."""
+    each = times * products(layers)
+    return steps if not each else min(steps, max(fewest, budget // each))
+
+
 LAYERS = (
     Kind(Dense, "ncpc.passes.lower_heads:lower_dense", "ncpc.frontend.validate_heads:dense_problems"),
     Kind(Activation, "ncpc.passes.lower_heads:lower_activation", "ncpc.frontend.validate_heads:activation_problems"),

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ncpc.errors import Unsupported
 from ncpc.ir.cells import RECURRENT
-from ncpc.ir.heads import products
+from ncpc.ir.heads import affordable
 from ncpc.ir.policy import Ltc, Policy
 from ncpc.ir.program import Program, statements
 from ncpc.ir.sequences import Sequences
@@ -33,8 +33,6 @@ from ncpc.targets.tflite.variables import with_variables
 MARGIN = 0.25
 """By how much a state's range is widened where it was observed and not proved."""
 PROBE_STEPS, PROBE_SEQUENCES, HELD = 200, 8, 20
-MOST_PRODUCTS, FEWEST = 10**9, 4
-"""Products that looking at the states may take, and the steps it takes at least."""
 
 
 def file_name(lowered: Lowered) -> str:
@@ -142,8 +140,7 @@ def _probe(policy: Policy) -> Sequences:
     """
     rng = np.random.default_rng(0)
     lo, hi = policy.input_range.T
-    most = MOST_PRODUCTS // max(PROBE_SEQUENCES * products(policy.layers), 1)
-    steps = min(PROBE_STEPS, max(FEWEST, most))
+    steps = affordable(policy.layers, PROBE_STEPS, PROBE_SEQUENCES)
     noise = rng.random((PROBE_SEQUENCES, steps, policy.inputs))
     ends = rng.integers(0, 2, (PROBE_SEQUENCES // 2, -(-steps // HELD), policy.inputs))
     noise[::2] = np.repeat(ends, HELD, axis=1)[:, :steps]

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ncpc.errors import BadInput, MissingTool
-from ncpc.ir.heads import products
-from ncpc.ir.policy import Policy
+from ncpc.ir.heads import affordable
 from ncpc.ir.program import Program
 from ncpc.ir.schemes import NumberScheme
 from ncpc.ir.sequences import Sequences, Trace
@@ -42,10 +41,8 @@ FLOAT_TOLERANCE = 1e-5
 """How far float kernels may be from the policy, a share of the output range; integer kernels of XNNPACK may be as far
 from the reference kernels as the build is asked to hold.
 """
-CORNER_STEPS, OPERATOR_STEPS = 50, 16
-"""Steps from each corner of the box, and steps whose operators are compared one by one."""
-MOST_PRODUCTS = 10**9
-"""Products that each of the two may take."""
+CORNER_STEPS, OPERATOR_STEPS, FEWEST_STEPS = 50, 16, 2
+"""Steps from each corner of the box, and steps whose operators are compared one by one; so many in any case."""
 EXPLAINED = (runtimes.REFERENCE, runtimes.MICRO)
 """Runtimes whose operators are compared with the model one by one."""
 
@@ -147,20 +144,14 @@ def _checks(made: TfliteArtifact, content: bytes, file: File) -> dict[str, Any]:
     policy, graph = made.lowered.policy, None if made.lowered.numbers.arithmetic == "float" else made.graph
     found: dict[str, Any] = {}
     if not file.keeps_state:
-        steps = affordable(policy, CORNER_STEPS, STARTS)
+        steps = affordable(policy.layers, CORNER_STEPS, STARTS, FEWEST_STEPS)
         found["corners"] = corners.check(content, file, made.real, graph, made.boxes, steps)
     if graph is not None:
         found["limited_states"] = {name: [float(lo.min()), float(hi.max())] for name, (lo, hi) in made.limited.items()}
         # The operators of a file that keeps its state are those of one that does not, where any state can be set.
-        steps = affordable(policy, OPERATOR_STEPS, len(EXPLAINED))
+        steps = affordable(policy.layers, OPERATOR_STEPS, len(EXPLAINED), FEWEST_STEPS)
         found["unequal_operators"] = {name: _unequal(made.plain, graph, name, steps) for name in EXPLAINED}
     return found
-
-
-def affordable(policy: Policy, steps: int, times: int) -> int:
-    """As many of ``steps``, done ``times`` times, as the products of a policy that reads frames allow; 2 at least."""
-    each = times * products(policy.layers)
-    return steps if not each else max(2, min(steps, MOST_PRODUCTS // each))
 
 
 def _unequal(content: bytes, graph: Graph, runtime: str, steps: int) -> dict[str, dict[str, int]] | str:
