@@ -14,8 +14,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from ncpc.errors import BadInput
+from ncpc.frontend.checkpoints import read_checkpoint
 from ncpc.frontend.container import read_policy
-from ncpc.frontend.factory import read_checkpoint
 from ncpc.frontend.foreign import BUILD, FOLDER, HDF5, ONNX, STARTS, TABLE_END, TORCH, kind_of
 from tests.conftest import RequireTool
 

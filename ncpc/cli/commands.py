@@ -362,6 +362,8 @@ def consumers(as_json: bool) -> None:
                    "without any 1.0, and the policy says that this is assumed]")
 @click.option("--clip-negative", is_flag=True, help="Clip negative w, cm and gleak to 0.")
 @click.option("--trust-pickle", is_flag=True, help="Unpickle the weights file. This runs code that the file contains.")
+@click.option("--key", metavar="NAME", help="Which dictionary of a checkpoint, where it holds several: agent.actor.")
+@click.option("--prefix", metavar="P", help="How names of weights begin, where others stand beside them: model.")
 @click.option("--unfolds", type=click.IntRange(1), metavar="N", help="For weights alone: solver steps (ncps: 6).")
 @click.option("--constraints", type=click.Choice(["implicit", "explicit"]),
               help="For a checkpoint alone: softplus on its weights (ncps: implicit for LTC) or not (LTCCell).")
@@ -370,13 +372,14 @@ def consumers(as_json: bool) -> None:
               help="For weights alone that have no output mapping: how many neurons are outputs.")
 def import_command(
     source: str, weights: Path | None, out: Path, calibrate: Path | None, input_range: tuple[float, float] | None,
-    dt: tuple[float, float] | None, clip_negative: bool, trust_pickle: bool, **unsaid: Any,
+    dt: tuple[float, float] | None, clip_negative: bool, trust_pickle: bool, key: str | None, prefix: str | None,
+    **unsaid: Any,
 ) -> None:
     """Make a policy file from a Keras file, a checkpoint, or your own code.
 
     SOURCE is a model.keras or model.h5 file, or a checkpoint of an ncps LTC (.pt, .safetensors), of which nothing is
     executed; or package.module:function, without arguments. That function is run; it returns the module (or an ordered
-    list of modules), and --weights are loaded into it.
+    list of modules), and --weights are loaded into it, under whatever names a trainer or torch.compile has put them.
 
     \b
     Examples:
@@ -385,9 +388,11 @@ def import_command(
       ncpc import ltc.pt --constraints implicit --unfolds 6 --epsilon 1e-8 --calibrate data.npz
     """
     from ncpc.frontend.api import save
+    from ncpc.frontend.checkpoints import CheckpointPart
     from ncpc.frontend.source import Unsaid, read_source
 
-    model = read_source(source, weights=weights, trust_pickle=trust_pickle, unsaid=Unsaid(**unsaid))
+    model = read_source(source, weights=weights, trust_pickle=trust_pickle, unsaid=Unsaid(**unsaid),
+                        part=CheckpointPart(key, prefix))
     policy = save(model, out, calibration=calibrate, input_range=input_range or None, dt=dt or None,
                   clip_negative=clip_negative)
     click.echo(f"{out}: {policy.inputs} inputs, {policy.outputs} outputs, "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +15,7 @@ from ncpc.ir.policy import Policy
 from ncpc.ir.sequences import Sequences
 from ncpc.passes.lower import lower
 from ncpc.semantics.run import run
-from ncpc.system.torch_library import torch_module
+from ncpc.system.torch_library import copy_of, torch_module
 
 TOLERANCE = 1e-5
 MANY_PRODUCTS = 10**6
@@ -41,10 +40,25 @@ def check_agreement(
         if not exact <= tolerance:
             raise BadInput(f"{where}: policy and module differ by {exact:.3g} (more than {tolerance:.3g}); a hook or "
                            "an override changes what the module computes, remove it before saving")
-        single = _largest(run_modules(modules, data, input_shape, double=False), expected)
-        if not single <= tolerance:
-            warnings.warn(f"{where}: in its own precision the module strays {single:.3g} from exact arithmetic: this "
-                          "network amplifies rounding, and so will any deployment of it", stacklevel=4)
+        own = _largest(run_modules(modules, data, input_shape, double=False), expected)
+        if not own <= tolerance:
+            warnings.warn(f"{where}: {_strays(modules, own)}", stacklevel=4)
+
+
+def _strays(modules: list[Any], by: float) -> str:
+    torch = torch_module()
+    dtype = precision(modules)
+    why = "this network amplifies rounding, and so will any deployment of it"
+    if torch.finfo(dtype).eps > torch.finfo(torch.float32).eps:
+        why = f"so coarse is {dtype}; what is deployed computes more exactly, from the same weights"
+    return f"in its own precision the module strays {by:.3g} from exact arithmetic: {why}"
+
+
+def precision(modules: list[Any]) -> Any:
+    """The dtype of the modules' first parameter, torch's default without any."""
+    torch = torch_module()
+    first = next((p for module in modules for p in module.parameters()), None)
+    return torch.get_default_dtype() if first is None else first.dtype
 
 
 def probes(policy: Policy) -> list[Sequences]:
@@ -71,9 +85,9 @@ def run_modules(
     from ncpc.cells import Sequential  # needs torch
 
     torch = torch_module()
-    copied = Sequential(copy.deepcopy(modules), input_shape).eval().cpu()
+    copied = Sequential(copy_of(modules), input_shape).eval().cpu()
     copied = copied.double() if double else copied
-    dtype = next(copied.parameters()).dtype
+    dtype = precision([copied])
     timespans = None if data.dt is None else torch.as_tensor(data.dt, dtype=dtype)
     with torch.no_grad():
         y, _ = copied(torch.as_tensor(data.x, dtype=dtype), None, timespans)

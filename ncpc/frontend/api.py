@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import operator
 import re
@@ -26,6 +25,7 @@ from ncpc.ir.names import MOST, policy_name
 from ncpc.ir.policy import ASSUMED_MEANS, DtRange, Layer, Ltc, Policy
 from ncpc.ir.sequences import Sequences
 from ncpc.passes.lower import reads_dt
+from ncpc.system.torch_library import copy_of
 
 ANY = DtRange(0.0, math.inf, 1.0)
 """What timespans of a calibration may be before anything is declared."""
@@ -135,7 +135,7 @@ def _read_torch(model: Any, clip_negative: bool, shape: Sequence[int] | None) ->
 
     modules = ncps_torch.flatten(model)
     if clip_negative:
-        modules = copy.deepcopy(modules)
+        modules = copy_of(modules)
         ncps_torch.clip_negative(modules)
     read = ncps_torch.import_model(modules, shape)
     return read, lambda policy, where: agreement.check_agreement(policy, modules, where, shape)

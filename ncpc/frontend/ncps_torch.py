@@ -69,13 +69,24 @@ def _layers(modules: Sequence[Any], input_shape: Sequence[int] | None) -> list[L
 
 
 def flatten(model: Any) -> list[Any]:
-    """The modules of a model in the order of their use: lists, ``Sequential`` and ``ModuleList`` are opened."""
-    torch = torch_module()
+    """The modules of a model in the order of their use: lists, ``Sequential`` and ``ModuleList`` are opened, and so is
+    what training wraps around a module: ``torch.compile``, ``DataParallel``, ``AveragedModel``.
+    """
+    torch, model = torch_module(), unwrapped(model)
     if isinstance(model, (list, tuple, torch.nn.Sequential, torch.nn.ModuleList)):
         return [module for part in model for module in flatten(part)]
     if _is_ncpc_sequential(model):
         return flatten(model.layers)
     return [model]
+
+
+def unwrapped(model: Any) -> Any:
+    """The module inside ``torch.compile``, (Distributed)``DataParallel`` and ``AveragedModel``, however deep."""
+    nn, swa = torch_module().nn, torch_module().optim.swa_utils
+    wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel, swa.AveragedModel)
+    while isinstance(model, wrappers) or hasattr(model, "_orig_mod"):
+        model = model.module if isinstance(model, wrappers) else model._orig_mod
+    return model
 
 
 def _is_ncpc_sequential(model: Any) -> bool:
@@ -176,14 +187,16 @@ def build_ltc(
     params: Mapping[str, Any], positive: Callable[[Any], Any], roles: tuple[str, ...], outputs: int, unfolds: int,
     epsilon: float,
 ) -> Ltc:
-    """The layer from an ncps cell's tensors by their ncps names; ``positive`` is the cell's own constraint function."""
+    """The layer from an ncps cell's tensors by their ncps names; ``positive`` is the cell's own constraint function,
+    applied in double precision, whatever the weights were trained in.
+    """
     sensory = _synapses(params, positive, "sensory_")
     inputs = int(params["sensory_w"].shape[0])
     return Ltc(
         sensory=sensory,
         recurrent=_synapses(params, positive, ""),
-        cm=array_of(positive(params["cm"])),
-        gleak=array_of(positive(params["gleak"])),
+        cm=array_of(positive(params["cm"].double())),
+        gleak=array_of(positive(params["gleak"].double())),
         vleak=array_of(params["vleak"]),
         input_w=_or(params, "input_w", np.ones(inputs)),
         input_b=_or(params, "input_b", np.zeros(inputs)),
@@ -200,7 +213,7 @@ def _synapses(params: Mapping[str, Any], positive: Callable[[Any], Any], prefix:
     """The synapses whose mask is not zero, sorted by post, then pre; a mask other than 1 scales ``w``."""
     mask = array_of(params[f"{prefix}sparsity_mask"])
     post, pre = np.nonzero(mask.T)
-    w = array_of(positive(params[f"{prefix}w"])) * mask
+    w = array_of(positive(params[f"{prefix}w"].double())) * mask
     sigma, mu, erev = (array_of(params[prefix + name])[pre, post] for name in ("sigma", "mu", "erev"))
     return Synapses(pre.astype(np.int64), post.astype(np.int64), w[pre, post], sigma, mu, erev)
 

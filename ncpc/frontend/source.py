@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ncpc.errors import BadInput
+from ncpc.frontend.checkpoints import WHOLE, CheckpointPart
 from ncpc.system.files import is_file
 
 
@@ -23,7 +24,9 @@ class Unsaid:
     outputs: int | None = None
 
 
-def read_source(source: str, *, weights: Path | None, trust_pickle: bool, unsaid: Unsaid) -> Any:
+def read_source(
+    source: str, *, weights: Path | None, trust_pickle: bool, unsaid: Unsaid, part: CheckpointPart = WHOLE
+) -> Any:
     """What ``ncpc.save`` takes. Raises ``BadInput``, also for an option that has no effect on this kind of source."""
     from ncpc.frontend.keras import read
 
@@ -31,10 +34,12 @@ def read_source(source: str, *, weights: Path | None, trust_pickle: bool, unsaid
         from ncpc.frontend.factory import read_model
 
         implicit = None if unsaid.constraints is None else unsaid.constraints == "implicit"
-        return read_model(source, weights=weights, trust_pickle=trust_pickle, unfolds=unsaid.unfolds,
+        return read_model(source, weights=weights, trust_pickle=trust_pickle, part=part, unfolds=unsaid.unfolds,
                           implicit_param_constraints=implicit, epsilon=unsaid.epsilon, outputs=unsaid.outputs)
     if weights is not None or trust_pickle:
         raise BadInput(f"{source}: a Keras file takes no {'--weights' if weights else '--trust-pickle'}; leave it out")
+    if part != WHOLE:
+        raise BadInput(f"{source}: a Keras file takes no --{'prefix' if part.key is None else 'key'}; leave it out")
     if unsaid.constraints is not None:
         raise BadInput(f"{source}: --constraints is for a checkpoint of ncps.torch; leave it out")
     return _keras(source, unsaid)

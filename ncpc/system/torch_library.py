@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 from importlib import metadata
 from types import ModuleType
+from typing import Any
 
 from ncpc.errors import MissingTool
 from ncpc.system import interruption
@@ -18,6 +20,13 @@ def torch_module() -> ModuleType:
 def ncps_torch_module() -> ModuleType:
     """The ``ncps.torch`` package. Raises ``MissingTool`` when it is not installed."""
     return _load("ncps.torch")
+
+
+def copy_of(modules: list[Any]) -> list[Any]:
+    """A deep copy of torch modules, those too whose weights were computed from others, as pruned ones are."""
+    tensors = (value for root in modules for module in root.modules() for value in vars(module).values())
+    computed = {id(t): t.detach().clone() for t in tensors if torch_module().is_tensor(t) and not t.is_leaf}
+    return copy.deepcopy(modules, computed)
 
 
 def versions() -> dict[str, str]:
