@@ -14,14 +14,15 @@ import numpy as np
 
 from ncpc.errors import Unsupported
 from ncpc.ir.policy import F64
-from ncpc.ir.program import Op, Program, Value, statements
+from ncpc.ir.program import Op, Program, statements
 from ncpc.ir.quantized import QuantizedGeneric
 from ncpc.ir.rewrite import carries
 from ncpc.ir.types import Fixed
-from ncpc.quant.intervals import ROOM, Range, Ranges, UnclosedError, hull, meet, ranges_of, roomy
+from ncpc.quant.intervals import ROOM, Ranges, UnclosedError, ranges_of, roomy
 from ncpc.quant.limits import OBSERVED_ROOM, held_narrow, limited, snug, too_wide
 from ncpc.quant.ltc import Demand, Fractions, Incoming, Timespans
 from ncpc.quant.rounding import fraction_for
+from ncpc.semantics.bounds import Range, exactly, hull, meet, over
 
 ITERATIONS = 24
 WIDEST = 2.0**14
@@ -50,16 +51,15 @@ def quantize_generic(real: Program, incoming: Incoming, dt: Timespans, demand: D
     kept = _chosen_from(real, incoming, demand)
     y = Fixed(demand.out_bits, fraction_for(reach, demand.out_bits, most=demand.out_bits + 8) if kept is None else kept)
     return QuantizedGeneric(
-        real, {name: (r.lo, r.hi) for name, r in ranges.items()}, limits, dict(fractions(_matrices(real), demand.bits)),
+        real, ranges, limits, dict(fractions(_matrices(real), demand.bits)),
         demand.bits, incoming.fracs, y, (y.frac,) * real.y.value.shape[0],
     )
 
 
 def _require_finite(real: Program, ranges: Ranges) -> None:
-    """Raises Unsupported for a value without range, and for outputs without bound: no format holds them."""
+    """Raises Unsupported for a value without bound: no format holds it."""
     for name, found in ranges.items():
-        ends = np.concatenate([found.lo.ravel(), found.hi.ravel()])
-        if np.isnan(ends).any() or (name == real.y.value.name and np.isinf(ends).any()):
+        if not np.isfinite(found).all():
             raise Unsupported(f"{real.name}: {name} grows beyond what float64 holds, so that no integers can be sized "
                               "for it; train with smaller weights, or use --quant float32")
 
@@ -97,7 +97,7 @@ def _boxes(real: Program, inputs: Ranges, observed: Mapping[str, Range]) -> tupl
     """Boxes of states and of carried values; True for those that are only observed."""
     if not real.states:
         return {}, {}
-    seen = {s.inp.name: _over(s.inp, roomy(observed[s.inp.name], OBSERVED_ROOM)) for s in real.states}
+    seen = {s.inp.name: over(roomy(observed[s.inp.name], OBSERVED_ROOM), s.inp.shape) for s in real.states}
     closed = _closed(real, inputs)
     if closed is None:
         return _with_carried(real, seen), dict.fromkeys(_with_carried(real, seen), True)
@@ -111,18 +111,13 @@ def _boxes(real: Program, inputs: Ranges, observed: Mapping[str, Range]) -> tupl
     return closed, limits
 
 
-def _over(value: Value, r: Range) -> Range:
-    """One range for all elements of a value."""
-    return Range(np.broadcast_to(r.lo, value.shape), np.broadcast_to(r.hi, value.shape))
-
-
 def _closed(real: Program, inputs: Ranges) -> Ranges | None:
     """Boxes of states and carried values that the step maps into themselves; None when iterating finds none.
 
     Boxes are replaced by their image until they settle. A slow memory (LSTM) would take hundreds of rounds, so every
     third jumps to where a geometric series would end; what overshoots shrinks again.
     """
-    start = {s.inp.name: Range(np.asarray(s.init, np.float64), np.asarray(s.init, np.float64)) for s in real.states}
+    start = {s.inp.name: exactly(np.asarray(s.init, np.float64)) for s in real.states}
     boxes, best, grown = start, None, {n: Range(np.zeros_like(r.lo), np.zeros_like(r.hi)) for n, r in start.items()}
     for k in range(ITERATIONS):
         tried = {name: roomy(box, ROOM) for name, box in boxes.items()}

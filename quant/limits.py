@@ -14,7 +14,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from ncpc.ir.program import Attr, Carry, Op, Program, State, Stmt, compared, statements, values
-from ncpc.quant.intervals import Range, Ranges, ranges_of, require_divisors, roomy
+from ncpc.quant.intervals import Ranges, ranges_of, require_divisors, roomy
+from ncpc.semantics.bounds import Range
 
 OBSERVED_ROOM = 0.5
 """Share of its width by which an observed range is widened on each side."""
@@ -50,11 +51,11 @@ def too_wide(bound: Range, seen: Range) -> bool:
 
 def snug(box: Range) -> Range:
     """A proved box a little beyond a power of two, cut to just below: 2**k itself would cost a bit everywhere."""
-    power = 2.0 ** np.round(np.log2(max(box.most, 2.0**-20)))
+    power = 2.0 ** round(np.log2(max(box.most, 2.0**-20)))
     if not power * (1 - 2.0**-14) < box.most <= power * (1 + SNUG):
         return box
     end = power * (1 - 2.0**-14)
-    return Range(np.maximum(box.lo, -end), np.minimum(box.hi, end))
+    return box.clip(-end, end)
 
 
 def limited(

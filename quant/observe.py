@@ -12,7 +12,8 @@ from ncpc.ir.program import Op, Program
 from ncpc.ir.sequences import Sequences
 from ncpc.ir.state import split
 from ncpc.passes.lower import lower
-from ncpc.quant.intervals import Range, hull, meet, roomy
+from ncpc.quant.intervals import roomy
+from ncpc.semantics.bounds import Range, hull, meet
 from ncpc.semantics.run import Executor, encoded_dt, run
 
 FRAME, SHORT = 512, 20

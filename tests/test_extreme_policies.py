@@ -60,6 +60,16 @@ def test_a_state_that_overflows_float64_is_refused_by_name(require_tool: Require
         compiled(Policy("net", (huge,), RANGE), "int16")
 
 
+def test_a_value_between_that_overflows_float64_is_refused_by_name(require_tool: RequireTool) -> None:
+    """A bounded result does not help what leads to it."""
+    require_tool("brevitas")
+    cell = cfc(Draw(10), 2, 1)
+    assert (cell.head, len(cell.backbone)) == ("tanh", 2)
+    huge = tuple(dataclasses.replace(dense, weight=dense.weight * 1e200) for dense in cell.backbone)
+    with pytest.raises(Unsupported, match="backbone_1_relu grows beyond what float64 holds"):
+        compiled(Policy("net", (dataclasses.replace(cell, backbone=huge),), RANGE), "int16")
+
+
 def test_a_cell_in_a_memory_may_lack_synapses_of_a_kind(require_tool: RequireTool) -> None:
     require_tool("brevitas")
     draw = Draw(1)

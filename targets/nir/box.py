@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncpc.ir.policy import Ltc, Synapses
+from ncpc.semantics.bounds import Range, weighted
 from ncpc.targets.nir.front import Cell, logistic
 
 F64 = NDArray[np.float64]
@@ -50,9 +51,8 @@ def _hull(ltc: Ltc) -> F64:
 
 def sensed_range(cell: Cell, input_range: F64) -> F64:
     """(cell inputs, 2): every activation is monotone, so the ends are at the ends."""
-    ends = cell.weight[:, :, None] * input_range[None]
-    z = np.stack([ends.min(axis=2).sum(axis=1), ends.max(axis=2).sum(axis=1)]) + cell.bias
-    return np.sort(cell.sensed(z), axis=0).T
+    sums = weighted(np.matmul, cell.weight, Range(*input_range.T))
+    return np.sort(cell.sensed(np.stack(sums) + cell.bias), axis=0).T
 
 
 def _activity(s: Synapses, source: F64) -> F64:

@@ -17,12 +17,13 @@ from ncpc.ir.schemes import NumberScheme
 from ncpc.ir.state import box
 from ncpc.passes.fold import fix_dt, fold_constants
 from ncpc.passes.to_float32 import to_float32
+from ncpc.semantics.bounds import Range
 from ncpc.targets.base import CompileOptions, Lowered
 from ncpc.targets.onnx.cost import FORMS, Prices, choose, layouts, prices, work
 from ncpc.targets.onnx.graph import Graph
 from ncpc.targets.onnx.grid import synapse_axes
 from ncpc.targets.onnx.quantize import Widths, quantize
-from ncpc.targets.onnx.ranges import Interval, intervals
+from ncpc.targets.onnx.ranges import intervals
 from ncpc.targets.onnx.serialize import sequence_model, step_model
 from ncpc.targets.onnx.translate import translate
 
@@ -75,13 +76,13 @@ def widths(lowered: Lowered, options: CompileOptions) -> Widths:
     return Widths(np.int16, np.int8 if chosen == "int8" else np.int16)
 
 
-def known_ranges(lowered: Lowered, program: Program, graph: Graph) -> dict[str, Interval]:
+def known_ranges(lowered: Lowered, program: Program, graph: Graph) -> dict[str, Range]:
     """Declared ranges of inputs, and the states' boxes, which hold after every unfold."""
     held = boxes(lowered)
-    known = {"x": _interval(program.x.range), **{t: _interval(held[state]) for t, state in graph.held.items()}}
+    known = {"x": _range(program.x.range), **{t: _range(held[state]) for t, state in graph.held.items()}}
     if held:
-        known["state"] = _interval(np.concatenate(list(held.values())))
-    return known if program.dt is None else {**known, "dt": _interval(program.dt.range)}
+        known["state"] = _range(np.concatenate(list(held.values())))
+    return known if program.dt is None else {**known, "dt": _range(program.dt.range)}
 
 
 def boxes(lowered: Lowered) -> dict[str, NDArray[np.float64]]:
@@ -90,8 +91,8 @@ def boxes(lowered: Lowered) -> dict[str, NDArray[np.float64]]:
     return {real.inp.name: box(typed) for real, typed in states}
 
 
-def _interval(rows: NDArray[np.float64]) -> Interval:
-    return Interval(rows[None, :, 0], rows[None, :, 1])
+def _range(rows: NDArray[np.float64]) -> Range:
+    return Range(rows[None, :, 0], rows[None, :, 1])
 
 
 def float_program(lowered: Lowered, options: CompileOptions) -> Program:

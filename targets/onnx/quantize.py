@@ -27,8 +27,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncpc.errors import Unsupported
+from ncpc.semantics.bounds import Range
 from ncpc.targets.onnx.graph import Array, Graph, Node
-from ncpc.targets.onnx.ranges import Interval
 
 BIAS_LIMIT = float(1 << 30)
 UNEVEN = 1.5
@@ -50,7 +50,7 @@ class Quantization:
     """A graph on its way: new nodes and constants, and which tensors have a dequantized copy already."""
 
     source: Graph
-    ranges: dict[str, Interval]
+    ranges: dict[str, Range]
     widths: Widths
     nodes: list[Node] = field(default_factory=list)
     constants: dict[str, Array] = field(default_factory=dict)
@@ -64,7 +64,7 @@ class Quantization:
         return output
 
 
-def quantize(graph: Graph, ranges: Mapping[str, Interval], widths: Widths) -> Graph:
+def quantize(graph: Graph, ranges: Mapping[str, Range], widths: Widths) -> Graph:
     """``ranges`` bounds every tensor; raises Unsupported for one that needs a scale and has no bound."""
     q = Quantization(graph, dict(ranges), widths, constants=dict(graph.constants), shapes=dict(graph.shapes))
     made_by = {output: node.kind for node in graph.nodes for output in node.outputs}
@@ -124,7 +124,7 @@ def _even(q: Quantization, name: str) -> tuple[str, NDArray[np.float64]]:
     even = f"{name}_even"
     if even not in q.shapes:
         q.node("Mul", (name, _constant(q, f"{name}_unit", (1.0 / units).astype(np.float32))), even, name)
-        q.ranges[even] = Interval(found.lo / units, found.hi / units)
+        q.ranges[even] = Range(found.lo / units, found.hi / units)
     return even, units
 
 
@@ -141,7 +141,7 @@ def _activation(q: Quantization, name: str) -> str:
 
 def _scale_of(q: Quantization, name: str) -> tuple[np.float32, int]:
     """Scale and zero point that cover the tensor's range and hold 0 exactly."""
-    lo, hi = q.ranges[name].bounds
+    lo, hi = q.ranges[name].ends
     if not np.isfinite([lo, hi]).all():
         raise Unsupported(f"onnx: '{name}' has no known range to take a scale from; use --quant float32")
     info = np.iinfo(q.widths.activations)

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from ncpc.ir.program import Program
+from ncpc.semantics.bounds import Range
 from ncpc.targets.graph.corners import STARTS, corners, exact_outputs, held_inputs
 from ncpc.targets.tflite import runtimes, sequences
 from ncpc.targets.tflite.graph import Graph
 from ncpc.targets.tflite.model import IntegerModel
 from ncpc.targets.tflite.reading import File
-from ncpc.targets.tflite.rewriter import Range
 
 
 def check(content: bytes, file: File, real: Program, graph: Graph | None, boxes: dict[str, Range],

@@ -13,9 +13,10 @@ import numpy as np
 
 from ncpc.errors import Unsupported
 from ncpc.ir.program import Op, Value
+from ncpc.semantics.bounds import Range, product
 from ncpc.targets.tflite import affine
 from ncpc.targets.tflite.affine import F64, Affine, Term
-from ncpc.targets.tflite.rewriter import Range, Rewriter, product_range
+from ncpc.targets.tflite.rewriter import Rewriter
 
 SPREAD = 8.0
 """How far apart the scales of two neurons' denominators may be, which share one tensor; 8 bits have no room for it."""
@@ -29,12 +30,11 @@ def quotient(r: Rewriter, op: Op) -> Affine:
     n, d = (affine.widen(r.form(a), op.out.axes, size) for a in op.args)
     if d.constant:
         return affine.scale(n, 1.0 / d.bias, op.out.axes)
-    lo, hi = r.bounds(d)
-    if np.any(lo <= 0):
-        raise Unsupported(f"target tflite: the divisor of '{op.out.name}' may be {lo.min():.3g}: integers need a "
+    held, limits = _held(r, n, op), r.bounds(d)
+    if np.any(limits.lo <= 0):
+        raise Unsupported(f"target tflite: the divisor of '{op.out.name}' may be {limits.ends[0]:.3g}: integers need a "
                           f"positive one; use --quant float32")
-    held = _held(r, n, op)
-    return _plain(r, op.out, n, d, (lo, hi)) if held is None else _moved(r, op.out, n, d, held)
+    return _plain(r, op.out, n, d, limits) if held is None else _moved(r, op.out, n, d, held)
 
 
 def _held(r: Rewriter, n: Affine, op: Op) -> Term | None:
@@ -53,7 +53,7 @@ def _plain(r: Rewriter, out: Value, n: Affine, d: Affine, limits: Range) -> Affi
     if top.constant:
         return affine.scale(affine.of_atom(inverse), top.bias, out.axes)
     dividend = r.value(top, f"{out.name}/dividend")
-    within = r.boxes.get(out.name) or product_range(r.ranges[dividend.name], (1.0 + 0 * lo, hi / lo))
+    within = r.boxes.get(out.name) or product(r.ranges[dividend.name], Range(1.0 + 0 * lo, hi / lo))
     return affine.of_atom(r.op("mul", out.name, dividend, inverse, limits=within))
 
 
@@ -66,14 +66,14 @@ def _moved(r: Rewriter, out: Value, n: Affine, d: Affine, held: Term) -> Affine:
     c = _normalization(reach, hi, width, SPREAD if r.wide else 1.0)
     conductance = r.value(affine.scale(load, c, out.axes), f"{out.name}/conductance")
     current = r.value(affine.scale(rest, c, out.axes), f"{out.name}/current")
-    leak = r.op("mul", f"{out.name}/leak", conductance, v, limits=product_range(r.ranges[conductance.name], box))
-    net = r.op("sub", f"{out.name}/net", current, leak, limits=(-c * reach, c * reach))
+    leak = r.op("mul", f"{out.name}/leak", conductance, v, limits=product(r.ranges[conductance.name], box))
+    net = r.op("sub", f"{out.name}/net", current, leak, limits=Range(-c * reach, c * reach))
     capacitance = r.constant(f"{out.name}/capacitance", a * c, out.axes)
-    divisor = r.op("add", f"{out.name}/divisor", conductance, capacitance, limits=(lo * c, hi * c))
+    divisor = r.op("add", f"{out.name}/divisor", conductance, capacitance, limits=Range(lo * c, hi * c))
     # Where v rests the reciprocal's error has no effect, and where it moves it acts on the change alone.
     inverse = reciprocal(r, divisor, lo * c, hi * c, r.residual**0.5, out.name)
     largest = np.minimum(width, reach / lo)  # a slow neuron moves by little at a time: its change gets a finer scale
-    change = r.op("mul", f"{out.name}/change", net, inverse, limits=(-largest, largest))
+    change = r.op("mul", f"{out.name}/change", net, inverse, limits=Range(-largest, largest))
     return affine.of_atom(r.op("add", out.name, v, change, limits=box))
 
 
@@ -93,7 +93,7 @@ def _normalization(reach: F64, hi: F64, width: F64, spread: float) -> F64:
 def _reach(r: Rewriter, rest: Affine, load: Affine, box: Range) -> F64:
     """The largest |rest - load*v| for each element, v within its box."""
     (low, high), load_range = r.bounds(rest), r.bounds(load)
-    least, most = product_range(load_range, box)
+    least, most = product(load_range, box)
     return np.maximum(np.abs(low - most), np.abs(high - least))
 
 
@@ -104,15 +104,16 @@ def reciprocal(r: Rewriter, d: Value, lo: F64, hi: F64, residual: float, name: s
     rho = lo / hi
     k = 8.0 / ((rho + 1) ** 2 + 4 * rho)
     error = 1.0 - k * rho
-    slope = r.op("mul", f"{name}/line", d, r.constant("newton/slope", k / hi**2, d.axes), limits=(k * rho / hi, k / hi))
+    line = Range(k * rho / hi, k / hi)
+    slope = r.op("mul", f"{name}/line", d, r.constant("newton/slope", k / hi**2, d.axes), limits=line)
     guess = r.op("sub", f"{name}/guess", r.constant("newton/intercept", k * (rho + 1) / hi, d.axes), slope,
-                 limits=(k * rho / hi, k / hi))
+                 limits=line)
     step = 0
     while error.max() > residual:
         step += 1
-        near = r.op("mul", f"{name}/near_one{step}", d, guess, limits=(1 - error, 1 + error))
+        near = r.op("mul", f"{name}/near_one{step}", d, guess, limits=Range(1 - error, 1 + error))
         gap = r.op("sub", f"{name}/two_minus{step}", r.constant("newton/two", 2 + 0 * rho, d.axes), near,
-                   limits=(1 - error, 1 + error))
-        guess = r.op("mul", f"{name}/reciprocal{step}", guess, gap, limits=(0 * rho, 1 / lo))
+                   limits=Range(1 - error, 1 + error))
+        guess = r.op("mul", f"{name}/reciprocal{step}", guess, gap, limits=Range(0 * rho, 1 / lo))
         error = error**2
     return guess

@@ -17,8 +17,8 @@ from ncpc.ir.sequences import Sequences
 from ncpc.ir.state import box, split
 from ncpc.ir.types import Fixed
 from ncpc.passes.fold import fix_dt
-from ncpc.quant.intervals import Range as Bounds
 from ncpc.quant.limits import OBSERVED_ROOM, too_wide
+from ncpc.semantics.bounds import Range, meet
 from ncpc.semantics.run import run
 from ncpc.targets.base import CompileOptions, Lowered
 from ncpc.targets.tflite.describe import state_names
@@ -26,7 +26,6 @@ from ncpc.targets.tflite.float_graph import float_graph
 from ncpc.targets.tflite.graph import Graph, Tensor
 from ncpc.targets.tflite.integer_graph import integer_graph, quantize
 from ncpc.targets.tflite.integer_program import integer_program
-from ncpc.targets.tflite.rewriter import Range
 from ncpc.targets.tflite.scales import FORMATS
 from ncpc.targets.tflite.variables import with_variables
 
@@ -85,13 +84,14 @@ def boxes(lowered: Lowered, real: Program, limited: Mapping[str, Range]) -> dict
 def limits(lowered: Lowered, real: Program) -> dict[str, Range]:
     """The states whose proved range overstates what was seen too much, and what they are limited to.
 
-    The boxes of LTCs are no wider than their reversal potentials: they are kept.
+    That is one range for all of a state's numbers, as they share a scale, within what is known of each. The boxes of
+    LTCs are no wider than their reversal potentials: they are kept.
     """
     proved = _proved(lowered, real)
     wide = any(layer.kind in RECURRENT and not isinstance(layer, Ltc) for layer in lowered.policy.layers)
     seen = observed(lowered.policy, real, OBSERVED_ROOM) if proved and wide else {}
-    return {name: _meet(proved[name], found) for name, found in seen.items()
-            if too_wide(Bounds(*proved[name]), Bounds(*found))}
+    return {name: meet(proved[name], Range(*map(np.asarray, found.ends))) for name, found in seen.items()
+            if too_wide(proved[name], found)}
 
 
 def _proved(lowered: Lowered, real: Program) -> dict[str, Range]:
@@ -99,13 +99,7 @@ def _proved(lowered: Lowered, real: Program) -> dict[str, Range]:
     found = [box(state) for state in lowered.program.states] if lowered.proved else []
     if not all(np.isfinite(rows).all() for rows in found):
         return {}
-    return {s.inp.name: (rows[:, 0], rows[:, 1]) for s, rows in zip(real.states, found, strict=False)}
-
-
-def _meet(known: Range, seen: Range) -> Range:
-    """One range for all of a state's numbers, as they share a scale, within what is known of each."""
-    lo, hi = seen[0].min(), seen[1].max()
-    return np.maximum(known[0], lo), np.minimum(known[1], hi)
+    return {s.inp.name: Range(rows[:, 0], rows[:, 1]) for s, rows in zip(real.states, found, strict=False)}
 
 
 def convolved(lowered: Lowered) -> dict[str, tuple[float, float]]:
@@ -130,7 +124,7 @@ def observed(policy: Policy, real: Program, margin: float) -> dict[str, Range]:
         reached = parts[state.inp.name]
         seen = np.concatenate([reached.reshape(-1, reached.shape[-1]), state.init[None]])
         lo, hi = seen.min(axis=0), seen.max(axis=0)
-        found[state.inp.name] = (lo - margin * (hi - lo), hi + margin * (hi - lo))
+        found[state.inp.name] = Range(lo - margin * (hi - lo), hi + margin * (hi - lo))
     return found
 
 

@@ -19,13 +19,14 @@ from ncpc.ir.check import check
 from ncpc.ir.program import Op, Program, State, Value, statements
 from ncpc.passes.fold import fold_constants
 from ncpc.passes.unroll import unroll
+from ncpc.semantics.bounds import Range, hull, product, square
 from ncpc.targets.tflite import affine, integer_windows
 from ncpc.targets.tflite.activations import FUSED
 from ncpc.targets.tflite.affine import F64, Affine
 from ncpc.targets.tflite.channels_last import Order, channels_last
 from ncpc.targets.tflite.division import quotient, reciprocal
 from ncpc.targets.tflite.float_graph import EMITTERS as FLOATS
-from ncpc.targets.tflite.rewriter import Ends, Range, Ranges, Rewriter, product_range
+from ncpc.targets.tflite.rewriter import Ends, Ranges, Rewriter
 
 SIGMOID_REACH = 12.0
 """Beyond this the sigmoid is within a fifth of its last bit at 16 bits; arguments are limited to it."""
@@ -60,7 +61,7 @@ def integer_program(program: Program, boxes: Ranges, residual: float = 2.0**-17,
     frames = channels_last(fold_constants(flat.program))
     r = Rewriter(replace(flat, program=frames.program), boxes, residual, wide, seen, frames.transposes)
     limits = np.asarray(program.x.range, np.float64)
-    x = r.input(r.source.x.value, (limits[:, 0], limits[:, 1]))
+    x = r.input(r.source.x.value, Range(limits[:, 0], limits[:, 1]))
     states = [r.input(s.inp, boxes[s.inp.name]) for s in r.source.states]
     for op in statements(r.source.body):
         _rewrite(r, op)
@@ -114,8 +115,7 @@ def _mul(r: Rewriter, op: Op) -> Affine:
     if a.constant or b.constant:
         return affine.scale(a, b.bias, op.out.axes) if b.constant else affine.scale(b, a.bias, op.out.axes)
     left, right = r.value(a, f"{op.out.name}/left"), r.value(b, f"{op.out.name}/right")
-    ends = product_range(r.ranges[left.name], r.ranges[right.name])
-    ends = (np.maximum(ends[0], 0.0), ends[1]) if left == right else ends
+    ends = square(r.ranges[left.name]) if left == right else product(r.ranges[left.name], r.ranges[right.name])
     return affine.of_atom(r.op("mul", op.out.name, left, right, limits=r.boxes.get(op.out.name) or ends))
 
 
@@ -129,11 +129,10 @@ def _tanh(r: Rewriter, op: Op) -> Affine:
 
 def _curve(r: Rewriter, op: Op, reach: float, limits: tuple[float, float]) -> Affine:
     form = r.form(op.args[0])
-    lo, hi = r.bounds(form)
-    inside: Range = (np.clip(lo, -reach, reach), np.clip(hi, -reach, reach))
+    inside = r.bounds(form).clip(-reach, reach)
     z = r.value(form, f"{op.out.name}/argument", inside if form.atom is None else None)
     ones = np.ones(form.size)
-    return affine.of_atom(r.op(op.kind, op.out.name, z, limits=(limits[0] * ones, limits[1] * ones)))
+    return affine.of_atom(r.op(op.kind, op.out.name, z, limits=Range(limits[0] * ones, limits[1] * ones)))
 
 
 def _mix(r: Rewriter, op: Op) -> Affine:
@@ -141,9 +140,9 @@ def _mix(r: Rewriter, op: Op) -> Affine:
     a, b = r.form(op.args[0]), r.form(op.args[1])
     span = affine.add(b, affine.scale(a, np.array([-1.0]), a.axes), op.out.axes)
     t, width = r.value(r.form(op.args[2]), f"{op.out.name}/t"), r.value(span, f"{op.out.name}/span")
-    way = r.op("mul", f"{op.out.name}/way", t, width, limits=product_range(r.ranges[t.name], r.ranges[width.name]))
-    ends = [end for form in (a, b) for end in r.bounds(affine.widen(form, op.out.axes, _size(op.out)))]
-    limits = r.boxes.get(op.out.name) or (np.minimum.reduce(ends), np.maximum.reduce(ends))
+    way = r.op("mul", f"{op.out.name}/way", t, width, limits=product(r.ranges[t.name], r.ranges[width.name]))
+    ends = [r.bounds(affine.widen(form, op.out.axes, _size(op.out))) for form in (a, b)]
+    limits = r.boxes.get(op.out.name) or hull(*ends)
     return affine.of_atom(r.op("add", op.out.name, r.value(a, f"{op.out.name}/from"), way, limits=limits))
 
 
@@ -153,8 +152,9 @@ def _exp(r: Rewriter, op: Op) -> Affine:
     top = float(r.bounds(form)[1].max())
     below = replace(affine.scale(form, np.array([-1.0]), form.axes), bias=top - form.bias)
     ones = np.ones(form.size)
-    z = r.value(below, f"{op.out.name}/argument", (0 * ones, np.minimum(r.bounds(below)[1], SIGMOID_REACH)))
-    s = r.op("sigmoid", f"{op.out.name}/sigmoid", z, limits=(0.5 * ones, ones))
+    inside = Range(0 * ones, np.minimum(r.bounds(below).hi, SIGMOID_REACH))
+    z = r.value(below, f"{op.out.name}/argument", inside)
+    s = r.op("sigmoid", f"{op.out.name}/sigmoid", z, limits=Range(0.5 * ones, ones))
     inverse = affine.of_atom(reciprocal(r, s, 0.5 * ones, ones, r.residual, op.out.name))
     return affine.scale(replace(inverse, bias=-ones), np.exp(top) * ones, op.out.axes)
 
@@ -168,8 +168,7 @@ def _positive(r: Rewriter, form: Affine, name: str) -> Value:
     value = r.value(form, f"{name}/argument")
     if form.atom is not None or r.kind(value) not in FUSED:
         return _limited(r, form, name, 0.0, np.inf)
-    low, high = r.ranges[value.name]
-    return r.op("relu", name, value, limits=(np.maximum(low, 0.0), np.maximum(high, 0.0)))
+    return r.op("relu", name, value, limits=r.ranges[value.name].clip(0.0, np.inf))
 
 
 def _limited(r: Rewriter, form: Affine, name: str, lo: float, hi: float) -> Value:
@@ -177,7 +176,7 @@ def _limited(r: Rewriter, form: Affine, name: str, lo: float, hi: float) -> Valu
     demand. An argument made for this may saturate beyond them.
     """
     bounds = r.bounds(form)
-    inside: Range = (np.clip(bounds[0], lo, hi), np.clip(bounds[1], lo, hi))
+    inside = bounds.clip(lo, hi)
     value = r.value(form, f"{name}/argument", inside if form.atom is None else None)
     for kind, bound, leaves in (("max", lo, bounds[0].min() < lo), ("min", hi, bounds[1].max() > hi)):
         if leaves:
@@ -224,9 +223,7 @@ def _larger(r: Rewriter, op: Op, sign: float) -> Affine:
     if most.max() <= 0.0 or least.min() >= 0.0:
         return a if most.max() <= 0.0 else b
     gain, first = _positive(r, further, f"{op.out.name}/gain"), r.value(a, f"{op.out.name}/first")
-    (low, high), (other_low, other_high) = r.bounds(a), r.bounds(b)
-    pick = np.maximum if sign > 0 else np.minimum
-    limits = (pick(low, other_low), pick(high, other_high))
+    limits = Range(*map(np.maximum if sign > 0 else np.minimum, r.bounds(a), r.bounds(b)))
     return affine.of_atom(r.op("add" if sign > 0 else "sub", op.out.name, first, gain, limits=limits))
 
 

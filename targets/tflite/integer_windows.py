@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from ncpc.ir.program import Op, Value
-from ncpc.quant.windows import conv2d_ends, pool_ends
+from ncpc.semantics.bounds import Range, exactly, image
 from ncpc.targets.tflite import affine
 from ncpc.targets.tflite.affine import F64, Affine
-from ncpc.targets.tflite.rewriter import WORDS, Range, Rewriter
+from ncpc.targets.tflite.rewriter import WORDS, Rewriter
 from ncpc.targets.tflite.weights import split
 
 
@@ -20,13 +20,12 @@ def conv2d(r: Rewriter, op: Op) -> Affine:
     weight, bias = (np.asarray(r.source.constants[op.args[i]][1], np.float64) for i in (0, 2))
     limits = _ends(r, op, weight, bias)
     if op.out.name in r.seen:
-        limits = _within(limits, r.seen[op.out.name])
+        limits = limits.clip(*r.seen[op.out.name])
     held, rest = split(weight) if r.wide else (weight, np.zeros(1))
     if not np.any(rest):
         return affine.of_atom(_convolve(r, op, op.out.name, (weight, bias), limits))
-    low = _ends(r, op, rest, 0 * bias)
-    low = _within(low, (-_size(limits), _size(limits)))
-    high = (limits[0] - _size(low), limits[1] + _size(low))
+    low = _ends(r, op, rest, 0 * bias).clip(-limits.most, limits.most)
+    high = Range(limits.lo - low.most, limits.hi + low.most)
     parts = [_convolve(r, op, f"{op.out.name}/{word}", numbers, ends, 0) for word, numbers, ends
              in zip(WORDS, ((held, bias), (rest, 0 * bias)), (high, low), strict=True)]
     if not op.attrs["relu"]:
@@ -49,21 +48,13 @@ def _convolve(r: Rewriter, op: Op, name: str, numbers: tuple[F64, F64], limits: 
 def _ends(r: Rewriter, op: Op, weight: F64, bias: F64) -> Range:
     """The range of the sums with these weights, whatever the frame holds."""
     source = r.bounds(r.form(op.args[1]))
-    return conv2d_ends(op, [(weight, weight), source, (bias, bias)])
-
-
-def _within(limits: Range, other: tuple[F64 | float, F64 | float]) -> Range:
-    return np.clip(limits[0], *other), np.clip(limits[1], *other)
-
-
-def _size(limits: Range) -> float:
-    return float(max(np.abs(limits[0]).max(), np.abs(limits[1]).max()))
+    return image(op, [exactly(weight), source, exactly(bias)], {})
 
 
 def pool(r: Rewriter, op: Op) -> Affine:
     """The kernel keeps its argument's scale."""
     source = r.value(r.form(op.args[0]), f"{op.out.name}/frame")
-    limits = pool_ends(op, [r.ranges[source.name]])
+    limits = image(op, [r.ranges[source.name]], {})
     return affine.of_atom(r.op("pool", op.out.name, source, limits=limits, axes=op.out.axes, **op.attrs))
 
 
@@ -71,8 +62,7 @@ def transpose(r: Rewriter, op: Op) -> Affine:
     """A gather that transposes stays one."""
     source, (index, data) = r.value(r.form(op.args[0]), f"{op.out.name}/frame"), r.source.constants[op.args[1]]
     order = np.asarray(data, np.int64)
-    low, high = r.ranges[source.name]
-    made = r.op("gather", op.out.name, source, r.b.const(index.name, order, index.axes, index.type),
-                limits=(low[order], high[order]))
+    limits = Range(*(end[order] for end in r.ranges[source.name]))
+    made = r.op("gather", op.out.name, source, r.b.const(index.name, order, index.axes, index.type), limits=limits)
     r.transposes[made.name] = r.turned[op.out.name]
     return affine.of_atom(made)

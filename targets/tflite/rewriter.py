@@ -10,12 +10,12 @@ from ncpc.ir.build import Builder
 from ncpc.ir.program import Attr, Value
 from ncpc.ir.types import Axis, Real
 from ncpc.passes.unroll import Unrolled
+from ncpc.semantics.bounds import Range, exactly, weighted
 from ncpc.targets.tflite import affine
 from ncpc.targets.tflite.affine import F64, Affine, Term
 from ncpc.targets.tflite.channels_last import Order
 from ncpc.targets.tflite.weights import split
 
-Range = tuple[F64, F64]
 Ranges = Mapping[str, Range]
 Ends = tuple[float, float]
 
@@ -79,16 +79,14 @@ class Rewriter:
         key = ("constant", data.shape, data.tobytes(), axes)
         if key not in self._made:
             self._made[key] = self.b.const(name, data, axes)
-            self.ranges[self._made[key].name] = (data.reshape(-1), data.reshape(-1))
+            self.ranges[self._made[key].name] = exactly(data.reshape(-1))
         return self._made[key]
 
     def bounds(self, form: Affine) -> Range:
         """The range of an affine form: each term at its extremes."""
-        lo, hi = form.bias.copy(), form.bias.copy()
-        for term in form.terms:
-            low, high = _times(term, self.ranges[term.atom.name])
-            lo, hi = lo + low, hi + high
-        return lo, hi
+        parts = [weighted(np.multiply if term.diagonal else np.matmul, term.factor, self.ranges[term.atom.name])
+                 for term in form.terms]
+        return Range(sum((part.lo for part in parts), form.bias), sum((part.hi for part in parts), form.bias))
 
     def value(self, form: Affine, name: str, limits: Range | None = None) -> Value:
         """The form as a tensor: each term one op, summed in order, the bias in the first convolution."""
@@ -145,19 +143,5 @@ class Rewriter:
         return atom.axes or (Axis("one", 1),)
 
 
-def _times(term: Term, limits: Range) -> Range:
-    if term.diagonal:
-        low, high = term.factor * limits[0], term.factor * limits[1]
-        return np.minimum(low, high), np.maximum(low, high)
-    up, down = np.maximum(term.factor, 0.0), np.minimum(term.factor, 0.0)
-    return up @ limits[0] + down @ limits[1], up @ limits[1] + down @ limits[0]
-
-
 def _equal(a: Range, b: Range) -> bool:
     return np.array_equal(a[0], b[0]) and np.array_equal(a[1], b[1])
-
-
-def product_range(a: Range, b: Range) -> Range:
-    """The range of a product of independent factors."""
-    corners = [u * v for u in a for v in b]
-    return np.minimum.reduce(corners), np.maximum.reduce(corners)

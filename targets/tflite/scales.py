@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncpc.ir.program import Op, Program, Value, statements
+from ncpc.semantics.bounds import Range
 from ncpc.targets.tflite.graph import Quant
-from ncpc.targets.tflite.rewriter import Range, Ranges
+from ncpc.targets.tflite.rewriter import Ranges
 
 F64 = NDArray[np.float64]
 
@@ -49,7 +50,7 @@ class Format:
 
     def scale(self, limits: Range, fine: bool) -> Quant:
         """The scale for ``limits``, 0 included; without ``fine`` a power of two. The end may saturate by one unit."""
-        lo, hi = min(float(limits[0].min()), 0.0), max(float(limits[1].max()), 0.0)
+        lo, hi = min(limits.ends[0], 0.0), max(limits.ends[1], 0.0)
         if self.symmetric:
             step = max(-lo, hi, SMALLEST) / (self.top + 1)
             return Quant(_step(step if fine else power_of_two(step)))
@@ -131,7 +132,7 @@ def _summable(op: Op, limits: Range, form: Format, found: Mapping[str, Quant]) -
         return limits
     largest = max((found.get(name) or found[constant_key(op, name)]).step for name in op.args)
     reach = 4.0 * largest / 2.0 ** (15 if form.symmetric else 20) * (form.top + 1)
-    return limits[0], np.maximum(limits[1], reach)
+    return Range(limits.lo, np.maximum(limits.hi, reach))
 
 
 def _product(limits: Range, form: Format, factors: Sequence[Quant], fine: bool) -> Quant:

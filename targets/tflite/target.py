@@ -12,6 +12,7 @@ from ncpc.ir.heads import affordable
 from ncpc.ir.program import Program
 from ncpc.ir.schemes import NumberScheme
 from ncpc.ir.sequences import Sequences, Trace
+from ncpc.semantics.bounds import Range
 from ncpc.semantics.restore import physical_states
 from ncpc.targets.base import (
     MODEL,
@@ -34,7 +35,6 @@ from ncpc.targets.tflite.flatbuffer import write
 from ncpc.targets.tflite.graph import Graph
 from ncpc.targets.tflite.model import IntegerModel
 from ncpc.targets.tflite.reading import File, read
-from ncpc.targets.tflite.rewriter import Range
 from ncpc.targets.tflite.session import TfliteSession
 
 FLOAT_TOLERANCE = 1e-5

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from ncpc.errors import BadInput, Unsupported
 from ncpc.ir.sequences import Sequences
+from ncpc.semantics.bounds import Range
 from ncpc.semantics.run import run
-from ncpc.targets.onnx import emit, runtime
-from ncpc.targets.onnx.evaluate import evaluate
+from ncpc.targets.onnx import emit, ranges, runtime
+from ncpc.targets.onnx.evaluate import KERNELS, evaluate
 from ncpc.targets.onnx.graph import Writer
 from ncpc.targets.onnx.quantize import BIAS_LIMIT, Widths, quantize
-from ncpc.targets.onnx.ranges import Interval, intervals
+from ncpc.targets.onnx.ranges import intervals
 from ncpc.targets.onnx.serialize import step_model
 
 LIMITS = {("int16", "auto"): 2e-4, ("int16", "int8"): 1e-2, ("int8", "auto"): 2e-2}
@@ -99,7 +100,7 @@ def small_product(bias: float) -> tuple[Any, Any]:
 def test_a_bias_beside_tiny_weights_does_not_overflow(bias: float) -> None:
     """Left to ONNX Runtime, such a bias becomes an int32 that wraps around."""
     _, graph = small_product(bias)
-    box = Interval(np.full((1, 2), -1.0), np.full((1, 2), 1.0))
+    box = Range(np.full((1, 2), -1.0), np.full((1, 2), 1.0))
     quantized = quantize(graph, intervals(graph, {"x": box}), Widths(np.int8, np.int8))
     raw = next(c for c in quantized.constants.values() if c.dtype == np.int32 and c.any())
     assert np.abs(raw.astype(np.int64)).max() <= BIAS_LIMIT + 1
@@ -164,12 +165,25 @@ def test_what_has_no_limit_takes_nothing_from_what_is_known() -> None:
     weight = writer.const("w", np.array([[0.0, 1.0]]))
     total = writer.node("Gemm", [part, weight], "total", [2])
     graph = emit.Graph(tuple(writer.nodes), writer.constants, {a: 1, b: 1, c: 1}, {total: 2}, writer.shapes)
-    box, unit = Interval(np.full((1, 1), -2.0), np.full((1, 1), 3.0)), Interval(np.zeros((1, 1)), np.ones((1, 1)))
+    box, unit = Range(np.full((1, 1), -2.0), np.full((1, 1), 3.0)), Range(np.zeros((1, 1)), np.ones((1, 1)))
     known = {"a": box, "b": box, "c": unit}
     free = intervals(graph, known)
-    assert (free[part].bounds, free[total].bounds) == ((-np.inf, np.inf), (-np.inf, np.inf))
+    assert (free[part].ends, free[total].ends) == ((-np.inf, np.inf), (-np.inf, np.inf))
     assert not np.isnan([*free[total].lo.flat, *free[total].hi.flat]).any()
-    assert intervals(graph, {**known, part: box})[total].bounds == (-2.0, 3.0)
+    assert intervals(graph, {**known, part: box})[total].ends == (-2.0, 3.0)
+
+
+def test_every_operator_before_quantization_has_an_interval() -> None:
+    assert {*ranges.FALLS, *ranges.RULES} == {*KERNELS} - {"QuantizeLinear", "DequantizeLinear"}
+    assert not {*ranges.FALLS} & {*ranges.RULES}
+
+
+def test_a_square_is_not_negative() -> None:
+    writer = Writer()
+    x = writer.tensor("x", [1])
+    square = writer.node("Mul", [x, x], "square", [1])
+    graph = emit.Graph(tuple(writer.nodes), writer.constants, {x: 1}, {square: 1}, writer.shapes)
+    assert intervals(graph, {"x": Range(np.full((1, 1), -2.0), np.full((1, 1), 3.0))})[square].ends == (0.0, 9.0)
 
 
 def test_wide_weights_with_narrow_activations_are_refused(make: Any) -> None:
@@ -191,7 +205,7 @@ def test_a_narrow_input_beside_a_wide_one_keeps_its_bits() -> None:
     x = w.tensor("x", [2])
     w.finish(w.node("Gemm", [x, w.const("W", np.diag([100.0, 0.01]))], "out", [2]), "y")
     graph = emit.Graph(tuple(w.nodes), w.constants, {"x": 2}, {"y": 2}, w.shapes)
-    box = Interval(np.array([[-0.01, -100.0]]), np.array([[0.01, 100.0]]))
+    box = Range(np.array([[-0.01, -100.0]]), np.array([[0.01, 100.0]]))
     quantized = quantize(graph, intervals(graph, {"x": box}), Widths(np.uint8, np.uint8))
     feeds = {"x": (np.random.default_rng(0).uniform(-1, 1, (50, 2)) * [0.01, 100.0]).astype(np.float32)}
     error = np.abs(evaluate(quantized, feeds)["y"] - evaluate(graph, feeds)["y"]).max(axis=0)
