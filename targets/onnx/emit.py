@@ -20,7 +20,7 @@ from ncpc.passes.to_float32 import to_float32
 from ncpc.semantics.bounds import Range
 from ncpc.targets.base import CompileOptions, Lowered
 from ncpc.targets.onnx.cost import FORMS, Prices, choose, layouts, prices, work
-from ncpc.targets.onnx.graph import Graph
+from ncpc.targets.onnx.graph import OnnxGraph
 from ncpc.targets.onnx.grid import synapse_axes
 from ncpc.targets.onnx.quantize import Widths, quantize
 from ncpc.targets.onnx.ranges import intervals
@@ -36,7 +36,7 @@ QDQ_TOLERANCE = {"int16": 5e-4, "int8": 2e-2}
 class StepGraph:
     """The graph of one step, the program it came from, and the form each synapse axis took."""
 
-    graph: Graph
+    graph: OnnxGraph
     program: Program
     forms: Mapping[str, str]
 
@@ -76,7 +76,7 @@ def widths(lowered: Lowered, options: CompileOptions) -> Widths:
     return Widths(np.int16, np.int8 if chosen == "int8" else np.int16)
 
 
-def known_ranges(lowered: Lowered, program: Program, graph: Graph) -> dict[str, Range]:
+def known_ranges(lowered: Lowered, program: Program, graph: OnnxGraph) -> dict[str, Range]:
     """Declared ranges of inputs, and the states' boxes, which hold after every unfold."""
     held = boxes(lowered)
     known = {"x": _range(program.x.range), **{t: _range(held[state]) for t, state in graph.held.items()}}

@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ncpc.targets.onnx.graph import Graph, NodeAttr
+from ncpc.targets.graph.nodes import Attribute
+from ncpc.targets.onnx.graph import OnnxGraph
 
 Arr = NDArray[Any]
-Attrs = Mapping[str, NodeAttr]
+Attrs = Mapping[str, Attribute]
 Kernel = Callable[[Sequence[Arr], Attrs], Sequence[Arr]]
 
 
-def evaluate(graph: Graph, feeds: Mapping[str, Arr]) -> dict[str, Arr]:
+def evaluate(graph: OnnxGraph, feeds: Mapping[str, Arr]) -> dict[str, Arr]:
     """Every tensor of one step; ``feeds`` holds the inputs, (B, width) each."""
     env: dict[str, Arr] = {**graph.constants, **feeds}
     with np.errstate(all="ignore"):
@@ -61,9 +62,9 @@ def _windows(a: Arr, attrs: Attrs, empty: float) -> Arr:
     return found[:, :, ::sh, ::sw, ::dh, ::dw]
 
 
-def _ints(attrs: Attrs, name: str) -> list[int]:
+def _ints(attrs: Attrs, name: str) -> tuple[int, ...]:
     found = attrs[name]
-    assert isinstance(found, list)
+    assert isinstance(found, tuple)
     return found
 
 

@@ -12,22 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ncpc.targets.graph.nodes import Attribute, Node
+
 Array = NDArray[Any]
-NodeAttr = int | float | str | list[int]
-
-
-@dataclass(frozen=True)
-class Node:
-    """One operator: its kind as ONNX spells it, the tensors it reads and writes, its attributes."""
-
-    kind: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    attrs: Mapping[str, NodeAttr] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
-class Graph:
+class OnnxGraph:
     """One step: ``inputs`` and ``outputs`` map a tensor's name to its width; ``shapes`` knows every tensor's shape."""
 
     nodes: tuple[Node, ...]
@@ -77,12 +68,12 @@ class Writer:
             self.constants[self._known[key]] = array
         return self._known[key]
 
-    def node(self, kind: str, inputs: Sequence[str], name: str, shape: Sequence[int], **attrs: NodeAttr) -> str:
+    def node(self, kind: str, inputs: Sequence[str], name: str, shape: Sequence[int], **attrs: Attribute) -> str:
         """Append a node with one output; returns the output's name."""
         return self.node_n(kind, inputs, [(name, shape)], **attrs)[0]
 
     def node_n(self, kind: str, inputs: Sequence[str], outputs: Sequence[tuple[str, Sequence[int]]],
-               **attrs: NodeAttr) -> tuple[str, ...]:
+               **attrs: Attribute) -> tuple[str, ...]:
         """Append a node with several outputs, given as (name, shape without batch)."""
         names = tuple(self.unique(name) for name, _ in outputs)
         self.shapes.update({name: tuple(shape) for name, (_, shape) in zip(names, outputs, strict=True)})

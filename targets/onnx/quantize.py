@@ -28,7 +28,8 @@ from numpy.typing import NDArray
 
 from ncpc.errors import Unsupported
 from ncpc.semantics.bounds import Range
-from ncpc.targets.onnx.graph import Array, Graph, Node
+from ncpc.targets.graph.nodes import Node
+from ncpc.targets.onnx.graph import Array, OnnxGraph
 
 BIAS_LIMIT = float(1 << 30)
 UNEVEN = 1.5
@@ -49,7 +50,7 @@ class Widths:
 class Quantization:
     """A graph on its way: new nodes and constants, and which tensors have a dequantized copy already."""
 
-    source: Graph
+    source: OnnxGraph
     ranges: dict[str, Range]
     widths: Widths
     nodes: list[Node] = field(default_factory=list)
@@ -64,7 +65,7 @@ class Quantization:
         return output
 
 
-def quantize(graph: Graph, ranges: Mapping[str, Range], widths: Widths) -> Graph:
+def quantize(graph: OnnxGraph, ranges: Mapping[str, Range], widths: Widths) -> OnnxGraph:
     """``ranges`` bounds every tensor; raises Unsupported for one that needs a scale and has no bound."""
     q = Quantization(graph, dict(ranges), widths, constants=dict(graph.constants), shapes=dict(graph.shapes))
     made_by = {output: node.kind for node in graph.nodes for output in node.outputs}
@@ -80,8 +81,8 @@ def quantize(graph: Graph, ranges: Mapping[str, Range], widths: Widths) -> Graph
         else:
             q.nodes.append(node)
     used = {i for node in q.nodes for i in node.inputs}
-    return Graph(tuple(q.nodes), {n: c for n, c in q.constants.items() if n in used}, graph.inputs, graph.outputs,
-                 q.shapes)
+    return OnnxGraph(tuple(q.nodes), {n: c for n, c in q.constants.items() if n in used}, graph.inputs, graph.outputs,
+                     q.shapes)
 
 
 def _gemm(q: Quantization, node: Node) -> None:
@@ -223,7 +224,7 @@ def _grid_operand(q: Quantization, name: str, made_by: Mapping[str, str]) -> str
     return q.copies[(name,)]
 
 
-def _from_dt_alone(graph: Graph) -> set[str]:
+def _from_dt_alone(graph: OnnxGraph) -> set[str]:
     """Tensors that only dt decides: they stay in float, for dt may span decades."""
     alone = {"dt"} & set(graph.inputs)
     for node in graph.nodes:

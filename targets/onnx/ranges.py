@@ -8,11 +8,12 @@ import numpy as np
 
 from ncpc.semantics import bounds
 from ncpc.semantics.bounds import F64, Range, exactly, over
+from ncpc.targets.graph.nodes import Node
 from ncpc.targets.onnx.evaluate import KERNELS
-from ncpc.targets.onnx.graph import Graph, Node
+from ncpc.targets.onnx.graph import OnnxGraph
 
 
-def intervals(graph: Graph, known: Mapping[str, Range]) -> dict[str, Range]:
+def intervals(graph: OnnxGraph, known: Mapping[str, Range]) -> dict[str, Range]:
     """The range of every tensor, element by element, with a leading axis of size 1 for the batch.
 
     ``known`` holds the inputs', and of any tensor about which more is known (a proved box): its range is the meet of

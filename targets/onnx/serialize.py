@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ncpc.targets.onnx.graph import Graph
+from ncpc.targets.onnx.graph import OnnxGraph
 from ncpc.targets.onnx.library import onnx
 
 OPSET = 21
@@ -14,14 +14,14 @@ IR_VERSION = 10
 BATCH, TIME = "batch", "time"
 
 
-def step_model(graph: Graph, name: str, doc: str, metadata: Mapping[str, str]) -> bytes:
+def step_model(graph: OnnxGraph, name: str, doc: str, metadata: Mapping[str, str]) -> bytes:
     """``x`` (batch, inputs), ``state`` (batch, S), ``dt`` (batch, 1) -> ``y`` (batch, outputs), ``state_out``."""
     inputs = [_info(n, [BATCH, w]) for n, w in graph.inputs.items()]
     outputs = [_info(n, [BATCH, w]) for n, w in graph.outputs.items()]
     return _model(onnx().helper.make_graph(_nodes(graph), name, inputs, outputs, _constants(graph), doc), metadata)
 
 
-def sequence_model(graph: Graph, name: str, doc: str, metadata: Mapping[str, str]) -> bytes:
+def sequence_model(graph: OnnxGraph, name: str, doc: str, metadata: Mapping[str, str]) -> bytes:
     """``x`` (batch, time, inputs), ``state`` (batch, S), ``dt`` (batch, time, 1) -> ``y`` (batch, time, outputs) and
     ``state_out`` after the last step. The step is the body of one Scan over time.
 
@@ -43,7 +43,7 @@ def sequence_model(graph: Graph, name: str, doc: str, metadata: Mapping[str, str
     return _model(onnx().helper.make_graph(nodes, name, inputs, outputs, doc_string=doc), metadata)
 
 
-def _body(graph: Graph, inputs: list[str], outputs: list[str]) -> Any:
+def _body(graph: OnnxGraph, inputs: list[str], outputs: list[str]) -> Any:
     """The step as a subgraph: its inputs and outputs get names of their own, as a subgraph's must."""
     own = {n: f"{n}_now" for n in inputs} | {n: f"{n}_next" for n in outputs}
     nodes = _nodes(graph)
@@ -55,13 +55,13 @@ def _body(graph: Graph, inputs: list[str], outputs: list[str]) -> Any:
     return onnx().helper.make_graph(nodes, "step", ins, outs, _constants(graph))
 
 
-def _nodes(graph: Graph) -> list[Any]:
+def _nodes(graph: OnnxGraph) -> list[Any]:
     """Nodes are called after what they make."""
     make = onnx().helper.make_node
     return [make(n.kind, list(n.inputs), list(n.outputs), name=n.outputs[0], **n.attrs) for n in graph.nodes]
 
 
-def _constants(graph: Graph) -> list[Any]:
+def _constants(graph: OnnxGraph) -> list[Any]:
     return [onnx().numpy_helper.from_array(data, name) for name, data in graph.constants.items()]
 
 

@@ -16,7 +16,7 @@ from ncpc.ir.program import Op, Program, Repeat, Stmt, Value, statements
 from ncpc.passes.decompose import without_mix
 from ncpc.targets.onnx import linear, windows
 from ncpc.targets.onnx.evaluate import KERNELS
-from ncpc.targets.onnx.graph import Graph, Writer
+from ncpc.targets.onnx.graph import OnnxGraph, Writer
 from ncpc.targets.onnx.grid import Grid
 from ncpc.targets.onnx.linear import F64, I64, Linear
 from ncpc.targets.onnx.settle import Settler
@@ -70,7 +70,7 @@ class Translation:
         return self.program.constants[name][1].astype(np.int64)
 
 
-def translate(program: Program, grids: Mapping[str, Grid]) -> Graph:
+def translate(program: Program, grids: Mapping[str, Grid]) -> OnnxGraph:
     """The step as a graph with inputs ``x``, ``state`` and ``dt`` (where the program has them), outputs ``y`` and
     ``state_out``. ``grids`` says which synapse axes are grids; the others are matrices. Raises Unsupported.
     """
@@ -83,7 +83,7 @@ def translate(program: Program, grids: Mapping[str, Grid]) -> Graph:
     _body(t, program.body)
     outputs = _outputs(t)
     held = {t.writer.final(tensor): state for tensor, state in t.held.items()}
-    return Graph(tuple(t.writer.nodes), t.writer.constants, inputs, outputs, t.writer.shapes, held)
+    return OnnxGraph(tuple(t.writer.nodes), t.writer.constants, inputs, outputs, t.writer.shapes, held)
 
 
 def _inputs(t: Translation) -> dict[str, int]:

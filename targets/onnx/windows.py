@@ -51,11 +51,11 @@ def pool(t: Translation, op: Op) -> Linear:
     return _flat(t, y, op, w)
 
 
-def _places(w: Windows) -> dict[str, list[int]]:
+def _places(w: Windows) -> dict[str, tuple[int, ...]]:
     """Where windows stand; padding below and to the right is as much as they reach over the frame, at least 0."""
-    spread = {} if (w.dilation_h, w.dilation_w) == (1, 1) else {"dilations": [w.dilation_h, w.dilation_w]}
-    return {"kernel_shape": [w.kernel_h, w.kernel_w], "strides": [w.stride_h, w.stride_w],
-            "pads": [w.top, w.left, max(0, w.bottom), max(0, w.right)], **spread}
+    spread = {} if (w.dilation_h, w.dilation_w) == (1, 1) else {"dilations": (w.dilation_h, w.dilation_w)}
+    return {"kernel_shape": (w.kernel_h, w.kernel_w), "strides": (w.stride_h, w.stride_w),
+            "pads": (w.top, w.left, max(0, w.bottom), max(0, w.right)), **spread}
 
 
 def _frame(t: Translation, name: str, w: Windows) -> str:
@@ -63,13 +63,13 @@ def _frame(t: Translation, name: str, w: Windows) -> str:
     if w.layout != "hwc":
         return _reshape(t, t.tensor(name), f"{name}_image", shape)
     image = _reshape(t, t.tensor(name), f"{name}_rows", (w.height, w.width, w.channels))
-    return t.writer.node("Transpose", [image], f"{name}_image", shape, perm=[0, 3, 1, 2])
+    return t.writer.node("Transpose", [image], f"{name}_image", shape, perm=(0, 3, 1, 2))
 
 
 def _flat(t: Translation, y: str, op: Op, w: Windows) -> Linear:
     filters, rows, cols = t.writer.shapes[y]
     if w.layout == "hwc":
-        y = t.writer.node("Transpose", [y], f"{op.out.name}_rows", (rows, cols, filters), perm=[0, 2, 3, 1])
+        y = t.writer.node("Transpose", [y], f"{op.out.name}_rows", (rows, cols, filters), perm=(0, 2, 3, 1))
     size = filters * rows * cols
     return linear.of_tensor(_reshape(t, y, op.out.name, (size,)), size)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ncpc.ir.program import Op, Program, statements
-from ncpc.targets.tflite.graph import Option
+from ncpc.targets.graph.nodes import Attribute
 
 FUSED = ("add", "sub", "matmul", "conv2d")
 """Ops whose operators take an activation."""
@@ -32,6 +32,6 @@ def _with_relu(op: Op, limited: Op) -> Op:
     return replace(op, out=limited.out, attrs={**op.attrs, "relu": 1})
 
 
-def activation(op: Op) -> dict[str, Option]:
+def activation(op: Op) -> dict[str, Attribute]:
     """The operator's option."""
     return {"fusedActivationFunction": RELU} if op.attrs.get("relu") else {}

@@ -19,7 +19,7 @@ F64 = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class Term:
+class AffineTerm:
     """``factor`` times ``atom``: elementwise for a vector, a product for a matrix."""
 
     atom: Value
@@ -32,14 +32,14 @@ class Term:
     def matrix(self) -> F64:
         return np.diag(self.factor) if self.diagonal else self.factor
 
-    def scaled(self, c: F64) -> Term:
-        return Term(self.atom, self.factor * (c if self.diagonal else c[:, None]))
+    def scaled(self, c: F64) -> AffineTerm:
+        return AffineTerm(self.atom, self.factor * (c if self.diagonal else c[:, None]))
 
-    def plus(self, other: Term) -> Term:
+    def plus(self, other: AffineTerm) -> AffineTerm:
         """The sum of two terms of one atom."""
         if self.diagonal and other.diagonal:
-            return Term(self.atom, self.factor + other.factor)
-        return Term(self.atom, self.matrix() + other.matrix())
+            return AffineTerm(self.atom, self.factor + other.factor)
+        return AffineTerm(self.atom, self.matrix() + other.matrix())
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +47,7 @@ class Affine:
     """``sum of terms + bias`` over ``axes`` (at most one); ``bias`` is (n,)."""
 
     axes: tuple[Axis, ...]
-    terms: tuple[Term, ...]
+    terms: tuple[AffineTerm, ...]
     bias: F64
 
     @property
@@ -76,7 +76,7 @@ class Affine:
 def of_atom(value: Value) -> Affine:
     """The value itself."""
     size = int(np.prod(value.shape, dtype=np.int64))
-    return Affine(value.axes, (Term(value, np.ones(size)),), np.zeros(size))
+    return Affine(value.axes, (AffineTerm(value, np.ones(size)),), np.zeros(size))
 
 
 def of_constant(data: NDArray[np.float64] | NDArray[np.int64], axes: tuple[Axis, ...]) -> Affine:
@@ -95,7 +95,7 @@ def add(a: Affine, b: Affine, axes: tuple[Axis, ...]) -> Affine:
     """``a + b``; terms of one atom are joined."""
     size = max(a.size, b.size)
     a, b = widen(a, axes, size), widen(b, axes, size)
-    joined: dict[str, Term] = {}
+    joined: dict[str, AffineTerm] = {}
     for term in (*a.terms, *b.terms):
         name = term.atom.name
         joined[name] = joined[name].plus(term) if name in joined else term
@@ -104,13 +104,13 @@ def add(a: Affine, b: Affine, axes: tuple[Axis, ...]) -> Affine:
 
 def select(a: Affine, index: NDArray[np.int64], axes: tuple[Axis, ...]) -> Affine:
     """``a[index]``."""
-    terms = tuple(Term(t.atom, t.matrix()[index]) for t in a.terms)
+    terms = tuple(AffineTerm(t.atom, t.matrix()[index]) for t in a.terms)
     return _without_zeros(Affine(axes, terms, a.bias[index]))
 
 
 def product(matrix: F64, a: Affine, axes: tuple[Axis, ...]) -> Affine:
     """``matrix @ a``, multiplied through."""
-    terms = tuple(Term(t.atom, matrix @ t.matrix()) for t in a.terms)
+    terms = tuple(AffineTerm(t.atom, matrix @ t.matrix()) for t in a.terms)
     return _without_zeros(Affine(axes, terms, matrix @ a.bias))
 
 

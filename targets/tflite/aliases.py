@@ -10,10 +10,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from ncpc.targets.tflite.graph import Graph, Node, Tensor
+from ncpc.targets.graph.nodes import Node
+from ncpc.targets.tflite.graph import Tensor, TfliteGraph
 
 
-def apart(graph: Graph) -> Graph:
+def apart(graph: TfliteGraph) -> TfliteGraph:
     """The graph, with a SLICE of the whole before every RESHAPE whose memory may be written over while it is needed."""
     roots, shared = _roots(graph), set[str]()
     for root in set(roots.values()):
@@ -21,24 +22,24 @@ def apart(graph: Graph) -> Graph:
             shared.add(root)
     tensors, nodes = dict(graph.tensors), list[Node]()
     for node in graph.nodes:
-        if node.op == "RESHAPE" and roots[node.outputs[0]] in shared:
+        if node.kind == "RESHAPE" and roots[node.outputs[0]] in shared:
             node = _copied(tensors, nodes, node)
         nodes.append(node)
     return replace(graph, tensors=tensors, nodes=tuple(nodes))
 
 
-def _roots(graph: Graph) -> dict[str, str]:
+def _roots(graph: TfliteGraph) -> dict[str, str]:
     """Reshaped tensor -> the tensor whose memory it is."""
     roots: dict[str, str] = {}
     for node in graph.nodes:
-        if node.op == "RESHAPE":
+        if node.kind == "RESHAPE":
             roots[node.outputs[0]] = roots.get(node.inputs[0], node.inputs[0])
     return roots
 
 
-def _in_danger(graph: Graph, names: list[str]) -> bool:
+def _in_danger(graph: TfliteGraph, names: list[str]) -> bool:
     """Whether one of these tensors is read by an operator that computes, while another one is needed later."""
-    made = {node.outputs[0]: k for k, node in enumerate(graph.nodes) if node.op == "RESHAPE"}
+    made = {node.outputs[0]: k for k, node in enumerate(graph.nodes) if node.kind == "RESHAPE"}
     reads = [(k, name) for k, node in enumerate(graph.nodes) for name in node.inputs if name in names]
     last = {name: k for k, name in reads}
 
@@ -46,7 +47,7 @@ def _in_danger(graph: Graph, names: list[str]) -> bool:
         kept = name in graph.outputs and made.get(name, -1) < k
         return kept or last.get(name, -1) > k
 
-    computed = [(k, name) for k, name in reads if graph.nodes[k].op != "RESHAPE"]
+    computed = [(k, name) for k, name in reads if graph.nodes[k].kind != "RESHAPE"]
     return any(needed(other, k) for k, name in computed for other in names if other != name)
 
 

@@ -10,12 +10,12 @@ from ncpc.ir.program import Program
 from ncpc.semantics.bounds import Range
 from ncpc.targets.graph.corners import STARTS, corners, exact_outputs, held_inputs
 from ncpc.targets.tflite import runtimes, sequences
-from ncpc.targets.tflite.graph import Graph
+from ncpc.targets.tflite.graph import TfliteGraph
 from ncpc.targets.tflite.model import IntegerModel
 from ncpc.targets.tflite.reading import File
 
 
-def check(content: bytes, file: File, real: Program, graph: Graph | None, boxes: dict[str, Range],
+def check(content: bytes, file: File, real: Program, graph: TfliteGraph | None, boxes: dict[str, Range],
           steps: int) -> dict[str, Any]:
     """Run ``steps`` steps from each of STARTS corners: how far the outputs get from the program over the reals, as a
     share of its range, and for an integer ``graph`` how many steps differ from the model of its kernels.

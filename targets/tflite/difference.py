@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncpc.targets.tflite import runtimes
-from ncpc.targets.tflite.graph import Graph
+from ncpc.targets.tflite.graph import TfliteGraph
 from ncpc.targets.tflite.kernels import Kernel, prepare
 from ncpc.targets.tflite.reading import read
 
 Seen = Mapping[str, NDArray[Any]]
 
-def unequal(content: bytes, graph: Graph, runtime: str, steps: int) -> dict[str, dict[str, int]]:
+def unequal(content: bytes, graph: TfliteGraph, runtime: str, steps: int) -> dict[str, dict[str, int]]:
     """Operator -> how many of its results differed, and by how many units at most; in ``steps`` steps of random inputs
     and states over the whole of their types. Empty where ``runtime`` and the model are the same.
     """
@@ -29,7 +29,7 @@ def unequal(content: bytes, graph: Graph, runtime: str, steps: int) -> dict[str,
     for t in range(steps):
         for node, kernel in zip(graph.nodes, kernels, strict=True):
             expected = kernel([_raw(graph, seen, name, t) for name in node.inputs])
-            _note(found, node.op, np.abs(expected - _raw(graph, seen, node.outputs[0], t)))
+            _note(found, node.kind, np.abs(expected - _raw(graph, seen, node.outputs[0], t)))
     return found
 
 
@@ -40,23 +40,23 @@ def _note(found: dict[str, dict[str, int]], op: str, gap: NDArray[np.int64]) -> 
         entry["units"] = max(entry["units"], int(gap.max()))
 
 
-def _kernel(graph: Graph, k: int) -> Kernel:
+def _kernel(graph: TfliteGraph, k: int) -> Kernel:
     node = graph.nodes[k]
     return prepare(node, [graph.tensors[name] for name in node.inputs], graph.tensors[node.outputs[0]])
 
 
-def _random(rng: np.random.Generator, graph: Graph, name: str) -> NDArray[Any]:
+def _random(rng: np.random.Generator, graph: TfliteGraph, name: str) -> NDArray[Any]:
     tensor = graph.tensors[name]
     info = np.iinfo(tensor.dtype)
     return rng.integers(info.min, info.max, tensor.shape, dtype=tensor.dtype, endpoint=True)
 
 
-def _raw(graph: Graph, seen: Seen, name: str, t: int) -> NDArray[np.int64]:
+def _raw(graph: TfliteGraph, seen: Seen, name: str, t: int) -> NDArray[np.int64]:
     data = graph.tensors[name].data
     return (seen[name][t] if data is None else data).reshape(-1).astype(np.int64)
 
 
-def _seen(content: bytes, graph: Graph, runtime: str, feeds: Seen) -> Seen:
+def _seen(content: bytes, graph: TfliteGraph, runtime: str, feeds: Seen) -> Seen:
     """Every tensor that is no constant after each step; tensors stand in the file in the graph's order."""
     index = {name: k for k, name in enumerate(graph.tensors)}
     wanted = {name: index[name] for node in graph.nodes for name in (*node.inputs, *node.outputs)

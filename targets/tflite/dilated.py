@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from ncpc.ir.windows import Windows
-from ncpc.targets.tflite.graph import GraphBuilder, Option
+from ncpc.targets.graph.nodes import Attribute
+from ncpc.targets.tflite.graph import GraphBuilder
 from ncpc.targets.tflite.tensors import Shape, reshape
 
 VALID = 1
@@ -47,7 +48,7 @@ def _apart(b: GraphBuilder, source: str, kernel: tuple[int, int], shape: Shape, 
     tensor = b.tensors[frame]
     target = b.tensor(name, (1, shape[1] - kernel[0] + 1, shape[2] - kernel[1] + 1, shape[3]), tensor.dtype,
                       tensor.quant)
-    options: dict[str, Option] = {"padding": VALID, "strideW": 1, "strideH": 1, "filterHeight": kernel[0],
+    options: dict[str, Attribute] = {"padding": VALID, "strideW": 1, "strideH": 1, "filterHeight": kernel[0],
                                   "filterWidth": kernel[1]}
     return b.node("MAX_POOL_2D", [frame], target, **options)
 

@@ -15,7 +15,7 @@ from ncpc.errors import Unsupported
 from ncpc.ir.program import Op, Value
 from ncpc.semantics.bounds import Range, product
 from ncpc.targets.tflite import affine
-from ncpc.targets.tflite.affine import F64, Affine, Term
+from ncpc.targets.tflite.affine import F64, Affine, AffineTerm
 from ncpc.targets.tflite.rewriter import Rewriter
 
 SPREAD = 8.0
@@ -37,7 +37,7 @@ def quotient(r: Rewriter, op: Op) -> Affine:
     return _plain(r, op.out, n, d, limits) if held is None else _moved(r, op.out, n, d, held)
 
 
-def _held(r: Rewriter, n: Affine, op: Op) -> Term | None:
+def _held(r: Rewriter, n: Affine, op: Op) -> AffineTerm | None:
     """The dividend's term that is a positive multiple of a state, where the quotient is what that state becomes."""
     if op.out.name not in r.boxes:
         return None
@@ -57,7 +57,7 @@ def _plain(r: Rewriter, out: Value, n: Affine, d: Affine, limits: Range) -> Affi
     return affine.of_atom(r.op("mul", out.name, dividend, inverse, limits=within))
 
 
-def _moved(r: Rewriter, out: Value, n: Affine, d: Affine, held: Term) -> Affine:
+def _moved(r: Rewriter, out: Value, n: Affine, d: Affine, held: AffineTerm) -> Affine:
     """``v + ((N - a*v) - (D - a)*v) / D``, every part divided by max(D)."""
     v, a, box = held.atom, held.factor, r.boxes[out.name]
     rest, load = replace(n, terms=tuple(t for t in n.terms if t is not held)), replace(d, bias=d.bias - a)

@@ -23,7 +23,7 @@ from ncpc.semantics.run import run
 from ncpc.targets.base import CompileOptions, Lowered
 from ncpc.targets.tflite.describe import state_names
 from ncpc.targets.tflite.float_graph import float_graph
-from ncpc.targets.tflite.graph import Graph, Tensor
+from ncpc.targets.tflite.graph import Tensor, TfliteGraph
 from ncpc.targets.tflite.integer_graph import integer_graph, quantize
 from ncpc.targets.tflite.integer_program import integer_program
 from ncpc.targets.tflite.scales import FORMATS
@@ -39,7 +39,7 @@ def file_name(lowered: Lowered) -> str:
     return f"{lowered.policy.name}.tflite"
 
 
-def step_graph(lowered: Lowered, real: Program, held: Mapping[str, Range], options: CompileOptions) -> Graph:
+def step_graph(lowered: Lowered, real: Program, held: Mapping[str, Range], options: CompileOptions) -> TfliteGraph:
     """The graph of one step of ``real``, whose states stay within ``held``. Raises Unsupported for what the format, or
     both runtimes, cannot hold.
     """
@@ -54,7 +54,7 @@ def step_graph(lowered: Lowered, real: Program, held: Mapping[str, Range], optio
     return integer_graph(made, FORMATS[lowered.scheme], dt)
 
 
-def stateful(graph: Graph, lowered: Lowered) -> Graph:
+def stateful(graph: TfliteGraph, lowered: Lowered) -> TfliteGraph:
     """The graph with its states as variables of the file instead of inputs."""
     states = zip(state_names(lowered.real), lowered.real.states, strict=True)
     return with_variables(graph, {name: _raw(graph.tensors[name], np.asarray(state.init)) for name, state in states})

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ncpc.targets.tflite.graph import Graph, Node, Option, Quant, Tensor
+from ncpc.targets.graph.nodes import Attribute, Node
+from ncpc.targets.tflite.graph import Quant, Tensor, TfliteGraph
 from ncpc.targets.tflite.libraries import flatbuffers, schema
 
 TYPES = {"float32": "FLOAT32", "int8": "INT8", "int16": "INT16", "int32": "INT32", "int64": "INT64",
@@ -43,7 +44,7 @@ GROUPED = 6
 """The first version of a convolution in groups."""
 
 
-def write(graph: Graph) -> bytes:
+def write(graph: TfliteGraph) -> bytes:
     """The file: schema version 3, the signature ``serving_default``. Same graph, same bytes."""
     s, parts = schema(), [graph, *([graph.once] if graph.once else [])]
     model = s.ModelT()
@@ -77,15 +78,15 @@ def _metadata(s: ModuleType, buffer: int) -> Any:
     return entry
 
 
-def _code(node: Node, graph: Graph) -> tuple[str, int]:
+def _code(node: Node, graph: TfliteGraph) -> tuple[str, int]:
     kind = graph.tensors[node.inputs[0]].dtype if node.inputs else ""
-    return node.op, GROUPED if _grouped(node, graph) else VERSIONS.get((node.op, kind), 1)
+    return node.kind, GROUPED if _grouped(node, graph) else VERSIONS.get((node.kind, kind), 1)
 
 
-def _grouped(node: Node, graph: Graph) -> bool:
+def _grouped(node: Node, graph: TfliteGraph) -> bool:
     """A convolution whose filters read a part of the channels each."""
     shapes = [graph.tensors[name].shape for name in node.inputs]
-    return node.op == "CONV_2D" and shapes[0][3] != shapes[1][3]
+    return node.kind == "CONV_2D" and shapes[0][3] != shapes[1][3]
 
 
 def _operator_code(s: ModuleType, op: str, version: int) -> Any:
@@ -97,7 +98,7 @@ def _operator_code(s: ModuleType, op: str, version: int) -> Any:
     return code
 
 
-def _subgraph(s: ModuleType, graph: Graph, codes: list[tuple[str, int]], buffers: Iterator[int]) -> Any:
+def _subgraph(s: ModuleType, graph: TfliteGraph, codes: list[tuple[str, int]], buffers: Iterator[int]) -> Any:
     """A subgraph; ``buffers`` hands out the buffer of each constant in turn."""
     sub, index = s.SubGraphT(), _index(graph)
     sub.name = graph.name
@@ -108,7 +109,7 @@ def _subgraph(s: ModuleType, graph: Graph, codes: list[tuple[str, int]], buffers
     return sub
 
 
-def _index(graph: Graph) -> dict[str, int]:
+def _index(graph: TfliteGraph) -> dict[str, int]:
     return {name: k for k, name in enumerate(graph.tensors)}
 
 
@@ -134,14 +135,14 @@ def _operator(s: ModuleType, node: Node, index: dict[str, int], code: int) -> An
     made.opcodeIndex = code
     made.inputs = [index[name] for name in node.inputs]
     made.outputs = [index[name] for name in node.outputs]
-    if node.op in OPTIONS:
-        table = OPTIONS[node.op]
+    if node.kind in OPTIONS:
+        table = OPTIONS[node.kind]
         made.builtinOptionsType = getattr(s.BuiltinOptions, table)
-        made.builtinOptions = _options(getattr(s, f"{table}T")(), node.options)
+        made.builtinOptions = _options(getattr(s, f"{table}T")(), node.attrs)
     return made
 
 
-def _options(table: Any, options: dict[str, Option] | Any) -> Any:
+def _options(table: Any, options: dict[str, Attribute] | Any) -> Any:
     for name, value in options.items():
         if not hasattr(table, name):
             raise AttributeError(f"{type(table).__name__} has no option {name}")
@@ -149,7 +150,7 @@ def _options(table: Any, options: dict[str, Option] | Any) -> Any:
     return table
 
 
-def _signature(s: ModuleType, graph: Graph) -> Any:
+def _signature(s: ModuleType, graph: TfliteGraph) -> Any:
     signature, index = s.SignatureDefT(), _index(graph)
     signature.signatureKey, signature.subgraphIndex = "serving_default", 0
     signature.inputs = [_named(s, name, index[name]) for name in graph.inputs]

@@ -17,15 +17,16 @@ from ncpc.ir.program import Attr, Op, Program, Value, statements, values
 from ncpc.ir.windows import windows_of
 from ncpc.passes.fold import fold_constants
 from ncpc.passes.unroll import unroll
+from ncpc.targets.graph.nodes import Attribute
 from ncpc.targets.tflite.activations import activation, fold_activations
 from ncpc.targets.tflite.aliases import apart
 from ncpc.targets.tflite.channels_last import Order, channels_last
 from ncpc.targets.tflite.describe import description, state_names
-from ncpc.targets.tflite.graph import Graph, GraphBuilder, Option
+from ncpc.targets.tflite.graph import GraphBuilder, TfliteGraph
 from ncpc.targets.tflite.placing import Placed, place
 from ncpc.targets.tflite.tensors import Shape, Tensors, reshape
 
-CONV: dict[str, Option] = {
+CONV: dict[str, Attribute] = {
     "padding": 1, "strideW": 1, "strideH": 1, "dilationWFactor": 1, "dilationHFactor": 1,
 }
 """A 1x1 convolution: padding VALID, strides and dilations 1."""
@@ -64,7 +65,8 @@ class FloatGraph:
         """A constant as (1, 1, 1, n)."""
         return self.program.constants[name][1].reshape(1, 1, 1, -1).astype(np.float32)
 
-    def result(self, kind: str, inputs: list[str], out: Value, shape: Shape | None = None, **options: Option) -> None:
+    def result(self, kind: str, inputs: list[str], out: Value, shape: Shape | None = None,
+               **options: Attribute) -> None:
         """An operator whose result is the value ``out``, a row unless it has another ``shape``."""
         tensor = self.b.tensor(out.name, shape or (1, 1, 1, _width(out)), "float32")
         self.tensors.put(out.name, self.b.node(kind, inputs, tensor, **options))
@@ -75,13 +77,13 @@ class FloatGraph:
         inputs, options = [placed.source, *constants], {**placed.options, **activation(op)}
         self.tensors.put(op.out.name, self.b.node(placed.operator, inputs, tensor, **options))
 
-    def step(self, kind: str, inputs: list[str], like: Value, suffix: str, **options: Option) -> str:
+    def step(self, kind: str, inputs: list[str], like: Value, suffix: str, **options: Attribute) -> str:
         """An operator on the way to ``like``."""
         tensor = self.b.tensor(f"{like.name}/{suffix}", (1, 1, 1, _width(like)), "float32")
         return self.b.node(kind, inputs, tensor, **options)
 
 
-def float_graph(program: Program, dt: float | None) -> Graph:
+def float_graph(program: Program, dt: float | None) -> TfliteGraph:
     """The graph of one step; ``dt`` is the timespan that was compiled in, for the file's own description.
 
     Raises Unsupported, naming the op, for what TFLite cannot compute.
@@ -133,7 +135,7 @@ def _width(value: Value) -> int:
     return int(np.prod(value.shape, dtype=np.int64))
 
 
-def _each(kind: str, **options: Option) -> Callable[[FloatGraph, Op], None]:
+def _each(kind: str, **options: Attribute) -> Callable[[FloatGraph, Op], None]:
     def emit(g: FloatGraph, op: Op) -> None:
         inputs, shape = g.together(op)
         g.result(kind, inputs, op.out, shape, **options, **activation(op))

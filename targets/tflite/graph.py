@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Option = int | float | bool | str | tuple[int, ...]
+from ncpc.targets.graph.nodes import Attribute, Node
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,18 +41,8 @@ class Tensor:
         return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
 
 
-@dataclass(frozen=True)
-class Node:
-    """One builtin operator by its schema name (``CONV_2D``); inputs and outputs by tensor name."""
-
-    op: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    options: Mapping[str, Option] = field(default_factory=dict)
-
-
 @dataclass(frozen=True, eq=False)
-class Graph:
+class TfliteGraph:
     """A whole model. ``inputs`` and ``outputs`` are tensor names and the names of the signature ``serving_default``.
 
     ``once`` is what runs before the first step, by an operator CALL_ONCE: a graph without inputs and outputs.
@@ -64,7 +54,7 @@ class Graph:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     metadata: bytes = b""
-    once: Graph | None = None
+    once: TfliteGraph | None = None
 
 
 class GraphBuilder:
@@ -91,13 +81,13 @@ class GraphBuilder:
             self._constants[key] = unique
         return self._constants[key]
 
-    def node(self, op: str, inputs: Sequence[str], output: str, **options: Option) -> str:
+    def node(self, kind: str, inputs: Sequence[str], output: str, **attrs: Attribute) -> str:
         """Append an operator with one output."""
-        self.nodes.append(Node(op, tuple(inputs), (output,), options))
+        self.nodes.append(Node(kind, tuple(inputs), (output,), attrs))
         return output
 
-    def graph(self, name: str, inputs: Sequence[str], outputs: Sequence[str], metadata: bytes = b"") -> Graph:
-        return Graph(name, dict(self.tensors), tuple(self.nodes), tuple(inputs), tuple(outputs), metadata)
+    def graph(self, name: str, inputs: Sequence[str], outputs: Sequence[str], metadata: bytes = b"") -> TfliteGraph:
+        return TfliteGraph(name, dict(self.tensors), tuple(self.nodes), tuple(inputs), tuple(outputs), metadata)
 
     def _unique(self, name: str) -> str:
         candidate, n = name, 1

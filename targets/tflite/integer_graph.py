@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from ncpc.errors import Unsupported
 from ncpc.ir.program import Op, Value, statements, values
 from ncpc.ir.windows import windows_of
+from ncpc.targets.graph.nodes import Attribute
 from ncpc.targets.tflite.activations import activation, fold_activations
 from ncpc.targets.tflite.aliases import apart
 from ncpc.targets.tflite.describe import description, state_names
 from ncpc.targets.tflite.float_graph import CONV
-from ncpc.targets.tflite.graph import Graph, GraphBuilder, Option, Quant
+from ncpc.targets.tflite.graph import GraphBuilder, Quant, TfliteGraph
 from ncpc.targets.tflite.integer_program import IntegerProgram
 from ncpc.targets.tflite.placing import Placed, place
 from ncpc.targets.tflite.scales import Format, constant_key, plan
@@ -48,7 +49,8 @@ class IntegerGraph:
         wide = [name for name in op.args if name not in self.program.constants]
         return self.tensors.together(wide) or (1, 1, 1, width(op.out))
 
-    def result(self, kind: str, inputs: list[str], out: Value, shape: Shape | None = None, **options: Option) -> None:
+    def result(self, kind: str, inputs: list[str], out: Value, shape: Shape | None = None,
+               **options: Attribute) -> None:
         """An operator whose result is the value ``out``, a row unless it has another ``shape``."""
         tensor = self.b.tensor(out.name, shape or (1, 1, 1, width(out)), self.form.dtype, self.quants[out.name])
         self.tensors.put(out.name, self.b.node(kind, inputs, tensor, **options))
@@ -60,7 +62,7 @@ class IntegerGraph:
         self.tensors.put(op.out.name, self.b.node(placed.operator, inputs, tensor, **options))
 
 
-def integer_graph(made: IntegerProgram, form: Format, dt: float | None) -> Graph:
+def integer_graph(made: IntegerProgram, form: Format, dt: float | None) -> TfliteGraph:
     """The graph of one step; ``dt`` is the timespan that was compiled in."""
     g = IntegerGraph(made, form)
     program = g.program
@@ -91,7 +93,7 @@ def width(value: Value) -> int:
     return int(np.prod(value.shape, dtype=np.int64))
 
 
-def _elementwise(kind: str, **options: Option) -> Callable[[IntegerGraph, Op], None]:
+def _elementwise(kind: str, **options: Attribute) -> Callable[[IntegerGraph, Op], None]:
     def emit(g: IntegerGraph, op: Op) -> None:
         shape = g.shape(op)
         g.result(kind, [g.operand(op, a, shape) for a in op.args], op.out, shape, **options, **activation(op))

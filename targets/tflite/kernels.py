@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ncpc.targets.graph.nodes import Node
 from ncpc.targets.tflite import window_kernels
 from ncpc.targets.tflite.activations import RELU
-from ncpc.targets.tflite.graph import Node, Quant, Tensor
+from ncpc.targets.tflite.graph import Quant, Tensor
 from ncpc.targets.tflite.rounding import quantize_multiplier, rescaler, wide_rescaler
 
 I64 = NDArray[np.int64]
@@ -23,8 +24,8 @@ Kernel = Callable[[Sequence[I64]], I64]
 
 def prepare(node: Node, inputs: Sequence[Tensor], out: Tensor) -> Kernel:
     """The function that computes ``node`` from the raw integers of its inputs."""
-    kernel = KERNELS[node.op](inputs, out) if node.op in KERNELS else WINDOWED[node.op](node, inputs, out)
-    if node.options.get("fusedActivationFunction") != RELU:
+    kernel = KERNELS[node.kind](inputs, out) if node.kind in KERNELS else WINDOWED[node.kind](node, inputs, out)
+    if node.attrs.get("fusedActivationFunction") != RELU:
         return kernel
     zero = _quant(out).zero_point
     return lambda a: np.maximum(kernel(a), zero)

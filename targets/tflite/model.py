@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ncpc.targets.tflite.graph import Graph, Node
+from ncpc.targets.graph.nodes import Node
+from ncpc.targets.tflite.graph import TfliteGraph
 from ncpc.targets.tflite.kernels import Kernel, prepare
 
 I64 = NDArray[np.int64]
@@ -17,7 +18,7 @@ I64 = NDArray[np.int64]
 class IntegerModel:
     """A graph ready to step on a whole batch: raw integers (B, n) by signature name."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: TfliteGraph) -> None:
         self.graph = graph
         self._constants = {name: t.data.reshape(-1).astype(np.int64) for name, t in graph.tensors.items()
                            if t.data is not None}
@@ -52,5 +53,5 @@ class IntegerModel:
         return env
 
 
-def _kernel(graph: Graph, node: Node) -> Kernel:
+def _kernel(graph: TfliteGraph, node: Node) -> Kernel:
     return prepare(node, [graph.tensors[name] for name in node.inputs], graph.tensors[node.outputs[0]])

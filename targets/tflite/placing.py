@@ -9,8 +9,9 @@ import numpy as np
 from ncpc.errors import Unsupported
 from ncpc.ir.program import Op
 from ncpc.ir.windows import Windows, windows_of
+from ncpc.targets.graph.nodes import Attribute
 from ncpc.targets.tflite import dilated
-from ncpc.targets.tflite.graph import GraphBuilder, Option, Tensor
+from ncpc.targets.tflite.graph import GraphBuilder, Tensor
 from ncpc.targets.tflite.tensors import Tensors
 
 SAME, VALID = 0, 1
@@ -34,7 +35,7 @@ class Placed:
 
     operator: str
     source: str
-    options: dict[str, Option]
+    options: dict[str, Attribute]
     rows: int
     cols: int
 
@@ -50,7 +51,7 @@ def place(b: GraphBuilder, tensors: Tensors, value: str, op: Op) -> Placed:
         return _place_apart(b, tensors, value, op)
     placed = placing(w, kind, op.out.name)
     source = tensors.shaped(value, (1, w.height, w.width, w.channels))
-    options: dict[str, Option] = {"padding": placed.padding, "strideW": w.stride_w, "strideH": w.stride_h}
+    options: dict[str, Attribute] = {"padding": placed.padding, "strideW": w.stride_w, "strideH": w.stride_h}
     if op.kind == "conv2d":
         options.update(dilationWFactor=w.dilation_w, dilationHFactor=w.dilation_h)
     else:
@@ -70,7 +71,7 @@ def _place_apart(b: GraphBuilder, tensors: Tensors, value: str, op: Op) -> Place
     source, pads = tensors.shaped(value, (1, w.height, w.width, w.channels)), dilated.pads(w)
     if any(pads):
         source = _padded(b, b.tensors[source], pads, True, name)
-    options: dict[str, Option] = {"padding": VALID, "strideW": w.stride_w, "strideH": w.stride_h, "filterHeight": 1,
+    options: dict[str, Attribute] = {"padding": VALID, "strideW": w.stride_w, "strideH": w.stride_h, "filterHeight": 1,
                                   "filterWidth": 1}
     return Placed(OPERATORS["max"], dilated.everywhere(b, source, w, name), options, w.rows, w.cols)
 

@@ -12,7 +12,7 @@ from ncpc.ir.types import Axis, Real
 from ncpc.passes.unroll import Unrolled
 from ncpc.semantics.bounds import Range, exactly, weighted
 from ncpc.targets.tflite import affine
-from ncpc.targets.tflite.affine import F64, Affine, Term
+from ncpc.targets.tflite.affine import F64, Affine, AffineTerm
 from ncpc.targets.tflite.channels_last import Order
 from ncpc.targets.tflite.weights import split
 
@@ -114,8 +114,8 @@ class Rewriter:
         held, rest = split(term.factor) if self.wide else (term.factor, np.zeros(1))
         if not np.any(rest):
             return self._convolve(form, name, limits)
-        upper = Affine(form.axes, (Term(term.atom, held),), form.bias)
-        lower = Affine(form.axes, (Term(term.atom, rest),), 0 * form.bias)
+        upper = Affine(form.axes, (AffineTerm(term.atom, held),), form.bias)
+        lower = Affine(form.axes, (AffineTerm(term.atom, rest),), 0 * form.bias)
         parts = [self._convolve(part, f"{name}/{word}", self.bounds(part)) for part, word in zip((upper, lower), WORDS,
                                                                                                 strict=True)]
         return self.op("add", name, *parts, limits=limits)

@@ -59,7 +59,7 @@ def tensors(content: bytes, file: File, runtime: str, feeds: Mapping[str, NDArra
     return found
 
 
-class Held:
+class RuntimeInstance:
     """One instance in a worker process, for closed loops; not for the old runtime, which runs whole sequences only."""
 
     def __init__(self, content: bytes, file: File, runtime: str) -> None:

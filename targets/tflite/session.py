@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncpc.targets.tflite.reading import File
-from ncpc.targets.tflite.runtimes import Held
+from ncpc.targets.tflite.runtimes import RuntimeInstance
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -16,7 +16,7 @@ Arrays = dict[str, NDArray[Any]]
 class TfliteSession:
     """Steps with carried state; TFLite graphs raise no status bits."""
 
-    def __init__(self, held: Held, file: File) -> None:
+    def __init__(self, held: RuntimeInstance, file: File) -> None:
         self._held, self._file = held, file
         self._timed = any(edge.name == "dt" for edge in file.inputs)
         self._state: Arrays = {}

@@ -32,7 +32,7 @@ from ncpc.targets.graph.corners import STARTS
 from ncpc.targets.tflite import corners, emit, libraries, npu, runtimes, sequences
 from ncpc.targets.tflite.difference import unequal
 from ncpc.targets.tflite.flatbuffer import write
-from ncpc.targets.tflite.graph import Graph
+from ncpc.targets.tflite.graph import TfliteGraph
 from ncpc.targets.tflite.model import IntegerModel
 from ncpc.targets.tflite.reading import File, read
 from ncpc.targets.tflite.session import TfliteSession
@@ -81,7 +81,7 @@ class TfliteArtifact:
     real: Program
     limited: Mapping[str, Range]
     boxes: dict[str, Range]
-    graph: Graph
+    graph: TfliteGraph
     plain: bytes
     files: Mapping[str, bytes]
 
@@ -122,7 +122,7 @@ class TfliteArtifact:
         if runtime == runtimes.OLD:
             raise BadInput(f"{runtime}: runs whole sequences only; open {runtimes.REFERENCE}")
         content, file = self._opened(folder)
-        return TfliteSession(runtimes.Held(content, file, runtime), file)
+        return TfliteSession(runtimes.RuntimeInstance(content, file, runtime), file)
 
     def _opened(self, folder: Path) -> tuple[bytes, File]:
         """The file as it stands in ``folder``."""
@@ -154,7 +154,7 @@ def _checks(made: TfliteArtifact, content: bytes, file: File) -> dict[str, Any]:
     return found
 
 
-def _unequal(content: bytes, graph: Graph, runtime: str, steps: int) -> dict[str, dict[str, int]] | str:
+def _unequal(content: bytes, graph: TfliteGraph, runtime: str, steps: int) -> dict[str, dict[str, int]] | str:
     try:
         return unequal(content, graph, runtime, steps)
     except MissingTool as missing:

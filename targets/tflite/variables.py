@@ -8,12 +8,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ncpc.targets.tflite.graph import Graph, Node, Tensor
+from ncpc.targets.graph.nodes import Node
+from ncpc.targets.tflite.graph import Tensor, TfliteGraph
 
 NAME = "step_once"
 
 
-def with_variables(graph: Graph, resets: Mapping[str, NDArray[np.generic]]) -> Graph:
+def with_variables(graph: TfliteGraph, resets: Mapping[str, NDArray[np.generic]]) -> TfliteGraph:
     """The graph with its states as variables, ``resets`` their raw reset values by name.
 
     A state is no input any more; ``<state>_out`` stays an output, to look at. Before the first step, and after the
@@ -29,7 +30,7 @@ def with_variables(graph: Graph, resets: Mapping[str, NDArray[np.generic]]) -> G
     )
 
 
-def _once(graph: Graph, resets: Mapping[str, NDArray[np.generic]]) -> Graph:
+def _once(graph: TfliteGraph, resets: Mapping[str, NDArray[np.generic]]) -> TfliteGraph:
     tensors: dict[str, Tensor] = {}
     nodes: list[Node] = []
     for name, reset in resets.items():
@@ -38,7 +39,7 @@ def _once(graph: Graph, resets: Mapping[str, NDArray[np.generic]]) -> Graph:
         data = reset.reshape(held.shape).astype(held.dtype)
         tensors[f"{name}/reset"] = replace(held, name=f"{name}/reset", data=data)
         nodes += [_handle(name), Node("ASSIGN_VARIABLE", (f"{name}/handle", f"{name}/reset"), ())]
-    return Graph(NAME, tensors, tuple(nodes), (), ())
+    return TfliteGraph(NAME, tensors, tuple(nodes), (), ())
 
 
 def _handle(name: str) -> Node:

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from ncpc.targets.tflite.graph import Node, Tensor
+from ncpc.targets.graph.nodes import Node
+from ncpc.targets.tflite.graph import Tensor
 from ncpc.targets.tflite.placing import SAME
 
 I64 = NDArray[np.int64]
@@ -100,7 +101,7 @@ def _flat(y: I64) -> I64:
 
 
 def _filter(node: Node) -> tuple[int, int]:
-    height, width = node.options["filterHeight"], node.options["filterWidth"]
+    height, width = node.attrs["filterHeight"], node.attrs["filterWidth"]
     assert isinstance(height, int)
     assert isinstance(width, int)
     return height, width
@@ -112,7 +113,7 @@ def _windows(node: Node, source: tuple[int, ...], target: tuple[int, ...], kerne
     strides, dilations = _pair(node, "stride{}"), _pair(node, "dilation{}Factor")
     spans = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
     total = [max(0, (target[1 + i] - 1) * strides[i] + spans[i] - source[1 + i]) for i in (0, 1)]
-    same = node.options["padding"] == SAME
+    same = node.attrs["padding"] == SAME
     around = [(n // 2, n - n // 2) if same else (0, 0) for n in total]
 
     def view(x: I64) -> I64:
@@ -126,7 +127,7 @@ def _windows(node: Node, source: tuple[int, ...], target: tuple[int, ...], kerne
 
 def _pair(node: Node, name: str) -> tuple[int, int]:
     """An option for rows and for columns; 1 where the operator has none."""
-    found = [node.options.get(name.format(side), 1) for side in "HW"]
+    found = [node.attrs.get(name.format(side), 1) for side in "HW"]
     rows, cols = found
     assert isinstance(rows, int)
     assert isinstance(cols, int)

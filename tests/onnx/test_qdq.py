@@ -93,7 +93,7 @@ def small_product(bias: float) -> tuple[Any, Any]:
     x = w.tensor("x", [2])
     weight = w.const("W", np.array([[1.0, 1e-9, 0.0], [-0.5, -2e-9, 0.0]]))
     w.finish(w.node("Gemm", [x, weight, w.const("b", np.array([0.1, bias, bias]))], "out", [3]), "y")
-    return w, emit.Graph(tuple(w.nodes), w.constants, {"x": 2}, {"y": 3}, w.shapes)
+    return w, emit.OnnxGraph(tuple(w.nodes), w.constants, {"x": 2}, {"y": 3}, w.shapes)
 
 
 @pytest.mark.parametrize("bias", [0.7, 100.0, -3e4])
@@ -164,7 +164,7 @@ def test_what_has_no_limit_takes_nothing_from_what_is_known() -> None:
     part = writer.node("Mul", [quotient, c], "part", [1])
     weight = writer.const("w", np.array([[0.0, 1.0]]))
     total = writer.node("Gemm", [part, weight], "total", [2])
-    graph = emit.Graph(tuple(writer.nodes), writer.constants, {a: 1, b: 1, c: 1}, {total: 2}, writer.shapes)
+    graph = emit.OnnxGraph(tuple(writer.nodes), writer.constants, {a: 1, b: 1, c: 1}, {total: 2}, writer.shapes)
     box, unit = Range(np.full((1, 1), -2.0), np.full((1, 1), 3.0)), Range(np.zeros((1, 1)), np.ones((1, 1)))
     known = {"a": box, "b": box, "c": unit}
     free = intervals(graph, known)
@@ -182,7 +182,7 @@ def test_a_square_is_not_negative() -> None:
     writer = Writer()
     x = writer.tensor("x", [1])
     square = writer.node("Mul", [x, x], "square", [1])
-    graph = emit.Graph(tuple(writer.nodes), writer.constants, {x: 1}, {square: 1}, writer.shapes)
+    graph = emit.OnnxGraph(tuple(writer.nodes), writer.constants, {x: 1}, {square: 1}, writer.shapes)
     assert intervals(graph, {"x": Range(np.full((1, 1), -2.0), np.full((1, 1), 3.0))})[square].ends == (0.0, 9.0)
 
 
@@ -204,7 +204,7 @@ def test_a_narrow_input_beside_a_wide_one_keeps_its_bits() -> None:
     w = Writer()
     x = w.tensor("x", [2])
     w.finish(w.node("Gemm", [x, w.const("W", np.diag([100.0, 0.01]))], "out", [2]), "y")
-    graph = emit.Graph(tuple(w.nodes), w.constants, {"x": 2}, {"y": 2}, w.shapes)
+    graph = emit.OnnxGraph(tuple(w.nodes), w.constants, {"x": 2}, {"y": 2}, w.shapes)
     box = Range(np.array([[-0.01, -100.0]]), np.array([[0.01, 100.0]]))
     quantized = quantize(graph, intervals(graph, {"x": box}), Widths(np.uint8, np.uint8))
     feeds = {"x": (np.random.default_rng(0).uniform(-1, 1, (50, 2)) * [0.01, 100.0]).astype(np.float32)}

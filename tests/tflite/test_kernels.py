@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ncpc.targets.tflite import runtimes, worker
 from ncpc.targets.tflite.flatbuffer import write
 from ncpc.targets.tflite.float_graph import CONV
-from ncpc.targets.tflite.graph import Graph, GraphBuilder, Quant
+from ncpc.targets.tflite.graph import GraphBuilder, Quant, TfliteGraph
 from ncpc.targets.tflite.kernels import prepare
 from ncpc.targets.tflite.rounding import quantize_multiplier, rescaler
 
@@ -25,7 +25,7 @@ def scale(step: float, zero: int = 0) -> Quant:
     return Quant(np.array([step], np.float32), zero)
 
 
-def unary(op: str, dtype: str, source: Quant, result: Quant, size: int) -> Graph:
+def unary(op: str, dtype: str, source: Quant, result: Quant, size: int) -> TfliteGraph:
     b = GraphBuilder()
     b.tensor("x", (1, size), dtype, source)
     b.tensor("y", (1, size), dtype, result)
@@ -33,7 +33,7 @@ def unary(op: str, dtype: str, source: Quant, result: Quant, size: int) -> Graph
     return b.graph("one", ["x"], ["y"])
 
 
-def binary(op: str, dtype: str, quants: Sequence[Quant], size: int) -> Graph:
+def binary(op: str, dtype: str, quants: Sequence[Quant], size: int) -> TfliteGraph:
     b = GraphBuilder()
     for name, quant in zip(("a", "b", "y"), quants, strict=True):
         b.tensor(name, (1, size), dtype, quant)
@@ -41,12 +41,12 @@ def binary(op: str, dtype: str, quants: Sequence[Quant], size: int) -> Graph:
     return b.graph("one", ["a", "b"], ["y"])
 
 
-def litert(graph: Graph, feeds: dict[str, NDArray[Any]]) -> NDArray[np.int64]:
+def litert(graph: TfliteGraph, feeds: dict[str, NDArray[Any]]) -> NDArray[np.int64]:
     found = worker.invoker(worker.litert(runtimes.REFERENCE, write(graph)))(feeds)["y"]
     return found.reshape(-1).astype(np.int64)
 
 
-def micro(graph: Graph, feeds: dict[str, NDArray[Any]]) -> NDArray[np.int64]:
+def micro(graph: TfliteGraph, feeds: dict[str, NDArray[Any]]) -> NDArray[np.int64]:
     pytest.importorskip("tflite_micro")
     interpreter = worker.micro().Interpreter.from_bytes(write(graph), arena_size=8 << 20)
     for index, name in enumerate(graph.inputs):
@@ -55,7 +55,7 @@ def micro(graph: Graph, feeds: dict[str, NDArray[Any]]) -> NDArray[np.int64]:
     return np.asarray(interpreter.get_output(0)).reshape(-1).astype(np.int64)
 
 
-def model(graph: Graph, feeds: dict[str, NDArray[Any]]) -> NDArray[np.int64]:
+def model(graph: TfliteGraph, feeds: dict[str, NDArray[Any]]) -> NDArray[np.int64]:
     node = graph.nodes[0]
     held = [graph.tensors[name].data for name in node.inputs]
     raw = [feeds[name].reshape(1, -1).astype(np.int64) if data is None else data.reshape(-1).astype(np.int64)
@@ -148,7 +148,7 @@ FRAME = (1, 7, 9, 4)
 
 
 def windowed(op: str, dtype: str, shape: tuple[int, ...], extra: Sequence[Any] = (), zero: int = 0,
-             **options: Any) -> Graph:
+             **options: Any) -> TfliteGraph:
     """One operator over a frame; ``extra`` are constants with their scales."""
     b = GraphBuilder()
     b.tensor("x", FRAME, dtype, scale(0.01, zero))
@@ -157,7 +157,7 @@ def windowed(op: str, dtype: str, shape: tuple[int, ...], extra: Sequence[Any] =
     return b.graph("one", ["x"], ["y"])
 
 
-def assert_runtimes_equal_the_model(graph: Graph, dtype: str) -> None:
+def assert_runtimes_equal_the_model(graph: TfliteGraph, dtype: str) -> None:
     info = np.iinfo(dtype)
     feeds = {"x": np.random.default_rng(5).integers(info.min, info.max + 1, FRAME).astype(dtype)}
     expected = model(graph, feeds)
