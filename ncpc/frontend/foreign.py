@@ -20,7 +20,7 @@ doc/table_format.md, "Footer")."""
 
 
 @dataclass(frozen=True)
-class Kind:
+class FileKind:
     """A kind of file: its name in a sentence, and what to do with ``{file}``."""
 
     name: str
@@ -33,39 +33,40 @@ BY_KERAS = ('load it with the TensorFlow it was trained in, model.save("model.ke
             "--calibrate data.npz")
 DATA = "it is data: give it as --calibrate or --inputs"
 
-POLICY = Kind("a policy of ncpc", "compile it: ncpc compile {file} --target host")
-TORCH = Kind("a torch checkpoint", "make a policy of it first: ncpc import {file} --calibrate data.npz, or, where a "
-             "class of your own makes the module, ncpc import package.module:function --weights {file}")
-KERAS = Kind("a Keras file", "make a policy of it first: ncpc import {file} --calibrate data.npz (its name must end in "
-             ".keras or .h5)")
-TORCHSCRIPT = Kind("a TorchScript archive", FROM_MODULE)
-EXPORTED = Kind("an exported program of torch", FROM_MODULE)
-ONNX = Kind("an ONNX model", FROM_MODULE)
-TFLITE = Kind("a TFLite model", FROM_MODULE)
-SAVED_MODEL = Kind("a SavedModel of TensorFlow", BY_KERAS)
-TF_CHECKPOINT = Kind("a part of a TensorFlow checkpoint", "load it into its model with the TensorFlow it was trained "
-                     'in, model.load_weights(prefix), model.save("model.keras"), and ncpc import model.keras')
-PICKLE = Kind("a pickle", "loading one runs code; save tensors instead: torch.save(model.state_dict(), path), or "
-              "ncpc.save(module, path) where it was trained")
-ARRAYS = Kind("an npz file of arrays", DATA)
-ARRAY = Kind("an array of NumPy", "it is data: np.savez(path, x=array), and give that as --calibrate or --inputs")
-SOURCE = Kind("Python source", "name the function in it that returns the trained module: ncpc import "
-              "package.module:function")
-BUILD = Kind("a build of ncpc", "the policy in it is its policy.safetensors; to run or check the build: ncpc verify "
-             "{file}, ncpc simulate {file}")
-FOLDER = Kind("a folder", "give a file")
-POINTER = Kind("a pointer of Git LFS", "the file itself was not fetched: git lfs pull")
-PAGE = Kind("a web page", "the download gave a page in place of the file; fetch the file itself")
-PACKED = Kind("a gzip file", "unpack it first")
+POLICY = FileKind("a policy of ncpc", "compile it: ncpc compile {file} --target host")
+TORCH = FileKind("a torch checkpoint", "make a policy of it first: ncpc import {file} --calibrate data.npz, or, where "
+                 "a class of your own makes the module, ncpc import package.module:function --weights {file}")
+KERAS = FileKind("a Keras file", "make a policy of it first: ncpc import {file} --calibrate data.npz (its name must "
+                 "end in .keras or .h5)")
+TORCHSCRIPT = FileKind("a TorchScript archive", FROM_MODULE)
+EXPORTED = FileKind("an exported program of torch", FROM_MODULE)
+ONNX = FileKind("an ONNX model", FROM_MODULE)
+TFLITE = FileKind("a TFLite model", FROM_MODULE)
+SAVED_MODEL = FileKind("a SavedModel of TensorFlow", BY_KERAS)
+TF_CHECKPOINT = FileKind("a part of a TensorFlow checkpoint", "load it into its model with the TensorFlow it was "
+                         'trained in, model.load_weights(prefix), model.save("model.keras"), and ncpc import '
+                         "model.keras")
+PICKLE = FileKind("a pickle", "loading one runs code; save tensors instead: torch.save(model.state_dict(), path), or "
+                  "ncpc.save(module, path) where it was trained")
+ARRAYS = FileKind("an npz file of arrays", DATA)
+ARRAY = FileKind("an array of NumPy", "it is data: np.savez(path, x=array), and give that as --calibrate or --inputs")
+SOURCE = FileKind("Python source", "name the function in it that returns the trained module: ncpc import "
+                  "package.module:function")
+BUILD = FileKind("a build of ncpc", "the policy in it is its policy.safetensors; to run or check the build: ncpc "
+                 "verify {file}, ncpc simulate {file}")
+FOLDER = FileKind("a folder", "give a file")
+POINTER = FileKind("a pointer of Git LFS", "the file itself was not fetched: git lfs pull")
+PAGE = FileKind("a web page", "the download gave a page in place of the file; fetch the file itself")
+PACKED = FileKind("a gzip file", "unpack it first")
 
-STARTS: tuple[tuple[bytes, Kind], ...] = (
+STARTS: tuple[tuple[bytes, FileKind], ...] = (
     (HDF5, KERAS), (b"\x93NUMPY", ARRAY), (b"\x1f\x8b", PACKED),
     (b"version https://git-lfs", POINTER), (b"model_checkpoint_path:", TF_CHECKPOINT),
 )
 """How files begin; what is told by more than that stands in ``_by_head``."""
 
 
-def kind_of(path: Path) -> Kind | None:
+def kind_of(path: Path) -> FileKind | None:
     """What a file or folder is, where that is known."""
     try:
         if path.is_dir():
@@ -79,19 +80,19 @@ def kind_of(path: Path) -> Kind | None:
         return None
 
 
-def refusal(path: Path, wanted: Kind, otherwise: str = "") -> str:
+def refusal(path: Path, wanted: FileKind, otherwise: str = "") -> str:
     """One line about a file that is of another kind than is ``wanted``; ``otherwise`` where no other is known."""
     kind = kind_of(path)
     return otherwise if kind in (None, wanted) else f"{path}: {kind.name}; {kind.advice.format(file=path)}"
 
 
-def _of_folder(path: Path) -> Kind:
+def _of_folder(path: Path) -> FileKind:
     if (path / "saved_model.pb").exists():
         return SAVED_MODEL
     return BUILD if (path / "report.json").exists() else FOLDER
 
 
-def _by_head(head: bytes) -> Kind | None:
+def _by_head(head: bytes) -> FileKind | None:
     found = next((kind for start, kind in STARTS if head.startswith(start)), None)
     if found is not None:
         return found
@@ -114,7 +115,7 @@ def _is_onnx(head: bytes) -> bool:
         0x12, 0x1A, 0x22, 0x28, 0x32, 0x3A, 0x42)
 
 
-def _by_archive(path: Path, head: bytes) -> Kind | None:
+def _by_archive(path: Path, head: bytes) -> FileKind | None:
     if not head.startswith(ZIP):
         return None
     try:
@@ -134,7 +135,7 @@ def _by_archive(path: Path, head: bytes) -> Kind | None:
     return ARRAYS if names and all(name.endswith(".npy") for name in names) else None
 
 
-def _by_name(path: Path) -> Kind | None:
+def _by_name(path: Path) -> FileKind | None:
     """What only the end of a file, or its name, tells."""
     if path.suffix == ".py":
         return SOURCE
