@@ -105,7 +105,7 @@ def in_order(weight: F32, x: F32, start: F32 | None) -> F32:
     return total
 
 
-def chain(graph: Any, reads: I64) -> DirectExecutor:
+def direct_executor(graph: Any, reads: I64) -> DirectExecutor:
     """A graph written by ``direct_graph``, at rest; ``reads`` is its policy's ``input_order``."""
     after = {a: b for a, b in graph.edges if not is_feedback(a) and not is_feedback(b)}
     order, name = [], after["input"]
@@ -117,7 +117,7 @@ def chain(graph: Any, reads: I64) -> DirectExecutor:
 
 def execute_direct(graph: Any, reads: I64, data: Sequences) -> Trace:
     """Run sequences, each from rest."""
-    machine, ys = chain(graph, reads), []
+    machine, ys = direct_executor(graph, reads), []
     for t in range(data.x.shape[1]):
         if data.reset is not None and t and data.reset[:, t].any():
             machine.reset(data.reset[:, t])

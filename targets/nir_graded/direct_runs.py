@@ -18,7 +18,7 @@ from ncpc.targets.base import PROGRAM, Built, LinkSpec, Lowered, RunResult, Sess
 from ncpc.targets.nir.consumers import CONSUMERS, faults, obstacle
 from ncpc.targets.nir.files import read_graph, stem
 from ncpc.targets.nir.graph import library, to_bytes
-from ncpc.targets.nir_graded.chain import DirectExecutor, chain
+from ncpc.targets.nir_graded.chain import DirectExecutor, direct_executor
 from ncpc.targets.nir_graded.direct import direct_graph, input_order
 from ncpc.targets.nir_graded.simulated import Rows, Simulator, lif_nodes, program_spikes, run_beside, simulator
 
@@ -117,7 +117,7 @@ class DirectSession:
     def step(self, x: NDArray[np.float64], dt: float) -> NDArray[np.float64]:
         """One step; the timespan is compiled in, ``dt`` is not looked at."""
         if self.machine is None:
-            self.machine = chain(library().read(self.path), input_order(self.policy))
+            self.machine = direct_executor(library().read(self.path), input_order(self.policy))
         row = x.astype(np.float32)[None]
         if self.runtime == EXECUTOR:
             return np.asarray(self.machine.step(row)[0], np.float64)

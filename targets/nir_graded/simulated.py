@@ -22,7 +22,7 @@ from ncpc.semantics.run import run
 from ncpc.system.torch_library import torch_module
 from ncpc.targets.nir import consumers
 from ncpc.targets.nir.graph import library
-from ncpc.targets.nir_graded.chain import Bools, DirectExecutor, Firing, chain, trace_of
+from ncpc.targets.nir_graded.chain import Bools, DirectExecutor, Firing, direct_executor, trace_of
 from ncpc.targets.nir_graded.direct import I64
 from ncpc.targets.nir_graded.frames import F32
 
@@ -49,7 +49,7 @@ class Other(Protocol):
 
 def run_beside(graph: Any, reads: I64, data: Sequences, other: Other, name: str) -> Compared:
     """Sequences, each from rest, here and in ``other``; raises ProofFailed at the first wrong spike of ``name``."""
-    machine = chain(graph, reads)
+    machine = direct_executor(graph, reads)
     ys: list[F32] = []
     rows, steps = data.x.shape[:2]
     for t in range(steps):
