@@ -52,8 +52,7 @@ def core_from_table(table: Mapping[str, Any], where: str) -> Core:
             emulator_cpu=table["emulator_cpu"],
             elf_machine=table["elf_machine"],
             hard_float=table["hard_float"],
-            estimates={kind: Estimate(tuple(row["cycles"]), tuple(row["flash"]))
-                       for kind, row in table.get("estimate", {}).items()},
+            estimates={kind: Estimate(row["cycles"], row["flash"]) for kind, row in table.get("estimate", {}).items()},
         )
     except KeyError as missing:
         raise BadInput(f"{where}: entry {missing} is missing from the core description: add it") from None

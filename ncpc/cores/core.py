@@ -25,15 +25,13 @@ class Region:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Upper cycles and flash bytes of an int16 step, linear in what decides them: (per unit, per unit, fixed).
-
-    Of an LTC ``cycles`` per synapse evaluation and neuron update, ``flash`` per synapse and neuron, fitted to random
-    networks of 6 to 32 neurons; of a CfC both per product and per value of a function, fitted to 8 to 40 neurons with
-    backbones of 0 to 2 layers of 32 to 128. A test holds them to what is built.
+    """Upper cycles and flash bytes (without tables) of an int16 step: what one of each unit that is counted takes
+    (``ncpc/inspect/estimates.py``), and what is ``fixed``. Fitted by ``benchmarks/estimates.py`` to networks whose
+    figures stand beside it; tests hold the estimates to those, and those to what is built.
     """
 
-    cycles: tuple[float, float, float]
-    flash: tuple[float, float, float]
+    cycles: Mapping[str, float]
+    flash: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -42,8 +40,8 @@ class Core:
 
     ``timing_class`` says what the cycle figures mean: ``rtl-checked`` (equal to the RTL on the committed comparison),
     ``manual`` (the reference manual's counts), ``bounds`` (lower and upper bound), ``count`` (instructions only).
-    ``hard_float`` is true where float arithmetic runs on an FPU. ``estimates`` are by kind of layer; none where nobody
-    has fitted one.
+    ``hard_float`` is true where float arithmetic runs on an FPU. ``estimates`` are ``ltc`` and ``generic``, by the form
+    of the integer step; none where nobody has fitted one.
     """
 
     name: str

@@ -8,19 +8,15 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from ncpc.cores import core_names, load_core
 from ncpc.driver import builds
 from ncpc.errors import BadInput
 from ncpc.frontend.container import policy_bytes, read_policy
-from ncpc.ir.gated import Cfc
+from ncpc.inspect.estimates import cost, evaluations
 from ncpc.ir.heads import affordable
 from ncpc.ir.policy import DtRange, Ltc, Policy
-from ncpc.ir.quantized import TABLE_SIZE
 from ncpc.ir.schemes import DEFAULT, SCHEMES
 from ncpc.passes.lower import lower
-from ncpc.quant.calibrate import dead_band
 from ncpc.quant.inputs import listening
-from ncpc.quant.policy import table_size
 from ncpc.report.anatomy import anatomy, parameters
 from ncpc.report.raster import png
 from ncpc.report.record import Json, plain, policy_record
@@ -84,11 +80,6 @@ def _layer(layer: Any) -> Json:
     return record
 
 
-def evaluations(layer: Ltc) -> int:
-    """Synapse evaluations of one step: recurrent ones in every unfold, sensory ones once."""
-    return len(layer.recurrent) * layer.unfolds + len(layer.sensory)
-
-
 def _states(policy: Policy) -> list[Json]:
     """The range each state visits on generated inputs that cover the declared ranges (not a bound)."""
     real = lower(policy)
@@ -96,56 +87,6 @@ def _states(policy: Policy) -> list[Json]:
     trace = run(real, data)
     lo, hi = trace.state.min(axis=(0, 1)), trace.state.max(axis=(0, 1))
     return [{"name": n, "lo": a, "hi": b} for n, a, b in zip(state_names(real), lo, hi, strict=True)]
-
-
-ENTRY_BYTES = 2
-"""Of the sigmoid's table, of which the estimates hold the usual size."""
-
-
-def cost(name: str, policy: Policy) -> Json:
-    """What an int16 step costs on a target, before it is built; None where there is no estimate."""
-    record: Json = {"target": name, "cycles": None, "flash_bytes": None}
-    kinds = {layer.kind for layer in policy.layers}
-    estimates = load_core(name).estimates if name in core_names() else {}
-    if len(kinds) != 1 or not kinds <= estimates.keys():
-        return record
-    kind, = kinds
-    counts, held, more = COUNTED[kind](policy)
-    estimate = estimates[kind]
-    return record | {"cycles": _linear(estimate.cycles, *counts), "flash_bytes": _linear(estimate.flash, *held) + more}
-
-
-Counts = tuple[int, int]
-
-
-def _ltc_counts(policy: Policy) -> tuple[Counts, Counts, int]:
-    """Synapse evaluations and neuron updates of a step, synapses and neurons, bytes of a finer table."""
-    layers: list[Any] = list(policy.layers)
-    synapses = sum(len(layer.recurrent) + len(layer.sensory) for layer in layers)
-    updates = sum(layer.neurons * layer.unfolds for layer in layers)
-    finer = table_size(policy, dead_band(policy, SCHEMES[DEFAULT])) - TABLE_SIZE
-    return ((sum(map(evaluations, layers)), updates), (synapses, sum(layer.neurons for layer in layers)),
-            ENTRY_BYTES * finer)
-
-
-def _cfc_counts(policy: Policy) -> tuple[Counts, Counts, int]:
-    """Products and values of functions, both for time and for room."""
-    layers: list[Any] = list(policy.layers)
-    units = sum(anatomy(layer).products for layer in layers), sum(map(functions, layers))
-    return units, units, 0
-
-
-COUNTED = {"ltc": _ltc_counts, "cfc": _cfc_counts}
-"""What the estimates of a core count, by kind of layer."""
-
-
-def functions(layer: Cfc) -> int:
-    """Values that functions give in one step: of the backbone, and two or three for each neuron."""
-    return sum(dense.outputs for dense in layer.backbone) + layer.neurons * (2 if layer.mode == "pure" else 3)
-
-
-def _linear(factors: tuple[float, float, float], a: int, b: int) -> int:
-    return round(factors[0] * a + factors[1] * b + factors[2])
 
 
 def inspection_tables(found: Json) -> list[Table]:
