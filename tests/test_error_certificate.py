@@ -342,6 +342,22 @@ def test_of_what_no_certificate_covers_the_report_says_why() -> None:
     assert json.loads(made["error_certificate.json"])["certified"] is False
 
 
+def test_c_is_certified_whatever_its_target_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A target from elsewhere that writes the program's C."""
+    policy, program, _ = case("int16")
+    target = dataclasses.replace(registry.load("host"), name="elsewhere")
+    job = Job(Request("elsewhere", certify="error"), Container(policy), target, CompileOptions())
+    asked: list[Policy] = []
+
+    def searched(policy: Policy, program: Program) -> certify.Certification:
+        asked.append(policy)
+        return certify.Certification(None, reason="not looked for")
+
+    monkeypatch.setattr("ncpc.driver.certification.certify_error", searched)
+    certificates(job, Lowered(policy, program, program, "int16"), {f"{program.name}.c": b""}, Phases())
+    assert asked == [policy]
+
+
 SMALL = {"schema": 1, "policy": "", "program": "", "box": [], "error": [], "outputs": [], "rows": []}
 
 

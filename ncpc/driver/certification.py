@@ -22,7 +22,6 @@ from ncpc.proofs.errors.words import record
 from ncpc.targets.base import Lowered
 from ncpc.targets.c.interface import state_fields
 from ncpc.targets.c.names import Names, identifier
-from ncpc.targets.registry import BUILTIN
 
 
 def certificates(job: Job, lowered: Lowered, files: Mapping[str, bytes], phases: Phases
@@ -38,7 +37,7 @@ def certificates(job: Job, lowered: Lowered, files: Mapping[str, bytes], phases:
         said[EXTRA] = {"certified": found.holds, "note": found.note}
     if job.request.certify == "error":
         with phases.phase("certify the error") as phase:
-            outcome = _error(job, lowered.program)
+            outcome = _error(job, lowered.program, files)
             said[ERROR_EXTRA] = record(job.policy, lowered.program, outcome)
             phase.note, phase.mark = said[ERROR_EXTRA]["note"], phase.mark if outcome.certificate else "✗"
         made[ERROR_CERTIFICATE] = dumps(outcome).encode()
@@ -54,10 +53,10 @@ def range_certificate(program: Program, files: Mapping[str, bytes]) -> Certified
     return replace(found, files={place + path: content for path, content in found.files.items()})
 
 
-def _error(job: Job, program: Program) -> Certification:
+def _error(job: Job, program: Program, files: Mapping[str, bytes]) -> Certification:
     """The error's certificate: searched and checked, or of a build that is made again, checked alone."""
     try:
-        require_integer_c(job)
+        require_c(job, program, files)
         if job.certificate is not None:
             return read(job.policy, program, job.certificate, ERROR_CERTIFICATE)
         return certify_error(job.policy, program)
@@ -65,9 +64,9 @@ def _error(job: Job, program: Program) -> Certification:
         return Certification(None, reason=str(error))
 
 
-def require_integer_c(job: Job) -> None:
-    """Raises ``Unsupported`` for a target of which no error certificate speaks."""
-    if BUILTIN.get(job.target.name) != "ncpc.targets.c":
+def require_c(job: Job, program: Program, files: Mapping[str, bytes]) -> None:
+    """Raises ``Unsupported`` for files without the program's C: of other arithmetic no error certificate speaks."""
+    if f"{identifier(program.name)}.c" not in files:
         raise Unsupported(f"an error certificate speaks of integer C; target '{job.target.name}' runs other "
                           "arithmetic: compile for host or a core")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ncpc.driver.certification import certify_build, require_integer_c
-from ncpc.driver.reopen import lowered_build
+from ncpc.driver.certification import certify_build, require_c
+from ncpc.driver.reopen import made_build
 from ncpc.errors import EXIT_DOES_NOT_HOLD, EXIT_HOLDS, BadInput
 from ncpc.phases import Phases
 from ncpc.proofs.certify import text_of
@@ -37,9 +37,9 @@ def certify_errors(
     """
     phases = phases or Phases()
     text = None if given is None else _text(given)
-    job, lowering = lowered_build(folder, phases)
-    require_integer_c(job)
-    policy, program = job.policy, lowering.lowered.program
+    job, made = made_build(folder, phases)
+    policy, program = job.policy, made.lowering.lowered.program
+    require_c(job, program, made.artifact.files)
     with phases.phase("certify the error" if text is None else "check the certificate") as phase:
         found = certify(policy, program) if text is None else read(policy, program, text, str(given))
         phase.note = f"{found.count} inequalities" if found.certificate is not None else "not certified"

@@ -16,7 +16,6 @@ from typing import Any
 from ncpc.driver import builds
 from ncpc.driver.again import Comparison, Differs, Original, Otherwise, artifacts, derived
 from ncpc.driver.job import Job, counting, generated, given, job_for, require_data, require_steps, require_tolerance
-from ncpc.driver.lowering import LoweringResult
 from ncpc.driver.pipeline import Made, Outcome, compile_into, make
 from ncpc.driver.request_file import read_request, request_bytes
 from ncpc.driver.session import OpenBuild
@@ -123,10 +122,10 @@ def simulate_build(
     return result, data
 
 
-def lowered_build(folder: str | Path, phases: Phases) -> tuple[Job, LoweringResult]:
-    """A build's job and Program, the folder's files being what they make. Raises Differs for another folder."""
+def made_build(folder: str | Path, phases: Phases) -> tuple[Job, Made]:
+    """A build's job and all that it makes, the folder's files being that. Raises Differs for another folder."""
     with _made(Path(folder), phases) as (job, again, _):
-        return job, again.lowering
+        return job, again
 
 
 @contextmanager
