@@ -100,7 +100,7 @@ def factory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def loaded(path: Path, part: CheckpointPart = CheckpointPart()) -> State:  # noqa: B008  (a frozen value)
-    return import_from_factory("training_of_checkpoints:make", weights=path, part=part).state_dict()
+    return import_from_factory("training_of_checkpoints:make", weights=path, part=part).model.state_dict()
 
 
 @pytest.mark.parametrize("left", LEFT)

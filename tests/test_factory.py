@@ -81,7 +81,7 @@ def refused(spec: str, **options: Any) -> str:
 
 def trained(spec: str) -> tuple[Any, dict[str, Any]]:
     """The factory's weight owner with other weights than a fresh one has, and its state_dict."""
-    made = import_from_factory(spec)
+    made = import_from_factory(spec).model
     owner = torch.nn.ModuleList(made) if isinstance(made, list) else made
     for p in owner.parameters():
         p.data += 0.05 * p.requires_grad
@@ -97,7 +97,7 @@ def test_weights_are_loaded_into_what_the_factory_makes(here: Path, spec: str, s
         save_file(state, path)
     else:
         torch.save({"state_dict": state, "epoch": 3} if suffix == "nested.pt" else state, path)
-    model = import_from_factory(spec, weights=path)
+    model = import_from_factory(spec, weights=path).model
     policy = ncpc.save(model, here / "p.safetensors", input_range=(-1, 1))
     cell = policy.layers[-1]
     assert isinstance(cell, Ltc)
@@ -110,7 +110,9 @@ def test_a_pair_says_whose_weights_and_which_order(here: Path) -> None:
     owner = sys.modules["training"].Pilot()
     owner.head.weight.data[:] = 7
     torch.save(owner.state_dict(), here / "w.pt")
-    rnn, head = import_from_factory("training:pilot", weights="w.pt")
+    found = import_from_factory("training:pilot", weights="w.pt")
+    rnn, head = found.model
+    assert isinstance(found.like, sys.modules["training"].Pilot)
     assert isinstance(rnn, LTC)
     assert head.weight.data.eq(7).all()
 
@@ -238,7 +240,7 @@ def test_a_command_lines_source_is_a_factory_a_state_dict_or_a_trusted_pickle(he
         read_model("w.safetensors", **OPTIONS),
         read_model("whole.pt", trust_pickle=True),
     ]
-    policies = [ncpc.save(model, here / "p.safetensors", input_range=(-1, 1)) for model in found]
+    policies = [ncpc.save(one.model, here / "p.safetensors", input_range=(-1, 1)) for one in found]
     vleak = [policy.layers[0].vleak for policy in policies]  # type: ignore[attr-defined]
     assert all(np.array_equal(v, state["rnn_cell.vleak"].double().numpy()) for v in vleak)
 

@@ -391,9 +391,9 @@ def import_command(
     from ncpc.frontend.checkpoints import CheckpointPart
     from ncpc.frontend.source import Unsaid, read_source
 
-    model = read_source(source, weights=weights, trust_pickle=trust_pickle, unsaid=Unsaid(**unsaid),
+    found = read_source(source, weights=weights, trust_pickle=trust_pickle, unsaid=Unsaid(**unsaid),
                         part=CheckpointPart(key, prefix))
-    policy = save(model, out, calibration=calibrate, input_range=input_range or None, dt=dt or None,
-                  clip_negative=clip_negative)
+    policy = save(found.model, out, like=found.like, calibration=calibrate, input_range=input_range or None,
+                  dt=dt or None, clip_negative=clip_negative)
     click.echo(f"{out}: {policy.inputs} inputs, {policy.outputs} outputs, "
                f"layers {', '.join(layer.kind for layer in policy.layers)}")

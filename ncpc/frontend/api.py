@@ -38,6 +38,7 @@ def save(
     model: Any,
     path: str | Path,
     *,
+    like: Any = None,
     calibration: object | None = None,
     input_range: ArrayLike | None = None,
     dt: float | tuple[float, float] | None = None,
@@ -54,12 +55,15 @@ def save(
 
     ``model``: an ncps.torch ``LTC`` or ``LTCCell``, an ordered list of modules around one, a Keras model with a cell of
     ncps.keras, or what a frontend has read already (``Imported``, or layers of ``ncpc.ir.policy``), which is taken as
-    it is. ``calibration``: typical inputs, (T, inputs) or (B, T, inputs), as array, torch tensor, npz path (``x``,
-    optional ``dt``, ``reset``) or mapping of those. ``input_range``: (inputs, 2) or one (lo, hi) for all; left out, it
-    is guessed: the calibration's, wider by ``margin`` of its width at either end, one range for all of a frame.
-    ``dt``: the timespan in the unit of training (1.0 where none were given), or the range (lo, hi) of timespans the
-    policy may meet; left out, that of the calibration's timespans, and without those 1.0: where a cell reads dt, the
-    policy then says that this is assumed, and a warning too. ``sample_hz`` documents how often steps happen.
+    it is. ``like``: the torch module that an ordered list was taken from; its own forward, run on (B, T, inputs) from
+    its first state (and on ``timespans`` (B, T), where it takes such), must give the same outputs, (B, T, outputs),
+    those of the last step alone, or a tuple that begins with them. ``calibration``: typical inputs, (T, inputs) or
+    (B, T, inputs), as array, torch tensor, npz path (``x``, optional ``dt``, ``reset``) or mapping of those.
+    ``input_range``: (inputs, 2) or one (lo, hi) for all; left out, it is guessed: the calibration's, wider by
+    ``margin`` of its width at either end, one range for all of a frame. ``dt``: the timespan in the unit of training
+    (1.0 where none were given), or the range (lo, hi) of timespans the policy may meet; left out, that of the
+    calibration's timespans, and without those 1.0: where a cell reads dt, the policy then says that this is assumed,
+    and a warning too. ``sample_hz`` documents how often steps happen.
     ``clip_negative`` sets negative w, cm, gleak to 0, as ``apply_weight_constraints()`` does, without touching
     ``model``. ``input_shape`` is that of one step's input where torch modules read frames, (channels, height, width); a
     Keras model tells it by itself. A calibration may hold frames or flat ones. ``outputs="logits"`` says that the
@@ -71,9 +75,9 @@ def save(
     where, told = str(path), ANY if dt is None else _dt_range(dt)
     if dt is not None:
         check_dt_range(told, where)
-    inputs, width, frames = read.layers[0].inputs, read.layers[-1].outputs, frames_of(read.layers[0])
-    source = _source(calibration)
-    data = None if calibration is None else read_sequences(calibration, inputs, told, source, frames, width)
+    inputs, width = read.layers[0].inputs, read.layers[-1].outputs
+    data = None if calibration is None else read_sequences(
+        calibration, inputs, told, _source(calibration), frames_of(read.layers[0]), width)
     policy = Policy(
         name=_identifier(Path(path).stem) if name is None else name,
         layers=read.layers,
@@ -81,22 +85,22 @@ def save(
         dt=told if dt is not None else _spanned(data),
         input_names=tuple(input_names or (f"x{i}" for i in range(inputs))),
         output_names=tuple(output_names or (f"y{i}" for i in range(width))),
-        calibration=data,
-        sample_hz=None if sample_hz is None else float(sample_hz),
-        provenance=read.provenance,
-        meaning=outputs,
+        calibration=data, sample_hz=None if sample_hz is None else float(sample_hz),
+        provenance=read.provenance, meaning=outputs,
         range_guessed=input_range is None,
     )
     check_policy(policy, where)
     policy = _assuming(policy, where) if dt is None and (data is None or data.dt is None) else policy
-    if check is not None:
-        check(policy, where)
-    _warn_of_short(policy, where)
+    _compare(policy, where, check, None if like is None else _comparison(like, clip_negative, _shape(input_shape)))
     write_policy(policy, path)
     return policy
 
 
-def _warn_of_short(policy: Policy, where: str) -> None:
+def _compare(policy: Policy, where: str, *checks: Check | None) -> None:
+    """Make every check that there is; warn of a calibration too short for its width."""
+    for check in checks:
+        if check is not None:
+            check(policy, where)
     if short := short_calibration(policy):
         warnings.warn(f"{where}: {short}", stacklevel=3)
 
@@ -139,6 +143,16 @@ def _read_torch(model: Any, clip_negative: bool, shape: Sequence[int] | None) ->
         ncps_torch.clip_negative(modules)
     read = ncps_torch.import_model(modules, shape)
     return read, lambda policy, where: agreement.check_agreement(policy, modules, where, shape)
+
+
+def _comparison(like: Any, clip_negative: bool, shape: Sequence[int] | None) -> Check:
+    """The check against the own forward of the module that the layers were taken from."""
+    from ncpc.frontend import forward, ncps_torch  # need torch
+
+    (module,) = copy_of([forward.require_module(like)])
+    if clip_negative:
+        ncps_torch.clip_negative(module.modules())
+    return lambda policy, where: forward.check_forward(policy, ncps_torch.unwrapped(module), where, shape)
 
 
 def _clipped(read: Imported) -> Imported:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ncpc.errors import BadInput
 from ncpc.frontend.checkpoints import WHOLE, CheckpointPart, fitted, read_checkpoint, read_weights
+from ncpc.frontend.imported import Trained
 from ncpc.frontend.state_dict import import_state_dict
 from ncpc.system.files import is_file
 from ncpc.system.torch_library import torch_module
@@ -17,25 +18,27 @@ from ncpc.system.user_code import folder_on_path, one_line
 
 def import_from_factory(
     spec: str, *, weights: str | Path | None = None, trust_pickle: bool = False, part: CheckpointPart = WHOLE
-) -> Any:
+) -> Trained:
     """Run the user's factory ``package.module:function`` (it gets no arguments) and load ``weights`` into its result.
 
     The factory returns a module, an ordered list of modules, or a pair (module, list): then the weights are the
-    module's and the list says which of its parts run in which order. Returns what ``ncpc.save`` takes. Note that this
+    module's, the list says which of its parts run in which order, and the module's own forward is what the policy is
+    compared with. Returns what ``ncpc.save`` takes. Note that this
     *runs* the named code; the weights file is read as tensors only unless ``trust_pickle``. ``part`` says which of its
     weights are meant. Raises ``BadInput``.
     """
     made = _call(_find(spec), spec)
     owner, model = made if _is_pair(made) else (made, made)
+    like = owner if _is_pair(made) and isinstance(owner, torch_module().nn.Module) else None
     if weights is not None:
         _load(owner, read_weights(weights, trust_pickle=trust_pickle, part=part), str(weights))
-    return model
+    return Trained(model, like)
 
 
 def read_model(
     source: str | Path, *, weights: str | Path | None = None, trust_pickle: bool = False,
     part: CheckpointPart = WHOLE, **options: Any,
-) -> Any:
+) -> Trained:
     """What ``ncpc.save`` takes, from the words of a command line.
 
     ``source``: a factory ``package.module:function``, with ``weights`` to load into its model; or the file of a bare
@@ -51,8 +54,8 @@ def read_model(
     content = read_checkpoint(source, trust_pickle=trust_pickle, part=part)
     if isinstance(content, torch_module().nn.Module):
         _refuse_options(given, source, "a pickled module says by itself how it is run")
-        return content
-    return import_state_dict(content, **options)
+        return Trained(content)
+    return Trained(import_state_dict(content, **options))
 
 
 def _refuse_options(given: list[str], source: str | Path, why: str) -> None:

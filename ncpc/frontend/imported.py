@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ncpc.ir.policy import Layer
 
@@ -14,3 +15,13 @@ class Imported:
 
     layers: tuple[Layer, ...]
     provenance: Mapping[str, object]
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A trained model as ``ncpc.save`` takes it, and the module whose own forward it is compared with, where there is
+    one (``like``).
+    """
+
+    model: Any
+    like: Any = None

@@ -8,6 +8,7 @@ from typing import Any
 
 from ncpc.errors import BadInput
 from ncpc.frontend.checkpoints import WHOLE, CheckpointPart
+from ncpc.frontend.imported import Trained
 from ncpc.system.files import is_file
 
 
@@ -26,7 +27,7 @@ class Unsaid:
 
 def read_source(
     source: str, *, weights: Path | None, trust_pickle: bool, unsaid: Unsaid, part: CheckpointPart = WHOLE
-) -> Any:
+) -> Trained:
     """What ``ncpc.save`` takes. Raises ``BadInput``, also for an option that has no effect on this kind of source."""
     from ncpc.frontend.keras import read
 
@@ -42,7 +43,7 @@ def read_source(
         raise BadInput(f"{source}: a Keras file takes no --{'prefix' if part.key is None else 'key'}; leave it out")
     if unsaid.constraints is not None:
         raise BadInput(f"{source}: --constraints is for a checkpoint of ncps.torch; leave it out")
-    return _keras(source, unsaid)
+    return Trained(_keras(source, unsaid))
 
 
 def _keras(source: str, unsaid: Unsaid) -> Any:
