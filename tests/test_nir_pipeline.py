@@ -18,7 +18,7 @@ import pytest
 from ncpc.cli.commands import run
 from ncpc.frontend.container import write_policy
 from ncpc.ir.policy import DtRange
-from ncpc.report.record import SCHEMA_FILE
+from ncpc.report.record import schema
 from ncpc.targets.nir import consumers
 from ncpc.targets.nir.box import invariant_box
 from ncpc.targets.nir.front import cell_of
@@ -45,7 +45,7 @@ def container(folder: Path, **changes: object) -> Path:
 
 def report_of(folder: Path) -> dict[str, object]:
     report = json.loads((folder / "report.json").read_text())
-    jsonschema.validate(report, json.loads(SCHEMA_FILE.read_text()))
+    jsonschema.validate(report, schema())
     return dict(report)
 
 

@@ -21,14 +21,14 @@ from ncpc.driver.reopen import simulate_build, verify_build
 from ncpc.errors import BadInput, ProofFailed
 from ncpc.frontend.container import write_policy
 from ncpc.ir.policy import Dense, DtRange, Policy
-from ncpc.report.record import SCHEMA_FILE
+from ncpc.report.record import schema
 from ncpc.targets import registry
 from ncpc.targets.base import PROGRAM, Target
 from ncpc.verification.verdict import SEARCH
 from tests.interpreter import interpreter_target
 from tests.nets import random_policy
 
-VALIDATOR = jsonschema.Draft202012Validator(json.loads(SCHEMA_FILE.read_text()))
+VALIDATOR = jsonschema.Draft202012Validator(schema())
 
 
 @pytest.fixture

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 import pytest
 
+from ncpc.driver import builds
 from ncpc.driver.job import Request
 from ncpc.driver.pipeline import compile_policy
 from ncpc.ir.schemes import DEFAULT, SCHEMES, NumberScheme, Scheme
-from ncpc.report import validate
+from ncpc.report.record import schema
 from tests.conftest import RequireTool
 from tests.nets import random_policy
 
@@ -20,8 +20,7 @@ from tests.nets import random_policy
 def test_every_scheme_has_a_row_and_a_place_in_reports() -> None:
     assert list(SCHEMES) == list(get_args(Scheme))
     assert DEFAULT in SCHEMES
-    schema = json.loads((Path(validate.__file__).parent / "schema.json").read_text())
-    assert schema["properties"]["quant"]["properties"]["scheme"]["enum"] == list(SCHEMES)
+    assert schema()["properties"]["quant"]["properties"]["scheme"]["enum"] == list(SCHEMES)
 
 
 def test_what_is_finer_errs_less() -> None:
@@ -38,7 +37,7 @@ def test_a_row_makes_a_scheme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, r
     monkeypatch.setitem(SCHEMES, name, row)
     outcome = compile_policy(random_policy(0), tmp_path / "build", Request("host", name, steps=200))
     assert outcome.holds, outcome.report["verdict"]["reasons"]
-    assert outcome.report["quant"]["scheme"] == name
+    assert builds.read_report(tmp_path / "build")["quant"]["scheme"] == name
     assert outcome.verification is not None
     program = outcome.verification.setting.lowered.program
     assert {port.value.type.bits for port in (program.x, program.y)} == {12}  # type: ignore[union-attr]

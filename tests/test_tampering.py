@@ -27,7 +27,7 @@ from ncpc.driver.reopen import open_build, simulate_build, verify_build
 from ncpc.driver.request_file import SCHEMA
 from ncpc.errors import NcpcError
 from ncpc.frontend.container import write_policy
-from ncpc.report.record import SCHEMA_FILE
+from ncpc.report.record import schema
 from ncpc.report.validate import RULES, STRUCTURE, faults
 from ncpc.targets.base import MODEL, PROGRAM
 from ncpc.verification.verdict import SEARCH
@@ -445,15 +445,15 @@ def keywords(schema: Any) -> Iterator[str]:
             yield from keywords(one)
 
 
-@pytest.mark.parametrize("schema", [json.loads(SCHEMA_FILE.read_text()), SCHEMA], ids=["report", "request"])
+@pytest.mark.parametrize("schema", [schema(), SCHEMA], ids=["report", "request"])
 def test_every_keyword_of_a_schema_is_looked_at(schema: Any) -> None:
     assert set(keywords(schema)) <= RULES.keys() | STRUCTURE
 
 
 def test_the_schema_is_read_as_jsonschema_reads_it(made: Builds) -> None:
     """Every member of a report replaced by every kind of value, in turn."""
-    schema = json.loads(SCHEMA_FILE.read_text())
-    judge = jsonschema.Draft202012Validator(schema)
+    rules = schema()
+    judge = jsonschema.Draft202012Validator(rules)
     report = json.loads((made("host") / builds.REPORT).read_text())
     verdicts = set()
     for holder, key in list(members(report)):
@@ -461,7 +461,7 @@ def test_the_schema_is_read_as_jsonschema_reads_it(made: Builds) -> None:
         for new in (None, True, -1, 0.5, 3, "x", [], {}, [kept], {"a": kept}):
             holder[key] = new
             expected = judge.is_valid(report)
-            assert (next(faults(report, schema, ""), None) is None) == expected, (key, new)
+            assert (next(faults(report, rules, ""), None) is None) == expected, (key, new)
             verdicts.add(expected)
         holder[key] = kept
     assert verdicts == {True, False}

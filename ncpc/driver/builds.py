@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ncpc.errors import BadInput, reason
-from ncpc.report.record import SCHEMA_FILE
+from ncpc.report.record import schema
 from ncpc.report.validate import read_json
 from ncpc.system import interruption, places
 from ncpc.system.files import write
@@ -120,7 +119,7 @@ def hashes(folder: Path, names: list[str]) -> dict[str, str]:
 def read_report(folder: Path) -> dict[str, Any]:
     """The report of a build, valid under its schema; BadInput when ``folder`` is none."""
     try:
-        return read_json(folder / REPORT, json.loads(SCHEMA_FILE.read_text()))
+        return read_json(folder / REPORT, schema())
     except FileNotFoundError:
         raise BadInput(f"{folder}: not a build (no {REPORT}); give a folder made by 'ncpc compile'") from None
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ncpc.frontend.ranges import short_calibration
 from ncpc.ir.policy import Policy
+from ncpc.ir.schemes import SCHEMES
 from ncpc.ir.sequences import Trace
 from ncpc.quant.inputs import remark
 from ncpc.report.anatomy import anatomy, parameters
@@ -30,6 +31,13 @@ SCHEMA = 1
 SCHEMA_FILE = Path(__file__).with_name("schema.json")
 
 Json = dict[str, Any]
+
+
+def schema() -> Json:
+    """The JSON Schema of reports, with the names of the number schemes that there are."""
+    found: Json = json.loads(SCHEMA_FILE.read_text())
+    found["properties"]["quant"]["properties"]["scheme"]["enum"] = list(SCHEMES)
+    return found
 
 
 @dataclass(frozen=True, eq=False)
