@@ -28,8 +28,10 @@ from ncpc.targets.onnx.serialize import sequence_model, step_model
 from ncpc.targets.onnx.translate import translate
 
 F32 = NDArray[np.float32]
-QDQ_TOLERANCE = {"int16": 5e-4, "int8": 2e-2}
-"""Of the output range, between runtimes: where two of them fall on different sides of a rounding, a step differs."""
+QDQ_TOLERANCE = {16: 5e-4, 8: 2e-2}
+"""Bits of activations -> share of the output range, between runtimes: where two of them fall on different sides of a
+rounding, a step differs.
+"""
 
 
 @dataclass(frozen=True, eq=False)

@@ -66,7 +66,7 @@ class OnnxArtifact:
         """The evaluator first, being slow over fewer steps; fully optimized ONNX Runtime, the deployed one, last."""
         scheme, steps = self.lowered.numbers, {runtimes.REFERENCE: 200}
         source = PROGRAM if scheme.arithmetic == "float" else MODEL
-        tolerance = emit.QDQ_TOLERANCE.get(scheme.name, FLOAT_TOLERANCE)
+        tolerance = emit.QDQ_TOLERANCE.get(scheme.activation_bits, FLOAT_TOLERANCE)
         return tuple(LinkSpec(source, name, "tolerance", steps.get(name, 10_000), tolerance, name == runtimes.REFERENCE)
                      for name in runtimes.RUNTIMES)
 

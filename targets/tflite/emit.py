@@ -51,7 +51,7 @@ def step_graph(lowered: Lowered, real: Program, held: Mapping[str, Range], optio
                           "it; use --dt fixed or --quant float32")
     bits = lowered.numbers.activation_bits  # Newton's iteration comes closer to a reciprocal than half a unit
     made = integer_program(real, held, 0.5 * 2.0**-bits, bits == 16, convolved(lowered))
-    return integer_graph(made, FORMATS[lowered.scheme], dt)
+    return integer_graph(made, FORMATS[bits], dt)
 
 
 def stateful(graph: TfliteGraph, lowered: Lowered) -> TfliteGraph:

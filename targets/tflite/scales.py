@@ -66,7 +66,8 @@ class Format:
 
 INT16 = Format("int16", "int64", True)
 INT8 = Format("int8", "int32", False)
-FORMATS: Mapping[str, Format] = {"int16": INT16, "int8": INT8}
+FORMATS: Mapping[int, Format] = {16: INT16, 8: INT8}
+"""By the bits of activations."""
 
 
 def plan(program: Program, ranges: Ranges, form: Format) -> dict[str, Quant]:

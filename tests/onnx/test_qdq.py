@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from ncpc.errors import BadInput, Unsupported
+from ncpc.ir.schemes import SCHEMES
 from ncpc.ir.sequences import Sequences
 from ncpc.semantics.bounds import Range
 from ncpc.semantics.run import run
@@ -43,7 +44,7 @@ def test_close_to_the_policy_and_alike_in_all_runtimes(
     assert 0 < np.abs(model - exact).max() <= LIMITS[quant, weights] * span
     for name in runtime.RUNTIMES[1:]:
         found = case.artifact.run(tmp_path, data, name).trace.y
-        assert np.abs(found - model).max() <= emit.QDQ_TOLERANCE[quant] * span, name
+        assert np.abs(found - model).max() <= emit.QDQ_TOLERANCE[SCHEMES[quant].activation_bits] * span, name
 
 
 def test_the_evaluator_agrees(make: Any, sequences: Any, tmp_path: Path) -> None:
@@ -51,7 +52,7 @@ def test_the_evaluator_agrees(make: Any, sequences: Any, tmp_path: Path) -> None
     data = sequences(case.policy, 1, 20)
     model = case.artifact.model(data).y
     found = case.artifact.run(tmp_path, data, runtime.REFERENCE).trace.y
-    assert np.abs(found - model).max() <= emit.QDQ_TOLERANCE["int8"] * np.ptp(model)
+    assert np.abs(found - model).max() <= emit.QDQ_TOLERANCE[8] * np.ptp(model)
 
 
 @pytest.mark.parametrize("form", ["dense", "gather"])
