@@ -58,11 +58,13 @@ def test_the_table_and_the_report_say_it(tmp_path: Path, monkeypatch: pytest.Mon
     assert "assumed, the" not in (other.folder / "report.html").read_text()
 
 
-def test_the_header_says_it() -> None:
-    def header(policy: Policy) -> str:
-        options = CompileOptions(quant="float32")
-        files = target("host").prepare(lower_for(Container(policy), options).lowered, options).files
-        return next(text.decode() for name, text in files.items() if name.endswith(".h"))
+def header(policy: Policy) -> str:
+    """The text of NAME.h."""
+    options = CompileOptions(quant="float32")
+    files = target("host").prepare(lower_for(Container(policy), options).lowered, options).files
+    return next(text.decode() for name, text in files.items() if name.endswith(".h"))
 
+
+def test_the_header_says_it() -> None:
     assert SAID in header(assumed())
     assert "assumed" not in header(random_policy(4))

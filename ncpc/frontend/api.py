@@ -86,7 +86,7 @@ def save(
         input_names=tuple(input_names or (f"x{i}" for i in range(inputs))),
         output_names=tuple(output_names or (f"y{i}" for i in range(width))),
         calibration=data, sample_hz=None if sample_hz is None else float(sample_hz),
-        provenance=read.provenance, meaning=outputs,
+        provenance=read.provenance, meaning=outputs, compared=_compared(model, check, like),
         range_guessed=input_range is None,
     )
     check_policy(policy, where)
@@ -143,6 +143,17 @@ def _read_torch(model: Any, clip_negative: bool, shape: Sequence[int] | None) ->
         ncps_torch.clip_negative(modules)
     read = ncps_torch.import_model(modules, shape)
     return read, lambda policy, where: agreement.check_agreement(policy, modules, where, shape)
+
+
+def _compared(model: Any, check: Check | None, like: Any) -> str:
+    """With what the policy is compared (``COMPARED``)."""
+    from ncpc.frontend.forward import runs
+
+    if like is not None and runs(like):
+        return "forward"
+    if check is None:
+        return "nothing"
+    return "parts" if isinstance(model, (list, tuple)) and len(model) > 1 else "forward"
 
 
 def _comparison(like: Any, clip_negative: bool, shape: Sequence[int] | None) -> Check:

@@ -34,6 +34,12 @@ def require_module(like: Any) -> Any:
     return like
 
 
+def runs(like: Any) -> bool:
+    """Whether the module has a forward of its own; one that only holds layers has none. Raises BadInput."""
+    nn = torch_module().nn
+    return type(require_module(like)).forward is not nn.Module.forward and not isinstance(like, nn.ModuleList)
+
+
 def check_forward(policy: Policy, module: Any, where: str, input_shape: Sequence[int] | None = None) -> None:
     """Run ``policy`` and ``module`` side by side in double precision; raise ``BadInput`` where their outputs differ by
     more than 1e-5 (of the largest output, where that exceeds 1), or the module gives none.
@@ -42,8 +48,8 @@ def check_forward(policy: Policy, module: Any, where: str, input_shape: Sequence
     by sequence where it does (the cells of ncps take timespans at a batch of one). A module without a forward of its
     own, which only holds the layers, says nothing. ``module`` becomes double.
     """
-    name, nn = f"{type(module).__name__}.forward", torch_module().nn
-    if type(module).forward is nn.Module.forward or isinstance(module, nn.ModuleList):
+    name = f"{type(module).__name__}.forward"
+    if not runs(module):
         return
     timed = TIMESPANS in inspect.signature(module.forward).parameters
     module = module.eval().cpu().double()

@@ -188,15 +188,15 @@ def build_ltc(
     epsilon: float,
 ) -> Ltc:
     """The layer from an ncps cell's tensors by their ncps names; ``positive`` is the cell's own constraint function,
-    applied in double precision, whatever the weights were trained in.
+    applied in the precision of the weights, in double where that is coarser than single.
     """
     sensory = _synapses(params, positive, "sensory_")
     inputs = int(params["sensory_w"].shape[0])
     return Ltc(
         sensory=sensory,
         recurrent=_synapses(params, positive, ""),
-        cm=array_of(positive(params["cm"].double())),
-        gleak=array_of(positive(params["gleak"].double())),
+        cm=array_of(positive(_fine(params["cm"]))),
+        gleak=array_of(positive(_fine(params["gleak"]))),
         vleak=array_of(params["vleak"]),
         input_w=_or(params, "input_w", np.ones(inputs)),
         input_b=_or(params, "input_b", np.zeros(inputs)),
@@ -213,9 +213,16 @@ def _synapses(params: Mapping[str, Any], positive: Callable[[Any], Any], prefix:
     """The synapses whose mask is not zero, sorted by post, then pre; a mask other than 1 scales ``w``."""
     mask = array_of(params[f"{prefix}sparsity_mask"])
     post, pre = np.nonzero(mask.T)
-    w = array_of(positive(params[f"{prefix}w"].double())) * mask
+    w = array_of(positive(_fine(params[f"{prefix}w"]))) * mask
     sigma, mu, erev = (array_of(params[prefix + name])[pre, post] for name in ("sigma", "mu", "erev"))
     return Synapses(pre.astype(np.int64), post.astype(np.int64), w[pre, post], sigma, mu, erev)
+
+
+def _fine(weights: Any) -> Any:
+    """Half-precision weights as double: a constraint on them would be rounded once more."""
+    torch = torch_module()
+    coarse = torch.finfo(weights.dtype).eps > torch.finfo(torch.float32).eps
+    return weights.double() if coarse else weights
 
 
 def clip_negative(modules: Iterable[Any]) -> None:

@@ -17,7 +17,7 @@ from ncpc.ir.cells import KINDS
 from ncpc.ir.gated import MixedMemory
 from ncpc.ir.kinds import load
 from ncpc.ir.names import identifiers, policy_name
-from ncpc.ir.policy import ROLES, DtRange, Layer, Ltc, Policy, Synapses
+from ncpc.ir.policy import COMPARED, ROLES, DtRange, Layer, Ltc, Policy, Synapses
 from ncpc.ir.problems import Problems, finite
 from ncpc.ir.sequences import Sequences
 from ncpc.ir.tableau import TABLEAUS
@@ -64,6 +64,8 @@ def _policy(policy: Policy) -> Problems:
     yield from _optional_names(policy.output_names, policy.outputs, "output names")
     if policy.sample_hz is not None and not 0 < policy.sample_hz < np.inf:
         yield f"sample_hz is {policy.sample_hz}; give a positive number of steps per second"
+    if policy.compared is not None and policy.compared not in COMPARED:
+        yield f"compared with {policy.compared!r}; known are {', '.join(COMPARED)}"
     if policy.meaning not in MEANINGS:
         yield f"outputs are {policy.meaning!r}; known are {', '.join(MEANINGS)}"
     if policy.calibration is not None:

@@ -13,7 +13,7 @@ from ncpc.errors import BadInput
 from ncpc.frontend.container import policy_bytes, read_policy
 from ncpc.inspect.estimates import cost, evaluations
 from ncpc.ir.heads import affordable
-from ncpc.ir.policy import DtRange, Ltc, Policy
+from ncpc.ir.policy import COMPARED, DtRange, Ltc, Policy
 from ncpc.ir.schemes import DEFAULT, SCHEMES
 from ncpc.passes.lower import lower
 from ncpc.quant.inputs import listening
@@ -115,6 +115,7 @@ def _summary(found: Json) -> Table:
         "neurons": found["neurons"], "synapses": f"{found['synapses']} + {found['sensory_synapses']} sensory",
         "parameters": f"{found['parameters']:,}", "outputs": ", ".join(found["outputs"]),
         "dt": DtRange(**dt).words.removeprefix("dt "),
+        "compared with": COMPARED.get(found["compared"], "not recorded"),
         "calibration": f"{found['calibration_steps']} steps", "sha256": found["sha256"][:16],
         "input range": ". ".join(filter(None, [found["input_range"]["source"], found["input_range"]["short"]])),
     }

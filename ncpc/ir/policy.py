@@ -23,6 +23,9 @@ ASSUMED = " (assumed, the library's default)"
 ASSUMED_MEANS = ("nobody said which timespans the network was trained with, and it reads them: trained with others, it "
                  "computes something else")
 
+COMPARED = {"forward": "the module's own forward", "parts": "its layers alone, one after the other",
+            "nothing": "nothing"}
+"""With what a policy was compared when it was saved (``Policy.compared``), as it is said."""
 GUESSED = "The input range is guessed from calibration data, not declared"
 """How everything that shows such a range says so."""
 ROLES = ("sensory", "inter", "command", "motor")
@@ -162,6 +165,7 @@ class Policy:
     inputs may well lie beyond it. ``calibration``
     holds the sequences given at save time, or None. ``provenance`` is free JSON (library versions, source).
     ``meaning`` is that of the outputs: ``values``, or ``logits`` of a classifier, of which the largest is what matters.
+    ``compared`` is with what it was compared when it was saved, one of ``COMPARED``, None where nobody recorded it.
     """
 
     name: str
@@ -175,6 +179,7 @@ class Policy:
     provenance: Mapping[str, object] = field(default_factory=dict)
     meaning: str = field(default="values", metadata=LATER)
     range_guessed: bool | None = field(default=None, metadata=LATER)
+    compared: str | None = field(default=None, metadata=LATER)
 
     @property
     def inputs(self) -> int:
@@ -183,3 +188,26 @@ class Policy:
     @property
     def outputs(self) -> int:
         return self.layers[-1].outputs
+
+
+@dataclass(frozen=True)
+class Caution:
+    """Something that nobody said or looked at: what, what that means, and what to do."""
+
+    what: str
+    means: str
+    remedy: str
+
+
+def cautions(dt: DtRange, compared: str | None) -> tuple[Caution, ...]:
+    """What every table, report and header of a policy has to say of it."""
+    found = (
+        (dt.assumed, Caution(dt.words, ASSUMED_MEANS, "save the policy with dt=")),
+        (compared == "parts", Caution(
+            f"compared with {COMPARED['parts']}", "what a module's forward does between them, nobody looked at",
+            "save the policy with like=module")),
+        (compared == "nothing", Caution(
+            f"compared with {COMPARED['nothing']}", "no module was at hand that computes what was trained",
+            "save the policy with like=module, or record outputs as y")),
+    )
+    return tuple(caution for holds, caution in found if holds)

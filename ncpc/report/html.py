@@ -11,7 +11,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from ncpc.ir.policy import ASSUMED_MEANS, Policy
+from ncpc.ir.policy import Policy, cautions
 from ncpc.report import plots
 from ncpc.report.drawing import drawings
 from ncpc.report.record import Json, ReportFacts, device_run
@@ -53,7 +53,7 @@ def page(report: Json, facts: ReportFacts) -> str:
     sections = tuple(s for s in (draw(report, facts) for draw in SECTIONS) if s is not None and s.figures)
     text: str = _template().render(
         report=report, sections=sections, cards=cards(report), share=share, size=size, details=details(report["extra"]),
-        dt=facts.policy.dt, assumed_means=ASSUMED_MEANS, clamped=clamped,
+        dt=facts.policy.dt, cautions=cautions(facts.policy.dt, facts.policy.compared), clamped=clamped,
         no_data=NO_DATA if {one["purpose"] for one in report["data"]} == {"generated"} else "",
         meaning=TIMING.get(report["target"]["timing_class"] or ""),
     )

@@ -111,6 +111,7 @@ def policy_record(policy: Policy, sha256: str) -> Json:
         "parameters": sum(parameters(layer) for layer in policy.layers),
         "sha256": sha256,
         "dt": dataclasses.asdict(policy.dt),
+        "compared": policy.compared,
         "input_range": {"source": "guessed" if policy.range_guessed else "declared",
                         "short": short_calibration(policy)},
     }

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from ncpc.ir.policy import ASSUMED, ASSUMED_MEANS, DtRange
+from ncpc.ir.policy import ASSUMED, COMPARED, DtRange, cautions
 from ncpc.phases import Mark
 
 Json = Mapping[str, Any]
@@ -76,6 +76,8 @@ def rows(reports: Sequence[Json]) -> dict[str, Cell]:
     found: dict[str, Cell] = {}
     if reports[0]["policy"]["dt"]["assumed"]:
         found[f"dt{ASSUMED}"] = lambda report: f"{report['policy']['dt']['nominal']}"
+    if reports[0]["policy"]["compared"] in ("parts", "nothing"):
+        found["compared with"] = lambda report: COMPARED[report["policy"]["compared"]].partition(",")[0]
     found["max error"] = _error("max_range")
     if len(names) > 1:
         found |= {f"  {name}{_informs(reports, name)}": _on(name, _share_of) for name in names}
@@ -168,8 +170,8 @@ ROWS: dict[str, Cell] = {
 def explanations(report: Json) -> list[str]:
     """The lines under a table: why the verdict does not hold, what was not run, what the cycles mean."""
     verdict, target = report["verdict"], report["target"]
-    dt = DtRange(**report["policy"]["dt"])
-    lines = [f"[bold yellow]{dt.words}:[/] {ASSUMED_MEANS}"] if dt.assumed else []
+    dt, compared = DtRange(**report["policy"]["dt"]), report["policy"]["compared"]
+    lines = [f"[bold yellow]{one.what}:[/] {one.means}; {one.remedy}" for one in cautions(dt, compared)]
     asked = ", ".join(f"{name} {value}" for name, value in report["asked"].items())
     lines += [f"[dim]{target['name']}: asked for, instead of the defaults:[/] {escape(asked)}"] if asked else []
     lines += [f"[red]{target['name']}:[/] {escape(reason)}" for reason in verdict["reasons"]]

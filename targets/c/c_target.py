@@ -11,7 +11,7 @@ from ncpc.cores import Core
 from ncpc.cores.elf import Image, read_elf
 from ncpc.cores.toolchain import BuiltElf, build_elf, build_host_library, find_compiler
 from ncpc.errors import MissingTool, ProofFailed, Unsupported
-from ncpc.ir.policy import ASSUMED_MEANS
+from ncpc.ir.policy import cautions
 from ncpc.ir.schemes import SCHEMES, NumberScheme, Scheme
 from ncpc.ir.sequences import Sequences, Trace
 from ncpc.sim.run import simulate
@@ -75,8 +75,8 @@ def _prepared(lowered: Lowered, options: CompileOptions, core: Core | None = Non
     face, chip = interface_of(lowered.program), None if core is None else with_memories(core, options.extra)
     if chip is not None:
         require_fit(face, chip)
-    dt = lowered.policy.dt
-    files = emit_c(face, [f"NOTE: {dt.words}: {ASSUMED_MEANS}."] if dt.assumed else [])
+    notes = cautions(lowered.policy.dt, lowered.policy.compared)
+    files = emit_c(face, [f"NOTE: {note.what}: {note.means}." for note in notes])
     return CArtifact(face, lowered.numbers, chip, options.cc, files)
 
 
