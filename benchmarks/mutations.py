@@ -59,7 +59,10 @@ def any_json(seed: bytes, rng: random.Random) -> bytes:
         return any_bytes(seed, rng)
     for _ in range(rng.choice([1, 1, 1, 2, 4])):
         _edit(*rng.choice(_places(whole)), rng)
-    text = json.dumps(whole[0])
+    try:
+        text = json.dumps(whole[0])
+    except ValueError:  # exchanged with what it lies in
+        return any_bytes(seed, rng)
     for word, raw in RAW.items():
         text = text.replace(word, raw)
     if rng.random() < 0.1 and '": ' in text:  # a key twice
@@ -183,7 +186,7 @@ def _edit_hdf5(file: h5py.File, rng: random.Random) -> None:
         key = rng.choice(sorted(file.attrs))
         text = file.attrs[key]
         told = isinstance(text, str) and text[:1] == "{"
-        changed = any_json(text.encode(), rng)[:60_000].replace(b"\x00", b"0") if told else b""
+        changed = any_json(text.encode(errors="surrogateescape"), rng)[:60_000].replace(b"\x00", b"0") if told else b""
         file.attrs[key] = changed or rng.choice([0, "", b"\xff", np.zeros(3)])
         return
     name = rng.choice(names)

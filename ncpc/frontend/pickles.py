@@ -22,8 +22,10 @@ MOST_BYTES = 1 << 24
 """Of a pickle in a zip file; tensors lie beside it."""
 LONGEST_NAME = 1000
 NAMES = ("GLOBAL", "INST")
-BROKEN = (ValueError, EOFError, zipfile.BadZipFile, zlib.error, OSError, OverflowError, RuntimeError)
-"""What pickletools and zipfile raise over damaged files; of an encrypted one RuntimeError, of a seek to -1 OSError."""
+BROKEN = (ValueError, EOFError, zipfile.BadZipFile, zlib.error, OSError, OverflowError, RuntimeError, MemoryError)
+"""What pickletools and zipfile raise over damaged files; of an encrypted one RuntimeError, of a seek to -1 OSError, of
+a length of some gigabytes MemoryError.
+"""
 
 
 def readable(path: Path) -> bool:
