@@ -6,9 +6,9 @@ from dataclasses import fields
 
 import numpy as np
 
-from ncpc.ir.heads import Conv2d, Pool, Softmax
+from ncpc.ir.heads import Combine, Conv2d, Pool, Scale, Select, Softmax
 from ncpc.ir.policy import Activation, Dense
-from ncpc.ir.problems import Problems, shape
+from ncpc.ir.problems import Problems, one_of, shape
 from ncpc.ir.windows import LAYOUTS, Windows
 from ncpc.semantics.windows import elements
 
@@ -16,6 +16,7 @@ FUNCTIONS = {"relu": 0, "tanh": 0, "sigmoid": 0, "silu": 0, "gelu": 0, "leaky_re
              "hard_sigmoid": 1, "hard_silu": 1}
 """Activations and how many parameters each has."""
 POOLS = ("max", "avg", "avg_inside")
+COMBINATIONS = ("add", "sub", "mul", "min", "max")
 
 
 def dense_problems(layer: Dense) -> Problems:
@@ -78,3 +79,25 @@ def softmax_problems(layer: Softmax) -> Problems:
     """At least one value."""
     if layer.width < 1:
         yield f"width is {layer.width}, expected at least 1"
+
+
+def scale_problems(layer: Scale) -> Problems:
+    """A weight and a bias for each value."""
+    if layer.weight.ndim != 1 or not layer.weight.size:
+        yield f"weight has shape {layer.weight.shape}, expected (width,), width at least 1"
+    yield from shape("bias", layer.bias, *layer.weight.shape)
+
+
+def combine_problems(layer: Combine) -> Problems:
+    """A known function of at least one pair."""
+    yield from one_of("function", layer.function, COMBINATIONS)
+    if layer.width < 1:
+        yield f"width is {layer.width}, expected at least 1"
+
+
+def select_problems(layer: Select) -> Problems:
+    """Indices of values that are there, at least one."""
+    if layer.index.ndim != 1 or not layer.index.size:
+        yield f"index has shape {layer.index.shape}, expected (outputs,), outputs at least 1"
+    for i in layer.index[(layer.index < 0) | (layer.index >= layer.width)][:1]:
+        yield f"index names value {i}, but there are {layer.width}, counted from 0"

@@ -1,4 +1,4 @@
-"""Layers before and after a cell, step by step: convolution and pooling over a frame, softmax."""
+"""Layers without state: convolution and pooling over a frame, softmax, and what joins and scales channels."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from ncpc.ir.extents import Extent
 from ncpc.ir.kinds import Kind
-from ncpc.ir.policy import F64, Activation, Dense, Layer
+from ncpc.ir.policy import F64, I64, Activation, Dense, Layer
 from ncpc.ir.windows import Windows
 
 
@@ -83,6 +84,56 @@ class Softmax:
         return self.width
 
 
+@dataclass(frozen=True, eq=False)
+class Scale:
+    """``y = weight*x + bias``, element by element; ``weight`` and ``bias`` (width,)."""
+
+    kind: ClassVar[str] = "scale"
+
+    weight: F64
+    bias: F64
+
+    inputs = Extent("weight", 0)
+    outputs = Extent("weight", 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Combine:
+    """``y = function(left, right)``, element by element: the first ``width`` values are the left ones, then the right.
+
+    ``function`` is ``add``, ``sub`` (left - right), ``mul``, ``min`` or ``max``.
+    """
+
+    kind: ClassVar[str] = "combine"
+
+    function: str
+    width: int
+
+    @property
+    def inputs(self) -> int:
+        return 2 * self.width
+
+    @property
+    def outputs(self) -> int:
+        return self.width
+
+
+@dataclass(frozen=True, eq=False)
+class Select:
+    """``y = x[index]``: some of ``width`` values, in any order, also more than once; ``index`` (outputs,) int64."""
+
+    kind: ClassVar[str] = "select"
+
+    index: I64
+    width: int
+
+    outputs = Extent("index", 0)
+
+    @property
+    def inputs(self) -> int:
+        return self.width
+
+
 def products(layers: Sequence[Layer]) -> int:
     """Multiplications that the convolutions of one step take: what decides how many steps can be run."""
     return sum(layer.windows.places * int(layer.weight.size) for layer in layers if isinstance(layer, Conv2d))
@@ -104,5 +155,8 @@ LAYERS = (
     Kind(Conv2d, "ncpc.passes.lower_heads:lower_conv2d", "ncpc.frontend.validate_heads:conv2d_problems"),
     Kind(Pool, "ncpc.passes.lower_heads:lower_pool", "ncpc.frontend.validate_heads:pool_problems"),
     Kind(Softmax, "ncpc.passes.lower_heads:lower_softmax", "ncpc.frontend.validate_heads:softmax_problems"),
+    Kind(Scale, "ncpc.passes.lower_heads:lower_scale", "ncpc.frontend.validate_heads:scale_problems"),
+    Kind(Combine, "ncpc.passes.lower_heads:lower_combine", "ncpc.frontend.validate_heads:combine_problems"),
+    Kind(Select, "ncpc.passes.lower_heads:lower_select", "ncpc.frontend.validate_heads:select_problems"),
 )
 """Every layer without state."""

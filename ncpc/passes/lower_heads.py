@@ -1,10 +1,10 @@
-"""Dense layers, functions, convolution, pooling and softmax over the reals."""
+"""Layers without state over the reals."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from ncpc.ir.heads import Conv2d, Pool, Softmax
+from ncpc.ir.heads import Combine, Conv2d, Pool, Scale, Select, Softmax
 from ncpc.ir.policy import F64, Activation, Dense
 from ncpc.ir.program import Origin, Value
 from ncpc.ir.types import Axis, Index
@@ -81,3 +81,30 @@ def lower_softmax(layer: Softmax, ctx: Lowering) -> Value:
     total = b.op("segment_sum", "total", weight, everyone, axes=[one])
     least = b.op("max", "total_1", total, b.const("one", 1.0))
     return b.op("div", "softmax", weight, b.op("gather", "total_of", least, everyone))
+
+
+def lower_scale(layer: Scale, ctx: Lowering) -> Value:
+    """``y = weight*x + bias``."""
+    b, x = ctx.builder, ctx.x
+    b.origin = Origin("scale", "y = weight*x + bias", x.axes[0].name)
+    scaled = b.op("mul", "scaled", x, b.const("scale_w", layer.weight, x.axes))
+    return b.op("add", "scale_y", scaled, b.const("scale_b", layer.bias, x.axes))
+
+
+def lower_combine(layer: Combine, ctx: Lowering) -> Value:
+    """Both halves of the input, then the function of them."""
+    b, out = ctx.builder, Axis(ctx.builder.unique("combined"), layer.width)
+    b.origin = Origin("combine", f"y = {layer.function}(left, right)", out.name)
+    left = b.op("slice", "left", ctx.x, axes=[out], start=0)
+    right = b.op("slice", "right", ctx.x, axes=[out], start=layer.width)
+    return b.op(layer.function, "combine_y", left, right)
+
+
+def lower_select(layer: Select, ctx: Lowering) -> Value:
+    """``y = x[index]``; consecutive elements are a slice."""
+    b, first = ctx.builder, int(layer.index[0])
+    out = Axis(b.unique("selected"), layer.outputs)
+    b.origin = Origin("select", "y = x[index]", out.name)
+    if np.array_equal(layer.index, first + np.arange(layer.outputs)):
+        return b.op("slice", "select_y", ctx.x, axes=[out], start=first)
+    return b.op("gather", "select_y", ctx.x, b.const("select_of", layer.index, [out], Index(ctx.x.axes[0].name)))
