@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from ncpc.cli.display import show, watch, worst_code
+from ncpc.cli.files import NewFile
+from ncpc.cli.importing import import_command
 from ncpc.cli.own_options import CompileCommand, own_options
 from ncpc.driver.job import MOST_STEPS, Request, counting
 from ncpc.driver.pipeline import Outcome, compile_policy, ready
@@ -21,7 +23,6 @@ from ncpc.errors import EXIT_HOLDS, EXIT_INTERRUPTED, BadInput, NcpcError
 from ncpc.ir.schemes import SCHEMES
 from ncpc.system import interruption, streams
 from ncpc.system.crash import unforeseen
-from ncpc.system.files import require_writable
 from ncpc.targets import registry
 from ncpc.verification.data import Counting
 
@@ -29,14 +30,6 @@ T = TypeVar("T")
 STEPS = click.IntRange(1, MOST_STEPS)
 INTERRUPTED = "interrupted; nothing was written"
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
-
-
-class NewFile(click.Path):
-    """A file to be written when all is done: that it can be is looked at before anything is."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        require_writable(value)
-        return Path(value)
 
 
 class Commands(click.Group):
@@ -349,51 +342,4 @@ def consumers(as_json: bool) -> None:
         click.echo(note)
 
 
-@cli.command("import")
-@click.argument("source")
-@click.option("--weights", type=click.Path(path_type=Path), metavar="FILE",
-              help="Checkpoint to load into what the factory returns; tensors only.")
-@click.option("--out", "-o", type=NewFile(), default=Path("policy.safetensors"), show_default=True,
-              metavar="FILE", help="The policy file to write.")
-@click.option("--calibrate", type=click.Path(path_type=Path), metavar="FILE.npz", help="Typical inputs (x).")
-@click.option("--input-range", nargs=2, type=float, metavar="LO HI", help="Range of every input, instead of data.")
-@click.option("--dt", nargs=2, type=float, metavar="LO HI",
-              help="Timespans the policy may meet, in the unit of training.  [default: those of the calibration; "
-                   "without any 1.0, and the policy says that this is assumed]")
-@click.option("--clip-negative", is_flag=True, help="Clip negative w, cm and gleak to 0.")
-@click.option("--trust-pickle", is_flag=True, help="Unpickle the weights file. This runs code that the file contains.")
-@click.option("--key", metavar="NAME", help="Which dictionary of a checkpoint, where it holds several: agent.actor.")
-@click.option("--prefix", metavar="P", help="How names of weights begin, where others stand beside them: model.")
-@click.option("--unfolds", type=click.IntRange(1), metavar="N", help="For weights alone: solver steps (ncps: 6).")
-@click.option("--constraints", type=click.Choice(["implicit", "explicit"]),
-              help="For a checkpoint alone: softplus on its weights (ncps: implicit for LTC) or not (LTCCell).")
-@click.option("--epsilon", type=click.FloatRange(0), metavar="E", help="For weights alone (ncps: 1e-8).")
-@click.option("--outputs", type=click.IntRange(1), metavar="N",
-              help="For weights alone that have no output mapping: how many neurons are outputs.")
-def import_command(
-    source: str, weights: Path | None, out: Path, calibrate: Path | None, input_range: tuple[float, float] | None,
-    dt: tuple[float, float] | None, clip_negative: bool, trust_pickle: bool, key: str | None, prefix: str | None,
-    **unsaid: Any,
-) -> None:
-    """Make a policy file from a Keras file, a checkpoint, or your own code.
-
-    SOURCE is a model.keras or model.h5 file, or a checkpoint of an ncps LTC (.pt, .safetensors), of which nothing is
-    executed; or package.module:function, without arguments. That function is run; it returns the module (or an ordered
-    list of modules), and --weights are loaded into it, under whatever names a trainer or torch.compile has put them.
-
-    \b
-    Examples:
-      ncpc import model.keras --calibrate data.npz -o policy.safetensors
-      ncpc import training.model:make --weights checkpoint.pt --calibrate data.npz -o policy.safetensors
-      ncpc import ltc.pt --constraints implicit --unfolds 6 --epsilon 1e-8 --calibrate data.npz
-    """
-    from ncpc.frontend.api import save
-    from ncpc.frontend.checkpoints import CheckpointPart
-    from ncpc.frontend.source import Unsaid, read_source
-
-    found = read_source(source, weights=weights, trust_pickle=trust_pickle, unsaid=Unsaid(**unsaid),
-                        part=CheckpointPart(key, prefix))
-    policy = save(found.model, out, like=found.like, calibration=calibrate, input_range=input_range or None,
-                  dt=dt or None, clip_negative=clip_negative)
-    click.echo(f"{out}: {policy.inputs} inputs, {policy.outputs} outputs, "
-               f"layers {', '.join(layer.kind for layer in policy.layers)}")
+cli.add_command(import_command)

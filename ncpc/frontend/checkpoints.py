@@ -1,6 +1,6 @@
 """The weights in a file: a state_dict, wherever in a checkpoint it stands, under whatever names training left on it.
 
-Nothing is unpickled but tensors, plain values and NumPy's numbers, unless that is asked for.
+Nothing is unpickled but tensors, plain values, mappings, paths and NumPy's numbers, unless that is asked for.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 
 from ncpc.errors import BadInput
 from ncpc.frontend.foreign import TORCH, refusal
+from ncpc.frontend.hyper_parameters import harmless_globals
 from ncpc.frontend.pickles import readable
 from ncpc.system.files import is_file
 from ncpc.system.torch_library import torch_module
@@ -50,23 +51,34 @@ def read_weights(path: str | Path, *, trust_pickle: bool = False, part: Checkpoi
 
     Raises ``BadInput`` for anything else, for several of them, and for pickled Python objects unless ``trust_pickle``.
     """
-    content = read_checkpoint(path, trust_pickle=trust_pickle, part=part)
+    return weights_of(read_content(path, trust_pickle=trust_pickle), path, part)
+
+
+def weights_of(content: Any, path: str | Path, part: CheckpointPart = WHOLE) -> dict[str, Any]:
+    """The ``state_dict`` in what ``read_content`` found in ``path``. Raises ``BadInput``."""
     if isinstance(content, torch_module().nn.Module):
-        content = content.state_dict()
-    return dict(content)
+        return dict(content.state_dict())
+    file = Path(path)
+    return _begun_by(_plain(_chosen(dict(_state_dicts(content)), part.key, file)), part.prefix, file)
 
 
 def read_checkpoint(path: str | Path, *, trust_pickle: bool = False, part: CheckpointPart = WHOLE) -> Any:
     """What a weights file holds: a state_dict, or, only with ``trust_pickle``, a whole pickled module."""
+    content = read_content(path, trust_pickle=trust_pickle)
+    return content if isinstance(content, torch_module().nn.Module) else weights_of(content, path, part)
+
+
+def read_content(path: str | Path, *, trust_pickle: bool = False) -> Any:
+    """All that a .safetensors file or a torch checkpoint holds, tensors on the CPU, the rest as plain values.
+
+    Raises ``BadInput`` for anything else, and for pickled Python objects unless ``trust_pickle``.
+    """
     file = Path(path)
     if other := refusal(file, TORCH):
         raise BadInput(other)
     if not is_file(file):
         raise BadInput(f"{file}: no such file; give a .safetensors file or a torch checkpoint")
-    content = _safetensors(file) if file.suffix == ".safetensors" else _torch_load(file, trust_pickle)
-    if isinstance(content, torch_module().nn.Module):
-        return content
-    return _begun_by(_plain(_chosen(dict(_state_dicts(content)), part.key, file)), part.prefix, file)
+    return _safetensors(file) if file.suffix == ".safetensors" else _torch_load(file, trust_pickle)
 
 
 def fitted(state: Mapping[str, Any], wanted: Collection[str], where: str) -> Mapping[str, Any]:
@@ -155,7 +167,7 @@ def _torch_load(path: Path, trust_pickle: bool) -> Any:
     if not readable(path):
         raise BadInput(broken)
     try:
-        with torch.serialization.safe_globals(_numbers()):
+        with torch.serialization.safe_globals([*_numbers(), *harmless_globals()]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "Unsupported global" not in str(error) and "GLOBAL" not in str(error):

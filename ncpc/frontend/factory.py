@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from ncpc.errors import BadInput
-from ncpc.frontend.checkpoints import WHOLE, CheckpointPart, fitted, read_checkpoint, read_weights
+from ncpc.frontend.checkpoints import (
+    WHOLE,
+    CheckpointPart,
+    fitted,
+    read_checkpoint,
+    read_content,
+    read_weights,
+    weights_of,
+)
+from ncpc.frontend.hyper_parameters import NONE, hyper_parameters_of, made_by_class
 from ncpc.frontend.imported import Trained
 from ncpc.frontend.state_dict import import_state_dict
 from ncpc.system.files import is_file
@@ -23,16 +32,32 @@ def import_from_factory(
 
     The factory returns a module, an ordered list of modules, or a pair (module, list): then the weights are the
     module's, the list says which of its parts run in which order, and the module's own forward is what the policy is
-    compared with. Returns what ``ncpc.save`` takes. Note that this
-    *runs* the named code; the weights file is read as tensors only unless ``trust_pickle``. ``part`` says which of its
+    compared with. Where ``spec`` names a class of torch modules instead, it is made of the hyper-parameters that stand
+    beside the weights, as Lightning writes them. Returns what ``ncpc.save`` takes. Note that this *runs* the named
+    code; the weights file is read as tensors and plain values only unless ``trust_pickle``. ``part`` says which of its
     weights are meant. Raises ``BadInput``.
     """
-    made = _call(_find(spec), spec)
+    found = _find(spec)
+    if isinstance(found, type) and issubclass(found, torch_module().nn.Module):
+        return _import_class(found, spec, weights, trust_pickle, part)
+    made = _call(found, spec)
     owner, model = made if _is_pair(made) else (made, made)
     like = owner if _is_pair(made) and isinstance(owner, torch_module().nn.Module) else None
     if weights is not None:
         _load(owner, read_weights(weights, trust_pickle=trust_pickle, part=part), str(weights))
     return Trained(model, like)
+
+
+def _import_class(
+    kind: type[Any], spec: str, weights: str | Path | None, trust_pickle: bool, part: CheckpointPart
+) -> Trained:
+    if weights is None:
+        return Trained(made_by_class(kind, NONE, spec, None))
+    content = read_content(weights, trust_pickle=trust_pickle)
+    state, where = weights_of(content, weights, part), str(weights)
+    module = made_by_class(kind, hyper_parameters_of(content, where), spec, where)
+    _load(module, state, where)
+    return Trained(module)
 
 
 def read_model(
@@ -41,8 +66,9 @@ def read_model(
 ) -> Trained:
     """What ``ncpc.save`` takes, from the words of a command line.
 
-    ``source``: a factory ``package.module:function``, with ``weights`` to load into its model; or the file of a bare
-    ncps state_dict, with the ``options`` of ``import_state_dict``; or that of a pickled module, if it is trusted.
+    ``source``: a factory ``package.module:function`` or a class of modules, with ``weights`` to load into its model; or
+    the file of a bare ncps state_dict, with the ``options`` of ``import_state_dict``; or that of a pickled module, if
+    it is trusted.
     Raises ``BadInput``, also for an option that would have no effect on this kind of source.
     """
     given = sorted(name for name, value in options.items() if value is not None)

@@ -35,7 +35,7 @@ DATA = "it is data: give it as --calibrate or --inputs"
 
 POLICY = FileKind("a policy of ncpc", "compile it: ncpc compile {file} --target host")
 TORCH = FileKind("a torch checkpoint", "make a policy of it first: ncpc import {file} --calibrate data.npz, or, where "
-                 "a class of your own makes the module, ncpc import package.module:function --weights {file}")
+                 "a class of your own makes the module, ncpc import package.module:Class --weights {file}")
 KERAS = FileKind("a Keras file", "make a policy of it first: ncpc import {file} --calibrate data.npz (its name must "
                  "end in .keras or .h5)")
 TORCHSCRIPT = FileKind("a TorchScript archive", FROM_MODULE)

@@ -1,0 +1,62 @@
+"""``ncpc import``: a policy file from a Keras file, a checkpoint, or the user's own code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ncpc.cli.files import NewFile
+
+
+@click.command("import")
+@click.argument("source")
+@click.option("--weights", type=click.Path(path_type=Path), metavar="FILE",
+              help="Checkpoint to load into what the factory returns, or the class makes; tensors and values only.")
+@click.option("--out", "-o", type=NewFile(), default=Path("policy.safetensors"), show_default=True,
+              metavar="FILE", help="The policy file to write.")
+@click.option("--calibrate", type=click.Path(path_type=Path), metavar="FILE.npz", help="Typical inputs (x).")
+@click.option("--input-range", nargs=2, type=float, metavar="LO HI", help="Range of every input, instead of data.")
+@click.option("--dt", nargs=2, type=float, metavar="LO HI",
+              help="Timespans the policy may meet, in the unit of training.  [default: those of the calibration; "
+                   "without any 1.0, and the policy says that this is assumed]")
+@click.option("--clip-negative", is_flag=True, help="Clip negative w, cm and gleak to 0.")
+@click.option("--trust-pickle", is_flag=True, help="Unpickle the weights file. This runs code that the file contains.")
+@click.option("--key", metavar="NAME", help="Which dictionary of a checkpoint, where it holds several: agent.actor.")
+@click.option("--prefix", metavar="P", help="How names of weights begin, where others stand beside them: model.")
+@click.option("--unfolds", type=click.IntRange(1), metavar="N", help="For weights alone: solver steps (ncps: 6).")
+@click.option("--constraints", type=click.Choice(["implicit", "explicit"]),
+              help="For a checkpoint alone: softplus on its weights (ncps: implicit for LTC) or not (LTCCell).")
+@click.option("--epsilon", type=click.FloatRange(0), metavar="E", help="For weights alone (ncps: 1e-8).")
+@click.option("--outputs", type=click.IntRange(1), metavar="N",
+              help="For weights alone that have no output mapping: how many neurons are outputs.")
+def import_command(
+    source: str, weights: Path | None, out: Path, calibrate: Path | None, input_range: tuple[float, float] | None,
+    dt: tuple[float, float] | None, clip_negative: bool, trust_pickle: bool, key: str | None, prefix: str | None,
+    **unsaid: Any,
+) -> None:
+    """Make a policy file from a Keras file, a checkpoint, or your own code.
+
+    SOURCE is a model.keras or model.h5 file, or a checkpoint of an ncps LTC (.pt, .safetensors), of which nothing is
+    executed; or package.module:function, without arguments. That function is run; it returns the module (or an ordered
+    list of modules), and --weights are loaded into it, under whatever names a trainer or torch.compile has put them. A
+    class, package.module:Class, is made of the hyper_parameters that stand in the checkpoint, as Lightning writes them.
+
+    \b
+    Examples:
+      ncpc import model.keras --calibrate data.npz -o policy.safetensors
+      ncpc import training.model:make --weights checkpoint.pt --calibrate data.npz -o policy.safetensors
+      ncpc import training.model:RobotPolicy --weights last.ckpt --calibrate data.npz -o policy.safetensors
+      ncpc import ltc.pt --constraints implicit --unfolds 6 --epsilon 1e-8 --calibrate data.npz
+    """
+    from ncpc.frontend.api import save
+    from ncpc.frontend.checkpoints import CheckpointPart
+    from ncpc.frontend.source import Unsaid, read_source
+
+    found = read_source(source, weights=weights, trust_pickle=trust_pickle, unsaid=Unsaid(**unsaid),
+                        part=CheckpointPart(key, prefix))
+    policy = save(found.model, out, like=found.like, calibration=calibrate, input_range=input_range or None,
+                  dt=dt or None, clip_negative=clip_negative)
+    click.echo(f"{out}: {policy.inputs} inputs, {policy.outputs} outputs, "
+               f"layers {', '.join(layer.kind for layer in policy.layers)}")
