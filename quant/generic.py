@@ -29,6 +29,8 @@ WIDEST = 2.0**14
 """A state's box beyond which what was observed is the better guide."""
 HOPELESS = 2.0**30
 """A box on its way to infinity."""
+HANDING = ("pool", "gather", "slice", "min", "max")
+"""Ops whose result lies among their arguments."""
 ENOUGH = 0.1
 """A closed box that its image fills up to this share is not worth tightening."""
 
@@ -75,10 +77,10 @@ def _convolved(real: Program, ranges: Ranges, observed: Mapping[str, Range]) -> 
 
 
 def _chosen_from(real: Program, incoming: Incoming, demand: Demand) -> int | None:
-    """The inputs' fraction where pooling hands on some of them, or means, and as many bits."""
-    pools = len(real.body) == 1 and isinstance(real.body[0], Op) and real.body[0].kind == "pool"
+    """The inputs' fraction where a layer hands on some of them, or their means, and as many bits."""
+    hands = all(isinstance(stmt, Op) and stmt.kind in HANDING for stmt in real.body)
     same = len(set(incoming.fracs)) == 1 and incoming.type.bits == demand.out_bits
-    return incoming.fracs[0] if pools and same else None
+    return incoming.fracs[0] if hands and same else None
 
 
 def _physical(incoming: Incoming) -> Range:

@@ -16,6 +16,9 @@ from ncpc.semantics.bounds import KINDS, Range, exactly, hull, image
 SLACK = 2.0**-14
 """Share of a bound by which it is widened: room for the roundings of an integer version."""
 
+LEAST_ROOT = 2.0**-13
+"""Of the root of a sum of squares that are held in 16 bits each, a smaller share is noise."""
+
 Ranges = dict[str, Range]
 
 CHOOSING = ("mix", "min", "max", "clamp", "relu", "neg", "gather", "slice", "concat", "gt")
@@ -59,7 +62,7 @@ def _body(program: Program, body: tuple[Stmt, ...], found: Ranges, carried: Mapp
             if stmt.kind not in KINDS:
                 raise Unsupported(f"op '{stmt.kind}' has no integer form; use --quant float32")
             result = image(stmt, [found[a] for a in stmt.args], constants)
-            found[stmt.out.name] = result if stmt.kind in CHOOSING else _widened(result, stmt.kind in SIGNED)
+            found[stmt.out.name] = result if stmt.kind in CHOOSING else _widened(result, stmt.kind)
 
 
 def _repeat(program: Program, stmt: Repeat, found: Ranges, carried: Mapping[str, Range]) -> None:
@@ -88,11 +91,17 @@ def _pass(program: Program, stmt: Repeat, found: Ranges, carried: Mapping[str, R
     return {c.inner.name: found[c.result] for c in stmt.carried}
 
 
-def _widened(r: Range, signed: bool) -> Range:
-    """With room for roundings; ``signed``: they do not carry it across 0."""
+def _widened(r: Range, kind: str) -> Range:
+    """With room for roundings, which carry none of the ``SIGNED`` across 0.
+
+    Those of a root are a share of itself; one of less than ``LEAST_ROOT`` of the largest counts as that.
+    """
+    if kind == "sqrt":
+        hi = r.hi * (1 + 4 * SLACK)
+        return Range(np.where(r.lo > 0, np.maximum(r.lo * (1 - 4 * SLACK), LEAST_ROOT * hi.max(initial=0.0)), r.lo), hi)
     room = SLACK * np.maximum(np.abs(r.lo), np.abs(r.hi))
     lo, hi = r.lo - room, r.hi + room
-    if signed:
+    if kind in SIGNED:
         lo, hi = np.where(r.lo >= 0, np.maximum(lo, 0.0), lo), np.where(r.hi <= 0, np.minimum(hi, 0.0), hi)
     return Range(lo, hi)
 

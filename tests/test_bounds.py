@@ -57,7 +57,7 @@ SUMS, CURVES = 1e-13, 1e-15
 CASES = {
     **{kind: Case(kind, (2, 2), 2) for kind in ("add", "sub", "mul", "div", "min", "max", "gt")},
     **{kind: Case(kind, (2,), 2, last=CURVES) for kind in ("exp", "sigmoid", "tanh")},
-    **{kind: Case(kind, (2,), 2) for kind in ("neg", "relu")},
+    **{kind: Case(kind, (2,), 2) for kind in ("neg", "relu", "sqrt")},
     "add of one number": Case("add", (1, 3), 3),
     "square": Case("mul", (2, 2), 2, args="aa"),
     "clamp": Case("clamp", (2,), 2, {"lo": -1.0, "hi": 2.0, "flag": "state_clamped"}),

@@ -131,7 +131,7 @@ def test_normalization_behind_an_activation_goes_into_what_follows() -> None:
     (nn.AvgPool2d(2, divisor_override=3), "use divisor_override=None"),
     (nn.AvgPool2d(3, padding=1, ceil_mode=True), "use count_include_pad=False or ceil_mode=False"),
     (nn.AdaptiveAvgPool2d(3), "use sizes that divide the frame"),
-    (nn.LayerNorm(8), "use BatchNorm1d instead"), (nn.GroupNorm(1, 2), "use BatchNorm2d instead"),
+    (nn.RMSNorm(8), "use LayerNorm instead"), (nn.InstanceNorm2d(2), "use GroupNorm instead"),
     (nn.Softplus(), "use ELU instead"), (nn.Mish(), "use SiLU instead"),
     (nn.PReLU(2), "use num_parameters=1"), (nn.GELU(approximate="tanh"), "use 'none'"),
     (nn.Linear(8, 2), "put a Flatten before it"),

@@ -217,7 +217,7 @@ class OtherCell(LTCCell):  # type: ignore[misc, valid-type]
 
 @pytest.mark.parametrize(("make", "named"), [
     (Branching, "Branching"),
-    (lambda: nn.LayerNorm(4), "torch.LayerNorm"),
+    (lambda: nn.RMSNorm(4), "torch.RMSNorm"),
     (lambda: LoudLinear(2, 2), "LoudLinear"),
     (lambda: nn.Transformer(2, 2), "torch.Transformer"),
     (lambda: OtherCell(wirings.FullyConnected(2), 2), "OtherCell"),

@@ -14,8 +14,8 @@ SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 """Klambauer et al. 2017, equation 14 (and torch's documentation of SELU)."""
 SIXTH = 1.0 / 6.0
 NEAREST = {
-    "LayerNorm": "BatchNorm1d", "GroupNorm": "BatchNorm2d", "InstanceNorm1d": "BatchNorm1d",
-    "InstanceNorm2d": "BatchNorm2d", "LocalResponseNorm": "BatchNorm2d", "RMSNorm": "BatchNorm1d", "Softplus": "ELU",
+    "InstanceNorm1d": "GroupNorm", "InstanceNorm2d": "GroupNorm", "LocalResponseNorm": "BatchNorm2d",
+    "RMSNorm": "LayerNorm", "Softplus": "ELU",
     "Mish": "SiLU", "CELU": "ELU", "RReLU": "LeakyReLU", "Softsign": "Tanh", "Hardshrink": "LeakyReLU",
     "Tanhshrink": "LeakyReLU", "Threshold": "ReLU", "LogSigmoid": "ELU", "LogSoftmax": "Softmax", "GLU": "SiLU",
     "LPPool2d": "AvgPool2d", "Conv3d": "Conv2d", "ConvTranspose2d": "Conv2d", "ZeroPad2d": "the convolution's padding",

@@ -9,6 +9,7 @@ import numpy as np
 
 from ncpc.errors import BadInput, Unsupported
 from ncpc.frontend.heads import frame_of, normalization, normalized, pair, shape_of, windows_over
+from ncpc.frontend.torch_norms import group_norm, layer_norm
 from ncpc.ir.heads import Conv2d, Pool, Softmax
 from ncpc.ir.policy import Layer
 from ncpc.ir.tensors import array_of, class_name, dense_of
@@ -27,7 +28,8 @@ def head_reader(module: Any) -> Reader | None:
         nn.Conv2d: _conv, nn.Conv1d: _conv, nn.MaxPool2d: _max_pool, nn.MaxPool1d: _max_pool, nn.AvgPool2d: _avg_pool,
         nn.AvgPool1d: _avg_pool, nn.AdaptiveAvgPool1d: _adaptive, nn.AdaptiveAvgPool2d: _adaptive,
         nn.AdaptiveMaxPool1d: _adaptive, nn.AdaptiveMaxPool2d: _adaptive, nn.BatchNorm1d: _norm, nn.BatchNorm2d: _norm,
-        nn.Flatten: _flatten, nn.Softmax: _softmax, nn.Linear: _linear,
+        nn.LayerNorm: layer_norm, nn.GroupNorm: group_norm, nn.Flatten: _flatten, nn.Softmax: _softmax,
+        nn.Linear: _linear,
     }
     return readers.get(type(module))
 

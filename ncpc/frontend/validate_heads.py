@@ -6,7 +6,7 @@ from dataclasses import fields
 
 import numpy as np
 
-from ncpc.ir.heads import Combine, Conv2d, Pool, Scale, Select, Softmax
+from ncpc.ir.heads import Combine, Conv2d, Norm, Pool, Scale, Select, Softmax
 from ncpc.ir.policy import Activation, Dense
 from ncpc.ir.problems import Problems, one_of, shape
 from ncpc.ir.windows import LAYOUTS, Windows
@@ -101,3 +101,14 @@ def select_problems(layer: Select) -> Problems:
         yield f"index has shape {layer.index.shape}, expected (outputs,), outputs at least 1"
     for i in layer.index[(layer.index < 0) | (layer.index >= layer.width)][:1]:
         yield f"index names value {i}, but there are {layer.width}, counted from 0"
+
+
+def norm_problems(layer: Norm) -> Problems:
+    """A weight and a bias for each value, parts of equal size, an epsilon that keeps a variance of 0 from dividing."""
+    if layer.weight.ndim != 1 or not layer.weight.size:
+        yield f"weight has shape {layer.weight.shape}, expected (width,), width at least 1"
+    yield from shape("bias", layer.bias, *layer.weight.shape)
+    if layer.groups < 1 or layer.inputs % layer.groups:
+        yield f"{layer.inputs} values do not fall into {layer.groups} groups of equal size; give a divisor"
+    if layer.epsilon <= 0:
+        yield f"epsilon is {layer.epsilon:g}, but it must be positive"

@@ -134,6 +134,26 @@ class Select:
         return self.width
 
 
+@dataclass(frozen=True, eq=False)
+class Norm:
+    """``y = weight*n + bias`` with ``n = (x - mean) / sqrt(variance + epsilon)``, each of ``groups`` parts by itself.
+
+    The vector is ``groups`` consecutive parts of equal size; mean and (biased) variance are those of a part. One part:
+    LayerNorm (Ba et al. 2016, equations 3 and 4). Parts of a frame whose channels come first: GroupNorm (Wu and He
+    2018). ``weight`` and ``bias`` (width,).
+    """
+
+    kind: ClassVar[str] = "norm"
+
+    weight: F64
+    bias: F64
+    groups: int = 1
+    epsilon: float = 1e-5
+
+    inputs = Extent("weight", 0)
+    outputs = Extent("weight", 0)
+
+
 def products(layers: Sequence[Layer]) -> int:
     """Multiplications that the convolutions of one step take: what decides how many steps can be run."""
     return sum(layer.windows.places * int(layer.weight.size) for layer in layers if isinstance(layer, Conv2d))
@@ -158,5 +178,6 @@ LAYERS = (
     Kind(Scale, "ncpc.passes.lower_heads:lower_scale", "ncpc.frontend.validate_heads:scale_problems"),
     Kind(Combine, "ncpc.passes.lower_heads:lower_combine", "ncpc.frontend.validate_heads:combine_problems"),
     Kind(Select, "ncpc.passes.lower_heads:lower_select", "ncpc.frontend.validate_heads:select_problems"),
+    Kind(Norm, "ncpc.passes.lower_norm:lower_norm", "ncpc.frontend.validate_heads:norm_problems"),
 )
 """Every layer without state."""

@@ -38,6 +38,7 @@ OPS: dict[str, OpSpec] = {
     "exp": OpSpec((1, 1), (), "each", "float", "e**a"),
     "sigmoid": OpSpec((1, 1), (), "each", "float", "1 / (1 + e**-a)"),
     "tanh": OpSpec((1, 1), (), "each", "float", "hyperbolic tangent"),
+    "sqrt": OpSpec((1, 1), (), "each", "float", "square root of max(a, 0), correctly rounded"),
     "relu": OpSpec((1, 1), (), "each", "any", "max(a, 0)"),
     "guard": OpSpec((1, 1), ("flag",), "each", "float", "a, or 0 where a is NaN or infinite, setting status bit flag"),
     "clamp": OpSpec((1, 1), ("lo", "hi", "flag"), "each", "any", "a limited to [lo, hi] (in the type's own units: raw "

@@ -10,6 +10,7 @@ import numpy as np
 from ncpc.ir.policy import F64
 from ncpc.ir.program import Op, Value
 from ncpc.ir.types import Fixed
+from ncpc.passes.fixed_roots import emit_sqrt
 from ncpc.passes.fixed_scope import (
     FINEST,
     NARROW,
@@ -85,6 +86,9 @@ def _div(scope: FixedScope, op: Op) -> Value:
         left = b.op("neg", f"{a}_neg", left, type_=left.type)
         right = b.op("neg", f"{c}_neg", right, type_=right.type)
     # The smallest divisor's exponent decides how far the inverse may be shifted up and still fit.
+    if c in scope.roots:
+        scope.roots.add(op.out.name)
+        scope.precise.add(op.out.name)
     k = 15 - (30 - _lowest(scope, c, right))
     kind = Fixed(WIDE, 46 + k - frac_of(right))
     inverse = b.op("inverse", f"{op.out.name}_inverse", right, type_=kind, k=k)
@@ -106,8 +110,14 @@ def _mix(scope: FixedScope, op: Op) -> Value:
 
 
 def _gather(scope: FixedScope, op: Op) -> Value:
-    """16 bits, but where they are compared: what is taken for the largest must not be less than the largest."""
-    source = (wide if op.out.name in scope.compared else narrow)(scope, op.args[0])
+    """16 bits, but where they are compared: what is taken for the largest must not be less than the largest.
+
+    What depends on a square root keeps its 32.
+    """
+    rooted = op.args[0] in scope.roots
+    source = (wide if rooted or op.out.name in scope.compared else narrow)(scope, op.args[0])
+    if rooted:
+        scope.precise.add(op.out.name)
     return scope.builder.op("gather", op.out.name, source, index_map(scope, op.args[1]), type_=source.type)
 
 
@@ -208,6 +218,7 @@ EMITTERS: Mapping[str, Callable[[FixedScope, Op], Value]] = {
     **dict.fromkeys(("sigmoid", "tanh", "exp"), emit_function),
     "gt": _gt, "mul": _mul, "div": _div, "mix": _mix, "gather": _gather, "slice": _slice, "concat": _concat,
     "segment_sum": _segment_sum, "matmul": _matmul, "clamp": _clamp, "conv2d": emit_conv2d, "pool": emit_pool,
+    "sqrt": emit_sqrt,
 }
 
 

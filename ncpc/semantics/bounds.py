@@ -139,8 +139,8 @@ def image(op: Op, a: Sequence[Range], constants: Constants) -> Range:
 Rule = Callable[[Op, Sequence[Range], Constants], Range]
 
 FALLS: Mapping[str, tuple[int, ...]] = {
-    **dict.fromkeys(("add", "min", "max", "exp", "sigmoid", "tanh", "relu", "clamp", "gather", "slice", "concat",
-                     "segment_sum", "pool"), ()),
+    **dict.fromkeys(("add", "min", "max", "exp", "sigmoid", "tanh", "sqrt", "relu", "clamp", "gather", "slice",
+                     "concat", "segment_sum", "pool"), ()),
     "sub": (1,), "neg": (0,), "gt": (1,),
 }
 """Ops that rise or fall with each argument, and the places of the arguments with which they fall."""

@@ -220,6 +220,7 @@ _MAKERS: dict[str, Callable[[Op, Sequence[Value], Mapping[str, Arr]], Compute]] 
     "exp": _by_type(np.exp, float32.exp),
     "sigmoid": _by_type(_real_sigmoid, float32.sigmoid),
     "tanh": _by_type(np.tanh, float32.tanh),
+    "sqrt": _plain(lambda a: np.sqrt(np.where(a > 0, a, a.dtype.type(0)))),
     "relu": _plain(lambda a: np.where(a > 0, a, a.dtype.type(0))),
     "guard": _guard,
     "clamp": _clamp,

@@ -192,7 +192,8 @@ FLOATS: dict[str, Callable[[list[Expr]], Expr]] = {
     "div": _float("/", PRODUCT),
     "neg": lambda args: Expr(f"-{args[0].within(UNARY)}", FLOAT, UNARY, args[0].reads),
     **{kind: lambda args: args[0] for kind in ("copy", "start", "cast")},
-    **{kind: _function(f"{kind}_f") for kind in ("min", "max", "clamp", "relu", "exp", "sigmoid", "tanh", "mix")},
+    **{kind: _function(f"{kind}_f")
+       for kind in ("min", "max", "clamp", "relu", "exp", "sigmoid", "tanh", "sqrt", "mix")},
     "guard": _function("finite_f"),
     "gt": _greater,
 }

@@ -16,6 +16,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "exp_f": ("bits_f",),
     "sigmoid_f": ("exp_f",),
     "tanh_f": ("exp_f",),
+    "sqrt_f": ("is_finite",),
     "is_finite": ("bits_f",),
     "finite_f": ("is_finite",),
     "differ_f": ("bits_f",),
@@ -107,6 +108,7 @@ def _floats() -> dict[str, str]:
         ),
         "sigmoid_f": _SIGMOID,
         "tanh_f": _TANH,
+        "sqrt_f": _SQRT,
         "mix_f": _MIX,
     }
 
@@ -171,6 +173,45 @@ _SIGMOID = """
 static float sigmoid_f(float x)
 {
     return 1.0f / (1.0f + exp_f(-x));
+}
+"""
+
+_SQRT = """
+/* The square root of max(a, 0), correctly rounded, digit by digit in integers: it needs no library.
+ * a = number * 2^n with n odd and 2^23 <= number < 2^25; root becomes the whole part of sqrt(number * 2^25). There are
+ * no ties: of one, root would be odd and its square a multiple of 2^25. */
+static float sqrt_f(float a)
+{
+    float_bits_t bits;
+    bits.value = a;
+    if (!(a > 0.0f) || !is_finite(a)) {
+        return a > 0.0f ? a : 0.0f;
+    }
+    int exponent = (int)(bits.bits >> 23);
+    uint32_t number = bits.bits & 0x7FFFFFu;
+    if (exponent > 0) {
+        number |= 0x800000u;
+    } else { /* subnormal */
+        for (exponent = 1; number < 0x800000u; exponent--) {
+            number <<= 1;
+        }
+    }
+    const int even = (exponent & 1) == 0;
+    uint32_t digits = number << (even ? 8 : 7);
+    uint32_t rest = 0;
+    uint32_t root = 0;
+    for (int digit = 0; digit < 25; digit++) {
+        const uint32_t tried = root << 2 | 1u;
+        rest = rest << 2 | digits >> 30;
+        digits <<= 2;
+        root <<= 1;
+        if (rest >= tried) {
+            rest -= tried;
+            root |= 1u;
+        }
+    }
+    bits.bits = ((uint32_t)((exponent - even + 127) / 2 - 1) << 23) + ((root + 1u) >> 1);
+    return bits.value;
 }
 """
 

@@ -132,6 +132,7 @@ KERNELS: dict[str, Kernel] = {
     "Reshape": _plain(lambda a, shape: a.reshape(shape)),
     "Sigmoid": _plain(_sigmoid),
     "Split": _split,
+    "Sqrt": _plain(np.sqrt),
     "Sub": _plain(np.subtract),
     "Tanh": _plain(np.tanh),
     "Transpose": _transpose,

@@ -60,7 +60,7 @@ def _conv(node: Node, a: Sequence[Range]) -> Sequence[Range]:
 
 FALLS: Mapping[str, tuple[int, ...]] = {
     **dict.fromkeys(("Add", "AveragePool", "Clip", "Concat", "Exp", "Gather", "Identity", "Max", "MaxPool", "Min",
-                     "ReduceSum", "Relu", "Reshape", "Sigmoid", "Split", "Tanh", "Transpose", "Unsqueeze"), ()),
+                     "ReduceSum", "Relu", "Reshape", "Sigmoid", "Split", "Sqrt", "Tanh", "Transpose", "Unsqueeze"), ()),
     "Less": (0,), "Neg": (0,), "Sub": (1,),
 }
 RULES: Mapping[str, Callable[[Node, Sequence[Range]], Sequence[Range]]] = {

@@ -310,6 +310,13 @@ def _clamp(t: Translation, op: Op) -> Linear:
     return linear.of_tensor(t.writer.node("Clip", [source, lo, hi], f"{op.out.name}_limited", [rows]), rows)
 
 
+def _sqrt(t: Translation, op: Op) -> Linear:
+    """Of what is not negative: ONNX has no root of other numbers."""
+    source, rows = t.tensor(op.args[0]), t.form(op.args[0]).rows
+    positive = t.writer.node("Relu", [source], f"{op.out.name}_of", [rows])
+    return linear.of_tensor(t.writer.node("Sqrt", [positive], op.out.name, [rows]), rows)
+
+
 def _limit(t: Translation, limit: int | float | str | None) -> F64:
     if isinstance(limit, str):
         raise Unsupported(f"onnx: clamp to '{limit}' per element cannot be exported; give one number")
@@ -337,6 +344,6 @@ def _greater(t: Translation, op: Op) -> Linear:
 
 NODES: dict[str, Callable[[Translation, Op], Linear]] = {
     **dict.fromkeys(NODE_KINDS, _elementwise), "clamp": _clamp, "guard": _guard, "gt": _greater,
-    "conv2d": windows.conv2d, "pool": windows.pool,
+    "sqrt": _sqrt, "conv2d": windows.conv2d, "pool": windows.pool,
 }
 """Ops that become nodes."""

@@ -222,6 +222,11 @@ def _clamp(g: FloatGraph, op: Op) -> None:
     g.result("MINIMUM", [low, _limit(g, op, "hi")], op.out)
 
 
+def _sqrt(g: FloatGraph, op: Op) -> None:
+    """Of what is not negative: TFLite has no root of other numbers."""
+    g.result("SQRT", [g.step("RELU", [g.operand(op.args[0])], op.out, "positive")], op.out)
+
+
 def _limit(g: FloatGraph, op: Op, end: str) -> str:
     bound: Attr = op.attrs[end]
     if isinstance(bound, str):
@@ -235,5 +240,6 @@ EMITTERS: dict[str, Callable[[FloatGraph, Op], None]] = {
     "tanh": _each("TANH"), "relu": _each("RELU"), "concat": _each("CONCATENATION", axis=3), "cast": _cast,
     "gather": _gather, "slice": _slice, "segment_sum": _segment_sum, "matmul": _matmul, "clamp": _clamp,
     "mix": _mix, "conv2d": _conv2d, "pool": _pool, "gt": _greater,
+    "sqrt": _sqrt,
 }
 """How each op is written; an op that is not here is refused by name."""
