@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from ncpc.cli.files import NewFile
+from ncpc.ir.gated import ACTIVATIONS
 
 
 @click.command("import")
@@ -31,6 +32,12 @@ from ncpc.cli.files import NewFile
 @click.option("--epsilon", type=click.FloatRange(0), metavar="E", help="For weights alone (ncps: 1e-8).")
 @click.option("--outputs", type=click.IntRange(1), metavar="N",
               help="For weights alone that have no output mapping: how many neurons are outputs.")
+@click.option("--mode", type=click.Choice(["default", "no_gate"]), help="For weights of a CfC alone (ncps: default).")
+@click.option("--activation", type=click.Choice(ACTIVATIONS),
+              help="For weights of a CfC alone: in its backbone (ncps: lecun_tanh).")
+@click.option("--nonlinearity", type=click.Choice(["tanh", "relu"]), help="For weights of an RNN alone (torch: tanh).")
+@click.option("--layers", metavar="A,B,...",
+              help="For weights of several modules alone: their order, with the functions between: fc,tanh,rnn,head.")
 def import_command(
     source: str, weights: Path | None, out: Path, calibrate: Path | None, input_range: tuple[float, float] | None,
     dt: tuple[float, float] | None, clip_negative: bool, trust_pickle: bool, key: str | None, prefix: str | None,
@@ -38,16 +45,18 @@ def import_command(
 ) -> None:
     """Make a policy file from a Keras file, a checkpoint, or your own code.
 
-    SOURCE is a model.keras or model.h5 file, or a checkpoint of an ncps LTC (.pt, .safetensors), of which nothing is
-    executed; or package.module:function, without arguments. That function is run; it returns the module (or an ordered
-    list of modules), and --weights are loaded into it, under whatever names a trainer or torch.compile has put them. A
-    class, package.module:Class, is made of the hyper_parameters that stand in the checkpoint, as Lightning writes them.
+    SOURCE is a model.keras or model.h5 file, or a checkpoint (.pt, .safetensors) of LTC, CfC, LSTM, GRU, RNN and Linear
+    modules, of which nothing is executed; what it does not say is asked for. Or it is package.module:function, without
+    arguments. That function is run; it returns the module (or an ordered list of modules), and --weights are loaded
+    into it, under whatever names a trainer or torch.compile has put them. A class, package.module:Class, is made of the
+    hyper_parameters that stand in the checkpoint, as Lightning writes them.
 
     \b
     Examples:
       ncpc import model.keras --calibrate data.npz -o policy.safetensors
       ncpc import training.model:make --weights checkpoint.pt --calibrate data.npz -o policy.safetensors
       ncpc import training.model:RobotPolicy --weights last.ckpt --calibrate data.npz -o policy.safetensors
+      ncpc import cfc.pt --mode default --activation lecun_tanh --layers fc,tanh,rnn,head --calibrate data.npz
       ncpc import ltc.pt --constraints implicit --unfolds 6 --epsilon 1e-8 --calibrate data.npz
     """
     from ncpc.frontend.api import save

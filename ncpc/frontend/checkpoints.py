@@ -88,7 +88,7 @@ def fitted(state: Mapping[str, Any], wanted: Collection[str], where: str) -> Map
     Raises BadInput where other weights stand beside those that fit.
     """
     plain = {name.replace(COMPILED, ""): name for name in wanted}
-    state = state if any(name.endswith("_orig") for name in plain) else _unpruned(state)
+    state = state if any(name.endswith("_orig") for name in plain) else unpruned(state)
     first = next(iter(plain), "")
     begins = {name.removesuffix(first) for name in state if name.endswith(first)}
     fits = [begin for begin in begins if all(f"{begin}{name}" in state for name in plain)]
@@ -143,7 +143,7 @@ def _begun_by(state: dict[str, Any], prefix: str | None, file: Path) -> dict[str
     return inner
 
 
-def _unpruned(state: Mapping[str, Any]) -> dict[str, Any]:
+def unpruned(state: Mapping[str, Any]) -> dict[str, Any]:
     """``weight`` for each ``weight_orig`` with a ``weight_mask`` (torch.nn.utils.prune)."""
     pruned = {name.removesuffix("_mask") for name in state
               if name.endswith("_mask") and f"{name.removesuffix('_mask')}_orig" in state}

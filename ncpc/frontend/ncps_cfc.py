@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,15 +31,21 @@ def read_cfc(cell: Any, roles: tuple[str, ...] | None = None, names: tuple[str, 
 
 def read_wired_cfc(cell: Any) -> WiredCfc:
     """An ``ncps.torch.WiredCfCCell``: one stage per layer of its wiring."""
-    wiring, counts, stages = cell._wiring, Counter[str](), []
-    for i, layer in enumerate(cell._layers):
-        neurons = wiring.get_neurons_of_layer(i)
-        roles = tuple(_role(str(wiring.get_type_of_neuron(n))) for n in neurons)
-        names = []
+    wiring = cell._wiring
+    words = [[str(wiring.get_type_of_neuron(n)) for n in wiring.get_neurons_of_layer(i)]
+             for i in range(len(cell._layers))]
+    return wired_cfc(cell._layers, words)
+
+
+def wired_cfc(cells: Sequence[Any], words: Sequence[Sequence[str]]) -> WiredCfc:
+    """The cells one behind the other; ``words`` says of each cell's neurons what they are."""
+    counts, stages = Counter[str](), []
+    for cell, of_neurons in zip(cells, words, strict=True):
+        roles, names = tuple(map(_role, of_neurons)), []
         for role in roles:
             names.append(f"{role}_{counts[role]}")
             counts[role] += 1
-        stages.append(read_cfc(layer, roles, tuple(names)))
+        stages.append(read_cfc(cell, roles, tuple(names)))
     return WiredCfc(tuple(stages))
 
 

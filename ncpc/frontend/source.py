@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,25 @@ from ncpc.system.files import is_file
 
 @dataclass(frozen=True)
 class Unsaid:
-    """What a file of weights alone does not say of its LTC; None where it was not given.
+    """What a file of weights alone does not say; None where it was not given.
 
-    ``constraints`` is ``implicit`` (softplus, the default of ncps' ``LTC``) or ``explicit`` (that of ``LTCCell``).
+    Of an LTC: ``constraints``, ``implicit`` (softplus, the default of ncps' ``LTC``) or ``explicit`` (that of
+    ``LTCCell``), ``unfolds``, ``epsilon`` and ``outputs``; of a CfC its ``mode`` and its backbone's ``activation``; of
+    an RNN of torch its ``nonlinearity``; of several modules their order, ``layers``.
     """
 
     unfolds: int | None = None
     constraints: str | None = None
     epsilon: float | None = None
     outputs: int | None = None
+    mode: str | None = None
+    activation: str | None = None
+    nonlinearity: str | None = None
+    layers: str | None = None
+
+
+OF_TORCH = ("constraints", "mode", "activation", "nonlinearity", "layers")
+"""What Keras' weights say by themselves, or are not read without."""
 
 
 def read_source(
@@ -34,15 +44,18 @@ def read_source(
     if not read.is_keras_file(source):
         from ncpc.frontend.factory import read_model
 
-        implicit = None if unsaid.constraints is None else unsaid.constraints == "implicit"
-        return read_model(source, weights=weights, trust_pickle=trust_pickle, part=part, unfolds=unsaid.unfolds,
-                          implicit_param_constraints=implicit, epsilon=unsaid.epsilon, outputs=unsaid.outputs)
+        options = asdict(unsaid)
+        constraints = options.pop("constraints")
+        implicit = None if constraints is None else constraints == "implicit"
+        return read_model(source, weights=weights, trust_pickle=trust_pickle, part=part,
+                          implicit_param_constraints=implicit, **options)
     if weights is not None or trust_pickle:
         raise BadInput(f"{source}: a Keras file takes no {'--weights' if weights else '--trust-pickle'}; leave it out")
     if part != WHOLE:
         raise BadInput(f"{source}: a Keras file takes no --{'prefix' if part.key is None else 'key'}; leave it out")
-    if unsaid.constraints is not None:
-        raise BadInput(f"{source}: --constraints is for a checkpoint of ncps.torch; leave it out")
+    for name in OF_TORCH:
+        if getattr(unsaid, name) is not None:
+            raise BadInput(f"{source}: --{name} is for a checkpoint of torch; leave it out")
     return Trained(_keras(source, unsaid))
 
 
