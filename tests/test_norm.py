@@ -24,7 +24,7 @@ from ncpc.targets.c.support import support
 from tests.c_programs import assert_c_is_program, fixed_program, program_of
 from tests.nets import random_ltc
 
-CASES = [(1, 6, 1e-5), (2, 8, 1e-5), (4, 4, 1e-3), (3, 3, 1e-5), (1, 64, 1e-3), (1, 6, 1e-12)]
+CASES = [(1, 6, 1e-5), (2, 8, 1e-5), (4, 12, 1e-3), (3, 9, 1e-5), (1, 64, 1e-3), (1, 6, 1e-12)]
 """Groups, width, epsilon."""
 
 
@@ -70,6 +70,7 @@ def test_norm_is_what_numpy_computes(case: tuple[int, int, float]) -> None:
     (Norm(np.ones((2, 3)), np.zeros((2, 3))), r"weight has shape \(2, 3\), expected \(width,\)"),
     (Norm(np.ones(6), np.zeros(6), 4), "6 values do not fall into 4 groups of equal size"),
     (Norm(np.ones(6), np.zeros(6), 0), "6 values do not fall into 0 groups"),
+    (Norm(np.ones(6), np.zeros(6), 6), "6 groups hold one value each, of which the bias alone is left"),
     (Norm(np.ones(6), np.zeros(6), 1, 0.0), "epsilon is 0, but it must be positive"),
 ])
 def test_wrong_norm_is_refused(layer: Norm, problem: str) -> None:

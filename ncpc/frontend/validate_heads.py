@@ -110,5 +110,7 @@ def norm_problems(layer: Norm) -> Problems:
     yield from shape("bias", layer.bias, *layer.weight.shape)
     if layer.groups < 1 or layer.inputs % layer.groups:
         yield f"{layer.inputs} values do not fall into {layer.groups} groups of equal size; give a divisor"
+    elif layer.groups == layer.inputs:
+        yield f"{layer.groups} groups hold one value each, of which the bias alone is left; give fewer groups"
     if layer.epsilon <= 0:
         yield f"epsilon is {layer.epsilon:g}, but it must be positive"
