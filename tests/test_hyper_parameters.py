@@ -48,6 +48,11 @@ class OneArgument(RobotPolicy):
         super().__init__(hparams.inputs, hparams["units"], motors=getattr(hparams, "motors", 2))
 
 
+class Nested(RobotPolicy):
+    def __init__(self, conf, lr=0.1):
+        super().__init__(conf.sizes.inputs, conf["sizes"].units)
+
+
 class Failing(nn.Module):
     def __init__(self, units):
         raise ValueError("two\\nlines")
@@ -151,6 +156,18 @@ def test_mappings_of_trainers_are_read_without_their_libraries(
         torch.save(checkpoint(module, kind(**given)), "last.ckpt")
     with pytest.warns(UserWarning, match="left out: folder, inner"):
         require_equal(imported("RobotPolicy"), module)
+
+
+@pytest.mark.parametrize("place", ["argparse.Namespace", *SAVED_AS])
+def test_mappings_within_arguments_keep_their_attributes(
+    training: ModuleType, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = trained(training.RobotPolicy, 3, 9)
+    with monkeypatch.context() as meanwhile:
+        kind = argparse.Namespace if "argparse" in place else dictionary_of_lightning(place, meanwhile)
+        outer = dictionary_of_lightning(SAVED_AS[0], meanwhile) if "argparse" in place else kind
+        torch.save(checkpoint(module, {"conf": outer(sizes=kind(inputs=3, units=9)), "lr": 0.2}), "last.ckpt")
+    require_equal(imported("Nested"), module)
 
 
 @pytest.mark.parametrize("key", ["hyper_parameters", "hparams"])

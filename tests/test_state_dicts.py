@@ -222,6 +222,12 @@ def test_what_is_read_otherwise_is_refused_by_name() -> None:
         (nn.Linear(3, 4), "holds no cell"),
     ):
         assert words in refused(module.state_dict())
+    assert "holds no cell" in refused({})
+    assert "holds no cell" in refused(nn.GRU(3, 4).state_dict(), prefix="rnn.")
+    assert "not two dimensions of 1 or more" in refused(
+        {**CfC(3, 4, backbone_layers=0).state_dict(), "rnn_cell.ff1.weight": torch.ones(4, 0)}, mode="default")
+    assert "is no whole module" in refused(
+        {**CfC(3, 4, proj_size=2).state_dict(), "rnn_cell.ff1.bias": torch.ones(())}, **OF_CFC)
     cfc = CfC(3, 4).state_dict()
     assert "holds cfc, of which nonlinearity says nothing" in refused(cfc, nonlinearity="tanh", **OF_CFC)
     assert "of which unfolds says nothing" in refused(cfc, unfolds=6, **OF_CFC)

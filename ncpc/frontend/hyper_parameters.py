@@ -30,12 +30,20 @@ PATHS = (("PosixPath", PurePosixPath), ("WindowsPath", PureWindowsPath), ("PureP
 
 
 class Attributes(dict[str, Any]):
-    """A dictionary whose values are attributes too, as constructors expect of Lightning's."""
+    """A dictionary whose values are attributes too, as constructors expect of Lightning's; so are those within it."""
+
+    def __getitem__(self, name: str) -> Any:
+        return _with_attributes(super().__getitem__(name))
 
     def __getattr__(self, name: str) -> Any:
         if name not in self:
             raise AttributeError(f"the checkpoint's hyper-parameters have no '{name}'")
         return self[name]
+
+
+def _with_attributes(value: Any) -> Any:
+    """Ordered dictionaries stand for Lightning's, too: torch fills no other mapping."""
+    return Attributes(value) if type(value) is OrderedDict else value
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +79,8 @@ def hyper_parameters_of(content: Any, where: str) -> HyperParameters:
         raise BadInput(f"{where}: its {key} are a {type(found).__name__}, not arguments by name; "
                        "name a function that makes the module instead of its class")
     argument = content.get(ARGUMENT)
-    return HyperParameters(dict(values), argument if isinstance(argument, str) else None)
+    values = {name: _with_attributes(value) for name, value in values.items()}
+    return HyperParameters(values, argument if isinstance(argument, str) else None)
 
 
 def made_by_class(kind: type[Any], given: HyperParameters, spec: str, where: str | None) -> Any:

@@ -195,8 +195,9 @@ def _matrix(part: Part, name: str, tensors: Mapping[str, Any]) -> Any:
     found = tensors.get(name)
     if found is None:
         raise BadInput(f"state_dict: {_called(part)} has no '{name}'; it is incomplete")
-    if found.ndim != 2:
-        raise BadInput(f"state_dict: '{name}' of {_called(part)} has shape {tuple(found.shape)}, not two dimensions")
+    if found.ndim != 2 or not found.numel():
+        raise BadInput(f"state_dict: '{name}' of {_called(part)} has shape {tuple(found.shape)}, not two dimensions "
+                       "of 1 or more")
     return found
 
 

@@ -92,21 +92,24 @@ def _with_surroundings(left: dict[str, Any], part: Part) -> Part:
     around = part.prefix.removesuffix(INNER)
     memory = {name: left.pop(f"{around}lstm.{name}") for name in MEMORY if f"{around}lstm.{name}" in left}
     projection = {}
-    if part.kind is not LTC and _is_projection(left, around, part):
+    if part.kind is not LTC and _is_projection(left, around, part, bool(memory)):
         names = [name for name in ("weight", "bias") if f"{around}fc.{name}" in left]
         projection = {name: left.pop(f"{around}fc.{name}") for name in names}
     return replace(part, name=around.rstrip(".") or part.name, memory=memory, projection=projection)
 
 
-def _is_projection(left: Mapping[str, Any], around: str, part: Part) -> bool:
-    """Whether ``fc`` beside a CfC reads it; at the root, where it may be the model's own, if it cannot be before it."""
+def _is_projection(left: Mapping[str, Any], around: str, part: Part, remembers: bool) -> bool:
+    """Whether ``fc`` beside a CfC reads it. At the root it may be a layer of the model's own, if it fits before the
+    cell and no memory shows that ncps made what is around.
+    """
     weight = left.get(f"{around}fc.weight")
-    if weight is None or around:
+    if weight is None or around or remembers:
         return weight is not None
-    last = [tensor for name, tensor in part.tensors.items() if name.endswith("ff1.bias")][-1:]
+    cell = [tensor for name, tensor in part.tensors.items() if name.endswith("ff1.bias")][:1]
     first = next(tensor for name, tensor in part.tensors.items() if name.endswith("weight"))
-    fits_before = weight.ndim == 2 and first.ndim == 2 and any(weight.shape[0] + len(b) == first.shape[1] for b in last)
-    return not fits_before
+    if weight.ndim != 2 or first.ndim != 2 or not cell:
+        return True
+    return bool(weight.shape[0] + cell[0].numel() != first.shape[1])
 
 
 def _linears(left: Mapping[str, Any]) -> list[Part]:
@@ -127,7 +130,7 @@ def _named(found: list[Part]) -> list[Part]:
     """Names without what all of them begin with; a module at the root is called by its kind."""
     split = [part.name.split(".") for part in found]
     common = 0
-    while all(len(words) > common + 1 and words[common] == split[0][common] for words in split):
+    while split and all(len(words) > common + 1 and words[common] == split[0][common] for words in split):
         common += 1
     names = [".".join(words[common:]) or part.kind.name for words, part in zip(split, found, strict=True)]
     if twice := next((name for name in names if names.count(name) > 1), None):
