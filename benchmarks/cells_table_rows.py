@@ -10,7 +10,7 @@ import numpy as np
 
 from ncpc.ir.cells import CtGru, CtRnn, LeakyIntegrator, Lif, Lrc, NeuralOde
 from ncpc.ir.gated import Cfc, Gru, Lstm, MixedMemory, Rnn, WiredCfc
-from ncpc.ir.heads import Softmax
+from ncpc.ir.heads import Combine, Norm, Scale, Select, Softmax
 from ncpc.ir.policy import F64, Activation, Dense, Layer, Ltc, Synapses
 
 INPUTS, UNITS = 2, 4
@@ -153,6 +153,17 @@ def around() -> tuple[Layer, ...]:
     return dense(UNITS, INPUTS), Activation("relu", UNITS), cfc(inputs=UNITS), dense(3, UNITS), Softmax(3)
 
 
+def joined() -> tuple[Layer, ...]:
+    """Channels combined, scaled and chosen around a cell."""
+    return (dense(2 * UNITS, INPUTS), Combine("mul", UNITS), Scale(weights(UNITS) + 1.0, weights(UNITS, draw=1)),
+            cfc(inputs=UNITS), Select(np.array([3, 0, 1, 0]), UNITS), Combine("max", 2))
+
+
+def standing() -> tuple[Layer, ...]:
+    """Features normalized before a cell."""
+    return dense(UNITS, INPUTS), Norm(weights(UNITS) + 1.0, weights(UNITS, draw=1)), ltc_reading(UNITS), dense(2, 1)
+
+
 FRAMES: dict[str, tuple[Callable[[Any], list[Any]], tuple[int, ...]]] = {
     "Conv1d, NCP": (lambda nn: [nn.Conv1d(2, 3, 3), nn.ReLU()], (2, 16)),
     "Conv2d, NCP": (lambda nn: [nn.Conv2d(2, 3, 3, padding=1), nn.ReLU()], (2, 8, 8)),
@@ -163,7 +174,8 @@ FRAMES: dict[str, tuple[Callable[[Any], list[Any]], tuple[int, ...]]] = {
         lambda nn: [nn.Conv2d(3, 6, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 8, 5), nn.ReLU(), nn.MaxPool2d(2)],
         (3, 18, 24)),
 }
-HEADS: dict[str, Made] = {"Dense, CfC, Dense, softmax": around, **{name: head(*made) for name, made in FRAMES.items()}}
+HEADS: dict[str, Made] = {"Dense, CfC, Dense, softmax": around, "Combine, Scale, CfC, Select": joined,
+                          "Dense, Norm, LTC, Dense": standing, **{name: head(*made) for name, made in FRAMES.items()}}
 
 ROWS: dict[str, Callable[[], tuple[Layer, ...]]] = {
     **{name: lambda made=made: (made(),) for name, made in {**CELLS, **KERAS}.items()}, **HEADS,

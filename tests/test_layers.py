@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,40 +11,11 @@ from ncpc.errors import BadInput
 from ncpc.frontend.container import policy_bytes, read_policy, write_policy
 from ncpc.frontend.validate import check_policy
 from ncpc.ir.heads import Combine, Scale, Select
-from ncpc.ir.policy import F64, Dense, Layer, Policy
-from ncpc.ir.sequences import Sequences
+from ncpc.ir.policy import Layer, Policy
 from ncpc.passes.lower import lower
 from ncpc.semantics.run import run
 from tests.c_programs import assert_c_is_program, hostile, program_of, tame
-
-RNG = np.random.default_rng(1)
-WEIGHT, BIAS = RNG.normal(size=6), RNG.normal(size=6)
-INDEX, PART = np.array([5, 0, 0, 3]), np.array([2, 3, 4])
-COMBINATIONS: dict[str, Callable[[F64, F64], F64]] = {
-    "add": np.add, "sub": np.subtract, "mul": np.multiply, "min": np.minimum, "max": np.maximum,
-}
-LAYERS: dict[str, tuple[Layer, Callable[[F64], F64]]] = {
-    "scale": (Scale(WEIGHT, BIAS), lambda x: WEIGHT * x + BIAS),
-    **{name: (Combine(name, 3), lambda x, f=f: f(x[..., :3], x[..., 3:])) for name, f in COMBINATIONS.items()},
-    "select": (Select(INDEX, 6), lambda x: x[..., INDEX]),
-    "select a part": (Select(PART, 6), lambda x: x[..., PART]),
-}
-
-
-def between(layer: Layer) -> Policy:
-    """The layer between two dense ones."""
-    rng = np.random.default_rng(2)
-    first = Dense(rng.normal(size=(layer.inputs, 4)), rng.normal(size=layer.inputs))
-    last = Dense(rng.normal(size=(2, layer.outputs)), rng.normal(size=2))
-    return Policy("net", (first, layer, last), np.tile([-1.0, 1.0], (4, 1)))
-
-
-def alone(layer: Layer) -> Policy:
-    return Policy("net", (layer,), np.tile([-1.0, 1.0], (layer.inputs, 1)))
-
-
-def sequences(inputs: int) -> Sequences:
-    return Sequences(np.random.default_rng(3).uniform(-1, 1, (2, 20, inputs)), np.ones((2, 20)))
+from tests.layer_policies import BIAS, LAYERS, WEIGHT, alone, between, sequences
 
 
 @pytest.mark.parametrize("name", LAYERS)

@@ -60,21 +60,22 @@ def _gt(scope: FixedScope, op: Op) -> Value:
 def _mul(scope: FixedScope, op: Op) -> Value:
     """An exact product of narrow operands; a state, dt or rate of change keeps 32 bits, and its product is rounded."""
     a, c = op.args
+    if {a, c} & scope.fine:
+        return _rounded(scope, op, wide(scope, a), wide(scope, c))
     if c in scope.precise:
         a, c = c, a
     if a in scope.precise:
-        return _rounded(scope, op, a, c, frac_of(wide(scope, a)))
+        return _rounded(scope, op, wide(scope, a), narrow(scope, c), frac_of(wide(scope, a)))
     left = narrow(scope, a)
     if c in scope.rates:
-        return _rounded(scope, op, c, a, frac_of(wide(scope, c)) + frac_of(left) - 1)
+        return _rounded(scope, op, wide(scope, c), left)
     right = narrow(scope, c)
     return emit(scope, op, left, right, frac=frac_of(left) + frac_of(right))
 
 
-def _rounded(scope: FixedScope, op: Op, precise: str, other: str, finest: int) -> Value:
-    """The product of 32 and 16 bits at the fraction that its range allows, at most ``finest``."""
-    left, right = wide(scope, precise), narrow(scope, other)
-    frac = min(fraction(scope.q, op.out.name, WIDE - 1), finest)
+def _rounded(scope: FixedScope, op: Op, left: Value, right: Value, finest: int = 2 * WIDE) -> Value:
+    """The product of 32 and 16 or 32 bits at the fraction that its range allows, at most ``finest``."""
+    frac = min(fraction(scope.q, op.out.name, WIDE - 1), finest, frac_of(left) + frac_of(right) - 1)
     return emit(scope, op, left, right, frac=frac, kind="mulshr", k=frac_of(left) + frac_of(right) - frac)
 
 
@@ -86,9 +87,8 @@ def _div(scope: FixedScope, op: Op) -> Value:
         left = b.op("neg", f"{a}_neg", left, type_=left.type)
         right = b.op("neg", f"{c}_neg", right, type_=right.type)
     # The smallest divisor's exponent decides how far the inverse may be shifted up and still fit.
-    if c in scope.roots:
-        scope.roots.add(op.out.name)
-        scope.precise.add(op.out.name)
+    if c in scope.fine:
+        scope.fine.add(op.out.name)
     k = 15 - (30 - _lowest(scope, c, right))
     kind = Fixed(WIDE, 46 + k - frac_of(right))
     inverse = b.op("inverse", f"{op.out.name}_inverse", right, type_=kind, k=k)
@@ -112,12 +112,11 @@ def _mix(scope: FixedScope, op: Op) -> Value:
 def _gather(scope: FixedScope, op: Op) -> Value:
     """16 bits, but where they are compared: what is taken for the largest must not be less than the largest.
 
-    What depends on a square root keeps its 32.
+    What a square root depends on, or what depends on it, keeps its 32.
     """
-    rooted = op.args[0] in scope.roots
-    source = (wide if rooted or op.out.name in scope.compared else narrow)(scope, op.args[0])
-    if rooted:
-        scope.precise.add(op.out.name)
+    fine = op.args[0] in scope.fine
+    source = (wide if fine or op.out.name in scope.compared else narrow)(scope, op.args[0])
+    scope.fine |= {op.out.name} if fine else set()
     return scope.builder.op("gather", op.out.name, source, index_map(scope, op.args[1]), type_=source.type)
 
 

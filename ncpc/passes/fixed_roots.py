@@ -38,8 +38,7 @@ def emit_sqrt(scope: FixedScope, op: Op) -> Value:
     for share in shares:
         kind = Fixed(WIDE, frac_of(root) + frac_of(share))
         root = b.op("mul", f"{op.out.name}_times_{share.name}", root, share, type_=kind)
-    scope.roots.add(op.out.name)
-    scope.precise.add(op.out.name)
+    scope.fine.add(op.out.name)
     floor = int(float(least_root) * (1 - ROOM) * 2.0 ** frac_of(root))
     return emit(scope, op, root, b.const(f"{op.out.name}_least", floor, (), root.type), frac=frac_of(root), kind="max")
 

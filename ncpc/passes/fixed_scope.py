@@ -40,8 +40,8 @@ class FixedScope:
     """What is gathered to be compared, or gathered of what comparisons found."""
     rates: set[str] = field(default_factory=set)
     """Rates of change: what, times a step's length, is added to a state."""
-    roots: set[str] = field(default_factory=set)
-    """Square roots, quotients by them and what is gathered of those: exact in all of their range, so in 32 bits."""
+    fine: set[str] = field(default_factory=set)
+    """What a square root is taken of, quotients by it and what is gathered of those: in 32 bits, exact at any size."""
     peaks: dict[str, int] = field(default_factory=dict)
     """The largest raw magnitude of a wide form where it is known exactly: of states, and of what tables hold."""
 

@@ -36,6 +36,7 @@ def lower_fixed_generic(layer: Layer, q: QuantizedGeneric, ctx: FixedLowering) -
         scope.peaks[state.inp.name] = int(np.abs(_raw_box(q, state.inp.name, scope.wide[state.inp.name])).max())
     inputs = {state.inp.name: scope.wide[state.inp.name] for state in real.states}
     scope.rates |= _rates(real)
+    scope.fine |= _below_roots(real)
     emit_body(scope, real.body)
     for state in real.states:
         ctx.states.append(_state(scope, state, inputs[state.inp.name]))
@@ -52,6 +53,19 @@ def _rates(real: Program) -> set[str]:
     kept |= {c.inner.name for stmt in real.body if isinstance(stmt, Repeat) for c in stmt.carried}
     sums = [op.args for op in statements(real.body) if op.kind == "add" and op.args[0] in kept]
     return {made[change].args[1] for _, change in sums if change in made} - set(real.constants)
+
+
+def _below_roots(real: Program) -> set[str]:
+    """What square roots are taken of, and what that is made of but for inputs and constants."""
+    made = {op.out.name: op for op in statements(real.body)}
+    found: set[str] = set()
+    left = [name for op in made.values() if op.kind == "sqrt" for name in op.args]
+    while left:
+        name = left.pop()
+        if name in made and name not in found:
+            found.add(name)
+            left += made[name].args
+    return found
 
 
 def state_type(q: QuantizedGeneric, name: str) -> Fixed:

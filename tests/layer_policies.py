@@ -1,0 +1,53 @@
+"""Policies around layers that scale, combine, select and normalize, for the tests of all targets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ncpc.ir.heads import Combine, Norm, Scale, Select
+from ncpc.ir.policy import F64, Dense, Layer, Policy
+from ncpc.ir.sequences import Sequences
+
+RNG = np.random.default_rng(1)
+WEIGHT, BIAS = RNG.normal(size=6), RNG.normal(size=6)
+INDEX, PART = np.array([5, 0, 0, 3]), np.array([2, 3, 4])
+COMBINATIONS: dict[str, Callable[[F64, F64], F64]] = {
+    "add": np.add, "sub": np.subtract, "mul": np.multiply, "min": np.minimum, "max": np.maximum,
+}
+LAYERS: dict[str, tuple[Layer, Callable[[F64], F64]]] = {
+    "scale": (Scale(WEIGHT, BIAS), lambda x: WEIGHT * x + BIAS),
+    **{name: (Combine(name, 3), lambda x, f=f: f(x[..., :3], x[..., 3:])) for name, f in COMBINATIONS.items()},
+    "select": (Select(INDEX, 6), lambda x: x[..., INDEX]),
+    "select a part": (Select(PART, 6), lambda x: x[..., PART]),
+}
+"""Layers, and what NumPy says of each."""
+
+
+def between(layer: Layer) -> Policy:
+    """The layer between two dense ones."""
+    rng = np.random.default_rng(2)
+    first = Dense(rng.normal(size=(layer.inputs, 4)), rng.normal(size=layer.inputs))
+    last = Dense(rng.normal(size=(2, layer.outputs)), rng.normal(size=2))
+    return Policy("net", (first, layer, last), np.tile([-1.0, 1.0], (4, 1)))
+
+
+def alone(layer: Layer) -> Policy:
+    """The layer and nothing else."""
+    return Policy("net", (layer,), np.tile([-1.0, 1.0], (layer.inputs, 1)))
+
+
+def sequences(inputs: int) -> Sequences:
+    """Noise over the input range."""
+    return Sequences(np.random.default_rng(3).uniform(-1, 1, (2, 20, inputs)), np.ones((2, 20)))
+
+
+EVERY: dict[str, Layer] = {
+    **{name: layer for name, (layer, _) in LAYERS.items()},
+    "norm of 1 part": Norm(np.abs(WEIGHT) + 0.5, BIAS), "norm of 2 parts": Norm(np.abs(WEIGHT) + 0.5, BIAS, 2, 1e-3),
+}
+FORMS: dict[str, Policy] = {
+    f"{name}, {how.__name__}": how(layer) for name, layer in EVERY.items() for how in (between, alone)
+}
+"""Every layer between dense ones, and alone."""
