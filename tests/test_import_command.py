@@ -63,3 +63,20 @@ def test_options_without_effect_are_refused(checkpoint: Path, tmp_path: Path, mo
     (tmp_path / "old.h5").write_bytes(b"")
     result = imported(tmp_path / "old.h5", tmp_path / "p.safetensors", "--constraints", "implicit")
     assert "--constraints is for a checkpoint" in str(result.exception)
+
+
+@pytest.mark.parametrize("words", ["--mode default", "--activation tanh", "--nonlinearity relu", "--layers fc,rnn"])
+def test_options_of_torchs_weights_are_refused_elsewhere(
+    words: str, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    option, value = words.split()
+    (tmp_path / "made_there.py").write_text("def make():\n    raise AssertionError\n")
+    (tmp_path / "old.h5").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    for source, said in (("made_there:make", f"leave out {option.strip('-')}"), ("old.h5", f"{option} is for a ")):
+        result = imported(source, tmp_path / "p.safetensors", option, value)
+        assert isinstance(result.exception, NcpcError)
+        assert said in str(result.exception)
+    if option != "--layers":
+        result = imported(checkpoint, tmp_path / "p.safetensors", *SAID, option, value)
+        assert f"of which {option.strip('-')} says nothing; leave that out" in str(result.exception)
