@@ -22,6 +22,7 @@ from ncpc.proofs.prove import prove
 from ncpc.semantics.run import run
 from ncpc.targets.c.support import support
 from tests.c_programs import assert_c_is_program, fixed_program, program_of
+from tests.layer_policies import sequences
 from tests.nets import random_ltc
 
 CASES = [(1, 6, 1e-5), (2, 8, 1e-5), (4, 12, 1e-3), (3, 9, 1e-5), (1, 64, 1e-3), (1, 6, 1e-12)]
@@ -107,6 +108,15 @@ def test_values_that_are_all_the_same_become_the_bias_in_integers() -> None:
     data = Sequences(np.full((1, 3, 6), 0.7))
     found = run(fixed_program(policy), data)
     np.testing.assert_allclose(found.y, np.broadcast_to(layer.bias, found.y.shape), atol=2e-3)
+
+
+def test_one_norm_behind_another_keeps_its_own_parts() -> None:
+    policy = policy_of(dense(6, 4), norm(1, 6, 1e-5), norm(2, 6, 1e-3), norm(3, 6, 1e-1))
+    data = sequences(4)
+    program = fixed_program(policy)
+    prove(program)
+    exact = run(lower(policy), data).y
+    assert np.abs(run(program, data).y - exact).max() <= 2e-3 * np.ptp(exact)
 
 
 def test_small_policy_holds_the_tolerance_of_int16(tmp_path: Path) -> None:

@@ -137,6 +137,7 @@ def _concat(scope: FixedScope, op: Op) -> Value:
 
 def _segment_sum(scope: FixedScope, op: Op) -> Value:
     """Terms and start at the finest fraction at which no partial sum overflows."""
+    axes_of(scope, op.out)  # the index map names this axis
     source = wide(scope, op.args[0])
     reach = _partial(scope, op)
     frac = min(frac_of(source), WIDE - 2 - int(np.ceil(np.log2(reach))))
