@@ -1,4 +1,4 @@
-"""Policies around layers that scale, combine, select and normalize, for the tests of all targets."""
+"""Policies around layers that scale, combine, select, bend and normalize, for the tests of all targets."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ncpc.ir.heads import Combine, Norm, Scale, Select
-from ncpc.ir.policy import F64, Dense, Layer, Policy
+from ncpc.ir.policy import F64, Activation, Dense, Layer, Policy
 from ncpc.ir.sequences import Sequences
 
 RNG = np.random.default_rng(1)
@@ -19,6 +19,8 @@ COMBINATIONS: dict[str, Callable[[F64, F64], F64]] = {
 LAYERS: dict[str, tuple[Layer, Callable[[F64], F64]]] = {
     "scale": (Scale(WEIGHT, BIAS), lambda x: WEIGHT * x + BIAS),
     **{name: (Combine(name, 3), lambda x, f=f: f(x[..., :3], x[..., 3:])) for name, f in COMBINATIONS.items()},
+    "exp": (Activation("exp", 6), np.exp), "abs": (Activation("abs", 6), np.abs),
+    "softplus": (Activation("softplus", 6), lambda x: np.log1p(np.exp(x))),
     "select": (Select(INDEX, 6), lambda x: x[..., INDEX]),
     "select a part": (Select(PART, 6), lambda x: x[..., PART]),
 }
@@ -26,9 +28,10 @@ LAYERS: dict[str, tuple[Layer, Callable[[F64], F64]]] = {
 
 
 def between(layer: Layer) -> Policy:
-    """The layer between two dense ones."""
+    """The layer between two dense ones; an exponential of small numbers, as it makes large ones of their errors."""
     rng = np.random.default_rng(2)
-    first = Dense(rng.normal(size=(layer.inputs, 4)), rng.normal(size=layer.inputs))
+    size = 0.2 if getattr(layer, "function", None) == "exp" else 1.0
+    first = Dense(size * rng.normal(size=(layer.inputs, 4)), size * rng.normal(size=layer.inputs))
     last = Dense(rng.normal(size=(2, layer.outputs)), rng.normal(size=2))
     return Policy("net", (first, layer, last), np.tile([-1.0, 1.0], (4, 1)))
 

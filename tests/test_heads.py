@@ -132,7 +132,7 @@ def test_normalization_behind_an_activation_goes_into_what_follows() -> None:
     (nn.AvgPool2d(3, padding=1, ceil_mode=True), "use count_include_pad=False or ceil_mode=False"),
     (nn.AdaptiveAvgPool2d(3), "use sizes that divide the frame"),
     (nn.RMSNorm(8), "use LayerNorm instead"), (nn.InstanceNorm2d(2), "use GroupNorm instead"),
-    (nn.Softplus(), "use ELU instead"), (nn.Mish(), "use SiLU instead"),
+    (nn.Softplus(beta=2.0), "use beta=1"), (nn.Mish(), "use SiLU instead"),
     (nn.PReLU(2), "use num_parameters=1"), (nn.GELU(approximate="tanh"), "use 'none'"),
     (nn.Linear(8, 2), "put a Flatten before it"),
 ])
@@ -200,3 +200,10 @@ def require_integers(seed: int, scheme: str, folder: Path) -> None:
     expected = run(lower(policy), data).y
     error = np.abs(run(program, data).y - expected).max() / np.ptp(expected)
     assert error <= {"int16": 4e-3, "int8": 0.15}[scheme]
+
+
+def test_softplus_is_read() -> None:
+    modules = [nn.Linear(3, 4), nn.Softplus(), ncps_cells.CfC(4, 2)]
+    policy, data = policy_of(modules, (3,)), frames(0, 3, 20)
+    assert [layer.kind for layer in policy.layers] == ["dense", "activation", "cfc"]
+    assert np.abs(run(lower(policy), data).y - run_modules(modules, data, (3,), double=True)).max() <= 1e-6

@@ -104,7 +104,7 @@ def test_factors_before_a_convolution_or_dense_layer_go_into_it() -> None:
     (lambda: layers.LayerNormalization(), "use BatchNormalization instead"),
     (lambda: layers.PReLU(), "use LeakyReLU instead"),
     (lambda: layers.ReLU(threshold=0.5), "use ReLU.max_value. or LeakyReLU"),
-    (lambda: layers.Activation("softplus"), "has the activation 'softplus'; known are"),
+    (lambda: layers.Activation("softsign"), "has the activation 'softsign'; known are"),
     (lambda: layers.Activation("hard_sigmoid"), "has the activation 'hard_sigmoid'; known are"),
     (lambda: layers.BatchNormalization(axis=2), "with axis 2 cannot be read; use -1"),
     (lambda: layers.AveragePooling2D(3, strides=2, padding="same"), "backends make different means; use padding valid"),

@@ -29,8 +29,8 @@ from ncpc.system.torch_library import ncps_torch_module, torch_module, versions
 
 SUPPORTED = ("ncps.torch LTC, CfC and their cells, torch.nn LSTM, GRU, RNN, Linear, Conv1d, Conv2d, MaxPool, AvgPool, "
              "AdaptiveAvgPool, AdaptiveMaxPool, BatchNorm, LayerNorm, GroupNorm, Flatten, ReLU, ReLU6, LeakyReLU, "
-             "PReLU, ELU, SELU, SiLU, GELU, Hardtanh, Hardsigmoid, Hardswish, Tanh, Sigmoid, Softmax, Dropout, "
-             "Identity, and the modules of ncpc.cells")
+             "PReLU, ELU, SELU, SiLU, GELU, Hardtanh, Hardsigmoid, Hardswish, Softplus, Tanh, Sigmoid, Softmax, "
+             "Dropout, Identity, and the modules of ncpc.cells")
 
 F64 = NDArray[np.float64]
 

@@ -15,7 +15,7 @@ from ncpc.system.torch_library import torch_module
 FUNCTIONS = {
     "relu": "ReLU", "tanh": "Tanh", "sigmoid": "Sigmoid", "silu": "SiLU", "gelu": "GELU", "elu": "ELU", "selu": "SELU",
     "leaky_relu": "LeakyReLU", "relu6": "ReLU6", "hardtanh": "Hardtanh", "hardsigmoid": "Hardsigmoid",
-    "hardswish": "Hardswish",
+    "hardswish": "Hardswish", "softplus": "Softplus",
 }
 """What may stand between modules, by its word: the class of torch.nn with its default arguments. ``softmax`` too."""
 SOFTMAX = "softmax"

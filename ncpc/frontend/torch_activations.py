@@ -15,9 +15,9 @@ SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 SIXTH = 1.0 / 6.0
 NEAREST = {
     "InstanceNorm1d": "GroupNorm", "InstanceNorm2d": "GroupNorm", "LocalResponseNorm": "BatchNorm2d",
-    "RMSNorm": "LayerNorm", "Softplus": "ELU",
-    "Mish": "SiLU", "CELU": "ELU", "RReLU": "LeakyReLU", "Softsign": "Tanh", "Hardshrink": "LeakyReLU",
-    "Tanhshrink": "LeakyReLU", "Threshold": "ReLU", "LogSigmoid": "ELU", "LogSoftmax": "Softmax", "GLU": "SiLU",
+    "RMSNorm": "LayerNorm", "Mish": "SiLU", "CELU": "ELU", "RReLU": "LeakyReLU", "Softsign": "Tanh",
+    "Hardshrink": "LeakyReLU", "Tanhshrink": "LeakyReLU", "Threshold": "ReLU", "LogSigmoid": "ELU",
+    "LogSoftmax": "Softmax", "GLU": "SiLU",
     "LPPool2d": "AvgPool2d", "Conv3d": "Conv2d", "ConvTranspose2d": "Conv2d", "ZeroPad2d": "the convolution's padding",
     "Upsample": "a smaller stride",
 }
@@ -33,6 +33,7 @@ def activation_readers() -> dict[Any, Callable[[Any], list[Layer]]]:
         **{kind: _plain(function) for kind, function in plain.items()},
         **dict.fromkeys(nothing, _nothing),
         nn.GELU: _gelu,
+        nn.Softplus: _softplus,
         nn.LeakyReLU: lambda m: [Activation("leaky_relu", 0, (float(m.negative_slope),))],
         nn.PReLU: _prelu,
         nn.ELU: lambda m: [Activation("elu", 0, (float(m.alpha), 1.0))],
@@ -62,6 +63,14 @@ def _gelu(module: Any) -> list[Layer]:
     if module.approximate != "none":
         raise Unsupported(f"{class_name(module)} with approximate={module.approximate!r} cannot be read; use 'none'")
     return [Activation("gelu", 0)]
+
+
+def _softplus(module: Any) -> list[Layer]:
+    """Beyond its threshold torch's is x itself: at 20, its default, 2e-9 less."""
+    if module.beta != 1 or module.threshold < 20:
+        raise Unsupported(f"{class_name(module)} with beta={module.beta} and threshold={module.threshold} cannot be "
+                          "read; use beta=1 and threshold=20")
+    return [Activation("softplus", 0)]
 
 
 def _prelu(module: Any) -> list[Layer]:

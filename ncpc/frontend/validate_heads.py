@@ -12,8 +12,8 @@ from ncpc.ir.problems import Problems, one_of, shape
 from ncpc.ir.windows import LAYOUTS, Windows
 from ncpc.semantics.windows import elements
 
-FUNCTIONS = {"relu": 0, "tanh": 0, "sigmoid": 0, "silu": 0, "gelu": 0, "leaky_relu": 1, "elu": 2, "hardtanh": 2,
-             "hard_sigmoid": 1, "hard_silu": 1}
+FUNCTIONS = {"relu": 0, "tanh": 0, "sigmoid": 0, "silu": 0, "gelu": 0, "exp": 0, "abs": 0, "softplus": 0,
+             "leaky_relu": 1, "elu": 2, "hardtanh": 2, "hard_sigmoid": 1, "hard_silu": 1}
 """Activations and how many parameters each has."""
 POOLS = ("max", "avg", "avg_inside")
 COMBINATIONS = ("add", "sub", "mul", "min", "max")

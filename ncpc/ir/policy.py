@@ -113,9 +113,10 @@ class Dense:
 class Activation:
     """An elementwise function over ``width`` values.
 
-    ``relu``, ``tanh``, ``sigmoid``, ``silu`` (x*sigmoid(x)), ``gelu`` (x*Phi(x)); with ``parameters``: ``leaky_relu``
-    (slope: slope*x below 0), ``elu`` (alpha, scale: scale*x, below 0 scale*alpha*(e**x - 1)), ``hardtanh`` (lo, hi: x
-    limited to them), ``hard_sigmoid`` (slope: slope*x + 1/2 limited to [0, 1]), ``hard_silu`` (x times that).
+    ``relu``, ``tanh``, ``sigmoid``, ``silu`` (x*sigmoid(x)), ``gelu`` (x*Phi(x)), ``exp``, ``abs``, ``softplus``
+    (ln(1 + e**x)); with ``parameters``: ``leaky_relu`` (slope: slope*x below 0), ``elu`` (alpha, scale: scale*x, below
+    0 scale*alpha*(e**x - 1)), ``hardtanh`` (lo, hi: x limited to them), ``hard_sigmoid`` (slope: slope*x + 1/2 limited
+    to [0, 1]), ``hard_silu`` (x times that).
     """
 
     kind: ClassVar[str] = "activation"

@@ -14,6 +14,11 @@ from ncpc.ir.program import Value
 # Abramowitz & Stegun 1964, 7.1.26.
 ERFC_P = 0.3275911
 ERFC_C = (0.254829592, -0.284496736, 1.421413741, -1.453152027, 1.061405429)
+ERFC_HALVES = tuple(c / 2 for c in ERFC_C)
+
+# ln(1 + t) = c1*t + ... + c8*t**8, 0 <= t <= 1, error at most 3.3e-8: Abramowitz & Stegun 1964, 4.1.44.
+LOG_C = (0.9999964239, -0.4998741238, 0.3317990258, -0.2407338084, 0.1676540711, -0.0953293897, 0.0360884937,
+         -0.0064535442)
 
 
 def elementwise(b: Builder, function: str, x: Value, parameters: Sequence[float] = ()) -> Value:
@@ -44,17 +49,24 @@ def _gelu(b: Builder, x: Value) -> Value:
     one = b.const("gelu_one", 1.0)
     t = b.op("div", "gelu_t", one, b.op("add", "gelu_1_pa", b.op("mul", "gelu_pa", a, b.const("gelu_p", ERFC_P)), one))
     tail = b.op("exp", "gelu_bell", b.op("neg", "gelu_minus_aa", b.op("mul", "gelu_aa", a, a)))
-    half = b.op("mul", "gelu_tail", b.op("mul", "gelu_poly_bell", _polynomial(b, t), tail), size)
+    half = b.op("mul", "gelu_tail", b.op("mul", "gelu_poly_bell", _polynomial(b, "gelu", t, ERFC_HALVES), tail), size)
     return b.op("sub", "gelu", b.op("relu", "gelu_relu", x), half)
 
 
-def _polynomial(b: Builder, t: Value) -> Value:
-    """``(c1*t + ... + c5*t**5)/2`` by Horner's rule."""
-    total = b.op("mul", "gelu_p4", t, b.const("gelu_c5", ERFC_C[-1] / 2))
-    for k in range(4, 0, -1):
-        inner = b.op("add", f"gelu_q{k}", total, b.const(f"gelu_c{k}", ERFC_C[k - 1] / 2))
-        total = b.op("mul", f"gelu_p{k - 1}", inner, t)
+def _polynomial(b: Builder, name: str, t: Value, coefficients: Sequence[float]) -> Value:
+    """``c1*t + ... + cn*t**n`` by Horner's rule."""
+    last = len(coefficients)
+    total = b.op("mul", f"{name}_p{last - 1}", t, b.const(f"{name}_c{last}", coefficients[-1]))
+    for k in range(last - 1, 0, -1):
+        inner = b.op("add", f"{name}_q{k}", total, b.const(f"{name}_c{k}", coefficients[k - 1]))
+        total = b.op("mul", f"{name}_p{k - 1}", inner, t)
     return total
+
+
+def _softplus(b: Builder, x: Value) -> Value:
+    """``ln(1 + e**x) = relu(x) + ln(1 + t)`` with ``t = e**-|x|``, at most 1."""
+    t = b.op("exp", "softplus_t", b.op("neg", "softplus_minus", magnitude(b, "softplus_size", x)))
+    return b.op("add", "softplus", b.op("relu", "softplus_relu", x), _polynomial(b, "softplus", t, LOG_C))
 
 
 def _leaky_relu(b: Builder, x: Value, slope: float) -> Value:
@@ -96,6 +108,9 @@ _FUNCTIONS: dict[str, Callable[[Builder, Value], Value]] = {
     "relu": _op("relu"),
     "tanh": _op("tanh"),
     "sigmoid": _op("sigmoid"),
+    "exp": _op("exp"),
+    "abs": lambda b, x: magnitude(b, "size", x),
+    "softplus": _softplus,
     "silu": _silu,
     "gelu": _gelu,
 }

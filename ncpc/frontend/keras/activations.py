@@ -13,7 +13,7 @@ NAMED: dict[str, tuple[str, tuple[float, ...]]] = {
     "relu": ("relu", ()), "tanh": ("tanh", ()), "sigmoid": ("sigmoid", ()), "silu": ("silu", ()), "swish": ("silu", ()),
     "gelu": ("gelu", ()), "relu6": ("hardtanh", (0.0, 6.0)), "elu": ("elu", (1.0, 1.0)),
     "selu": ("elu", (SELU_ALPHA, SELU_SCALE)), "leaky_relu": ("leaky_relu", (0.2,)),
-    "hard_silu": ("hard_silu", (SIXTH,)),
+    "softplus": ("softplus", ()), "exponential": ("exp", ()), "hard_silu": ("hard_silu", (SIXTH,)),
     "hard_swish": ("hard_silu", (SIXTH,)), "hard_tanh": ("hardtanh", (-1.0, 1.0)),
 }
 """As Keras defines them by default; hard_sigmoid is left out, since Keras 2 and 3 mean two functions by it."""
