@@ -40,9 +40,9 @@ class Step:
     v: int
 
 
-def invariant_box(step: Step) -> tuple[I64, str]:
-    """(neurons, 2) raw bounds containing 0, and why there are none ('' when there are)."""
-    upper, lower = _rest(step, 1), _rest(step, -1)
+def invariant_box(step: Step, start: I64) -> tuple[I64, str]:
+    """(neurons, 2) raw bounds containing 0 and the initial state, and why there are none ('' when there are)."""
+    upper, lower = np.maximum(_rest(step, 1), start), np.maximum(_rest(step, -1), -start)
     extra, divisor = _overshoot(step, upper + lower)
     loose = np.flatnonzero((upper >= LIMIT) | (lower >= LIMIT))
     if divisor.size and divisor.min() < 1.0:

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ncpc.ir.policy import F64, GUESSED, I64, Ltc, Policy
+from ncpc.ir.policy import F64, GUESSED, I64, INPUT, Layer, Ltc, Policy
 from ncpc.ir.schemes import DEFAULT, SCHEMES, NumberScheme
 from ncpc.ir.types import Fixed
+from ncpc.ir.wires import frames_in, taps_of
 from ncpc.quant.rounding import fraction_for, to_raw
 
 Flags = NDArray[np.bool_]
@@ -60,10 +61,22 @@ def listening(policy: Policy, tail: float) -> F64:
     more than ``tail``. With sigma 4, mu 0.3 and a tail of 2**-16 (K = 11.1) that is -2.5 .. 3.1. Synapses without
     weight, and those that do not depend on their input, listen to nothing.
     """
-    layer = policy.layers[0]
-    everywhere = np.tile([-np.inf, np.inf], (policy.inputs, 1))
+    zone = np.tile([np.inf, -np.inf], (policy.inputs, 1))
+    for layer, taps in zip((*policy.layers, None), taps_of(policy), strict=True):
+        at, width = 0, sum(tap.width for tap in taps)
+        for tap in taps:
+            if tap.source == INPUT:
+                part, heard = zone[tap.start : tap.stop], _heard(layer, width, tail)[at : at + tap.width]
+                zone[tap.start : tap.stop] = np.stack([np.minimum(part[:, 0], heard[:, 0]),
+                                                       np.maximum(part[:, 1], heard[:, 1])], axis=1)
+            at += tap.width
+    return np.where((zone[:, 0] <= zone[:, 1])[:, None], zone, [-np.inf, np.inf])
+
+
+def _heard(layer: Layer | None, width: int, tail: float) -> F64:
+    """Where an LTC listens to each of its inputs, from inf to -inf where it does not; anything else does everywhere."""
     if not isinstance(layer, Ltc):
-        return everywhere
+        return np.tile([-np.inf, np.inf], (width, 1))
     s = layer.sensory
     slope = s.sigma * layer.input_w[s.pre]
     reads = (s.w != 0) & (slope != 0)
@@ -71,11 +84,10 @@ def listening(policy: Policy, tail: float) -> F64:
     with np.errstate(over="ignore"):
         centre = (s.mu[reads] - layer.input_b[pre]) / gain
         half = np.log(1.0 / tail - 1.0) / np.abs(slope[reads])
-    lo, hi = np.full(policy.inputs, np.inf), np.full(policy.inputs, -np.inf)
+    lo, hi = np.full(layer.inputs, np.inf), np.full(layer.inputs, -np.inf)
     np.minimum.at(lo, pre, centre - half)
     np.maximum.at(hi, pre, centre + half)
-    zone = np.stack([lo, hi], axis=1)
-    return np.where((lo <= hi)[:, None], zone, everywhere)
+    return np.stack([lo, hi], axis=1)
 
 
 def reach(policy: Policy) -> F64:
@@ -88,9 +100,10 @@ def reach(policy: Policy) -> F64:
     if not policy.range_guessed or policy.calibration is None:
         return policy.input_range
     x = policy.calibration.x.reshape(-1, policy.inputs)
-    if hasattr(policy.layers[0], "windows"):
-        x = x.reshape(-1, 1)
-    lowest, low, high, highest = np.quantile(x, [0.0, 1.0 - TAIL, TAIL, 1.0], axis=0)
+    seen = np.quantile(x, [0.0, 1.0 - TAIL, TAIL, 1.0], axis=0)
+    for frame in frames_in(policy):
+        seen[:, frame] = np.quantile(x[:, frame], [0.0, 1.0 - TAIL, TAIL, 1.0])[:, None]
+    lowest, low, high, highest = seen
     lo, hi = policy.input_range.T
     return np.stack([np.minimum(lo, 2 * lowest - low), np.maximum(hi, 2 * highest - high)], axis=1)
 

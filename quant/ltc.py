@@ -85,16 +85,21 @@ def synapse_vectors(layer: Ltc, incoming: Incoming) -> dict[str, F64]:
     }
 
 
-def quantize_ltc(layer: Ltc, incoming: Incoming, dt: Timespans, demand: Demand, fractions: Fractions) -> QuantizedLtc:
-    """Integers and formats of the layer; raises ``ProofFailed`` naming the neuron when no format closes."""
+def quantize_ltc(layer: Ltc, incoming: Incoming, dt: Timespans, demand: Demand, fractions: Fractions,
+                 start: F64 | None = None) -> QuantizedLtc:
+    """Integers and formats of the layer, whose state is ``start`` at first (0 where that is None).
+
+    Raises ``ProofFailed`` naming the neuron when no format closes.
+    """
+    first = np.zeros(layer.neurons) if start is None else start
     vectors = synapse_vectors(layer, incoming)
     fracs = fractions(vectors, demand.bits)
-    hull = _hull(layer, vectors, fracs, demand.bits)
+    hull = max(_hull(layer, vectors, fracs, demand.bits), float(np.abs(first).max(initial=0.0)))
     reason = ""
     for spare in range(-FINER, COARSER):
         u = Fixed(demand.state_bits, fraction_for(hull * 1.001 + 2.0**-10, demand.state_bits) - spare)
         attempt = _attempt(layer, incoming, dt, demand, vectors, fracs, u, hull)
-        box, reason = invariant_box(step_of(attempt))
+        box, reason = invariant_box(step_of(attempt), to_raw(first, attempt.v.frac))
         if not reason and _holds(box, attempt):
             return _finish(layer, attempt, box, demand.out_bits)
     raise ProofFailed(f"LTC layer: no fixed-point format holds the state's range: {reason or 'the box keeps growing'}")

@@ -7,10 +7,11 @@ import dataclasses
 import numpy as np
 
 from ncpc.ir.heads import affordable
-from ncpc.ir.policy import F64, Policy
+from ncpc.ir.policy import F64, INPUT, Policy, Tap
 from ncpc.ir.program import Op, Program
 from ncpc.ir.sequences import Sequences
 from ncpc.ir.state import split
+from ncpc.ir.wires import before, taps_of
 from ncpc.passes.lower import lower
 from ncpc.quant.intervals import roomy
 from ncpc.semantics.bounds import Range, hull, meet
@@ -54,10 +55,9 @@ def observed_step(policy: Policy, position: int, step: Program) -> dict[str, Ran
 
 def _before(policy: Policy, position: int, data: Sequences) -> Sequences:
     """What one layer receives."""
-    if not position:
+    if taps_of(policy)[position] == (Tap(INPUT, 0, policy.inputs),):
         return data
-    upto = dataclasses.replace(policy, layers=policy.layers[:position], output_names=())
-    return dataclasses.replace(data, x=run(lower(upto), data).y)
+    return dataclasses.replace(data, x=run(lower(before(policy, position)), data).y)
 
 
 def _ranges(step: Program, data: Sequences) -> dict[str, Range]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
-from ncpc.ir.policy import F64, Activation, Dense, Layer, Ltc, Policy
+from ncpc.ir.policy import F64, Activation, Dense, Layer, Ltc, Policy, Taps
 from ncpc.ir.program import Program, statements
 from ncpc.ir.quantized import (
     FINE_SIZE,
@@ -16,10 +17,12 @@ from ncpc.ir.quantized import (
     TABLE_SIZE,
     QuantizedLayer,
     QuantizedPolicy,
+    joined_type,
     sigmoid_table,
 )
 from ncpc.ir.schemes import SCHEMES
 from ncpc.ir.types import Fixed
+from ncpc.ir.wires import readers, taps_of
 from ncpc.passes.fold import fix_dt, fold_constants
 from ncpc.passes.lower import lower
 from ncpc.passes.lower_heads import WIDE
@@ -51,15 +54,16 @@ def quantize(policy: Policy, scheme: str, dt_mode: str, dead_band: float, scales
     """
     numbers = SCHEMES[scheme]
     x = boundary(policy, numbers)
-    incoming = Incoming(x.type, x.fracs, x.raw)
+    given = [Incoming(x.type, x.fracs, x.raw)]
     timespans, table = _timespans(policy, dt_mode), table_size(policy, dead_band)
     layers = []
     for position, layer in enumerate(policy.layers):
+        incoming = _tapped(given, taps_of(policy)[position])
         out_bits = _handed(policy, position, numbers.activation_bits)
         demand = Demand(numbers.weight_bits, out_bits, dead_band, numbers.state_bits, table)
         quantized = _quantized(policy, position, incoming, timespans, demand, partial(scales, str(position)))
         layers.append(quantized)
-        incoming = _outgoing(layer, quantized)
+        given.append(_outgoing(layer, quantized))
     dt = None if timespans.frac is None else Fixed(32, timespans.frac, signed=False)
     limits = None if dt is None else (int(to_raw(timespans.lo, dt.frac)), int(to_raw(timespans.hi, dt.frac)))
     return QuantizedPolicy(scheme, x.type, x.fracs, x.raw, x.range, x.note, dt, limits, sigmoid_table(table),
@@ -79,11 +83,16 @@ def table_size(policy: Policy, dead_band: float) -> int:
 
 def _handed(policy: Policy, position: int, bits: int) -> int:
     """Bits of what the layer at ``position`` gives."""
-    layer, after = policy.layers[position], policy.layers[position + 1 : position + 2]
+    layer, after = policy.layers[position], [k for k in readers(policy, position) if k < len(policy.layers)]
     if not after:
         return bits
-    curved = isinstance(after[0], Activation) and after[0].function != "relu"
-    return ARGUMENT_BITS if curved and not _has_own_arithmetic(layer) else HIDDEN_BITS
+    curved = all(_is_curved(policy.layers[k]) and len(taps_of(policy)[k]) == 1 for k in after)
+    only = len(after) == len(readers(policy, position))
+    return ARGUMENT_BITS if curved and only and not _has_own_arithmetic(layer) else HIDDEN_BITS
+
+
+def _is_curved(layer: Layer) -> bool:
+    return isinstance(layer, Activation) and layer.function != "relu"
 
 
 def _has_own_arithmetic(layer: Layer) -> bool:
@@ -108,15 +117,24 @@ def _outgoing(layer: Layer, q: QuantizedLayer) -> Incoming:
     return Incoming(q.y, q.y_fracs, limits)
 
 
+def _tapped(given: list[Incoming], taps: Taps) -> Incoming:
+    """What a layer receives: see ``ncpc.passes.lower_fixed``, which joins the same channels."""
+    parts = [(given[tap.source + 1], slice(tap.start, tap.stop)) for tap in taps]
+    return Incoming(joined_type([part.type for part, _ in parts]),
+                    tuple(frac for part, span in parts for frac in part.fracs[span]),
+                    np.concatenate([part.range[span] for part, span in parts]))
+
+
 def _quantized(policy: Policy, position: int, incoming: Incoming, dt: Timespans, demand: Demand,
                fractions: Fractions) -> QuantizedLayer:
     """An LTC by its own arithmetic, any other layer by that of its step over the reals."""
     layer = policy.layers[position]
     if isinstance(layer, Ltc) and _has_own_arithmetic(layer):
-        return quantize_ltc(layer, incoming, dt, demand, fractions)
+        starts = [start.values for start in policy.initial if start.layer == position]
+        return quantize_ltc(layer, incoming, dt, demand, fractions, *starts)
     step = _step(policy, position, dt, demand.bits)
     convolves = any(op.kind == "conv2d" for op in statements(step.body))
-    handed_on = layer is not policy.layers[-1] and demand.out_bits <= HIDDEN_BITS
+    handed_on = readers(policy, position) != (len(policy.layers),) and demand.out_bits <= HIDDEN_BITS
     observed = observed_step(policy, position, step) if step.states or convolves or handed_on else {}
     return quantize_generic(step, incoming, dt, demand, fractions, observed)
 
@@ -135,6 +153,7 @@ def by_rows(layer: Layer, bits: int) -> bool:
 def _step(policy: Policy, position: int, dt: Timespans, bits: int) -> Program:
     """One layer's step over the reals; a dense layer by rows is a convolution, in which each has a scale of its own."""
     layer = policy.layers[position]
-    alone = Policy(policy.name, (layer,), np.tile([-1.0, 1.0], (layer.inputs, 1)), policy.dt)
+    initial = tuple(replace(start, layer=0) for start in policy.initial if start.layer == position)
+    alone = Policy(policy.name, (layer,), np.tile([-1.0, 1.0], (layer.inputs, 1)), policy.dt, initial=initial)
     real = lower(alone, wide=1 if by_rows(layer, bits) else WIDE)
     return fold_constants(fix_dt(real, dt.lo) if dt.frac is None else real)

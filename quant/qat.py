@@ -21,6 +21,7 @@ from ncpc.errors import Unsupported
 from ncpc.ir.policy import F64, I64, Ltc, Policy, Synapses
 from ncpc.ir.quantized import QuantizedLtc, QuantizedPolicy
 from ncpc.ir.schemes import SCHEMES
+from ncpc.ir.wires import only_layer
 from ncpc.quant.brevitas_activations import calibrated
 from ncpc.quant.brevitas_library import brevitas_library
 from ncpc.quant.brevitas_weights import brevitas_scales, fraction
@@ -189,8 +190,8 @@ def quantized_twin(policy: Policy, scheme: str, tolerance: float) -> QuantLtc:
     ``tolerance`` is the fraction of the output range the state's dead band is derived from. Raises ``Unsupported`` for
     other policies, ``MissingTool`` without torch or brevitas.
     """
-    layer = policy.layers[0]
-    if len(policy.layers) != 1 or not isinstance(layer, Ltc) or layer.solver != "fused":
+    layer = only_layer(policy)
+    if not isinstance(layer, Ltc) or layer.solver != "fused":
         raise Unsupported("quantization-aware training: the policy is not a single LTC with the fused solver")
     quantized = quantize(policy, scheme, "fixed" if policy.dt.fixed else "runtime",
                          dead_band(policy, SCHEMES[scheme], tolerance), brevitas_scales)

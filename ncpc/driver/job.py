@@ -270,7 +270,8 @@ def to_json(value: Mapping[str, Any]) -> bytes:
 
 
 def _read(source: object, policy: Policy) -> Sequences:
-    return read_sequences(source, policy.inputs, policy.dt, frames=frames_of(policy.layers[0]), outputs=policy.outputs)
+    return read_sequences(source, policy.inputs, policy.dt, frames=frames_of(policy), outputs=policy.outputs,
+                          groups=policy.input_groups)
 
 
 def _calibrated(container: Container, path: str | Path) -> Container:
@@ -287,7 +288,7 @@ def _suggested(policy: Policy, data: Sequences) -> NDArray[np.float64]:
     """The input range, wider where it was guessed and ``data`` suggest more."""
     if not policy.range_guessed:
         return policy.input_range
-    more = guessed(data, policy.layers[0])
+    more = guessed(data, policy)
     (lo, hi), (low, high) = policy.input_range.T, more.T
     return np.stack([np.minimum(lo, low), np.maximum(hi, high)], axis=1)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -30,7 +30,7 @@ class OpenBuild:
     def __init__(self, policy: Policy, session: Session, takes_dt: bool) -> None:
         self._policy, self._takes_dt = policy, takes_dt
         self._session: Session | None = session
-        self._shapes = ((policy.inputs,), *frames_of(policy.layers[0]))
+        self._shapes = ((policy.inputs,), *frames_of(policy))
         self._status = 0
 
     @property
@@ -43,9 +43,10 @@ class OpenBuild:
         self._open().reset()
         self._status = 0
 
-    def step(self, x: ArrayLike, dt: float | None = None) -> NDArray[np.float64]:
+    def step(self, x: ArrayLike | Mapping[str, ArrayLike], dt: float | None = None) -> NDArray[np.float64]:
         """One step: ``x`` (inputs,) or a frame, in physical units -> (outputs,); ``dt`` None is the nominal timespan.
 
+        Where a policy has several inputs by name, ``x`` may be a mapping that holds all of them.
         A ``dt`` outside the declared range is limited to it and sets the status bit ``dt_out_of_range``. Raises
         ``BadInput`` for another shape, for what is not numbers, for a ``dt`` that is no finite number, for a ``dt``
         given to a build that has its timespan compiled in, and after ``close``.
@@ -71,7 +72,9 @@ class OpenBuild:
             raise BadInput(f"{self._policy.name} was closed: open the build again")
         return self._session
 
-    def _vector(self, x: ArrayLike) -> NDArray[np.float64]:
+    def _vector(self, x: ArrayLike | Mapping[str, ArrayLike]) -> NDArray[np.float64]:
+        if isinstance(x, Mapping):
+            return self._named(x)
         name, told = self._policy.name, " or ".join(map(str, self._shapes))
         try:
             given = np.asarray(x, np.float64)
@@ -80,6 +83,17 @@ class OpenBuild:
         if given.shape not in self._shapes:
             raise BadInput(f"x has shape {given.shape}: a step of {name} takes {told}")
         return given.reshape(-1)
+
+    def _named(self, x: Mapping[str, ArrayLike]) -> NDArray[np.float64]:
+        told = ", ".join(f"{group.name} {group.shape}" for group in self._policy.input_groups)
+        wrong = f"a step of {self._policy.name} takes {told or self._shapes[0]}"
+        try:
+            given = {name: np.asarray(part, np.float64) for name, part in x.items()}
+        except (TypeError, ValueError):
+            raise BadInput(f"x holds what is not an array of real numbers: {wrong}") from None
+        if {name: part.shape for name, part in given.items()} != {g.name: g.shape for g in self._policy.input_groups}:
+            raise BadInput(f"x holds {', '.join(f'{name} {part.shape}' for name, part in given.items())}: {wrong}")
+        return np.concatenate([given[group.name].reshape(-1) for group in self._policy.input_groups])
 
     def _timespan(self, dt: float | None) -> float:
         policy = self._policy

@@ -24,6 +24,7 @@ from ncpc.frontend.validate import check_dt_range, check_input_range, check_poli
 from ncpc.ir.names import MOST, policy_name
 from ncpc.ir.policy import ASSUMED_MEANS, DtRange, Layer, Ltc, Policy
 from ncpc.ir.sequences import Sequences
+from ncpc.ir.wires import group_names
 from ncpc.passes.lower import reads_dt
 from ncpc.system.torch_library import copy_of
 
@@ -75,18 +76,15 @@ def save(
     where, told = str(path), ANY if dt is None else _dt_range(dt)
     if dt is not None:
         check_dt_range(told, where)
-    inputs, width = read.layers[0].inputs, read.layers[-1].outputs
+    draft = _drafted(read, _identifier(Path(path).stem) if name is None else name)
     data = None if calibration is None else read_sequences(
-        calibration, inputs, told, _source(calibration), frames_of(read.layers[0]), width)
-    policy = Policy(
-        name=_identifier(Path(path).stem) if name is None else name,
-        layers=read.layers,
-        input_range=_range(input_range, data, read.layers[0], margin, where),
+        calibration, draft.inputs, told, _source(calibration), frames_of(draft), draft.outputs, draft.input_groups)
+    policy = replace(
+        draft, input_range=_range(input_range, data, draft, margin, where),
         dt=told if dt is not None else _spanned(data),
-        input_names=tuple(input_names or (f"x{i}" for i in range(inputs))),
-        output_names=tuple(output_names or (f"y{i}" for i in range(width))),
+        input_names=tuple(input_names or draft.input_names), output_names=tuple(output_names or draft.output_names),
         calibration=data, sample_hz=None if sample_hz is None else float(sample_hz),
-        provenance=read.provenance, meaning=outputs, compared=_compared(model, check, like),
+        meaning=outputs, compared=_compared(model, check, like),
         range_guessed=input_range is None,
     )
     check_policy(policy, where)
@@ -94,6 +92,15 @@ def save(
     _compare(policy, where, check, None if like is None else _comparison(like, clip_negative, _shape(input_shape)))
     write_policy(policy, path)
     return policy
+
+
+def _drafted(read: Imported, name: str) -> Policy:
+    """The policy of what was read, its input range still to be told."""
+    unknown = np.tile([-1.0, 1.0], (read.inputs, 1))
+    policy = Policy(name, read.layers, unknown, provenance=read.provenance, wires=read.wires, initial=read.initial,
+                    input_groups=read.input_groups, output_groups=read.output_groups)
+    return replace(policy, input_names=group_names(read.input_groups) or tuple(f"x{i}" for i in range(policy.inputs)),
+                   output_names=group_names(read.output_groups) or tuple(f"y{i}" for i in range(policy.outputs)))
 
 
 def _compare(policy: Policy, where: str, *checks: Check | None) -> None:
@@ -221,15 +228,15 @@ def _assuming(policy: Policy, where: str) -> Policy:
 
 
 def _range(
-    given: ArrayLike | None, data: Sequences | None, first: Layer, margin: float, where: str
+    given: ArrayLike | None, data: Sequences | None, policy: Policy, margin: float, where: str
 ) -> NDArray[np.float64]:
-    inputs = first.inputs
+    inputs = policy.inputs
     if given is None and data is None:
         raise BadInput(f"{where}: neither calibration nor input_range given; pass typical inputs or their bounds "
                        "(ncpc import: --calibrate FILE.npz, --input-range LO HI)")
     if given is None:
         assert data is not None
-        return guessed(data, first, margin)
+        return guessed(data, policy, margin)
     try:
         bounds = np.asarray(given, np.float64)
     except (TypeError, ValueError):

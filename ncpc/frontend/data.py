@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from ncpc.errors import BadInput
 from ncpc.frontend.npz import read_npz
 from ncpc.frontend.validate import check_sequences
-from ncpc.ir.policy import DtRange, Layer
+from ncpc.ir.policy import INPUT, ChannelGroup, DtRange, Policy, Tap
 from ncpc.ir.sequences import Sequences
 from ncpc.ir.windows import Windows
+from ncpc.ir.wires import taps_of
 
 _KEYS = ("x", "dt", "reset", "y")
 
@@ -25,13 +26,16 @@ Frames = tuple[tuple[int, ...], ...]
 
 
 def read_sequences(
-    source: object, inputs: int, dt: DtRange, where: str | None = None, frames: Frames = (), outputs: int | None = None
+    source: object, inputs: int, dt: DtRange, where: str | None = None, frames: Frames = (), outputs: int | None = None,
+    groups: Sequence[ChannelGroup] = (),
 ) -> Sequences:
     """Sequences of a policy with ``inputs`` inputs, from any of the forms in which users have data.
 
     ``source``: the path of an npz file or a mapping (``x``, optional ``dt``, ``reset``), an array or torch tensor
     (T, inputs) or (B, T, inputs), or ``Sequences``. ``dt`` and ``reset`` are (T,) or (B, T). ``where`` names the
     source in messages. An input may be a frame of one of the shapes ``frames``; of any shape where none are known.
+    Where the inputs are several ``groups``, an array of each one's name, (T, *shape) or (B, T, *shape), may stand in
+    for ``x``.
     With ``outputs``, an array ``y`` (T, outputs) or (B, T, outputs) is read too, the outputs of the user's own system;
     without, it is left alone.
 
@@ -41,7 +45,7 @@ def read_sequences(
     if isinstance(source, Sequences):
         sequences = source
     else:
-        arrays = _arrays(source, where)
+        arrays = _arrays(source, where, groups)
         sequences = _from_arrays(arrays, inputs, where, frames)
         if outputs is not None and "y" in arrays:
             sequences = replace(sequences, y=_recorded(arrays["y"], sequences.x, outputs, where))
@@ -49,12 +53,38 @@ def read_sequences(
     return sequences
 
 
-def _arrays(source: object, where: str) -> Mapping[str, object]:
+def _arrays(source: object, where: str, groups: Sequence[ChannelGroup]) -> Mapping[str, object]:
     if isinstance(source, (str, Path)):
-        return _known(read_npz(Path(source), "write it with numpy.savez(path, x=...), x (steps, inputs)"), where)
+        told = read_npz(Path(source), "write it with numpy.savez(path, x=...), x (steps, inputs)")
+        return _known(_ungrouped(told, where, groups), where)
     if isinstance(source, Mapping):
-        return _known(source, where)
+        return _known(_ungrouped(source, where, groups), where)
     return {"x": source}
+
+
+def _ungrouped(arrays: Mapping[Any, object], where: str, groups: Sequence[ChannelGroup]) -> Mapping[Any, object]:
+    """The arrays, with ``x`` put together from those of all groups where these are given instead."""
+    names = [group.name for group in groups]
+    if "x" in arrays or not set(names) & set(arrays):
+        return arrays
+    if missing := [name for name in names if name not in arrays]:
+        raise BadInput(f"{where}: no array {missing[0]}; give every input: {', '.join(names)}")
+    parts = [_group(_numbers(arrays[group.name], group.name, where), group, where) for group in groups]
+    if len({part.shape[:-1] for part in parts}) > 1:
+        shapes = ", ".join(f"{name} {part.shape[:-1]}" for name, part in zip(names, parts, strict=True))
+        raise BadInput(f"{where}: inputs of different lengths: {shapes}")
+    return {"x": np.concatenate(parts, axis=-1), **{key: value for key, value in arrays.items() if key not in names}}
+
+
+def _group(array: NDArray[np.float64], group: ChannelGroup, where: str) -> NDArray[np.float64]:
+    """(T, width) or (B, T, width) of one group's array; one channel may do without its dimension."""
+    shape = group.shape if array.ndim > 2 or group.width > 1 or array.shape[-1:] == (1,) else ()
+    lead = array.shape[: array.ndim - len(shape)]
+    if array.shape != (*lead, *shape) or len(lead) not in (1, 2):
+        sides = ", ".join(map(str, group.shape))
+        raise BadInput(f"{where}: {group.name} has shape {array.shape}, expected (steps, {sides}) or "
+                       f"(sequences, steps, {sides})")
+    return array.reshape(*lead, group.width)
 
 
 def _known(arrays: Mapping[Any, object], where: str) -> Mapping[str, object]:
@@ -77,9 +107,13 @@ def _from_arrays(arrays: Mapping[str, object], inputs: int, where: str, frames: 
     return Sequences(x, dt, None if reset is None else reset != 0)
 
 
-def frames_of(layer: Layer) -> Frames:
-    """The shapes of a frame that a policy's first layer reads: one row may do without its dimension."""
-    w: Windows | None = getattr(layer, "windows", None)
+def frames_of(policy: Policy) -> Frames:
+    """The shapes of a frame, where the policy's inputs are one: a single row may do without its dimension."""
+    if len(policy.input_groups) == 1:
+        return (policy.input_groups[0].shape,)
+    first = [layer for layer, taps in zip(policy.layers, taps_of(policy), strict=False)
+             if taps == (Tap(INPUT, 0, policy.inputs),)]
+    w: Windows | None = getattr(first[0], "windows", None) if first else None
     if w is None:
         return ()
     full = (w.channels, w.height, w.width) if w.layout == "chw" else (w.height, w.width, w.channels)

@@ -6,15 +6,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ncpc.ir.policy import Layer
+from ncpc.ir.policy import ChannelGroup, InitialState, Layer, Taps
 
 
 @dataclass(frozen=True)
 class Imported:
-    """A model as read: its layers in order, and where they came from as plain JSON."""
+    """A model as read: its layers in order, and where they came from as plain JSON; ``wires``, ``initial`` and groups
+    as in ``Policy``. ``dt``: the timespan that its cells have fixed inside, None where they have none.
+    """
 
     layers: tuple[Layer, ...]
     provenance: Mapping[str, object]
+    wires: tuple[Taps, ...] = ()
+    initial: tuple[InitialState, ...] = ()
+    input_groups: tuple[ChannelGroup, ...] = ()
+    output_groups: tuple[ChannelGroup, ...] = ()
+    dt: float | None = None
+
+    @property
+    def inputs(self) -> int:
+        """Values of one step's input."""
+        return sum(g.width for g in self.input_groups) if self.wires else self.layers[0].inputs
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncpc.errors import BadInput
-from ncpc.ir.policy import Layer, Policy
+from ncpc.ir.policy import Policy
 from ncpc.ir.sequences import Sequences
+from ncpc.ir.wires import frames_in
 
 MARGIN = 0.1
 """Share of a channel's width by which its range is widened at either end, unless ``save`` is told another."""
@@ -15,9 +16,12 @@ UNSEEN = 0.1
 """Share of new steps that may lie beyond what the calibration saw before that counts as short."""
 
 
-def guessed(data: Sequences, first: Layer, margin: float = MARGIN) -> NDArray[np.float64]:
+def guessed(data: Sequences, policy: Policy, margin: float = MARGIN) -> NDArray[np.float64]:
     """The range of each input, (inputs, 2), that ``data`` suggests; one range for all numbers of a frame."""
-    return of_frames(widened(data, margin)) if hasattr(first, "windows") else widened(data, margin)
+    bounds = widened(data, margin)
+    for frame in frames_in(policy):
+        bounds[frame] = of_frames(bounds[frame])
+    return bounds
 
 
 def widened(data: Sequences, margin: float) -> NDArray[np.float64]:
@@ -41,7 +45,7 @@ def looks_guessed(policy: Policy) -> bool:
     """Whether a range of which nobody recorded where it came from is the one the calibration suggests."""
     if policy.calibration is None:
         return False
-    suggested = guessed(policy.calibration, policy.layers[0])
+    suggested = guessed(policy.calibration, policy)
     return suggested.shape == policy.input_range.shape and bool(np.allclose(suggested, policy.input_range, 1e-9, 1e-12))
 
 
@@ -51,7 +55,7 @@ def short_calibration(policy: Policy) -> str:
     Of steps that are drawn alike, the chance that a new one exceeds all n seen ones in a given input is 2/(n + 1): at
     its upper or its lower end. The numbers of a frame share one range, so each frame brings as many samples of it.
     """
-    if not policy.range_guessed or policy.calibration is None or hasattr(policy.layers[0], "windows"):
+    if not policy.range_guessed or policy.calibration is None or frames_in(policy):
         return ""
     steps, inputs = policy.calibration.steps, policy.inputs
     share = min(1.0, 2.0 * inputs / (steps + 1))

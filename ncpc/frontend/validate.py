@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ncpc.errors import BadInput
-from ncpc.ir.cells import KINDS
+from ncpc.ir.cells import KINDS, RECURRENT
 from ncpc.ir.gated import MixedMemory
 from ncpc.ir.kinds import load
 from ncpc.ir.names import identifiers, policy_name
@@ -21,6 +21,7 @@ from ncpc.ir.policy import COMPARED, ROLES, DtRange, Layer, Ltc, Policy, Synapse
 from ncpc.ir.problems import Problems, finite
 from ncpc.ir.sequences import Sequences
 from ncpc.ir.tableau import TABLEAUS
+from ncpc.ir.wires import wire_problems
 
 MEANINGS = ("values", "logits")
 SOLVERS = ("fused", *TABLEAUS)
@@ -56,7 +57,9 @@ def _policy(policy: Policy) -> Problems:
         yield "has no layers; a policy needs at least one"
     for i, layer in enumerate(policy.layers):
         yield from (f"layer {i} ({layer.kind}): {problem}" for problem in _layer(layer))
-    yield from _chain(policy.layers)
+    yield from () if policy.wires else _chain(policy.layers)
+    yield from wire_problems(policy)
+    yield from _initial(policy)
     yield from _input_range(policy.input_range, policy.inputs)
     yield from _dt_range(policy.dt)
     yield from policy_name(policy.name)
@@ -179,6 +182,14 @@ def _chain(layers: tuple[Layer, ...]) -> Problems:
         if before.outputs != after.inputs:
             yield (f"layer {i} ({before.kind}) gives {before.outputs} values, "
                    f"but layer {i + 1} ({after.kind}) takes {after.inputs}")
+
+
+def _initial(policy: Policy) -> Problems:
+    for start in policy.initial:
+        cells = [k for k, layer in enumerate(policy.layers) if layer.kind in RECURRENT]
+        if start.layer not in cells or start.values.ndim != 1 or not np.isfinite(start.values).all():
+            yield (f"initial state of layer {start.layer}: expected finite numbers (states,) for one of the layers "
+                   f"with a state, {cells}")
 
 
 def _input_range(input_range: Any, inputs: int) -> Problems:

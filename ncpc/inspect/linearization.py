@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from ncpc.frontend.container import read_policy
 from ncpc.frontend.npz import read_npz
 from ncpc.ir.policy import F64, Ltc, Policy
 from ncpc.ir.sequences import Sequences, Trace
+from ncpc.ir.wires import before
 from ncpc.passes.lower import lower
 from ncpc.report.bilinear import Bilinear, linearize
 from ncpc.semantics.run import run
@@ -67,9 +67,8 @@ def _point(policy: Policy, position: int, layer: Ltc, around: Path | None) -> tu
     """State and inputs of the LTC: as given, else where inputs in the middle of their ranges lead."""
     given = _read(around, layer) if around is not None else {}
     x = given["x"] if "x" in given else policy.input_range.mean(axis=1)
-    if "x" not in given and position:
-        before = dataclasses.replace(policy, layers=policy.layers[:position], output_names=())
-        x = _settled(before, x).y[0, -1]
+    if "x" not in given:
+        x = _settled(before(policy, position), x).y[0, -1]
     if "v" in given:
         return given["v"], x
     alone = Policy(policy.name, (layer,), np.tile([-1.0, 1.0], (layer.inputs, 1)), policy.dt)

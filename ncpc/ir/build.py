@@ -34,12 +34,7 @@ class Builder:
 
     def unique(self, name: str) -> str:
         """``name``, or ``name_2``, ``name_3``, ... if it is taken."""
-        candidate, n = name, 1
-        while candidate in self._taken:
-            n += 1
-            candidate = f"{name}_{n}"
-        self._taken.add(candidate)
-        return candidate
+        return free_name(name, self._taken)
 
     def value(self, name: str, axes: Sequence[Axis], type_: Type | None = None) -> Value:
         """A value that no op makes: an input, a state, the inner side of a carry."""
@@ -74,6 +69,16 @@ class Builder:
 
     def _placed(self) -> Origin | None:
         return self.origin and replace(self.origin, place=self.place)
+
+
+def free_name(name: str, taken: set[str]) -> str:
+    """``name``, or ``name_2``, ``name_3``, ... if it is ``taken``, to which it is added."""
+    candidate, n = name, 1
+    while candidate in taken:
+        n += 1
+        candidate = f"{name}_{n}"
+    taken.add(candidate)
+    return candidate
 
 
 class Loop:

@@ -1,4 +1,4 @@
-"""The network as data: a pipeline of layers, each a frozen record of float64 arrays with exact semantics.
+"""The network as data: layers, each a frozen record of float64 arrays with exact semantics, and how they are wired.
 
 A ``Policy`` says what was trained, sparse where the network is sparse, and nothing of how it will run.
 What a layer computes is defined by its lowering (``ncpc.passes``) and the meaning of ops (``ncpc.semantics``).
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import prod
 from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
@@ -157,9 +158,55 @@ class DtRange:
         return f"dt {span}{ASSUMED if self.assumed else ''}"
 
 
+INPUT = -1
+"""The source of a tap on the policy's own inputs."""
+
+
+@dataclass(frozen=True)
+class Tap:
+    """Channels ``start`` to ``stop`` (excluded) of what ``source`` gives: a layer's position, or ``INPUT``."""
+
+    source: int
+    start: int
+    stop: int
+
+    @property
+    def width(self) -> int:
+        return self.stop - self.start
+
+
+Taps = tuple[Tap, ...]
+"""Channels, one tap's after another's: what a layer reads."""
+
+
+@dataclass(frozen=True, eq=False)
+class InitialState:
+    """The state that a layer has at first and after a reset, where that is not 0: all its states, one after another."""
+
+    layer: int
+    values: F64
+
+
+@dataclass(frozen=True)
+class ChannelGroup:
+    """Inputs or outputs that belong together under a name: ``shape`` is that of one step, channels in C order."""
+
+    name: str
+    shape: tuple[int, ...]
+
+    @property
+    def width(self) -> int:
+        return prod(self.shape)
+
+
 @dataclass(frozen=True, eq=False)
 class Policy:
     """A trained network: layers in order, the ranges it was declared for, and where it came from.
+
+    ``wires`` is empty where each layer reads what the one before it gives: a row. Else it holds the taps of every
+    layer, on the inputs or on layers before it, and last those of the outputs. ``initial`` are states that are not 0
+    at first. ``input_groups`` and ``output_groups`` name the parts of inputs and outputs that a module of the user's
+    tells apart: a frame and a speed, an action and a value; empty where it does not.
 
     ``input_range`` is (inputs, 2) float64, lower and upper bound per channel in physical units: declared, a promise, or
     guessed from the calibration (``range_guessed``; None where nobody recorded it and it does not look so), no promise:
@@ -181,14 +228,18 @@ class Policy:
     meaning: str = field(default="values", metadata=LATER)
     range_guessed: bool | None = field(default=None, metadata=LATER)
     compared: str | None = field(default=None, metadata=LATER)
+    wires: tuple[Taps, ...] = field(default=(), metadata=LATER)
+    initial: tuple[InitialState, ...] = field(default=(), metadata=LATER)
+    input_groups: tuple[ChannelGroup, ...] = field(default=(), metadata=LATER)
+    output_groups: tuple[ChannelGroup, ...] = field(default=(), metadata=LATER)
 
     @property
     def inputs(self) -> int:
-        return self.layers[0].inputs
+        return len(self.input_range) if self.wires else self.layers[0].inputs
 
     @property
     def outputs(self) -> int:
-        return self.layers[-1].outputs
+        return sum(tap.width for tap in self.wires[-1]) if self.wires else self.layers[-1].outputs
 
 
 @dataclass(frozen=True)

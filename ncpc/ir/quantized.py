@@ -5,7 +5,7 @@ Fractions are numbers of fractional bits: a raw integer stands for ``raw * 2**-f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -128,6 +128,15 @@ class QuantizedPolicy:
     dt_range: tuple[int, int] | None
     table: I64
     layers: tuple[QuantizedLayer, ...]
+
+
+def joined_type(types: Sequence[Fixed]) -> Fixed:
+    """The nominal type of channels of several values one after another: the widest, with the finest fraction.
+
+    Each channel keeps its own fraction, as those of a port do; the nominal one only says how what reads them has to
+    scale its constants.
+    """
+    return Fixed(max(t.bits for t in types), max(t.frac for t in types))
 
 
 Z_HALF = 16

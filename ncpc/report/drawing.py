@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ncpc.ir.gated import MixedMemory, WiredCfc
-from ncpc.ir.policy import F64, I64, Layer, Ltc, Policy, Synapses
+from ncpc.ir.policy import F64, I64, INPUT, Layer, Ltc, Policy, Synapses, Taps
+from ncpc.ir.wires import taps_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,9 +28,15 @@ class Drawing:
 
 def drawings(policy: Policy) -> list[tuple[Ltc | Drawing, tuple[str, ...]]]:
     """Every wired cell of a policy, and the names of its inputs where they are the policy's."""
-    found = [(layer, drawing_of(layer)) for layer in policy.layers]
-    return [(drawn, policy.input_names if layer is policy.layers[0] and len(policy.input_names) == drawn.inputs else ())
-            for layer, drawn in found if drawn is not None]
+    found = [(taps, drawing_of(layer)) for layer, taps in zip(policy.layers, taps_of(policy), strict=False)]
+    return [(drawn, _names_read(policy, taps)) for taps, drawn in found if drawn is not None]
+
+
+def _names_read(policy: Policy, taps: Taps) -> tuple[str, ...]:
+    """The names of the inputs that a layer reads, where it reads nothing else."""
+    if not policy.input_names or any(tap.source != INPUT for tap in taps):
+        return ()
+    return tuple(name for tap in taps for name in policy.input_names[tap.start : tap.stop])
 
 
 def drawing_of(layer: Layer) -> Ltc | Drawing | None:

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncpc.errors import EXIT_DOES_NOT_HOLD, EXIT_HOLDS, EXIT_MISSING_TOOL
-from ncpc.ir.policy import Policy
+from ncpc.ir.policy import INPUT, Policy
 from ncpc.ir.sequences import Sequences, Trace
+from ncpc.ir.wires import taps_of
 from ncpc.phases import Phases
 from ncpc.targets.base import MODEL, POLICY, PROGRAM, Artifact
 from ncpc.verification.clamping import Clamping, clamping
@@ -239,7 +240,13 @@ def _with_range(m: Measured, output_range: float) -> Measured:
 
 def decides(policy: Policy) -> bool:
     """Whether a policy is a classifier, whose largest output is what matters."""
-    return policy.outputs > 1 and (policy.meaning == "logits" or policy.layers[-1].kind == "softmax")
+    return policy.outputs > 1 and (policy.meaning == "logits" or _sole_output(policy) == "softmax")
+
+
+def _sole_output(policy: Policy) -> str:
+    """The kind of the layer whose results are the outputs, where that is one."""
+    sources = {tap.source for tap in taps_of(policy)[-1]}
+    return policy.layers[max(sources)].kind if len(sources) == 1 and sources != {INPUT} else ""
 
 
 def _deployed(setting: Setting, chain: Chain) -> tuple[str, Sequences, Trace, Trace]:

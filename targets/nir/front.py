@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ncpc.errors import Unsupported
 from ncpc.ir.policy import Activation, Dense, Layer, Ltc, Policy
+from ncpc.ir.wires import unlike_row
 from ncpc.quant.inputs import input_ranges, reach
 
 F64 = NDArray[np.float64]
@@ -106,6 +107,8 @@ ACTIVATIONS: dict[str, Callable[[F64], F64]] = {
 
 def cell_of(policy: Policy) -> Cell:
     """The policy as one Cell; raises Unsupported for layers or solvers that spikes cannot hold."""
+    if branches := unlike_row(policy):
+        raise Unsupported(f"target 'nir': {branches}; it takes {FORM}, each reading the one before it; {OTHERS}")
     where = [i for i, layer in enumerate(policy.layers) if isinstance(layer, Ltc)]
     if len(where) != 1:
         kinds = ", ".join(layer.kind for layer in policy.layers)

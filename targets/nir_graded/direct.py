@@ -22,6 +22,7 @@ from ncpc.errors import Unsupported
 from ncpc.ir.cells import LeakyIntegrator, Lif
 from ncpc.ir.heads import Conv2d, Pool
 from ncpc.ir.policy import Dense, Layer, Policy
+from ncpc.ir.wires import unlike_row
 from ncpc.passes.lower_lif import scaled
 from ncpc.targets.nir.graph import TAU_S, TICK_S, library
 from ncpc.targets.nir_graded.frames import F32, channels_first, frame_node, frame_shape, one_row
@@ -83,6 +84,9 @@ def _input_shape(policy: Policy) -> tuple[int, ...]:
 
 def _parts(nir: Any, policy: Policy) -> list[Subgraph]:
     """Layers over frames first, then one Flatten, then the flat ones, the first of which reads (C, H, W)."""
+    if branches := unlike_row(policy):
+        raise Unsupported(f"target 'nir-graded': {branches}, and NIR's own nodes are written one behind the other from "
+                          "rest; give --quant int16 for graded nodes, or use target 'c'")
     frames: list[Any] = list(takewhile(lambda layer: isinstance(layer, FRAMES), policy.layers))
     parts = [_framed(nir, layer, f"layer{k}") for k, layer in enumerate(frames)]
     _require_one_kind(frames)

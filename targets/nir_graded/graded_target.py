@@ -13,6 +13,7 @@ import numpy as np
 from ncpc.errors import BadInput, Unsupported
 from ncpc.ir.policy import Ltc
 from ncpc.ir.sequences import Sequences, Trace
+from ncpc.ir.wires import only_layer
 from ncpc.targets.base import (
     MODEL,
     PROGRAM,
@@ -186,8 +187,9 @@ def _direct(lowered: Lowered, options: CompileOptions) -> bool:
 
 def _held(lowered: Lowered, options: CompileOptions) -> FileContents:
     """A pure function of the policy and the options."""
-    layers, theta, chip_name = lowered.policy.layers, _theta(options), str(options.extra.get("chip", "none"))
-    fused = len(layers) == 1 and isinstance(layers[0], Ltc) and layers[0].solver == "fused"
+    theta, chip_name = _theta(options), str(options.extra.get("chip", "none"))
+    only = only_layer(lowered.policy)
+    fused = isinstance(only, Ltc) and only.solver == "fused"
     single = fused and lowered.program.dt is None
     own_arithmetic = chip_name != "none" and chip(chip_name).arithmetic != "program"
     if own_arithmetic and not single:

@@ -21,6 +21,7 @@ from ncpc.ir.policy import F64, I64, Ltc, Policy, Synapses
 from ncpc.ir.program import Op, Program, Repeat, statements
 from ncpc.ir.quantized import S_FRAC, Z_HALF
 from ncpc.ir.types import Fixed
+from ncpc.ir.wires import only_layer
 from ncpc.proofs import division
 
 ROUNDED = ("shr", "shr_full")
@@ -83,8 +84,8 @@ class Facts:
 
 def facts(policy: Policy, program: Program) -> Facts:
     """The facts of a build; raises ``Unsupported``, saying why, for what no certificate covers."""
-    layer = policy.layers[0]
-    if len(policy.layers) != 1 or not isinstance(layer, Ltc) or layer.solver != "fused":
+    layer = only_layer(policy)
+    if not isinstance(layer, Ltc) or layer.solver != "fused":
         kinds = ", ".join(f"{part.kind} ({part.solver})" if isinstance(part, Ltc) else part.kind
                           for part in policy.layers)
         raise Unsupported(f"{policy.name}: {WHY}; this one has layers {kinds}")

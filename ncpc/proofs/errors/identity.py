@@ -13,9 +13,9 @@ from ncpc.ir.text import to_text
 
 
 def of_policy(policy: Policy) -> str:
-    """SHA-256 of layers, input ranges and dt; names and calibration data do not matter."""
+    """SHA-256 of layers, wires, input ranges and dt; names and calibration data do not matter."""
     digest = hashlib.sha256()
-    for part in (*policy.layers, policy.input_range, policy.dt):
+    for part in (*policy.layers, *policy.wires, *policy.initial, policy.input_range, policy.dt):
         _feed(digest, part)
     return digest.hexdigest()
 
