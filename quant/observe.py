@@ -79,7 +79,8 @@ def _ranges(step: Program, data: Sequences) -> dict[str, Range]:
 def _probe(policy: Policy) -> Sequences:
     """Noise, held values, held ends of the ranges, random walks, all inputs at an end; timespans over their range.
 
-    Frames are dark and bright ones, as of a lens that is covered or blinded: noise is like none that a camera sees.
+    Frames alone are dark and bright ones, as of a lens that is covered or blinded: noise is like none that a camera
+    sees. Beside other inputs they are all of these, since those others may be anything.
     """
     rng, steps = np.random.default_rng(0), affordable(policy.layers, PROBED, 6)
     part = rng.random((6, steps, policy.inputs))
@@ -87,7 +88,7 @@ def _probe(policy: Policy) -> Sequences:
     part[2] = np.repeat(part[2, ::20] > 0.5, 20, axis=0)[:steps]
     part[3] = np.clip(0.5 + np.cumsum(part[3] - 0.5, axis=0) * 0.2, 0, 1)
     part[4:] = np.arange(2)[:, None, None]
-    if policy.inputs > FRAME:
+    if policy.inputs > FRAME and len(policy.input_groups) < 2:
         part = part[4:]
     lo, hi = policy.input_range.T
     dt = np.exp(rng.uniform(np.log(policy.dt.lo), np.log(policy.dt.hi), part.shape[:2]))

@@ -13,7 +13,7 @@ from ncpc.cli.commands import run as cli
 from ncpc.errors import BadInput, Unsupported
 from ncpc.frontend.data import frames_of, read_sequences
 from ncpc.frontend.ncps_torch import import_model
-from ncpc.ir.policy import DtRange
+from ncpc.ir.policy import DtRange, Policy
 from tests.head_models import ncps_cells, nn, torch
 
 FRAME = (2, 6, 5)
@@ -90,8 +90,8 @@ def test_a_closed_loop_takes_frames_and_refuses_others(target: str, tmp_path: Pa
 
 
 def test_a_row_may_do_without_its_height() -> None:
-    (conv, *_) = import_model([nn.Conv1d(2, 3, 3), nn.Flatten(), ncps_cells.CfC(15, 2)], (2, 7)).layers
-    known = frames_of(conv)
+    layers = import_model([nn.Conv1d(2, 3, 3), nn.Flatten(), ncps_cells.CfC(15, 2)], (2, 7)).layers
+    known = frames_of(Policy("rows", layers, np.tile([-1.0, 1.0], (14, 1))))
     assert known == ((2, 7), (2, 1, 7))
     for shape in known:
         assert read_sequences(frames(*shape), 14, DtRange(), frames=known).x.shape == (2, 8, 14)

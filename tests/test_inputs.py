@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,8 @@ def guess(data: np.ndarray[Any, Any], seed: int = 1) -> Policy:
     n = data.shape[2]
     front, layer = Dense(0.25 * np.eye(n), np.zeros(n)), random_ltc(seed, neurons=12, inputs=n)
     calibration = Sequences(data)
-    return Policy("guess", (front, layer), guessed(calibration, front), calibration=calibration, range_guessed=True)
+    policy = Policy("guess", (front, layer), np.tile([-1.0, 1.0], (n, 1)), calibration=calibration, range_guessed=True)
+    return replace(policy, input_range=guessed(calibration, policy))
 
 
 def walks(reach: float, seed: int, rows: int = 4, steps: int = 120) -> np.ndarray[Any, Any]:

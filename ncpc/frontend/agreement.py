@@ -35,17 +35,23 @@ def check_agreement(
     """
     for data in probes(policy):
         expected = run(lower(policy), data).y
-        tolerance = TOLERANCE * max(1.0, float(np.abs(expected).max()))
+        tolerance = tolerance_of(expected)
         exact = _largest(run_modules(modules, data, input_shape, double=True), expected)
         if not exact <= tolerance:
             raise BadInput(f"{where}: policy and module differ by {exact:.3g} (more than {tolerance:.3g}); a hook or "
                            "an override changes what the module computes, remove it before saving")
         own = _largest(run_modules(modules, data, input_shape, double=False), expected)
         if not own <= tolerance:
-            warnings.warn(f"{where}: {_strays(modules, own)}", stacklevel=4)
+            warnings.warn(f"{where}: {strays(modules, own)}", stacklevel=4)
 
 
-def _strays(modules: list[Any], by: float) -> str:
+def tolerance_of(expected: NDArray[np.float64]) -> float:
+    """How far outputs may be from these: 1e-5, of the largest where that exceeds 1."""
+    return TOLERANCE * max(1.0, float(np.abs(expected).max(initial=0.0)))
+
+
+def strays(modules: list[Any], by: float) -> str:
+    """What to say of modules that are ``by`` from exact arithmetic in their own precision."""
     torch = torch_module()
     dtype = precision(modules)
     why = "this network amplifies rounding, and so will any deployment of it"

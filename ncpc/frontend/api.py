@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import operator
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,21 +17,17 @@ from ncpc.errors import BadInput
 from ncpc.frontend.container import read_policy, write_policy
 from ncpc.frontend.data import frames_of, read_sequences
 from ncpc.frontend.imported import Imported
-from ncpc.frontend.keras.live import is_keras
+from ncpc.frontend.models import Asked, Check, Shape, read_model
 from ncpc.frontend.ranges import MARGIN, guessed, short_calibration
-from ncpc.frontend.validate import check_dt_range, check_input_range, check_policy
+from ncpc.frontend.validate import MEANINGS, check_dt_range, check_input_range, check_policy
 from ncpc.ir.names import MOST, policy_name
-from ncpc.ir.policy import ASSUMED_MEANS, DtRange, Layer, Ltc, Policy
+from ncpc.ir.policy import ASSUMED_MEANS, DtRange, Policy
 from ncpc.ir.sequences import Sequences
 from ncpc.ir.wires import group_names
 from ncpc.passes.lower import reads_dt
-from ncpc.system.torch_library import copy_of
 
 ANY = DtRange(0.0, math.inf, 1.0)
 """What timespans of a calibration may be before anything is declared."""
-
-Check = Callable[[Policy, str], None]
-"""Raises ``BadInput`` where the policy and the model it was read from differ."""
 
 
 def save(
@@ -49,47 +44,48 @@ def save(
     sample_hz: float | None = None,
     margin: float = MARGIN,
     clip_negative: bool = False,
-    input_shape: Sequence[int] | None = None,
-    outputs: str = "values",
+    input_shape: Shape = None,
+    outputs: str | Sequence[str] = "values",
 ) -> Policy:
     """Read a trained model, check that the policy computes what it computes, and write the container to ``path``.
 
-    ``model``: an ncps.torch ``LTC`` or ``LTCCell``, an ordered list of modules around one, a Keras model with a cell of
-    ncps.keras, or what a frontend has read already (``Imported``, or layers of ``ncpc.ir.policy``), which is taken as
-    it is. ``like``: the torch module that an ordered list was taken from; its own forward, run on (B, T, inputs) from
-    its first state (and on ``timespans`` (B, T), where it takes such), must give the same outputs, (B, T, outputs),
-    those of the last step alone, or a tuple that begins with them. ``calibration``: typical inputs, (T, inputs) or
-    (B, T, inputs), as array, torch tensor, npz path (``x``, optional ``dt``, ``reset``) or mapping of those.
-    ``input_range``: (inputs, 2) or one (lo, hi) for all; left out, it is guessed: the calibration's, wider by
-    ``margin`` of its width at either end, one range for all of a frame. ``dt``: the timespan in the unit of training
-    (1.0 where none were given), or the range (lo, hi) of timespans the policy may meet; left out, that of the
-    calibration's timespans, and without those 1.0: where a cell reads dt, the policy then says that this is assumed,
-    and a warning too. ``sample_hz`` documents how often steps happen.
-    ``clip_negative`` sets negative w, cm, gleak to 0, as ``apply_weight_constraints()`` does, without touching
-    ``model``. ``input_shape`` is that of one step's input where torch modules read frames, (channels, height, width); a
-    Keras model tells it by itself. A calibration may hold frames or flat ones. ``outputs="logits"`` says that the
-    policy is a classifier: reports then compare its decisions too.
+    ``model``: any torch module with a forward of its own, which is run once and watched; a cell of ncps.torch; an
+    ordered list of modules around one; a Keras model with a cell of ncps.keras; or what a frontend has read already
+    (``Imported``, or layers of ``ncpc.ir.policy``), which is taken as it is. ``like``: the torch module that an ordered
+    list was taken from; its own forward, run on (B, T, inputs) from its first state (and on ``timespans`` (B, T), where
+    it takes such), must give the same outputs, (B, T, outputs), those of the last step alone, or a tuple that begins
+    with them. ``calibration``: typical inputs, (T, inputs) or (B, T, inputs), as array, torch tensor, npz path (``x``,
+    optional ``dt``, ``reset``) or mapping of those; frames may be flat or not, and where forward has several arguments
+    there is an array by the name of each. ``input_range``: (inputs, 2) or one (lo, hi) for all; left out, it is
+    guessed: the calibration's, wider by ``margin`` of its width at either end, one range for all of a frame. ``dt``:
+    the timespan in the unit of training (1.0 where none were given), or the range (lo, hi) of timespans the policy may
+    meet; left out, that which forward fixes, that of the calibration's timespans, and without those 1.0: where a cell
+    reads dt, the policy then says that this is assumed, and a warning too. ``sample_hz`` documents how often steps
+    happen. ``clip_negative`` sets negative w, cm, gleak to 0, as ``apply_weight_constraints()`` does, without touching
+    ``model``. ``input_shape``: that of one step's input where torch modules read frames, (channels, height, width), or
+    a mapping of such by the arguments of forward; a Keras model tells it by itself. ``outputs="logits"`` says that the
+    policy is a classifier: reports then compare its decisions too. Other words are names of the outputs to deploy,
+    where forward returns several: ``outputs="action"`` or ``("action", "value")``.
 
     Returns the policy as written. Raises ``BadInput`` or ``Unsupported``; nothing is written then.
     """
-    read, check = _read_model(model, clip_negative, _shape(input_shape))
-    where, told = str(path), ANY if dt is None else _dt_range(dt)
-    if dt is not None:
-        check_dt_range(told, where)
-    draft = _drafted(read, _identifier(Path(path).stem) if name is None else name)
+    where, heads = str(path), () if outputs in MEANINGS else _heads(outputs)
+    told = None if dt is None else _dt_range(dt, where)
+    found = read_model(model, Asked(like, clip_negative, input_shape, calibration, input_range, heads), where)
+    told = _fixed_inside(found.imported, told, where) or told
+    draft = _drafted(found.imported, _identifier(Path(path).stem) if name is None else name)
     data = None if calibration is None else read_sequences(
-        calibration, draft.inputs, told, _source(calibration), frames_of(draft), draft.outputs, draft.input_groups)
+        calibration, draft.inputs, told or ANY, _source(calibration), frames_of(draft), draft.outputs,
+        draft.input_groups)
     policy = replace(
-        draft, input_range=_range(input_range, data, draft, margin, where),
-        dt=told if dt is not None else _spanned(data),
+        draft, input_range=_range(input_range, data, draft, margin, where), dt=told or _spanned(data),
         input_names=tuple(input_names or draft.input_names), output_names=tuple(output_names or draft.output_names),
-        calibration=data, sample_hz=None if sample_hz is None else float(sample_hz),
-        meaning=outputs, compared=_compared(model, check, like),
-        range_guessed=input_range is None,
+        calibration=data, sample_hz=None if sample_hz is None else float(sample_hz), compared=found.compared,
+        meaning="values" if heads else str(outputs), range_guessed=input_range is None,
     )
     check_policy(policy, where)
-    policy = _assuming(policy, where) if dt is None and (data is None or data.dt is None) else policy
-    _compare(policy, where, check, None if like is None else _comparison(like, clip_negative, _shape(input_shape)))
+    policy = _assuming(policy, where) if told is None and (data is None or data.dt is None) else policy
+    _compare(policy, where, found.checks)
     write_policy(policy, path)
     return policy
 
@@ -103,11 +99,24 @@ def _drafted(read: Imported, name: str) -> Policy:
                    output_names=group_names(read.output_groups) or tuple(f"y{i}" for i in range(policy.outputs)))
 
 
-def _compare(policy: Policy, where: str, *checks: Check | None) -> None:
+def _fixed_inside(read: Imported, told: DtRange | None, where: str) -> DtRange | None:
+    """The timespan that a module's forward gives its cells, where it gives them a constant."""
+    if read.dt is None:
+        return None
+    if told is not None and (told.lo, told.hi) != (read.dt, read.dt):
+        raise BadInput(f"{where}: forward gives its cells the timespan {read.dt:g}, whatever dt is; leave dt out, or "
+                       "let forward take timespans and hand them on")
+    return DtRange(read.dt, read.dt, read.dt)
+
+
+def _heads(outputs: str | Sequence[str]) -> tuple[str, ...]:
+    return (outputs,) if isinstance(outputs, str) else tuple(outputs)
+
+
+def _compare(policy: Policy, where: str, checks: Sequence[Check]) -> None:
     """Make every check that there is; warn of a calibration too short for its width."""
     for check in checks:
-        if check is not None:
-            check(policy, where)
+        check(policy, where)
     if short := short_calibration(policy):
         warnings.warn(f"{where}: {short}", stacklevel=3)
 
@@ -117,104 +126,28 @@ def load(path: str | Path) -> Policy:
     return read_policy(path)
 
 
-def _read_model(
-    model: Any, clip_negative: bool, shape: Sequence[int] | None = None
-) -> tuple[Imported, Check | None]:
-    """What ``model`` says, and the check against it (none where there is no running model)."""
-    if isinstance(model, Imported):
-        return (_clipped(model) if clip_negative else model), None
-    parts = list(model) if isinstance(model, (list, tuple)) else [model]
-    if parts and all(isinstance(part, Layer) for part in parts):
-        return _read_model(Imported(tuple(parts), {"source": "layers"}), clip_negative)
-    if is_keras(model):
-        return _read_keras(model, clip_negative)
-    return _read_torch(model, clip_negative, shape)
-
-
-def _read_keras(model: Any, clip_negative: bool) -> tuple[Imported, Check | None]:
-    """A model that is to be clipped is not compared with: it computes something else."""
-    from ncpc.frontend.keras import agreement, read
-
-    found = read.import_model(model)
-    if clip_negative:
-        return _clipped(found), None
-    return found, lambda policy, where: agreement.check_agreement(policy, model, where)
-
-
-def _read_torch(model: Any, clip_negative: bool, shape: Sequence[int] | None) -> tuple[Imported, Check | None]:
-    from ncpc.frontend import agreement, ncps_torch  # need torch
-
-    modules = ncps_torch.flatten(model)
-    if clip_negative:
-        modules = copy_of(modules)
-        ncps_torch.clip_negative(modules)
-    read = ncps_torch.import_model(modules, shape)
-    return read, lambda policy, where: agreement.check_agreement(policy, modules, where, shape)
-
-
-def _compared(model: Any, check: Check | None, like: Any) -> str:
-    """With what the policy is compared (``COMPARED``)."""
-    from ncpc.frontend.forward import runs
-
-    if like is not None and runs(like):
-        return "forward"
-    if check is None:
-        return "nothing"
-    return "parts" if isinstance(model, (list, tuple)) and len(model) > 1 else "forward"
-
-
-def _comparison(like: Any, clip_negative: bool, shape: Sequence[int] | None) -> Check:
-    """The check against the own forward of the module that the layers were taken from."""
-    from ncpc.frontend import forward, ncps_torch  # need torch
-
-    (module,) = copy_of([forward.require_module(like)])
-    if clip_negative:
-        ncps_torch.clip_negative(module.modules())
-    return lambda policy, where: forward.check_forward(policy, ncps_torch.unwrapped(module), where, shape)
-
-
-def _clipped(read: Imported) -> Imported:
-    """Every negative w, cm, gleak of an LTC at 0, as the cell's ``apply_weight_constraints()`` does."""
-    return replace(read, layers=tuple(_clip_ltc(x) if isinstance(x, Ltc) else x for x in read.layers))
-
-
-def _clip_ltc(layer: Ltc) -> Ltc:
-    sensory, recurrent = (replace(s, w=np.maximum(s.w, 0.0)) for s in (layer.sensory, layer.recurrent))
-    cm, gleak = np.maximum(layer.cm, 0.0), np.maximum(layer.gleak, 0.0)
-    return replace(layer, sensory=sensory, recurrent=recurrent, cm=cm, gleak=gleak)
-
-
 def _source(calibration: object) -> str:
     return str(calibration) if isinstance(calibration, (str, Path)) else "calibration"
 
 
-def _shape(given: Sequence[int] | None) -> tuple[int, ...] | None:
-    """The shape of one step's input, of one to three dimensions."""
-    if given is None:
-        return None
-    try:
-        shape = tuple(operator.index(n) for n in given)
-    except TypeError:
-        shape = ()
-    if not 1 <= len(shape) <= 3 or min(shape) < 1:
-        raise BadInput(f"input_shape is {given!r}; give the shape of one step's input, without batch and time: "
-                       "(channels, height, width), (channels, width) or (inputs,)")
-    return shape
-
-
-def _dt_range(dt: float | tuple[float, float]) -> DtRange:
-    """The nominal timespan is 1 where the range holds it, else the range's geometric mean."""
+def _dt_range(dt: float | tuple[float, float], where: str) -> DtRange:
+    """The nominal timespan is 1 where the range holds it, else the range's geometric mean. Raises BadInput."""
     try:
         lo, hi = (float(value) for value in (dt if isinstance(dt, (tuple, list)) else (dt, dt)))
     except (TypeError, ValueError):
         raise BadInput(f"dt is {dt!r}; give one timespan or a pair (lo, hi)") from None
     middle = 1.0 if lo <= 1.0 <= hi else float(np.sqrt(lo * hi)) if 0 < lo < hi else lo
-    return DtRange(lo, hi, float(np.clip(middle, lo, hi)) if lo <= hi else middle)
+    told = DtRange(lo, hi, float(np.clip(middle, lo, hi)) if lo <= hi else middle)
+    check_dt_range(told, where)
+    return told
 
 
 def _spanned(data: Sequences | None) -> DtRange:
     """The range of the calibration's timespans, the library's default where it has none."""
-    return DtRange() if data is None or data.dt is None else _dt_range((float(data.dt.min()), float(data.dt.max())))
+    timespans = None if data is None else data.dt
+    if timespans is None:
+        return DtRange()
+    return _dt_range((float(timespans.min()), float(timespans.max())), "calibration")
 
 
 def _assuming(policy: Policy, where: str) -> Policy:

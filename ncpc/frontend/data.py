@@ -107,6 +107,21 @@ def _from_arrays(arrays: Mapping[str, object], inputs: int, where: str, frames: 
     return Sequences(x, dt, None if reset is None else reset != 0)
 
 
+def shapes_in(source: object) -> list[Mapping[str, tuple[int, ...]]]:
+    """What one step of each input in ``source`` may look like, by its name ('' of the only one): with sequences before
+    steps, or steps alone. What cannot be read says so later.
+    """
+    arrays: Mapping[Any, Any] = (
+        read_npz(Path(source), "write it with numpy.savez(path, x=...)") if isinstance(source, (str, Path)) else
+        source if isinstance(source, Mapping) else {"x": source.x if isinstance(source, Sequences) else source})
+    shapes = {str(name): tuple(np.shape(array)) for name, array in arrays.items()
+              if name not in _KEYS or (name == "x" and len(arrays.keys() - set(_KEYS)) == 0)}
+    named = {"" if name == "x" else name: shape for name, shape in shapes.items()}
+    most = max((len(shape) for shape in named.values()), default=0)
+    leads = (1, 2) if most == 2 else (2, 1)
+    return [{name: shape[lead:] for name, shape in named.items()} for lead in leads]
+
+
 def frames_of(policy: Policy) -> Frames:
     """The shapes of a frame, where the policy's inputs are one: a single row may do without its dimension."""
     if len(policy.input_groups) == 1:

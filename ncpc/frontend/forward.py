@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncpc.errors import BadInput
-from ncpc.frontend.agreement import TOLERANCE, probes
+from ncpc.frontend.agreement import probes, tolerance_of
 from ncpc.ir.policy import Policy
 from ncpc.ir.sequences import Sequences
 from ncpc.passes.lower import lower
@@ -60,16 +60,16 @@ def check_forward(policy: Policy, module: Any, where: str, input_shape: Sequence
         x = probe.x if input_shape is None else probe.x.reshape(*probe.x.shape[:2], *input_shape)
         calls = [(x[k : k + 1], dt[k : k + 1]) for k in range(len(x))] if timed else [(x, None)]
         given = np.concatenate([_forward(module, row, spans, f"{where}: {name}") for row, spans in calls])
-        _require_equal(given, expected, f"{where}: the layers", name)
+        require_equal(given, expected, f"{where}: the layers", name)
 
 
 def _forward(module: Any, inputs: F64, dt: F64 | None, what: str) -> F64:
     """What the module's forward gives, (B, T, outputs), or (B, outputs) of the last step."""
-    torch, first = torch_module(), _time_first(module)
+    torch, first = torch_module(), time_first(module)
     x = torch.as_tensor(inputs, dtype=torch.float64)
     options = {} if dt is None else {TIMESPANS: torch.as_tensor(dt, dtype=torch.float64)}
     try:
-        with torch.no_grad(), _double_by_default():
+        with torch.no_grad(), double_by_default():
             given = module(x.transpose(0, 1) if first else x, **options)
     except Exception as error:
         raise BadInput(f"{what} failed on inputs {tuple(x.shape)} ({one_line(error)})") from error
@@ -82,7 +82,7 @@ def _forward(module: Any, inputs: F64, dt: F64 | None, what: str) -> F64:
 
 
 @contextmanager
-def _double_by_default() -> Iterator[None]:
+def double_by_default() -> Iterator[None]:
     """A forward that makes its own first state makes it in torch's default precision."""
     torch = torch_module()
     before = torch.get_default_dtype()
@@ -93,18 +93,19 @@ def _double_by_default() -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-def _time_first(module: Any) -> bool:
+def time_first(module: Any) -> bool:
     """Whether its recurrent layers take time before the batch."""
     return any(getattr(part, "batch_first", True) is False for part in module.modules())
 
 
-def _require_equal(given: F64, expected: F64, layers: str, forward: str) -> None:
+def require_equal(given: F64, expected: F64, layers: str, forward: str) -> None:
+    """Raises BadInput where outputs differ by more than ``tolerance_of`` them, or in shape."""
     expected = expected[:, -1] if given.ndim == 2 else expected
     if given.shape != expected.shape:
         raise BadInput(f"{layers} give outputs {expected.shape}, {forward} {given.shape}")
     apart = np.abs(given - expected)
     worst = float(np.nan_to_num(apart, nan=np.inf).max(initial=0.0))
-    if worst > TOLERANCE * max(1.0, float(np.abs(expected).max(initial=0.0))):
+    if worst > tolerance_of(expected):
         at = np.unravel_index(int(np.nan_to_num(apart, nan=np.inf).argmax()), apart.shape)
         raise BadInput(f"{layers} compute otherwise than {forward}: {float(expected[at]):.6g} where that gives "
                        f"{float(given[at]):.6g}, of outputs up to {float(np.abs(given).max()):.3g}; what forward does "

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from ncpc.errors import BadInput
-from ncpc.ir.heads import Conv2d, Pool
+from ncpc.ir.heads import Conv2d, Pool, Scale
 from ncpc.ir.policy import F64, Activation, Dense, Layer
 from ncpc.ir.windows import Windows
 
@@ -96,6 +96,12 @@ def _together(first: Layer, second: Layer) -> list[Layer] | None:
     """Two layers as one, or in the other order where that brings them closer to it; None where they stay."""
     if isinstance(second, Activation) and second.function == "relu" and isinstance(first, Conv2d):
         return [replace(first, relu=True)]
+    if isinstance(first, Dense) and isinstance(second, Scale):
+        return [Dense(first.weight * second.weight[:, None], first.bias * second.weight + second.bias)]
+    if isinstance(first, Conv2d) and isinstance(second, Scale) and not first.relu:
+        return _conv_before(first, second)
+    if isinstance(first, Scale) and isinstance(second, Dense):
+        return [Dense(*_behind(second.weight, second.bias, first.weight, first.bias))]
     if not _per_channel(first):
         return None
     assert isinstance(first, Conv2d)
@@ -109,6 +115,17 @@ def _together(first: Layer, second: Layer) -> list[Layer] | None:
         places = Windows(w.rows, w.cols, w.channels, 1, 1, 1, 1, 0, 0, w.rows, w.cols, w.layout)
         return [second, replace(first, windows=places)]
     return None
+
+
+def _conv_before(layer: Conv2d, scale: Scale) -> list[Layer] | None:
+    """The convolution with the factors of its filters in it, where all places of one have the same."""
+    w, places = layer.windows, layer.windows.places
+    shape = (layer.filters, places) if w.layout == "chw" else (places, layer.filters)
+    factor, offset = (np.moveaxis(part.reshape(shape), 0 if w.layout == "chw" else 1, 0)
+                      for part in (scale.weight, scale.bias))
+    if (factor != factor[:, :1]).any() or (offset != offset[:, :1]).any():
+        return None
+    return normalized([layer], factor[:, 0], offset[:, 0], None, w.layout)
 
 
 def _per_channel(layer: Layer) -> bool:

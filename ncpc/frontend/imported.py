@@ -21,12 +21,14 @@ class Imported:
     initial: tuple[InitialState, ...] = ()
     input_groups: tuple[ChannelGroup, ...] = ()
     output_groups: tuple[ChannelGroup, ...] = ()
+    width: int = 0
+    """Values of one step's input, where the wires do not tell."""
     dt: float | None = None
 
     @property
     def inputs(self) -> int:
         """Values of one step's input."""
-        return sum(g.width for g in self.input_groups) if self.wires else self.layers[0].inputs
+        return self.width or self.layers[0].inputs
 
 
 @dataclass(frozen=True, eq=False)

@@ -110,6 +110,27 @@ def _import_module(module: Any) -> list[Layer]:
                       "pass a model of your own as the ordered list of its layers, e.g. [model.fc, model.rnn]")
 
 
+def is_whole(module: Any) -> bool:
+    """Whether a module has a forward of its own, which says how its parts are run."""
+    nn = torch_module().nn
+    known = isinstance(module, tuple(_readers())) or head_reader(module) is not None
+    return isinstance(module, nn.Module) and type(module).forward is not nn.Module.forward and not known
+
+
+def read_cell(module: Any) -> list[Layer] | None:
+    """The layers of a recurrent cell; None for any other module."""
+    return _import_module(module) if _is_recurrent(module) else None
+
+
+def first_width(module: Any) -> int | None:
+    """The width of what the first of its parts that tells reads: likely that of a module with one flat input."""
+    for part in module.modules():
+        for name in ("in_features", "input_size", "sensory_size"):
+            if isinstance(width := getattr(part, name, None), int):
+                return width
+    return None
+
+
 def _readers() -> dict[Any, Callable[[Any], list[Layer]]]:
     nn, ncps = torch_module().nn, ncps_torch_module()
     return {

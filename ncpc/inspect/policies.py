@@ -15,6 +15,7 @@ from ncpc.inspect.estimates import cost, evaluations
 from ncpc.ir.heads import affordable
 from ncpc.ir.policy import COMPARED, DtRange, Ltc, Policy
 from ncpc.ir.schemes import DEFAULT, SCHEMES
+from ncpc.ir.wires import is_row, tap_words
 from ncpc.passes.lower import lower
 from ncpc.quant.inputs import listening
 from ncpc.report.anatomy import anatomy, parameters
@@ -41,7 +42,8 @@ def inspection(path: Path) -> Json:
     record: Json = plain({
         "file": path.name,
         **policy_record(policy, builds.sha256(policy_bytes(policy))),
-        "layers": [_layer(layer) for layer in policy.layers],
+        "layers": [_layer(layer) | reads for layer, reads in zip(policy.layers, _reads(policy), strict=True)],
+        **({} if is_row(policy) else {"outputs_read": tap_words(policy, policy.wires[-1])}),
         "inputs": _inputs(policy),
         "outputs": list(policy.output_names) or [f"y{i}" for i in range(policy.outputs)],
         "calibration_steps": 0 if policy.calibration is None else policy.calibration.steps,
@@ -63,6 +65,13 @@ def _inputs(policy: Policy) -> list[Json]:
     rows = zip(names, policy.input_range, listening(policy, SCHEMES[DEFAULT].tail), strict=True)
     return [{"name": name, "lo": lo, "hi": hi, "listens": zone if np.isfinite(zone).all() else None}
             for name, (lo, hi), zone in rows]
+
+
+def _reads(policy: Policy) -> list[Json]:
+    """What each layer reads, where that is not just the one before it."""
+    if is_row(policy):
+        return [{} for _ in policy.layers]
+    return [{"position": k, "reads": tap_words(policy, taps)} for k, taps in enumerate(policy.wires[:-1])]
 
 
 def _layer(layer: Any) -> Json:
@@ -125,16 +134,19 @@ def _summary(found: Json) -> Table:
 
 
 def _layers(found: Json) -> Table:
-    table = Table(title="layers", title_justify="left")
-    for name in ("kind", "inputs", "outputs", "neurons", "synapses", "parameters", "products"):
-        words = name in ("kind", "neurons")
+    reads = f"layers; the outputs read {found['outputs_read']}" if "outputs_read" in found else ""
+    table = Table(title=reads or "layers", title_justify="left")
+    for name in (*(("layer", "reads") if reads else ()), "kind", "inputs", "outputs", "neurons", "synapses",
+                 "parameters", "products"):
+        words = name in ("kind", "neurons", "reads")
         table.add_column(name, justify="left" if words else "right", no_wrap=not words, overflow="fold")
     for layer in found["layers"]:
         roles = ", ".join(f"{count} {role}" for role, count in layer.get("roles", {}).items())
         synapses = f"{layer['synapses']:,} + {layer['sensory_synapses']:,}" if "synapses" in layer else ""
         kind = f"{layer['kind']}, {layer['unfolds']} unfolds" if "unfolds" in layer else layer["kind"]
         numbers = (f"{layer[name]:,}" for name in ("inputs", "outputs"))
-        table.add_row(kind, *numbers, roles or str(layer.get("neurons", "")), synapses,
+        wired = (str(layer["position"]), layer["reads"]) if reads else ()
+        table.add_row(*wired, kind, *numbers, roles or str(layer.get("neurons", "")), synapses,
                       f"{layer['parameters']:,}", f"{layer['products']:,}")
     return table
 

@@ -28,6 +28,17 @@ def is_row(policy: Policy) -> bool:
     return not policy.wires or policy.wires == row(policy.layers)
 
 
+def tap_words(policy: Policy, taps: Taps) -> str:
+    """What taps read, for people: ``inputs 0-2, layer 1``; whole sources without their channels."""
+    def one(tap: Tap) -> str:
+        name = "inputs" if tap.source == INPUT else f"layer {tap.source}"
+        width = policy.inputs if tap.source == INPUT else policy.layers[tap.source].outputs
+        last = "" if tap.width == 1 else f"-{tap.stop - 1}"
+        return name if tap.width == width else f"{name} [{tap.start}{last}]"
+
+    return ", ".join(map(one, taps))
+
+
 def only_layer(policy: Policy) -> Layer | None:
     """The layer of a policy that is one layer and nothing else; None of any other."""
     return policy.layers[0] if len(policy.layers) == 1 and is_row(policy) and not policy.initial else None
@@ -58,7 +69,7 @@ def before(policy: Policy, position: int) -> Policy:
     wires, layers = taps_of(policy), policy.layers[:position]
     initial = tuple(start for start in policy.initial if start.layer < position)
     return replace(policy, layers=layers, initial=initial, output_names=(), output_groups=(),
-                   wires=wires[: position + 1] if policy.wires else ())
+                   wires=wires[: position + 1] if policy.wires or not layers else ())
 
 
 def frames_in(policy: Policy) -> tuple[slice, ...]:

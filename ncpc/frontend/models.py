@@ -1,0 +1,163 @@
+"""What ``ncpc.save`` is given as a model: which sort it is, its layers, and what they are compared with."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ncpc.errors import BadInput, NcpcError
+from ncpc.frontend.data import shapes_in
+from ncpc.frontend.imported import Imported
+from ncpc.frontend.keras.live import is_keras
+from ncpc.ir.policy import Layer, Ltc, Policy
+from ncpc.system.torch_library import copy_of
+
+Check = Callable[[Policy, str], None]
+"""Raises ``BadInput`` where the policy and the model it was read from differ."""
+Shape = Sequence[int] | Mapping[str, Sequence[int]] | None
+"""That of one step's input, or of each of several by name."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a caller of ``save`` says beside the model, as it came."""
+
+    like: Any = None
+    clip_negative: bool = False
+    input_shape: Shape = None
+    calibration: Any = None
+    input_range: Any = None
+    heads: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ModelRead:
+    """The layers, the checks against what computes them, and with what that compares (``COMPARED``)."""
+
+    imported: Imported
+    checks: tuple[Check, ...]
+    compared: str
+
+
+def read_model(model: Any, asked: Asked, where: str) -> ModelRead:
+    """What ``model`` says. Raises ``BadInput`` or ``Unsupported``."""
+    found = _read(model, asked, where)
+    if asked.like is None:
+        return found
+    from ncpc.frontend.forward import runs
+
+    own = "forward" if runs(asked.like) else found.compared
+    return replace(found, checks=(*found.checks, _comparison(asked)), compared=own)
+
+
+def _read(model: Any, asked: Asked, where: str) -> ModelRead:
+    if isinstance(model, Imported):
+        return ModelRead(_clipped(model) if asked.clip_negative else model, (), "nothing")
+    parts = list(model) if isinstance(model, (list, tuple)) else [model]
+    if parts and all(isinstance(part, Layer) for part in parts):
+        return _read(Imported(tuple(parts), {"source": "layers"}), asked, where)
+    if is_keras(model):
+        return _read_keras(model, asked)
+    return _read_torch(model, asked, where)
+
+
+def _read_keras(model: Any, asked: Asked) -> ModelRead:
+    """A model that is to be clipped is not compared with: it computes something else."""
+    from ncpc.frontend.keras import agreement, read
+
+    found = read.import_model(model)
+    if asked.clip_negative:
+        return ModelRead(_clipped(found), (), "nothing")
+    return ModelRead(found, (lambda policy, where: agreement.check_agreement(policy, model, where),), "forward")
+
+
+def _read_torch(model: Any, asked: Asked, where: str) -> ModelRead:
+    from ncpc.frontend import agreement, ncps_torch  # need torch
+
+    modules = ncps_torch.flatten(model)
+    if asked.clip_negative:
+        modules = copy_of(modules)
+        ncps_torch.clip_negative(part for module in modules for part in module.modules())
+    if len(modules) == 1 and ncps_torch.is_whole(modules[0]):
+        return _read_whole(modules[0], asked, where)
+    if asked.heads:
+        raise BadInput(f"{where}: outputs={asked.heads[0]!r}: a model given by its layers has one output without a "
+                       "name; give values or logits")
+    shape = _shape(asked.input_shape)
+    parts = isinstance(model, (list, tuple)) and len(model) > 1
+    return ModelRead(ncps_torch.import_model(modules, shape),
+                     (lambda policy, where: agreement.check_agreement(policy, modules, where, shape),),
+                     "parts" if parts else "forward")
+
+
+def _read_whole(module: Any, asked: Asked, where: str) -> ModelRead:
+    """A module with a forward of its own."""
+    from ncpc.frontend import ncps_torch  # need torch
+    from ncpc.frontend.traced import agreement, read
+
+    failed: NcpcError | None = None
+    for shapes in _shapes(module, asked):
+        try:
+            found = read.read_module(module, shapes, ncps_torch.read_cell, where, asked.heads)
+            return ModelRead(found.imported, (partial(agreement.check_reading, module, found.forward),), "forward")
+        except NcpcError as error:
+            failed = failed or error
+    assert failed is not None
+    raise failed
+
+
+def _shapes(module: Any, asked: Asked) -> Sequence[Mapping[str, Sequence[int]]]:
+    """What one step's inputs may look like, the likeliest first; '' stands for an input without a name."""
+    from ncpc.frontend import ncps_torch
+
+    if isinstance(asked.input_shape, Mapping):
+        return [{name: _shape(shape) or () for name, shape in asked.input_shape.items()}]
+    if asked.input_shape is not None:
+        return [{"": _shape(asked.input_shape) or ()}]
+    if asked.calibration is not None:
+        return shapes_in(asked.calibration)
+    if np.ndim(asked.input_range) == 2:
+        return [{"": (len(asked.input_range),)}]
+    width = ncps_torch.first_width(module)
+    return [{} if width is None else {"": (width,)}]
+
+
+def _comparison(asked: Asked) -> Check:
+    """The check against the own forward of the module that the layers were taken from."""
+    from ncpc.frontend import forward, ncps_torch  # need torch
+
+    (module,) = copy_of([forward.require_module(asked.like)])
+    if asked.clip_negative:
+        ncps_torch.clip_negative(module.modules())
+    shape = None if isinstance(asked.input_shape, Mapping) else _shape(asked.input_shape)
+    return lambda policy, where: forward.check_forward(policy, ncps_torch.unwrapped(module), where, shape)
+
+
+def _clipped(read: Imported) -> Imported:
+    """Every negative w, cm, gleak of an LTC at 0, as the cell's ``apply_weight_constraints()`` does."""
+    return replace(read, layers=tuple(_clip_ltc(x) if isinstance(x, Ltc) else x for x in read.layers))
+
+
+def _clip_ltc(layer: Ltc) -> Ltc:
+    sensory, recurrent = (replace(s, w=np.maximum(s.w, 0.0)) for s in (layer.sensory, layer.recurrent))
+    cm, gleak = np.maximum(layer.cm, 0.0), np.maximum(layer.gleak, 0.0)
+    return replace(layer, sensory=sensory, recurrent=recurrent, cm=cm, gleak=gleak)
+
+
+def _shape(given: Shape) -> tuple[int, ...] | None:
+    """The shape of one step's input, of one to three dimensions."""
+    if given is None:
+        return None
+    try:
+        shape = tuple(operator.index(n) for n in given)  # type: ignore[arg-type]  # names of a mapping are no index
+    except TypeError:
+        shape = ()
+    if not 1 <= len(shape) <= 3 or min(shape) < 1:
+        raise BadInput(f"input_shape is {given!r}; give the shape of one step's input, without batch and time: "
+                       "(channels, height, width), (channels, width) or (inputs,)")
+    return shape

@@ -1,0 +1,129 @@
+"""Calls of recurrent cells inside a module: which layers they are, what they read, where their state starts."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from ncpc.cells import is_recurrent
+from ncpc.errors import Unsupported
+from ncpc.frontend.traced.channels import I64, TIMESPAN, Tensor, Traced, TracedGraph, of_channels
+from ncpc.frontend.traced.recorder import Recorder, as_traced, depends
+from ncpc.ir.policy import InitialState, Layer, Ltc
+from ncpc.system.torch_library import torch_module
+
+TIMESPANS = ("timespans", "elapsed_time", "ts")
+"""How the cells of ncps and ``ncpc.cells`` name the argument that takes the timespan."""
+
+Reader = Callable[[Any], list[Layer] | None]
+
+
+@dataclass
+class CellCalls:
+    """What the calls of cells say beyond layers: initial states, and the timespans that they are given."""
+
+    recorder: Recorder
+    reader: Reader
+    initial: list[InitialState] = field(default_factory=list)
+    timespans: dict[str, float | None] = field(default_factory=dict)
+    """By the cell's name: a number, or None where it is given that of the step."""
+
+    def called(self, name: str, cell: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        """A cell's call as layers."""
+        bound = inspect.signature(cell.forward).bind(*args, **kwargs).arguments
+        names = list(inspect.signature(cell.forward).parameters)
+        x, hx = bound[names[0]], bound.get(names[1])
+        graph, torch = self.recorder.graph, torch_module()
+        if not depends(self.recorder.seen(x)):
+            raise Unsupported(f"{name} does not read the inputs")
+        layers = list(self.reader(cell) or ())
+        self._timespan(name, cell, bound)
+        layers[0], channels = _entered(graph, layers[0], as_traced(self.recorder.seen(x)))
+        made = graph.row(layers, channels)
+        self._start(name, self.recorder.seen(hx), range(len(graph.layers) - len(layers), len(graph.layers)))
+        y = output[0] if isinstance(output, (tuple, list)) else output
+        if not torch.is_tensor(y) or y.numel() != len(made):
+            raise Unsupported(f"{name} gives {tuple(getattr(y, 'shape', ()))}, its layers {len(made)} values")
+        self.recorder.mark(y, of_channels(int(made[0]), y.shape))
+        rest = output[1:] if isinstance(output, (tuple, list)) else ()
+        for tensor in tensors_of(rest):
+            if id(tensor) != id(y):
+                self.recorder.mark(tensor, _state(graph, tensor, y, made))
+
+    def _timespan(self, name: str, cell: Any, bound: dict[str, Any]) -> None:
+        taken = [p for p in inspect.signature(cell.forward).parameters if p in TIMESPANS]
+        if not taken:
+            return
+        given = self.recorder.seen(bound.get(taken[0]))
+        if isinstance(given, Traced) and not given.constant:
+            if not given.plain or not bool((given.channel == TIMESPAN).all()):
+                raise Unsupported(f"{name} is given timespans that are computed; pass those of forward as they are")
+            self.timespans[name] = None
+            return
+        value = 1.0 if given is None else np.asarray(as_traced(given).offset).reshape(-1)
+        if np.ptp(value) != 0:
+            raise Unsupported(f"{name} is given several constant timespans in one step")
+        self.timespans[name] = float(np.mean(value))
+
+    def _start(self, name: str, start: Any, places: Sequence[int]) -> None:
+        """The cell's state before its first step, where that is a constant other than 0."""
+        if depends(start):
+            raise Unsupported(f"{name} starts from a state that depends on the inputs, or runs twice in one step; "
+                              "a cell runs once a step, from a constant state")
+        parts = [np.asarray(t.detach().double()) for t in tensors_of(start)]
+        if not any(part.any() for part in parts):
+            return
+        for k, place in enumerate(places):
+            own = [part[k] if len(places) > 1 else part for part in parts]
+            self.initial.append(InitialState(place, np.concatenate([part.reshape(-1) for part in own])))
+
+
+def _entered(graph: TracedGraph, layer: Layer, x: Traced) -> tuple[Layer, I64]:
+    """The cell and what it reads: an LTC's own input mapping takes gains and offsets in."""
+    if not isinstance(layer, Ltc):
+        return layer, graph.plain(x)
+    gain, offset = (np.asarray(part).reshape(-1) for part in (x.gain, x.offset))
+    mapped = replace(layer, input_w=layer.input_w * gain, input_b=layer.input_b + layer.input_w * offset)
+    return mapped, graph.known(x)
+
+
+def _state(graph: TracedGraph, tensor: Tensor, y: Tensor, made: Any) -> Traced:
+    """New channels for a state, which are those of the output where it holds the same numbers."""
+    torch = torch_module()
+    states = graph.states(tensor.numel())
+    if tensor.numel() == y.numel() and torch.equal(tensor.reshape(-1), y.reshape(-1)):
+        graph.alias.update(zip(states.tolist(), made.tolist(), strict=True))
+    return of_channels(int(states[0]), tensor.shape)
+
+
+def tensors_of(value: Any) -> list[Tensor]:
+    """All tensors in tuples, lists and dictionaries."""
+    if torch_module().is_tensor(value):
+        return [value]
+    if isinstance(value, dict):
+        return [t for item in value.values() for t in tensors_of(item)]
+    return [t for item in value for t in tensors_of(item)] if isinstance(value, (list, tuple)) else []
+
+
+def cells_in(module: Any) -> dict[str, Any]:
+    """The cells of a module by name, the outermost where one holds another."""
+    found: dict[str, Any] = {}
+    for name, part in module.named_modules():
+        inner = any(name.startswith(f"{outer}.") for outer in found)
+        if not inner and is_recurrent(part):
+            found[name] = part
+    return found
+
+
+def constant_timespan(timespans: dict[str, float | None]) -> float | None:
+    """The timespan that all cells have fixed inside; None where they take the step's, or read none."""
+    values = set(timespans.values())
+    if len(values) > 1:
+        told = ", ".join(f"{name} {'that of forward' if v is None else f'{v:g}'}" for name, v in timespans.items())
+        raise Unsupported(f"its cells are given different timespans ({told}); a policy has one: scale cm, or time, in "
+                          "the weights")
+    return next(iter(values), None)

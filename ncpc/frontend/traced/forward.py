@@ -1,0 +1,202 @@
+"""How a module's forward is called, step by step or over sequences, and what of its results is what."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, is_dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncpc.errors import BadInput
+from ncpc.frontend.forward import double_by_default
+from ncpc.ir.policy import ChannelGroup
+from ncpc.system.torch_library import copy_of, torch_module
+from ncpc.system.user_code import one_line
+
+F64 = NDArray[np.float64]
+Path = tuple[str | int, ...]
+"""Where in what forward returns something stands: keys of mappings, places in tuples, names of fields."""
+
+TIMESPANS = ("timespans", "timespan", "elapsed_time", "ts", "dt", "delta_t")
+STATES = ("hx", "h", "h0", "hc", "hidden", "hidden_state", "hiddens", "state", "states", "carry", "memory", "rnn_state",
+          "hn", "h_n", "new_state", "next_state", "new_hidden", "next_hidden")
+"""Names of arguments (and of results) that hold timespans, or a state from one call to the next."""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What ``forward`` takes: ``inputs``, and the names of the arguments for a state and for timespans, if any."""
+
+    inputs: tuple[str, ...]
+    state: str | None
+    timespans: str | None
+
+
+@dataclass(frozen=True)
+class Results:
+    """What of the returned is an output, by name, and what the state for the next call."""
+
+    outputs: Mapping[str, Path]
+    states: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Forward:
+    """A way to call ``forward``: tensors of inputs are (B, T, ...) if ``over_time``, (T, B, ...) if also
+    ``time_first``, else (B, ...) of one step.
+    """
+
+    name: str
+    groups: tuple[ChannelGroup, ...]
+    takes: Arguments
+    gives: Results
+    over_time: bool
+    time_first: bool
+
+    def run(self, module: Any, data: tuple[F64, F64], where: str, *, double: bool = True, cut: int = 0
+            ) -> dict[str, F64]:
+        """What a fresh copy of ``module`` gives for ``data`` (B, T, inputs) and (B, T): outputs by name, each
+        (B, T, width), or (B, 1, width) where it gives the last step's alone.
+
+        ``cut``: the step before which a second call goes on from the state that the first gave. Raises BadInput where
+        forward fails.
+        """
+        (fresh,) = copy_of([module])
+        fresh = fresh.eval().cpu()
+        fresh = fresh.double() if double else fresh
+        x, dt = data
+        rows = [slice(k, k + 1) for k in range(len(x))] if self.takes.timespans else [slice(None)]
+        found = [self._row(fresh, x[row], dt[row], where, cut) for row in rows]
+        return {name: np.concatenate([part[name] for part in found]) for name in self.gives.outputs}
+
+    def _row(self, fresh: Any, x: F64, dt: F64, where: str, cut: int) -> dict[str, F64]:
+        (module,), steps = copy_of([fresh]), x.shape[1]
+        ends = ([0, cut, steps] if cut else [0, steps]) if self.over_time else list(range(steps + 1))
+        pieces, state = [], None
+        for lo, hi in pairwise(ends):
+            given = self.call(module, x[:, lo:hi], dt[:, lo:hi], state, where)
+            parts = [at(given, path) for path in self.gives.states]
+            state = parts[0] if len(parts) == 1 else tuple(parts) or None
+            pieces.append({name: self._over_time(at(given, path), len(x), hi - lo)
+                           for name, path in self.gives.outputs.items()})
+        return {name: np.concatenate([piece[name] for piece in pieces], axis=1) for name in self.gives.outputs}
+
+    def call(self, module: Any, x: F64, dt: F64, state: Any, where: str) -> Any:
+        """One call, on (B, T, inputs) and (B, T); without time, T is 1."""
+        torch = torch_module()
+        dtype = next((p.dtype for p in module.parameters()), torch.float32)
+        given = self.arguments(torch.as_tensor(x, dtype=dtype), torch.as_tensor(dt, dtype=dtype))
+        if state is not None and self.takes.state:
+            given[self.takes.state] = state
+        try:
+            with torch.no_grad(), double_by_default() if dtype == torch.float64 else nullcontext():
+                return module(**given)
+        except Exception as error:
+            raise BadInput(f"{where}: {self.name} failed on inputs {tuple(x.shape)} ({one_line(error)})") from error
+
+    def arguments(self, x: Any, dt: Any) -> dict[str, Any]:
+        """Arguments of a call: tensors of inputs by name, and timespans where forward takes some."""
+        given, first = {}, 0
+        for group in self.groups:
+            part = x[..., first : first + group.width].reshape(*x.shape[:2], *group.shape)
+            given[group.name] = self._placed(part)
+            first += group.width
+        if self.takes.timespans:
+            given[self.takes.timespans] = self._placed(dt)
+        return given
+
+    def _placed(self, part: Any) -> Any:
+        if not self.over_time:
+            return part[:, 0]
+        return part.transpose(0, 1) if self.time_first else part
+
+    def _over_time(self, tensor: Any, rows: int, steps: int) -> F64:
+        y = np.asarray(tensor.detach().double())
+        y = np.swapaxes(y, 0, 1) if self.time_first and y.ndim > 2 else y
+        whole = self.over_time and y.shape[:2] == (rows, steps)
+        return y.reshape(rows, steps if whole else 1, -1)
+
+
+def arguments_of(module: Any, where: str) -> Arguments:
+    """The arguments of ``forward`` by what they are for. Raises BadInput where none takes an input."""
+    inputs: list[str] = []
+    state = timespans = None
+    for name, parameter in inspect.signature(module.forward).parameters.items():
+        required = parameter.default is parameter.empty
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        if name in TIMESPANS and inputs:
+            timespans = name
+        elif inputs and (name in STATES or parameter.default is None):
+            state = state or name
+        elif required:
+            inputs.append(name)
+    if not inputs:
+        raise BadInput(f"{where}: forward of {type(module).__name__} takes no input")
+    return Arguments(tuple(inputs), state, timespans)
+
+
+def input_groups(names: Sequence[str], shapes: Mapping[str, Sequence[int]], where: str) -> tuple[ChannelGroup, ...]:
+    """A group for each argument that takes an input; raises BadInput naming those whose shape nobody told."""
+    if missing := [name for name in names if name not in shapes]:
+        example = ", ".join(f"'{name}': (...)" for name in missing)
+        raise BadInput(f"{where}: the shape of one step's '{missing[0]}' is not known; give input_shape={{{example}}}, "
+                       f"or a calibration with arrays {', '.join(names)}")
+    return tuple(ChannelGroup(name, tuple(int(n) for n in shapes[name]) or (1,)) for name in names)
+
+
+def leaves(given: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """Every tensor in what forward returned, and where it stands."""
+    if torch_module().is_tensor(given):
+        yield path, given
+    for key, part in _parts(given):
+        yield from leaves(part, (*path, key))
+
+
+def _parts(given: Any) -> list[tuple[str | int, Any]]:
+    if isinstance(given, Mapping):
+        return list(given.items())
+    if hasattr(given, "_asdict"):
+        return list(given._asdict().items())
+    if is_dataclass(given) and not isinstance(given, type):
+        return list(vars(given).items())
+    return list(enumerate(given)) if isinstance(given, (list, tuple)) else []
+
+
+def at(given: Any, path: Path) -> Any:
+    """What stands at ``path``."""
+    for key in path:
+        given = dict(_parts(given))[key]
+    return given
+
+
+def results_of(given: Any, states: Sequence[Path], takes_state: bool) -> Results:
+    """Outputs and state of what forward returned. ``states`` are the tensors that hold nothing but cells' states.
+
+    The first part is an output in any case; a later one of which every tensor is a state is what the next call takes.
+    """
+    found = dict(leaves(given))
+    if list(found) == [()]:
+        return Results({"y": ()}, ())
+    tops = list(dict.fromkeys(path[0] for path in found))
+    kept = [top for k, top in enumerate(tops) if k and (takes_state or top in STATES)
+            and all(path in states for path in found if path[0] == top)]
+    outputs = [path for path in found if path[0] not in kept]
+    return Results(dict(zip(_output_names(outputs), outputs, strict=True)), tuple((top,) for top in kept))
+
+
+def _output_names(paths: Sequence[Path]) -> list[str]:
+    """Keys and fields by their names, places in tuples as y0, y1; what all have in front is left out."""
+    shared = 0
+    while all(len(path) > shared + (len(paths) > 1) for path in paths) and len({path[shared] for path in paths}) == 1:
+        shared += 1
+    if len(paths) == 1:
+        key = paths[0][-1]
+        return [key if isinstance(key, str) else "y"]
+    return ["_".join(str(key) if isinstance(key, str) or k else f"y{key}" for k, key in enumerate(path[shared:]))
+            for path in paths]

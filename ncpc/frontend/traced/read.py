@@ -1,0 +1,194 @@
+"""A whole torch module -> the layers of a policy: one step is watched, then compared with the module's own forward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ncpc.errors import BadInput, NcpcError, Unsupported
+from ncpc.frontend.imported import Imported
+from ncpc.frontend.traced.cells import CellCalls, cells_in, constant_timespan
+from ncpc.frontend.traced.channels import TIMESPAN, TracedGraph, of_channels
+from ncpc.frontend.traced.forward import Forward, Results, arguments_of, at, input_groups, leaves, results_of
+from ncpc.frontend.traced.functions import HANDLERS
+from ncpc.frontend.traced.recorder import Recorder, watching
+from ncpc.frontend.traced.tidy import tidied
+from ncpc.ir.policy import ChannelGroup, DtRange, Layer, Policy
+from ncpc.ir.sequences import Sequences
+from ncpc.ir.wires import row
+from ncpc.passes.lower import lower
+from ncpc.semantics.run import run
+from ncpc.system.torch_library import copy_of, torch_module, versions
+from ncpc.system.user_code import one_line
+
+STEPS, SEQUENCES = 4, 2
+"""How long a reading is tried before it is believed; the whole comparison follows."""
+TRIED = 1e-6
+
+Reader = Callable[[Any], list[Layer] | None]
+"""The layers of a cell; None for a module that is none."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The layers of a module and the way its forward is called."""
+
+    imported: Imported
+    forward: Forward
+
+
+def read_module(module: Any, shapes: Mapping[str, Sequence[int]] | None, known: Reader, where: str,
+                heads: Sequence[str] = ()) -> Reading:
+    """The layers that compute what ``module``'s forward computes.
+
+    ``shapes``: those of one step's inputs by argument, or under '' of the only one. ``known``: the reader of cells.
+    ``heads``: the outputs that are wanted, all if empty. Raises Unsupported or BadInput, with the line of the user's
+    file, for what cannot be read.
+    """
+    takes = arguments_of(module, where)
+    alone = len(takes.inputs) == 1
+    shapes = {name or takes.inputs[0]: shape for name, shape in (shapes or {}).items() if name or alone}
+    groups = input_groups(takes.inputs, shapes, where)
+    failures: list[str] = []
+    refusal: NcpcError | None = None
+    for over_time, time_first in _ways(module):
+        forward = Forward(f"{type(module).__name__}.forward", groups, takes, Results({}, ()), over_time, time_first)
+        try:
+            reading = _watched(module, forward, known, where, heads)
+            apart = _apart(module, reading, where)
+        except NcpcError as error:
+            refusal = refusal or error
+            continue
+        except Exception as error:
+            failures.append(one_line(error))
+            continue
+        if apart <= TRIED:
+            return reading
+        refusal = refusal or BadInput(
+            f"{where}: {forward.name} computes over a sequence of {STEPS} steps otherwise than step by step (outputs "
+            f"differ by {apart:.3g}): it mixes steps of time, which a policy's cells alone may do")
+    told = ", ".join(f"{group.name} {group.shape}" for group in groups)
+    raise refusal or BadInput(f"{where}: {type(module).__name__}.forward failed on one step of {told} ({failures[0]}); "
+                              "give input_shape where that is not the shape of a step")
+
+
+def _ways(module: Any) -> list[tuple[bool, bool]]:
+    """Ways to call a forward, the likeliest first: over time, with time first, step by step."""
+    turned = any(getattr(part, "batch_first", True) is False for part in module.modules())
+    return [(True, False), *([(True, True)] if turned else []), (False, False)]
+
+
+def _watched(module: Any, forward: Forward, known: Reader, where: str, heads: Sequence[str]) -> Reading:
+    """One step of the module, as layers."""
+    (copied,) = copy_of([module])
+    copied = copied.eval().cpu().double()
+    width = sum(group.width for group in forward.groups)
+    recorder = Recorder(TracedGraph(width), HANDLERS)
+    cells = cells_in(copied)
+    calls = CellCalls(recorder, known)
+    given = _called(copied, forward, recorder, cells, calls)
+    states = [path for path, tensor in leaves(given) if _is_state(recorder, tensor)]
+    gives = _wanted(results_of(given, states, forward.takes.state is not None), heads, where)
+    outputs = {name: recorder.traced.get(id(at(given, path))) for name, path in gives.outputs.items()}
+    for name, traced in outputs.items():
+        if traced is None:
+            raise Unsupported(f"{where}: the output '{name}' does not depend on the inputs")
+    channels = {name: recorder.graph.plain(traced) for name, traced in outputs.items() if traced is not None}
+    groups = tuple(ChannelGroup(name, _shape(at(given, gives.outputs[name]))) for name in channels)
+    return Reading(_imported(recorder, calls, np.concatenate(list(channels.values())), forward, groups, cells),
+                   replace(forward, gives=gives))
+
+
+def _called(module: Any, forward: Forward, recorder: Recorder, cells: Mapping[str, Any], calls: CellCalls) -> Any:
+    """What forward gives for one step of random numbers, watched."""
+    torch, width = torch_module(), recorder.graph.inputs
+    numbers = np.random.default_rng(0).uniform(-1, 1, (1, 1, width))
+    x, dt = torch.as_tensor(numbers), torch.ones((1, 1), dtype=torch.float64)
+    given, ids = forward.arguments(x, dt), forward.arguments(of_channels(0, (1, 1, width)).channel, dt)
+    given = {name: tensor.clone() for name, tensor in given.items()}
+    for group in forward.groups:
+        channel = ids[group.name]
+        recorder.mark(given[group.name], replace(of_channels(0, channel.shape), channel=channel))
+    if forward.takes.timespans:
+        spans = given[forward.takes.timespans]
+        recorder.mark(spans, replace(of_channels(0, spans.shape), channel=torch.full(spans.shape, float(TIMESPAN),
+                                                                                    dtype=torch.float64)))
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with watching(recorder, module, cells, calls.called):
+            return module(**given)
+    finally:
+        torch.set_default_dtype(default)
+
+
+def _is_state(recorder: Recorder, tensor: Any) -> bool:
+    """Whether a tensor holds the states of cells, or all that a cell gives where that is its state."""
+    traced = recorder.traced.get(id(tensor))
+    if traced is None:
+        return True
+    channels = np.asarray(traced.channel).reshape(-1)
+    return bool((channels < TIMESPAN).all()) or (traced.plain and bool(np.isin(channels, _cells(recorder)).all()))
+
+
+def _cells(recorder: Recorder) -> Any:
+    from ncpc.ir.cells import RECURRENT
+
+    graph = recorder.graph
+    return np.concatenate([np.zeros(0), *(np.arange(lo, hi) for lo, hi, layer in zip(
+        graph.firsts[1:], graph.ends[1:], graph.layers, strict=True) if layer.kind in RECURRENT)])
+
+
+def _wanted(gives: Results, heads: Sequence[str], where: str) -> Results:
+    """Those outputs that were asked for."""
+    if unknown := [name for name in heads if name not in gives.outputs]:
+        raise BadInput(f"{where}: no output '{unknown[0]}'; forward gives {', '.join(gives.outputs)}")
+    return replace(gives, outputs={name: gives.outputs[name] for name in heads}) if heads else gives
+
+
+def _shape(tensor: Any) -> tuple[int, ...]:
+    """The shape of one step's output, without batch and time."""
+    shape = tuple(tensor.shape)
+    while len(shape) > 1 and shape[0] == 1:
+        shape = shape[1:]
+    return shape or (1,)
+
+
+def _imported(recorder: Recorder, calls: CellCalls, outputs: Any, forward: Forward, groups: tuple[ChannelGroup, ...],
+              cells: Mapping[str, Any]) -> Imported:
+    graph = recorder.graph
+    taps = graph.taps(outputs)
+    layers, wires, initial = tidied(graph.layers, [*graph.wires, taps], calls.initial)
+    if not layers:
+        raise Unsupported("its outputs are its inputs; there is nothing to deploy")
+    named = len(forward.groups) > 1
+    plain = wires == row(layers) and not named
+    told = {"source": "torch", "module": f"{forward.name}",
+            "cells": [{"name": name, "class": type(cell).__name__} for name, cell in cells.items()],
+            "versions": versions()}
+    return Imported(
+        layers, told, () if plain else wires, initial,
+        input_groups=forward.groups if named or len(forward.groups[0].shape) > 1 else (),
+        output_groups=groups if [group.name for group in groups] != ["y"] else (),
+        width=graph.inputs, dt=constant_timespan(calls.timespans),
+    )
+
+
+def _apart(module: Any, reading: Reading, where: str) -> float:
+    """How far the layers are from the module on a few steps of random numbers, relative to outputs beyond 1."""
+    read = reading.imported
+    nominal = read.dt or 1.0
+    x = np.random.default_rng(1).uniform(-1, 1, (SEQUENCES, STEPS, read.inputs))
+    dt = np.full(x.shape[:2], nominal)
+    policy = Policy("read", read.layers, np.tile([-1.0, 1.0], (read.inputs, 1)), DtRange(nominal, nominal, nominal),
+                    wires=read.wires, initial=read.initial)
+    expected = run(lower(policy), Sequences(x, dt)).y
+    given = np.concatenate(list(reading.forward.run(module, (x, dt), where).values()), axis=2)
+    if given.shape[1] == 1:
+        expected = expected[:, -1:]
+    if given.shape != expected.shape:
+        return np.inf
+    return float(np.abs(given - expected).max()) / max(1.0, float(np.abs(expected).max()))

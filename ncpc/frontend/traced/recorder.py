@@ -1,0 +1,180 @@
+"""Watches one step of a module: every torch function that touches what depends on the inputs, and every cell's call."""
+
+from __future__ import annotations
+
+import linecache
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from ncpc.errors import NcpcError, Unsupported
+from ncpc.frontend.traced.channels import Tensor, Traced, TracedGraph, of_constant
+from ncpc.system.torch_library import torch_module
+
+PACKAGE = Path(__file__).parents[2]
+UNTRACED = ("requires_grad", "is_leaf", "grad_fn", "shape", "dtype", "device", "ndim", "layout", "is_cuda", "grad",
+            "names", "itemsize", "nbytes", "is_sparse", "is_quantized", "is_nested", "is_mps", "is_meta")
+"""Properties of a tensor that say nothing of its numbers."""
+ABOUT = ("size", "dim", "numel", "nelement", "is_contiguous", "stride", "is_floating_point", "is_complex", "__len__",
+         "type", "get_device", "requires_grad_", "has_names", "element_size", "is_same_size", "__hash__", "__repr__",
+         "storage_offset", "is_inference", "_is_view", "__format__", "__dir__", "is_shared", "register_hook",
+         "new_zeros", "new_ones", "new_full", "new_empty", "zeros_like", "ones_like", "full_like", "empty_like")
+"""Functions of the same sort, those that make constants of a tensor's shape among them."""
+DECIDING = ("__bool__", "item", "__float__", "__int__", "__index__", "tolist", "numpy", "__array__", "__contains__",
+            "__iter__", "equal", "allclose", "is_nonzero", "nonzero", "gt", "ge", "lt", "le", "eq", "ne", "greater",
+            "less", "isnan", "isfinite", "isinf", "argmax", "argmin", "any", "all", "logical_not", "sign")
+"""Functions by which numbers of a step would decide what happens next."""
+
+Handler = Callable[["Recorder", "TorchCall"], Any]
+
+
+@dataclass(frozen=True, eq=False)
+class TorchCall:
+    """A call of a torch function: ``args`` hold ``Traced`` where a tensor depends on the inputs; ``result`` is torch's
+    own, of this run.
+    """
+
+    name: str
+    func: Any
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    result: Any
+
+    def arg(self, place: int, name: str, default: Any = None) -> Any:
+        """An argument by its place or its name."""
+        return self.args[place] if len(self.args) > place else self.kwargs.get(name, default)
+
+
+@dataclass
+class Recorder:
+    """What was seen so far. ``handlers`` say what a function does; ``cells`` what a module's call does."""
+
+    graph: TracedGraph
+    handlers: Mapping[str, Handler]
+    traced: dict[int, Traced] = field(default_factory=dict)
+    kept: list[Tensor] = field(default_factory=list)
+    """Tensors that were seen, so that their ids stay theirs."""
+    inside: int = 0
+    """How many cells are running: what they do is not looked at."""
+    path: list[str] = field(default_factory=list)
+    """The modules that are running, the outermost first."""
+
+    def mark(self, tensor: Tensor, traced: Traced) -> None:
+        self.traced[id(tensor)] = traced
+        self.kept.append(tensor)
+
+    def seen(self, value: Any) -> Any:
+        """``value`` with every tensor that depends on the inputs replaced by what it is made of."""
+        if torch_module().is_tensor(value):
+            return self.traced.get(id(value), value)
+        if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
+            return type(value)(self.seen(item) for item in value)
+        if isinstance(value, dict):
+            return {key: self.seen(item) for key, item in value.items()}
+        return value
+
+    def call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run a function, and note what its result is made of."""
+        name = getattr(func, "__name__", str(func))
+        about = name == "__get__" and getattr(getattr(func, "__self__", None), "__name__", "") in UNTRACED
+        if name == "__get__":
+            name = getattr(getattr(func, "__self__", None), "__name__", name)
+        given, named = self.seen(args), self.seen(kwargs)
+        if self.inside or about or name in ABOUT or not any(map(depends, (*given, *named.values()))):
+            return func(*args, **kwargs)
+        with self.located(name):
+            if name in DECIDING:
+                raise Unsupported("what happens next depends on the numbers of a step, which no fixed program does; "
+                                  "use clamp, relu, minimum, maximum or a gate instead of a branch")
+            result = func(*args, **kwargs)
+            plain = name.rstrip("_") if name.endswith("_") and not name.endswith("__") else name
+            handler = self.handlers.get(plain.strip("_") if plain.startswith("__") else plain)
+            if handler is None:
+                raise Unsupported(f"torch's '{name}' is not among the functions that can be read")
+            found = handler(self, TorchCall(name, func, given, named, result))
+            self._note(result if result is not None else args[0], found)
+        return result
+
+    def _note(self, result: Any, found: Any) -> None:
+        if isinstance(found, Traced):
+            self.mark(result, found)
+        elif isinstance(result, (list, tuple)):
+            for tensor, part in zip(result, found, strict=True):
+                self._note(tensor, part)
+
+    @contextmanager
+    def located(self, name: str) -> Iterator[None]:
+        """Errors say in which module, and where in the user's file."""
+        try:
+            yield
+        except NcpcError as error:
+            module = f" in {'.'.join(filter(None, self.path))}" if any(self.path) else ""
+            if str(error).startswith(line := user_line()):
+                raise
+            raise type(error)(f"{line}{module}: {error}") from None
+
+
+def depends(value: Any) -> bool:
+    """Whether anything in ``value`` depends on the inputs."""
+    if isinstance(value, (list, tuple)):
+        return any(map(depends, value))
+    return any(map(depends, value.values())) if isinstance(value, dict) else isinstance(value, Traced)
+
+
+def as_traced(value: Any) -> Traced:
+    """A tensor or number as what it is made of."""
+    return value if isinstance(value, Traced) else of_constant(value)
+
+
+def user_line() -> str:
+    """Where the user's own code stands: ``file.py:12 ('y = torch.sort(x)')``."""
+    frame: FrameType | None = sys._getframe(1)
+    torch = str(Path(torch_module().__file__ or "").parent)
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if not file.startswith((torch, str(PACKAGE))) and "contextlib" not in file:
+            code = linecache.getline(file, frame.f_lineno).strip()
+            return f"{Path(file).name}:{frame.f_lineno}" + (f" ('{code}')" if code else "")
+        frame = frame.f_back
+    return "the module"
+
+
+@contextmanager
+def watching(recorder: Recorder, module: Any, cells: Mapping[str, Any], called: Callable[..., None]) -> Iterator[None]:
+    """While inside, functions and modules of ``module`` are seen; ``called(name, cell, args, kwargs, output)`` is told
+    of each call of one of ``cells`` (by name), whose own functions are not.
+    """
+    torch = torch_module()
+
+    class Watch(torch.overrides.TorchFunctionMode):  # type: ignore[name-defined, misc]
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            return recorder.call(func, args, kwargs or {})
+
+    with ExitStack() as stack:
+        for name, part in module.named_modules():
+            enter, leave = _hooks(recorder, name, called if name in cells else None)
+            stack.callback(part.register_forward_pre_hook(enter, with_kwargs=True).remove)
+            stack.callback(part.register_forward_hook(leave, with_kwargs=True).remove)
+        stack.enter_context(Watch())
+        stack.enter_context(torch.no_grad())
+        yield
+
+
+def _hooks(recorder: Recorder, name: str, called: Callable[..., None] | None) -> tuple[Any, Any]:
+    """Before and after a module's forward."""
+    def enter(_: Any, args: Any, kwargs: Any) -> None:
+        recorder.path.append(name.rsplit(".", 1)[-1])
+        recorder.inside += called is not None
+
+    def leave(part: Any, args: Any, kwargs: Any, output: Any) -> None:
+        if called is not None and recorder.inside == 1:  # what the reading itself does is not looked at either
+            with recorder.located(name):
+                called(name, part, args, kwargs, output)
+        recorder.inside -= called is not None
+        recorder.path.pop()
+
+    return enter, leave
