@@ -38,10 +38,14 @@ from ncpc.ir.gated import ACTIVATIONS
 @click.option("--nonlinearity", type=click.Choice(["tanh", "relu"]), help="For weights of an RNN alone (torch: tanh).")
 @click.option("--layers", metavar="A,B,...",
               help="For weights of several modules alone: their order, with the functions between: fc,tanh,rnn,head.")
+@click.option("--architecture", type=click.Path(path_type=Path), metavar="FILE.toml",
+              help="For weights of a whole Keras network alone (.h5): its layers in order, and how each is run.")
+@click.option("--draft", type=NewFile(), metavar="FILE.toml",
+              help="Write what such weights tell of it into this file, to be completed; import nothing.")
 def import_command(
     source: str, weights: Path | None, out: Path, calibrate: Path | None, input_range: tuple[float, float] | None,
     dt: tuple[float, float] | None, clip_negative: bool, trust_pickle: bool, key: str | None, prefix: str | None,
-    **unsaid: Any,
+    draft: Path | None, **unsaid: Any,
 ) -> None:
     """Make a policy file from a Keras file, a checkpoint, or your own code.
 
@@ -57,15 +61,27 @@ def import_command(
       ncpc import training.model:make --weights checkpoint.pt --calibrate data.npz -o policy.safetensors
       ncpc import training.model:RobotPolicy --weights last.ckpt --calibrate data.npz -o policy.safetensors
       ncpc import cfc.pt --mode default --activation lecun_tanh --layers fc,tanh,rnn,head --calibrate data.npz
+      ncpc import weights.hdf5 --architecture drone.toml --input-range 0 255
       ncpc import ltc.pt --constraints implicit --unfolds 6 --epsilon 1e-8 --calibrate data.npz
     """
     from ncpc.frontend.api import save
     from ncpc.frontend.checkpoints import CheckpointPart
     from ncpc.frontend.source import Unsaid, read_source
 
+    if draft is not None:
+        _write_draft(source, draft)
+        return
     found = read_source(source, weights=weights, trust_pickle=trust_pickle, unsaid=Unsaid(**unsaid),
                         part=CheckpointPart(key, prefix))
     policy = save(found.model, out, like=found.like, calibration=calibrate, input_range=input_range or None,
                   dt=dt or None, clip_negative=clip_negative)
     click.echo(f"{out}: {policy.inputs} inputs, {policy.outputs} outputs, "
                f"layers {', '.join(layer.kind for layer in policy.layers)}")
+
+
+def _write_draft(source: str, path: Path) -> None:
+    from ncpc.frontend.keras.draft import draft
+    from ncpc.system.files import write_atomically
+
+    write_atomically(path, draft(source).encode())
+    click.echo(f"{path}: complete it, then give it with --architecture")

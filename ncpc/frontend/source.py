@@ -18,7 +18,8 @@ class Unsaid:
 
     Of an LTC: ``constraints``, ``implicit`` (softplus, the default of ncps' ``LTC``) or ``explicit`` (that of
     ``LTCCell``), ``unfolds``, ``epsilon`` and ``outputs``; of a CfC its ``mode`` and its backbone's ``activation``; of
-    an RNN of torch its ``nonlinearity``; of several modules their order, ``layers``.
+    an RNN of torch its ``nonlinearity``; of several modules their order, ``layers``. Of a whole network of Keras the
+    TOML file that has it, ``architecture``.
     """
 
     unfolds: int | None = None
@@ -29,6 +30,7 @@ class Unsaid:
     activation: str | None = None
     nonlinearity: str | None = None
     layers: str | None = None
+    architecture: Path | None = None
 
 
 OF_TORCH = ("constraints", "mode", "activation", "nonlinearity", "layers")
@@ -45,6 +47,8 @@ def read_source(
         from ncpc.frontend.factory import read_model
 
         options = asdict(unsaid)
+        if options.pop("architecture") is not None:
+            raise BadInput(f"{source}: --architecture is for weights of Keras (.h5, .hdf5); leave it out")
         constraints = options.pop("constraints")
         implicit = None if constraints is None else constraints == "implicit"
         return read_model(source, weights=weights, trust_pickle=trust_pickle, part=part,
@@ -60,14 +64,21 @@ def read_source(
 
 
 def _keras(source: str, unsaid: Unsaid) -> Any:
-    """A whole model, or the weights of an LTC alone."""
-    from ncpc.frontend.keras import read
-    from ncpc.frontend.keras.weights import holds_model, import_weights
+    """A whole model, the weights of an LTC alone, or those of a network whose architecture is told."""
+    from ncpc.frontend.keras import draft, network, read
+    from ncpc.frontend.keras.weights import holds_model, import_weights, is_one_ltc
 
+    given = [name for name in ("unfolds", "epsilon", "outputs") if getattr(unsaid, name) is not None]
+    if unsaid.architecture is not None:
+        if given or source.endswith(".keras"):
+            why = "a whole model takes no --architecture" if not given else f"the architecture says --{given[0]} too"
+            raise BadInput(f"{source}: {why}; leave it out")
+        return network.import_network(source, unsaid.architecture)
     if source.endswith(".keras") or not is_file(source) or holds_model(source):
-        given = [name for name in ("unfolds", "epsilon", "outputs") if getattr(unsaid, name) is not None]
         if given:
             raise BadInput(f"{source}: a whole model says by itself how it is run; leave out --{given[0]}")
         return read.import_file(source)
+    if not is_one_ltc(source):
+        raise draft.question(source)
     epsilon = 1e-8 if unsaid.epsilon is None else unsaid.epsilon
     return import_weights(source, unfolds=unsaid.unfolds, epsilon=epsilon, outputs=unsaid.outputs)

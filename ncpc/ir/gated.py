@@ -18,7 +18,7 @@ from ncpc.ir.problems import Problems, dense_shape, matrix, one_of, shape, squar
 
 MODES = ("default", "pure", "no_gate")
 ACTIVATIONS = ("lecun_tanh", "tanh", "relu", "silu", "gelu")
-HEADS = ("tanh", "linear")
+HEADS = ("tanh", "linear", "lecun_tanh")
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,8 +29,9 @@ class Cfc:
     ``f1 = head(ff1 z)``, ``f2 = head(ff2 z)``, ``t = sigmoid((time_a z)*dt + time_b z)``: mode ``default``
     ``h <- f1 + t*(f2 - f1)``, ``no_gate`` ``h <- f1 + t*f2``. Mode ``pure``:
     ``h <- a - a*exp(-dt*(|w_tau| + |ff1 z|))*(ff1 z)``, with ``w_tau``, ``a`` (neurons,). Output and state are ``h``.
-    ``head`` is ``tanh`` (ncps.torch) or ``linear`` (ncps.keras); ``activation`` is ``lecun_tanh``
-    (1.7159*tanh(0.666*z)), ``tanh``, ``relu``, ``silu`` or ``gelu``. Absent synapses have weight 0 in ff1 and ff2.
+    ``head`` is ``tanh`` (ncps.torch), ``linear`` (ncps.keras) or ``lecun_tanh`` (1.7159*tanh(0.666*z): the code
+    published with the paper); ``activation`` is ``lecun_tanh``, ``tanh``, ``relu``, ``silu`` or ``gelu``. Absent
+    synapses have weight 0 in ff1 and ff2.
     """
 
     kind: ClassVar[str] = "cfc"

@@ -66,7 +66,7 @@ def cfc_step(layer: Cfc, ctx: Lowering, x: Value, h: Value) -> Value:
     b = ctx.builder
     sources = _backbone(layer, b, x, h)
     gain = LECUN[1] if layer.backbone and layer.activation == "lecun_tanh" else 1.0
-    heads = {name: _scaled(head, gain) for name, head in _heads(layer).items()}
+    heads = {name: _scaled(head, gain, _slope(layer, name)) for name, head in _heads(layer).items()}
     b.origin = Origin("cfc", "heads ff1, ff2 of the features", h.axes[0].name)
     wired = _read_wires(b, heads, sources, h.axes[0])
     sums = {name: _head(b, name, head, sources, h.axes[0], wired) for name, head in heads.items()}
@@ -78,8 +78,13 @@ def _heads(layer: Cfc) -> dict[str, Dense]:
     return {name: head for name, head in heads.items() if head is not None}
 
 
-def _scaled(layer: Dense, gain: float) -> Dense:
-    return layer if gain == 1.0 else Dense(layer.weight * gain, layer.bias)
+def _slope(layer: Cfc, name: str) -> float:
+    """LeCun's tanh in the heads is a plain one of less: of what they give to it, not of the gates."""
+    return LECUN[0] if layer.head == "lecun_tanh" and layer.mode != "pure" and name.startswith("ff") else 1.0
+
+
+def _scaled(layer: Dense, gain: float, slope: float) -> Dense:
+    return layer if gain == slope == 1.0 else Dense(layer.weight * (gain * slope), layer.bias * slope)
 
 
 def _backbone(layer: Cfc, b: Builder, x: Value, h: Value) -> Sources:
@@ -121,12 +126,15 @@ def _gated(layer: Cfc, b: Builder, sums: dict[str, Value], dt: Value) -> Value:
     neurons = sums["ff1"].axes[0].name
     b.origin = Origin("cfc", "t = sigmoid(time_a*dt + time_b)", neurons)
     t = b.op("sigmoid", "t", b.op("add", "gate", b.op("mul", "time_a_dt", sums["time_a"], dt), sums["time_b"]))
-    f1, f2 = (b.op("tanh", f"f{i}", sums[f"ff{i}"]) if layer.head == "tanh" else sums[f"ff{i}"] for i in (1, 2))
+    f1, f2 = (sums[f"ff{i}"] if layer.head == "linear" else b.op("tanh", f"f{i}", sums[f"ff{i}"]) for i in (1, 2))
+    name = "h_next" if layer.head != "lecun_tanh" else "h_share"
     if layer.mode == "no_gate":
         b.origin = Origin("cfc", "h <- f1 + t*f2", neurons)
-        return b.op("add", "h_next", f1, b.op("mul", "t_f2", t, f2))
-    b.origin = Origin("cfc", "h <- f1 + t*(f2 - f1)", neurons)
-    return b.op("mix", "h_next", f1, f2, t)
+        mixed = b.op("add", name, f1, b.op("mul", "t_f2", t, f2))
+    else:
+        b.origin = Origin("cfc", "h <- f1 + t*(f2 - f1)", neurons)
+        mixed = b.op("mix", name, f1, f2, t)
+    return mixed if name == "h_next" else b.op("mul", "h_next", mixed, b.const("lecun_height", LECUN[1]))
 
 
 def _pure(layer: Cfc, ctx: Lowering, ff1: Value) -> Value:

@@ -10,6 +10,7 @@ import numpy as np
 from ncpc.errors import BadInput, Unsupported
 from ncpc.frontend.keras.model import CFC, F64, LTC, WIRED, KerasLayer, Weights
 from ncpc.frontend.ncps_torch import neuron_names
+from ncpc.ir.cells import CtRnn, NeuralOde
 from ncpc.ir.gated import Cfc, Gru, Lstm, MixedMemory, Rnn, WiredCfc
 from ncpc.ir.policy import Dense, Layer, Ltc, Synapses
 
@@ -31,13 +32,17 @@ def function_of(option: Any) -> str:
 
 
 def _ltc(layer: KerasLayer, where: str) -> Ltc:
-    """A synapse is where the reversal potential is not 0: files lack the mask, but what it hides stays 0."""
+    """A synapse is where the reversal potential is not 0: files lack the mask, but what it hides stays 0.
+
+    A ``timespan_added`` a to timespans of 1 (tf_cfc.py) leaves cm/((1 + a)/unfolds): another cm.
+    """
     weights, options = layer.weights, layer.options
     units, inputs = weights["gleak"].shape[0], weights["sensory_w"].shape[0]
     roles, outputs = _roles(layer, units, where)
     return Ltc(
         sensory=_synapses(weights, "sensory_"), recurrent=_synapses(weights, ""),
-        cm=weights["cm"], gleak=weights["gleak"], vleak=weights["vleak"],
+        cm=weights["cm"] / (1.0 + float(options.get("timespan_added", 0.0))),
+        gleak=weights["gleak"], vleak=weights["vleak"],
         input_w=weights.get("input_w", np.ones(inputs)), input_b=weights.get("input_b", np.zeros(inputs)),
         output_w=weights.get("output_w", np.ones(outputs)), output_b=weights.get("output_b", np.zeros(outputs)),
         roles=roles, names=neuron_names(roles), unfolds=int(options["ode_unfolds"]), epsilon=float(options["epsilon"]),
@@ -89,7 +94,8 @@ def _cfc_of(
         backbone=backbone, ff1=head[0], ff2=head[1],
         time_a=None if time_a is None else Dense(-time_a.weight, -time_a.bias), time_b=time_b,
         w_tau=weights["w_tau"][0] if pure else None, a=weights["A"][0] if pure else None,
-        mode=str(options["mode"]), activation=_activation(options, where) if backbone else "tanh", head="linear",
+        mode=str(options["mode"]), activation=_activation(options, where) if backbone else "tanh",
+        head=str(options.get("head", "linear")),
         roles=roles, names=names,
     )
 
@@ -168,6 +174,17 @@ def _rnn(layer: KerasLayer, where: str) -> Rnn:
     return Rnn(weight_x, weight_h, bias, function_of(layer.options.get("activation", "tanh")))
 
 
+def _ct_rnn(layer: KerasLayer, where: str) -> CtRnn | NeuralOde:
+    """``dh/dt = scale*tanh(W_x x + W_h h + b) - tau*h`` (node_cell.py) as that of ``h/scale``; tau is a rate there."""
+    weight_x, weight_h = _kernels(layer)
+    weight_h, bias = weight_h * layer.weights["scale"], layer.weights["bias"]
+    steps, rate = int(layer.options["unfolds"]), float(layer.options["tau"])
+    solver = str(layer.options["solver"])
+    if rate == 0.0:
+        return NeuralOde(weight_x, weight_h, bias, steps, 1.0 / steps, solver)
+    return CtRnn(weight_x, weight_h, bias, np.full(len(bias), 1.0 / rate), steps, 1.0 / steps, solver)
+
+
 def _kernels(layer: KerasLayer) -> tuple[F64, F64]:
     return layer.weights["kernel"].T.copy(), layer.weights["recurrent_kernel"].T.copy()
 
@@ -183,4 +200,5 @@ def _require(layer: KerasLayer, where: str, **expected: str) -> None:
 
 READERS: dict[str, Callable[[KerasLayer, str], Layer]] = {
     LTC: _ltc, CFC: _cfc, WIRED: _wired_cfc, "LSTMCell": _lstm, "GRUCell": _gru, "SimpleRNNCell": _rnn,
+    "CTRNNCell": _ct_rnn,
 }

@@ -23,7 +23,7 @@ from ncpc.frontend.keras.activations import ACTIVATION_LAYERS, activation_of
 from ncpc.frontend.keras.cells import function_of
 from ncpc.frontend.keras.model import F64, KerasLayer
 from ncpc.ir.heads import Conv2d, Pool, Softmax
-from ncpc.ir.policy import Dense, Layer
+from ncpc.ir.policy import Activation, Dense, Layer
 from ncpc.ir.windows import Windows
 
 Shape = tuple[int, ...] | None
@@ -31,9 +31,11 @@ Read = tuple[list[Layer], Shape]
 NEAREST = {
     "LayerNormalization": "BatchNormalization", "GroupNormalization": "BatchNormalization", "Conv3D": "Conv2D",
     "UnitNormalization": "BatchNormalization", "PReLU": "LeakyReLU", "ZeroPadding2D": "padding same",
-    "Conv2DTranspose": "Conv2D", "Normalization": "BatchNormalization", "Rescaling": "BatchNormalization",
+    "Conv2DTranspose": "Conv2D",
 }
 """By class: what could be used instead."""
+KERAS_EPSILON = 1e-7
+"""``keras.config.epsilon()``, below which a Normalization lets no deviation go."""
 
 
 def read_head(layer: KerasLayer, shape: Shape, before: list[Layer], where: str) -> Read:
@@ -158,6 +160,36 @@ def _norm(layer: KerasLayer, shape: Shape, before: list[Layer], where: str) -> R
     return normalized(before, *found, frame, "hwc"), shape
 
 
+def _rescaling(layer: KerasLayer, shape: Shape, before: list[Layer], where: str) -> Read:
+    """``x*scale + offset``, each one number or one per channel."""
+    return _by_channel(layer.options["scale"], layer.options.get("offset", 0.0), shape, before, where)
+
+
+def _normalization(layer: KerasLayer, shape: Shape, before: list[Layer], where: str) -> Read:
+    """``(x - mean) / max(sqrt(variance), 1e-7)``: what was given when the layer was made, or adapted to data."""
+    if layer.options.get("invert"):
+        raise Unsupported(f"{where} with invert cannot be read; use Rescaling")
+    mean, variance = (_given(layer, name) for name in ("mean", "variance"))
+    factor = 1.0 / np.maximum(np.sqrt(variance), KERAS_EPSILON)
+    return _by_channel(factor, -mean * factor, shape, before, where)
+
+
+def _given(layer: KerasLayer, name: str) -> F64:
+    told = layer.options.get(name)
+    return np.asarray(layer.weights[name] if told is None else told, np.float64).reshape(-1)
+
+
+def _by_channel(factor: object, offset: object, shape: Shape, before: list[Layer], where: str) -> Read:
+    factors, offsets = np.broadcast_arrays(np.asarray(factor, np.float64), np.asarray(offset, np.float64))
+    known = (layer.outputs for layer in reversed(before) if not isinstance(layer, Activation))
+    channels = shape[-1] if shape is not None else next(known, factors.size)
+    if factors.size not in (1, channels):
+        raise Unsupported(f"{where} has {factors.size} numbers for {channels} channels; use axis -1, the channels")
+    frame = frame_of(shape, "hwc", where) if shape is not None and len(shape) > 1 else None
+    each = [np.broadcast_to(np.ravel(values), (channels,)).copy() for values in (factors, offsets)]
+    return normalized(before, each[0], each[1], frame, "hwc"), shape
+
+
 def _flatten(layer: KerasLayer, shape: Shape, before: list[Layer], where: str) -> Read:
     return before, None if shape is None else (int(np.prod(shape)),)
 
@@ -170,5 +202,5 @@ _READERS: dict[str, Callable[[KerasLayer, Shape, list[Layer], str], Read]] = {
     **dict.fromkeys(("MaxPooling2D", "MaxPooling1D", "GlobalMaxPooling2D", "GlobalMaxPooling1D"), _pool("max")),
     **dict.fromkeys(("AveragePooling2D", "AveragePooling1D", "GlobalAveragePooling2D", "GlobalAveragePooling1D"),
                     _pool("avg_inside")),
-    "BatchNormalization": _norm, "Flatten": _flatten,
+    "BatchNormalization": _norm, "Flatten": _flatten, "Rescaling": _rescaling, "Normalization": _normalization,
 }

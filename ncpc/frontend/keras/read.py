@@ -10,9 +10,9 @@ from ncpc.frontend.heads import merged
 from ncpc.frontend.imported import Imported
 from ncpc.frontend.keras.cells import READERS, read_cell
 from ncpc.frontend.keras.files import SUFFIXES, read_file, read_or_refused
-from ncpc.frontend.keras.heads import read_head
+from ncpc.frontend.keras.heads import Shape, read_head
 from ncpc.frontend.keras.live import read_live
-from ncpc.frontend.keras.model import KerasModel
+from ncpc.frontend.keras.model import KerasLayer, KerasModel
 from ncpc.frontend.with_widths import with_widths
 from ncpc.ir.cells import RECURRENT
 from ncpc.ir.policy import Layer
@@ -42,15 +42,27 @@ def _imported(model: KerasModel, where: str) -> Imported:
     layers: list[Layer] = []
     shape = model.shape
     for found in model.layers:
-        try:
-            if found.kind in READERS:
-                layers.append(read_cell(found, where))
-                shape = (layers[-1].outputs,)
-            else:
-                layers, shape = read_head(found, shape, layers, where)
-        except KeyError as error:
-            raise BadInput(f"{where}: layer '{found.name}' ({found.kind}) lacks {error}; the file is damaged or was "
-                           "written by another version") from None
+        layers, shape = appended(layers, shape, found, where)
+    return Imported(finished(layers, where), model.provenance)
+
+
+def appended(layers: list[Layer], shape: Shape, found: KerasLayer, where: str) -> tuple[list[Layer], Shape]:
+    """The layers so far with the next one, and the shape of one step's values after it.
+
+    Raises ``BadInput`` for a weight that is not there, ``Unsupported`` for what cannot be read.
+    """
+    try:
+        if found.kind not in READERS:
+            return read_head(found, shape, layers, where)
+        cell = read_cell(found, where)
+    except KeyError as error:
+        raise BadInput(f"{where}: layer '{found.name}' ({found.kind}) lacks {error}; the file is damaged or was "
+                       "written by another version") from None
+    return [*layers, cell], (cell.outputs,)
+
+
+def finished(layers: list[Layer], where: str) -> tuple[Layer, ...]:
+    """A network of these layers, as few as mean the same. Raises ``Unsupported`` where none of them has a state."""
     if not any(layer.kind in RECURRENT for layer in layers):
         raise Unsupported(f"{where}: holds no recurrent cell; known are {', '.join(READERS)}")
-    return Imported(with_widths(merged(layers)), model.provenance)
+    return with_widths(merged(layers))

@@ -11,7 +11,8 @@ from ncpc.frontend.imported import Imported
 from ncpc.frontend.keras.cells import read_cell
 from ncpc.frontend.keras.files import read_or_refused
 from ncpc.frontend.keras.hdf5 import read_hdf5
-from ncpc.frontend.keras.model import F64, LTC, KerasLayer, Wiring
+from ncpc.frontend.keras.held import last_name, listed
+from ncpc.frontend.keras.model import F64, LTC, KerasLayer, Weights, Wiring
 from ncpc.frontend.keras.names import variables
 from ncpc.frontend.ncps_torch import known_roles
 
@@ -37,7 +38,7 @@ def import_weights(
                        "(--unfolds; 6 unless it was changed)")
     with read_or_refused(Path(path)):
         weights = _ltc_weights(dict(read_hdf5(Path(path)).arrays()), str(path))
-        given = _wiring(weights, outputs, roles, wiring)
+        given = told_wiring(weights, outputs, roles, wiring)
         layer = KerasLayer(LTC, "ltc", {"ode_unfolds": unfolds, "epsilon": epsilon}, weights, given)
         return Imported((read_cell(layer, str(path)),), {"source": "keras weights"})
 
@@ -45,6 +46,15 @@ def import_weights(
 def holds_model(path: str | Path) -> bool:
     """Whether an HDF5 file holds a model besides its weights."""
     return "model_config" in read_hdf5(Path(path)).attrs
+
+
+def is_one_ltc(path: str | Path) -> bool:
+    """Whether a file of weights is to be read as one LTC: it does not tell its layers, or has one with such weights."""
+    file = read_hdf5(Path(path))
+    if listed(file, "layer_names") is None:
+        return True
+    return sum(last_name(name) == "gleak" for name, _ in file.arrays()) == 1 and not any(
+        last_name(name) in ("kernel", "recurrent_kernel") for name, _ in file.arrays())
 
 
 def _ltc_weights(arrays: dict[str, F64], where: str) -> dict[str, F64]:
@@ -73,9 +83,8 @@ def _numbered(arrays: dict[str, F64], where: str) -> dict[str, F64]:
     return {name: found[number] for name, number in zip(names, sorted(found), strict=True)}
 
 
-def _wiring(
-    weights: dict[str, F64], outputs: int | None, roles: Sequence[str] | None, wiring: Any
-) -> Wiring | None:
+def told_wiring(weights: Weights, outputs: int | None, roles: Sequence[str] | None, wiring: Any) -> Wiring | None:
+    """Roles of an LTC's neurons and how many are outputs, from an ncps wiring, a list of roles, or a number."""
     units = len(weights["gleak"])
     if wiring is not None:
         roles = [str(wiring.get_type_of_neuron(i)) for i in range(int(wiring.units))]

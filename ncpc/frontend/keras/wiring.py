@@ -70,9 +70,34 @@ def _rebuilt(config: Config | None, where: str) -> Any:
     if kind is None or config is None:
         raise Unsupported(f"{where}: a wired CfC's file holds neither its masks nor, for this wiring, the seed they "
                           "are drawn from; save the running model with ncpc.save(model, ...)")
+    return getattr(_ncps_wirings(where), kind)(**config)
+
+
+def _ncps_wirings(where: str) -> Any:
     try:
-        wirings = importlib.import_module("ncps.wirings")
+        return importlib.import_module("ncps.wirings")
     except ImportError:
-        raise MissingTool(f"{where}: a wired CfC's file names its wiring by a seed, and drawing it needs ncps; "
+        raise MissingTool(f"{where}: its wiring is named by a seed, and drawing it needs ncps; "
                           "pip install 'ncpc[torch]'") from None
-    return getattr(wirings, kind)(**config)
+
+
+KNOWN = ("NCP", "AutoNCP", "FullyConnected", "Random")
+"""Classes of ncps.wirings that an architecture may name; keras-ncp's draw the same from the same seed."""
+
+
+def made_wiring(config: Config, inputs: int, where: str) -> Any:
+    """The ncps wiring of ``kind`` and arguments, built for ``inputs``. Raises ``BadInput`` for what makes none."""
+    kind, options = config.get("kind"), {key: value for key, value in config.items() if key != "kind"}
+    if kind not in KNOWN:
+        raise BadInput(f"{where}: its wiring is of kind {kind!r}; known are {', '.join(KNOWN)}")
+    for key, value in options.items():
+        if not isinstance(value, int | float) or (key != "seed" and not key.endswith("_seed")
+                                                  and not 0 <= value <= MOST_NEURONS):
+            raise BadInput(f"{where}: {key} of its wiring is {value!r}; give a number of 0 to {MOST_NEURONS}")
+    try:
+        wiring = getattr(_ncps_wirings(where), kind)(**options)
+        wiring.build(inputs)
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"{where}: no wiring of kind {kind} ({' '.join(str(error).split())[:160]}); correct its "
+                       "arguments") from None
+    return wiring

@@ -1,0 +1,102 @@
+"""The small TOML file that tells of a network what its weights do not say: its layers in order, and how each is run."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ncpc.errors import BadInput, reason
+from ncpc.frontend.keras.told import KINDS, NEEDED, ToldKind
+
+MOST_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class LayerTable:
+    """One ``[[layers]]`` table: a kind and its options, those left out at their defaults; ``name`` in the file, or
+    None where the table does not say. ``where`` names it in messages.
+    """
+
+    kind: str
+    options: Mapping[str, Any]
+    name: str | None
+    where: str
+
+    @property
+    def told(self) -> ToldKind:
+        """What the kind holds and needs."""
+        return KINDS[self.kind]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The layers in order, and the shape of one step's input; None where that is a plain vector."""
+
+    layers: tuple[LayerTable, ...]
+    shape: tuple[int, ...] | None
+
+
+def read_architecture(path: str | Path) -> Architecture:
+    """The architecture in a TOML file. Raises ``BadInput`` naming the table and the option that cannot be used."""
+    table = _table(Path(path))
+    _require_known(table, ("input_shape", "layers"), str(path))
+    layers = table.get("layers")
+    if not isinstance(layers, list) or not layers or not all(isinstance(layer, dict) for layer in layers):
+        raise BadInput(f"{path}: names no layers; write a [[layers]] table for each, in the order in which they run")
+    found = tuple(_layer(layer, f"{path}: layers table {i}") for i, layer in enumerate(layers, 1))
+    return Architecture(found, _shape(table.get("input_shape"), str(path)))
+
+
+def _table(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path}: cannot be read ({reason(error)}); give the TOML file of the architecture") from None
+    if len(data) > MOST_BYTES:
+        raise BadInput(f"{path}: has more than {MOST_BYTES >> 20} MB; it is no architecture")
+    try:
+        return tomllib.loads(data.decode())
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{path}: is not TOML ({error}); correct it") from None
+
+
+def _layer(table: Mapping[str, Any], where: str) -> LayerTable:
+    kind, name = table.get("kind"), table.get("name")
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise BadInput(f"{where}: kind is {kind!r}; known are {', '.join(KINDS)}")
+    if name is not None and not isinstance(name, str):
+        raise BadInput(f"{where} ({kind}): name is {name!r}; give the layer's name in the file as a text")
+    where, options = f"{where} ({kind})", KINDS[kind].options
+    _require_known(table, ("kind", "name", *options), where)
+    return LayerTable(kind, {key: _option(table, kind, key, where) for key in options}, name, where)
+
+
+def _option(table: Mapping[str, Any], kind: str, key: str, where: str) -> Any:
+    option = KINDS[kind].options[key]
+    if key not in table:
+        if option.default is NEEDED:
+            raise BadInput(f"{where}: lacks {key}; give {option.words}")
+        return option.default
+    if not option.valid(table[key]):
+        raise BadInput(f"{where}: {key} is {table[key]!r}; give {option.words}")
+    return table[key]
+
+
+def _shape(given: Any, where: str) -> tuple[int, ...] | None:
+    if given is None:
+        return None
+    whole = isinstance(given, list) and all(type(n) is int and n >= 1 for n in given)
+    if not whole or not 1 <= len(given) <= 3:
+        raise BadInput(f"{where}: input_shape is {given!r}; give that of one step: [rows, columns, channels] or "
+                       "[inputs]")
+    return tuple(given)
+
+
+def _require_known(table: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
+    for key in table:
+        if key not in known:
+            raise BadInput(f"{where}: '{key}' is not known; known are {', '.join(known)}")
