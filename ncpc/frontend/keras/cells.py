@@ -200,5 +200,5 @@ def _require(layer: KerasLayer, where: str, **expected: str) -> None:
 
 READERS: dict[str, Callable[[KerasLayer, str], Layer]] = {
     LTC: _ltc, CFC: _cfc, WIRED: _wired_cfc, "LSTMCell": _lstm, "GRUCell": _gru, "SimpleRNNCell": _rnn,
-    "CTRNNCell": _ct_rnn,
+    "ScaledCtRnn": _ct_rnn,
 }

@@ -104,7 +104,7 @@ KINDS: dict[str, ToldKind] = {
         "timespan": _one_of("zero", "dt", likely='"zero"')}, {**_MEMORY, **_HEADS}, memory=True),
     "WiredCfcCell": ToldKind(WIRED, {"mode": MODE, "wiring": WIRING}, {"wired": ""}),
     "CfCCell": ToldKind(CFC, {"activation": CELL_FUNCTION, "mode": MODE}, _HEADS),
-    "CTRNNCell": ToldKind("CTRNNCell", {
+    "CTRNNCell": ToldKind("ScaledCtRnn", {
         "tau": _number(0.0, likely="1.0"), "solver": _one_of(*TABLEAUS, likely='"rk4"'), "unfolds": _whole()},
         {"recurrent_kernel": "u u", "kernel": "i u", "bias": "u", "scale": "u"}),
     "LSTM": ToldKind("LSTMCell", {}, {"recurrent_kernel": "u 4u", "kernel": "i 4u", "bias?": "4u"}),
