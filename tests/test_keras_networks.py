@@ -113,7 +113,7 @@ MISFITS: dict[str, tuple[str, Tables, str]] = {
     "unknown option": ("cfc", changed("cfc", "Flatten", order=1), r"\(Flatten\): 'order' is not known; known are"),
     "not told": ("cfc", changed("cfc", "Conv2D", padding=None), r"table 3 \(Conv2D\): lacks padding; give one of"),
     "question mark": ("cfc", changed("cfc", "Conv2D", strides="?"), r"\(Conv2D\): strides is '\?'; give a whole"),
-    "activation": ("cfc", changed("cfc", "Dense", activation="hard_sigmoid"), r"has the activation 'hard_sigmoid'; known"),
+    "activation": ("cfc", changed("cfc", "Dense", activation="hard_sigmoid"), "activation 'hard_sigmoid'; known"),
     "scale": ("cfc", changed("cfc", "Rescaling", scale=[0.1, 0.2]), r"\(Rescaling\): scale is \[0.1, 0.2\]; give a"),
     "seed": ("ncp", changed("ncp", "LTCCell", wiring={**WIRING, "seed": 1}),
              r"layer 'rnn' \(LTCCell\): weight 'erev' has \d+ synapses .* and not the same; give the wiring and seed"),
