@@ -13,9 +13,10 @@ from click.testing import CliRunner, Result
 import ncpc
 from ncpc.cli.commands import cli
 from ncpc.driver.lowering import lower_for
-from ncpc.errors import BadInput, Unsupported
+from ncpc.errors import BadInput
 from ncpc.frontend.container import Container
 from ncpc.frontend.validate import check_policy
+from ncpc.ir.cells import RECURRENT
 from ncpc.ir.policy import DtRange, Policy
 from ncpc.ir.sequences import Sequences
 from ncpc.passes.lower import lower
@@ -149,12 +150,12 @@ def test_a_frame_before_a_cell_is_told(tmp_path: Path) -> None:
         import_network(tmp_path / "net.hdf5", tmp_path / "net.toml")
 
 
-def test_a_network_without_a_state_is_refused(tmp_path: Path) -> None:
+def test_a_network_without_a_state_is_read(tmp_path: Path) -> None:
     held, tables, _ = network("lstm")
     write_weights(tmp_path / "net.hdf5", held[:8])
     (tmp_path / "net.toml").write_text(toml(tables[:6], FRAME))
-    with pytest.raises(Unsupported, match="holds no recurrent cell"):
-        import_network(tmp_path / "net.hdf5", tmp_path / "net.toml")
+    layers = import_network(tmp_path / "net.hdf5", tmp_path / "net.toml").layers
+    assert not RECURRENT & {layer.kind for layer in layers}
 
 
 def damage(path: Path, how: str) -> None:

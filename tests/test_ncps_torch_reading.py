@@ -243,10 +243,15 @@ def test_mixed_memory_is_read_around_its_cell() -> None:
     assert (layer.into, layer.memory.neurons, layer.memory.inputs) == ("state", 3, 2)
 
 
-@pytest.mark.parametrize("model", [[], [nn.Linear(2, 2)], [nn.ReLU()]])
-def test_a_list_without_a_cell_is_refused(model: list[Any]) -> None:
-    with pytest.raises(Unsupported, match="holds no recurrent cell"):
+@pytest.mark.parametrize("model", [[], [nn.ReLU()], [nn.Dropout(), nn.Tanh()]])
+def test_a_list_that_says_no_width_is_refused(model: list[Any]) -> None:
+    with pytest.raises(Unsupported, match="holds no layer of a known width"):
         ncps_torch.import_model(model)
+
+
+def test_a_list_without_a_cell_is_read() -> None:
+    first, *_ = ncps_torch.import_model([nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1)]).layers
+    assert (first.inputs, first.outputs) == (2, 3)
 
 
 def test_a_wiring_without_output_dim_is_refused() -> None:

@@ -142,7 +142,9 @@ def test_groups_name_channels_and_frames() -> None:
     ({"wires": ((Tap(INPUT, 1, 4),), (Tap(0, 0, 2),))}, "layer 0 (ltc) read channels 1 to 4 of 3"),
     ({"wires": ((Tap(INPUT, 0, 3),), ())}, "the outputs read 0 channels"),
     ({"input_groups": (ChannelGroup("a", (2,)),)}, "input groups hold [2] channels, the policy has 3"),
-    ({"output_groups": (ChannelGroup("a", (1,)), ChannelGroup("a", (1,)))}, "two output groups have one name"),
+    ({"output_groups": (ChannelGroup("a", (1,)), ChannelGroup("a", (1,)))}, "output groups' names: 'a' is given twice"),
+    ({"output_groups": (ChannelGroup("\x1b[31m", (2,)),)}, r"output groups' names: '\x1b[31m' is not an identifier"),
+    ({"input_groups": (ChannelGroup("a", (-1, -3)),)}, "input groups hold [3] channels, the policy has 3"),
     ({"initial": (InitialState(1, np.zeros(8)),)}, "initial state of layer 1"),
     ({"initial": (InitialState(0, np.full(8, np.nan)),)}, "initial state of layer 0"),
 ])

@@ -21,7 +21,6 @@ from ncpc.frontend.torch_activations import activation_readers, instead_of
 from ncpc.frontend.torch_cells import own_readers, torch_readers
 from ncpc.frontend.torch_heads import head_reader
 from ncpc.frontend.with_widths import with_widths
-from ncpc.ir.cells import RECURRENT
 from ncpc.ir.gated import MixedMemory
 from ncpc.ir.policy import Activation, Layer, Ltc, Synapses
 from ncpc.ir.tensors import array_of, class_name, dense_of
@@ -36,15 +35,15 @@ F64 = NDArray[np.float64]
 
 
 def import_model(model: Any, input_shape: Sequence[int] | None = None) -> Imported:
-    """The layers of an ncps ``LTC`` or ``LTCCell``, or of an ordered list of modules around one.
+    """The layers of an ncps ``LTC`` or ``LTCCell``, or of an ordered list of modules, around a cell or without one.
 
     ``input_shape`` is that of one step's input where it is a frame: (channels, height, width).
     Raises ``Unsupported`` naming the first module that cannot be read, ``BadInput`` for parameters that are not valid.
     """
     modules = flatten(model)
     layers = with_widths(merged(_layers(modules, input_shape)))
-    if not any(layer.kind in RECURRENT for layer in layers):
-        raise Unsupported(f"{class_name(model)}: holds no recurrent cell; supported are {SUPPORTED}")
+    if not layers:
+        raise Unsupported(f"{class_name(model)}: holds no layer of a known width; supported are {SUPPORTED}")
     cells = [{"class": class_name(m), **_options(m)} for m in modules if _is_recurrent(m)]
     return Imported(layers, {"source": "ncps.torch", "cells": cells, "versions": versions()})
 

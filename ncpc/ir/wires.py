@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from ncpc.ir.names import identifiers
 from ncpc.ir.policy import INPUT, ChannelGroup, Layer, Policy, Tap, Taps
 from ncpc.ir.problems import Problems
 
@@ -96,10 +97,9 @@ def wire_problems(policy: Policy) -> Problems:
     for what, groups, width in (("input", policy.input_groups, policy.inputs),
                                 ("output", policy.output_groups, policy.outputs)):
         held = [group.width for group in groups]
-        if groups and (sum(held) != width or min(held) < 1):
+        if groups and (sum(held) != width or any(side < 1 for group in groups for side in group.shape)):
             yield f"{what} groups hold {held} channels, the policy has {width}"
-        if len({group.name for group in groups}) != len(groups):
-            yield f"two {what} groups have one name"
+        yield from identifiers([group.name for group in groups], len(groups), f"{what} groups' names")
 
 
 def _taps(policy: Policy) -> Problems:

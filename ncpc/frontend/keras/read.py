@@ -14,7 +14,6 @@ from ncpc.frontend.keras.heads import Shape, read_head
 from ncpc.frontend.keras.live import read_live
 from ncpc.frontend.keras.model import KerasLayer, KerasModel
 from ncpc.frontend.with_widths import with_widths
-from ncpc.ir.cells import RECURRENT
 from ncpc.ir.policy import Layer
 
 
@@ -62,7 +61,7 @@ def appended(layers: list[Layer], shape: Shape, found: KerasLayer, where: str) -
 
 
 def finished(layers: list[Layer], where: str) -> tuple[Layer, ...]:
-    """A network of these layers, as few as mean the same. Raises ``Unsupported`` where none of them has a state."""
-    if not any(layer.kind in RECURRENT for layer in layers):
-        raise Unsupported(f"{where}: holds no recurrent cell; known are {', '.join(READERS)}")
-    return with_widths(merged(layers))
+    """A network of these layers, as few as mean the same. Raises ``Unsupported`` where none of them tells a width."""
+    if not (read := with_widths(merged(layers))):
+        raise Unsupported(f"{where}: holds no layer of a known width")
+    return read

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, is_dataclass
@@ -197,6 +198,12 @@ def _output_names(paths: Sequence[Path]) -> list[str]:
         shared += 1
     if len(paths) == 1:
         key = paths[0][-1]
-        return [key if isinstance(key, str) else "y"]
-    return ["_".join(str(key) if isinstance(key, str) or k else f"y{key}" for k, key in enumerate(path[shared:]))
+        return [_word(key) if isinstance(key, str) else "y"]
+    return [_word("_".join(str(key) if isinstance(key, str) or k else f"y{key}" for k, key in enumerate(path[shared:])))
             for path in paths]
+
+
+def _word(text: str) -> str:
+    """``text`` as a name: ``left/arm`` becomes ``left_arm``."""
+    word = re.sub(r"\W", "_", text, flags=re.ASCII)
+    return word if word[:1].isalpha() or word.startswith("_") else f"y_{word}"
