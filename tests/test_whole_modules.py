@@ -93,6 +93,18 @@ def test_what_cannot_be_read_is_refused_where_it_stands(kind: type[Any], tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_compiled_modules_are_refused_and_graphs_are_read(tmp_path: Path) -> None:
+    module = made(whole.Plain)
+    told, path = {"input_range": (-1, 1), "input_shape": (4,)}, tmp_path / "p.safetensors"
+    with pytest.raises(BadInput, match="compiled TorchScript, whose steps cannot be watched; give the module that it"):
+        ncpc.save(torch.jit.trace(module, torch.zeros(1, 4)), path, **told)
+    policies = [ncpc.save(kind, path, **told)
+                for kind in (module, torch.fx.symbolic_trace(module), torch.compile(module))]
+    kinds = [[layer.kind for layer in policy.layers] for policy in policies]
+    assert kinds[0] == kinds[1] == kinds[2]
+
+
 def test_a_wrong_reading_of_a_function_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("tanh", "elu", "linear"):
         with monkeypatch.context() as patch:

@@ -110,8 +110,13 @@ def _import_module(module: Any) -> list[Layer]:
 
 
 def is_whole(module: Any) -> bool:
-    """Whether a module has a forward of its own, which says how its parts are run."""
+    """Whether a module has a forward of its own, which says how its parts are run. Raises Unsupported where that is
+    compiled.
+    """
     nn = torch_module().nn
+    if isinstance(module, torch_module().jit.ScriptModule):
+        raise Unsupported("the module is compiled TorchScript, whose steps cannot be watched; give the module that it "
+                          "was made of")
     known = isinstance(module, tuple(_readers())) or head_reader(module) is not None
     return isinstance(module, nn.Module) and type(module).forward is not nn.Module.forward and not known
 
