@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -221,6 +222,7 @@ def test_a_module_compiles_within_the_tolerance(kind: type[Any], target: str, tm
     assert outcome.holds, outcome.report["verdict"]
 
 
+TURN = torch.eye(4).flip(0)[None]
 OPS: dict[str, Any] = {
     "abs": torch.abs, "exp": lambda x: torch.exp(x.clamp(-1, 1)), "softplus": nn.functional.softplus,
     "tanh": torch.tanh, "relu": torch.relu, "sigmoid": lambda x: x.sigmoid(), "scale": lambda x: 0.7 * x + 0.1,
@@ -232,6 +234,20 @@ OPS: dict[str, Any] = {
     "norm": lambda x: nn.functional.layer_norm(x, (4,)), "stack": lambda x: torch.stack([x, -x], dim=-1).sum(-1) + x,
     "affine": lambda x: x / torch.tensor([1.0, 2.0, 4.0, 0.5]).to(x) - 0.25,
     "mask": lambda x: torch.where(torch.tensor([True, False, True, True]), x, 0.3 * x),
+    "einsum": lambda x: torch.einsum("bti,io->bto", x, torch.linspace(-1, 1, 16).view(4, 4).to(x)),
+    "products": lambda x: torch.einsum("bti,btj->btij", x[..., :2], x[..., 2:]).flatten(-2),
+    "weighted": lambda x: torch.bmm(x.softmax(-1).flatten(0, 1)[:, None], x.flatten(0, 1)[:, :, None]).view(
+        *x.shape[:2], 1) + x,
+    "each": lambda x: torch.bmm(x.flatten(0, 1)[:, None], TURN.to(x).repeat(x[..., 0].numel(), 1, 1)).view(x.shape),
+    "glu": lambda x: nn.functional.glu(torch.cat([x, x.flip(-1)], -1)), "mish": nn.functional.mish,
+    "rms": lambda x: nn.functional.rms_norm(x, (4,), torch.linspace(0.5, 2, 4).to(x), 1e-3),
+    "rms of two": lambda x: nn.functional.rms_norm(0.5 * x.unflatten(-1, (2, 2)) + 0.1, (2,), None, 1e-2).flatten(-2),
+    "most": lambda x: x.amax(dim=-1, keepdim=True) + x[..., :3].amin(-1, True) - x, "celu": nn.functional.celu,
+    "log": nn.functional.logsigmoid, "shrink": lambda x: nn.functional.softshrink(x, 0.1) + nn.functional.tanhshrink(x),
+    "lerp": lambda x: torch.lerp(x, x.flip(-1), 0.3),
+    "addcmul": lambda x: torch.addcmul(x, x, x.roll(1, -1), value=0.4),
+    "constant": lambda x: torch.linspace(-1, 1, 4).to(x).expand_as(x) + 0.5 * x, "narrow": lambda x: x.float() * 0.9,
+    "dtype": lambda x: torch.cat([x[..., :2], x[..., 2:].to(torch.float32) + torch.ones(2, dtype=torch.float32)], -1),
     "pieces": lambda x: torch.cat([part * k for k, part in enumerate(x.split(1, -1), 1)], -1),
 }
 
@@ -269,3 +285,60 @@ def test_every_function_of_the_chain_is_drawn_at_least_alone(tmp_path: Path) -> 
     for name in OPS:
         policy = ncpc.save(Chain([name, "scale"]).eval(), tmp_path / "p.safetensors", input_range=(-1, 1))
         assert policy.compared == "forward"
+
+
+class Told(nn.Module):
+    """A state that must be given; an input by the name of one; an output that is constant."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.spread = nn.GRU(5, 3), nn.LSTMCell(3, 4), nn.Parameter(torch.tensor([0.3, -0.2]))
+
+    def forward(self, obs: Any, robot_state: Any, rnn_state: Any, masks: Any = None) -> Any:
+        h, (y, c) = rnn_state
+        z, h = self.a(torch.cat([obs, robot_state], -1)[None], h)
+        y, c = self.b(z[0], (y, c))
+        return {"mean": y[:, :2], "std": self.spread.exp().expand(len(obs), 2), "state": (h, (y, c))}
+
+
+def test_a_state_that_must_be_given_begins_with_zeros(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = Told().eval()
+    policy = ncpc.save(module, tmp_path / "p.safetensors", input_range=(-1, 1),
+                       input_shape={"obs": (3,), "robot_state": (2,)})
+    assert policy.output_names == ("mean_0", "mean_1", "std_0", "std_1")
+    x, found = np.random.default_rng(0).uniform(-1, 1, (1, 6, 5)), []
+    state = torch.zeros(1, 1, 3), (torch.zeros(1, 4), torch.zeros(1, 4))
+    with torch.no_grad():
+        for t in range(6):
+            step = torch.as_tensor(x[:, t], dtype=torch.float32)
+            y = module(step[:, :3], step[:, 3:], state)
+            state = y["state"]
+            found.append(torch.cat([y["mean"], y["std"]], -1))
+    assert np.abs(run(lower(policy), Sequences(x, np.ones((1, 6)))).y - torch.stack(found, 1).numpy()).max() < 1e-6
+
+
+class Scored(nn.Module):
+    """One output that can be read, one that cannot."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn, self.late = nn.GRU(4, 3, batch_first=True), nn.GRU(3, 2, batch_first=True)
+
+    def forward(self, x: Any, hx: Any = None, inner: bool = False) -> Any:
+        y, hx = self.rnn(x, hx)
+        scores = torch.log_softmax(y, dim=-1)
+        first, rest = (2 * scores).split([1, 2], dim=-1)
+        return {"y": y, "scores": scores, "first": first, "late": self.late(scores)[0] if inner else rest}, hx
+
+
+def test_what_no_output_asks_for_needs_no_reading(tmp_path: Path) -> None:
+    module = Scored().eval()
+    assert ncpc.save(module, tmp_path / "p.safetensors", input_range=(-1, 1), outputs="y").outputs == 3
+    line = r"test_whole_modules.py:\d+ \('scores = torch.log_softmax\(y, dim=-1\)'\): torch's 'log_softmax' .*logits"
+    for wanted in ("values", "scores", "first", "late"):
+        with pytest.raises(Unsupported, match=line):
+            ncpc.save(module, tmp_path / "q.safetensors", input_range=(-1, 1), outputs=wanted)
+    module.forward = partial(module.forward, inner=True)
+    with pytest.raises(Unsupported, match=line):
+        ncpc.save(module, tmp_path / "q.safetensors", input_range=(-1, 1), outputs="y")

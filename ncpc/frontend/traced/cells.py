@@ -40,14 +40,16 @@ class CellCalls:
         graph, torch = self.recorder.graph, torch_module()
         if not depends(self.recorder.seen(x)):
             raise Unsupported(f"{name} does not read the inputs")
+        entering = as_traced(self.recorder.seen(x))
         layers = list(self.reader(cell) or ())
         self._timespan(name, cell, bound)
-        layers[0], channels = _entered(graph, layers[0], as_traced(self.recorder.seen(x)))
+        layers[0], channels = _entered(graph, layers[0], entering)
         made = graph.row(layers, channels)
         self._start(name, self.recorder.seen(hx), range(len(graph.layers) - len(layers), len(graph.layers)))
         y = output[0] if isinstance(output, (tuple, list)) else output
         if not torch.is_tensor(y) or y.numel() != len(made):
-            raise Unsupported(f"{name} gives {tuple(getattr(y, 'shape', ()))}, its layers {len(made)} values")
+            raise Unsupported(f"{name} gives {tuple(getattr(y, 'shape', ()))} in one step of the policy, its layers "
+                              f"{len(made)} values; a cell runs once a step: let a step be what the cell reads at once")
         self.recorder.mark(y, of_channels(int(made[0]), y.shape))
         rest = output[1:] if isinstance(output, (tuple, list)) else ()
         for tensor in tensors_of(rest):

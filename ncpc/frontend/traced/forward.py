@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, is_dataclass
 from itertools import pairwise
@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncpc.errors import BadInput
-from ncpc.frontend.forward import double_by_default
+from ncpc.frontend.traced.first_states import first_state
+from ncpc.frontend.traced.precision import in_double
 from ncpc.ir.policy import ChannelGroup
 from ncpc.system.torch_library import copy_of, torch_module
 from ncpc.system.user_code import one_line
@@ -26,16 +27,21 @@ Path = tuple[str | int, ...]
 TIMESPANS = ("timespans", "timespan", "elapsed_time", "ts", "dt", "delta_t")
 STATES = ("hx", "h", "h0", "hc", "hidden", "hidden_state", "hiddens", "state", "states", "carry", "memory", "rnn_state",
           "hn", "h_n", "new_state", "next_state", "new_hidden", "next_hidden")
-"""Names of arguments (and of results) that hold timespans, or a state from one call to the next."""
+STATE_ENDS = ("_state", "_states", "_hidden", "hxs")
+"""Names of arguments (and of results) that hold timespans, or a state from one call to the next; ends of such names."""
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """What ``forward`` takes: ``inputs``, and the names of the arguments for a state and for timespans, if any."""
+    """What ``forward`` takes: ``inputs``, and the names of the arguments for a state and for timespans, if any.
+
+    ``required``: whether a state must be given even to the first call.
+    """
 
     inputs: tuple[str, ...]
     state: str | None
     timespans: str | None
+    required: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ class Results:
 @dataclass(frozen=True)
 class Forward:
     """A way to call ``forward``: tensors of inputs are (B, T, ...) if ``over_time``, (T, B, ...) if also
-    ``time_first``, else (B, ...) of one step.
+    ``time_first``, else (B, ...) of one step. ``zeros``: the first call is given cells' states of zeros, not None.
     """
 
     name: str
@@ -58,6 +64,7 @@ class Forward:
     gives: Results
     over_time: bool
     time_first: bool
+    zeros: bool = False
 
     def run(self, module: Any, data: tuple[F64, F64], where: str, *, double: bool = True, cut: int = 0
             ) -> dict[str, F64]:
@@ -92,13 +99,17 @@ class Forward:
         torch = torch_module()
         dtype = next((p.dtype for p in module.parameters()), torch.float32)
         given = self.arguments(torch.as_tensor(x, dtype=dtype), torch.as_tensor(dt, dtype=dtype))
-        if state is not None and self.takes.state:
-            given[self.takes.state] = state
+        if self.takes.state and (state is not None or self.takes.required):
+            given[self.takes.state] = self.first(module, len(x), dtype) if state is None else state
         try:
-            with torch.no_grad(), double_by_default() if dtype == torch.float64 else nullcontext():
+            with torch.no_grad(), in_double() if dtype == torch.float64 else nullcontext():
                 return module(**given)
         except Exception as error:
             raise BadInput(f"{where}: {self.name} failed on inputs {tuple(x.shape)} ({one_line(error)})") from error
+
+    def first(self, module: Any, rows: int, dtype: Any) -> Any:
+        """The state that a first call is given where it must be given one."""
+        return first_state(module, rows, dtype) if self.zeros else None
 
     def arguments(self, x: Any, dt: Any) -> dict[str, Any]:
         """Arguments of a call: tensors of inputs by name, and timespans where forward takes some."""
@@ -113,8 +124,8 @@ class Forward:
 
     def _placed(self, part: Any) -> Any:
         if not self.over_time:
-            return part[:, 0]
-        return part.transpose(0, 1) if self.time_first else part
+            return part[:, 0].contiguous()
+        return (part.transpose(0, 1) if self.time_first else part).contiguous()
 
     def _over_time(self, tensor: Any, rows: int, steps: int) -> F64:
         y = np.asarray(tensor.detach().double())
@@ -123,23 +134,32 @@ class Forward:
         return y.reshape(rows, steps if whole else 1, -1)
 
 
-def arguments_of(module: Any, where: str) -> Arguments:
-    """The arguments of ``forward`` by what they are for. Raises BadInput where none takes an input."""
+def arguments_of(module: Any, told: Collection[str], where: str) -> Arguments:
+    """The arguments of ``forward`` by what they are for; those that were ``told`` the shape of are inputs. Raises
+    BadInput where none takes an input.
+    """
     inputs: list[str] = []
     state = timespans = None
+    must = False
     for name, parameter in inspect.signature(module.forward).parameters.items():
         required = parameter.default is parameter.empty
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
-        if name in TIMESPANS and inputs:
+        if name in told:
+            inputs.append(name)
+        elif name in TIMESPANS and inputs:
             timespans = name
-        elif inputs and (name in STATES or parameter.default is None):
-            state = state or name
+        elif inputs and (_is_state_name(name) or parameter.default is None):
+            must, state = (required, name) if state is None else (must, state)
         elif required:
             inputs.append(name)
     if not inputs:
         raise BadInput(f"{where}: forward of {type(module).__name__} takes no input")
-    return Arguments(tuple(inputs), state, timespans)
+    return Arguments(tuple(inputs), state, timespans, must)
+
+
+def _is_state_name(name: str) -> bool:
+    return name in STATES or name.endswith(STATE_ENDS)
 
 
 def input_groups(names: Sequence[str], shapes: Mapping[str, Sequence[int]], where: str) -> tuple[ChannelGroup, ...]:
@@ -176,17 +196,20 @@ def at(given: Any, path: Path) -> Any:
     return given
 
 
-def results_of(given: Any, states: Sequence[Path], takes_state: bool) -> Results:
-    """Outputs and state of what forward returned. ``states`` are the tensors that hold nothing but cells' states.
+def results_of(given: Any, states: Sequence[Path], constants: Sequence[Path], takes_state: bool) -> Results:
+    """Outputs and state of what forward returned. ``states`` are the tensors that hold nothing but cells' states,
+    ``constants`` those that do not depend on the inputs.
 
-    The first part is an output in any case; a later one of which every tensor is a state is what the next call takes.
+    The first part is an output in any case; a later one whose tensors are states, beside constants, is what the next
+    call takes.
     """
     found = dict(leaves(given))
     if list(found) == [()]:
         return Results({"y": ()}, ())
     tops = list(dict.fromkeys(path[0] for path in found))
     kept = [top for k, top in enumerate(tops) if k and (takes_state or top in STATES)
-            and all(path in states for path in found if path[0] == top)]
+            and any(path in states for path in found if path[0] == top)
+            and all(path in states or path in constants for path in found if path[0] == top)]
     outputs = [path for path in found if path[0] not in kept]
     return Results(dict(zip(_output_names(outputs), outputs, strict=True)), tuple((top,) for top in kept))
 

@@ -14,7 +14,7 @@ import numpy as np
 from ncpc.errors import Unsupported
 from ncpc.frontend.torch_activations import activation_readers
 from ncpc.frontend.torch_heads import head_reader
-from ncpc.frontend.traced import arithmetic, moves, products
+from ncpc.frontend.traced import arithmetic, composed, contractions, moves, products
 from ncpc.frontend.traced.arithmetic import affine
 from ncpc.frontend.traced.channels import Traced, of_channels
 from ncpc.frontend.traced.recorder import Handler, Recorder, TorchCall, depends
@@ -147,6 +147,13 @@ HANDLERS: Mapping[str, Handler] = {
     "absolute": elementwise("abs"), "hardsigmoid": activation("Hardsigmoid"), "hardswish": activation("Hardswish"),
     "prelu": prelu,
     "linear": products.linear, **_named(products.matmul, "matmul", "mm", "rmatmul"), "addmm": products.addmm,
+    **_named(contractions.batched, "bmm"), "einsum": contractions.einsum,
+    **_named(contractions.linear_map, "baddbmm", "mv", "dot", "tensordot", "inner", "interpolate", "conv_transpose1d",
+             "conv_transpose2d"),
+    "glu": composed.glu, **_named(composed.log_sigmoid, "log_sigmoid", "logsigmoid"), "mish": composed.mish,
+    "celu": composed.celu, "tanhshrink": composed.tanhshrink, "softshrink": composed.softshrink,
+    "lerp": composed.lerp, "addcmul": composed.addcmul, "rms_norm": composed.rms_norm,
+    "amax": composed.most("max"), "amin": composed.most("min"),
     "mean": products.reduction(mean=True), "sum": products.reduction(mean=False),
     "batch_norm": batch_norm, "layer_norm": layer_norm, "group_norm": group_norm, "softmax": softmax, **WINDOWS,
 }

@@ -45,6 +45,8 @@ def move(recorder: Recorder, call: TorchCall) -> Any:
         pieces = [a for a in call.args[1:] if isinstance(a, Traced)]
         if pieces and call.name.strip("_") in ("getitem", "gather", "index_select", "take"):
             raise Unsupported("which elements are taken depends on the numbers of a step; use a fixed index")
+    if call.name in ("expand_as", "view_as", "reshape_as") and not depends(call.args[0]):
+        return as_traced(call.result)  # the shape alone is that of what was observed
     parts = [
         _components(call, lambda t: t.channel.clone(), lambda v: torch.zeros(v.shape, dtype=torch.float64)),
         _components(call, lambda t: t.gain.clone(), lambda v: torch.zeros(v.shape, dtype=torch.float64)),

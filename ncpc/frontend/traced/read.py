@@ -11,10 +11,11 @@ import numpy as np
 from ncpc.errors import BadInput, NcpcError, Unsupported
 from ncpc.frontend.imported import Imported
 from ncpc.frontend.traced.cells import CellCalls, cells_in, constant_timespan
-from ncpc.frontend.traced.channels import TIMESPAN, TracedGraph, of_channels
+from ncpc.frontend.traced.channels import TIMESPAN, Traced, TracedGraph, of_channels
 from ncpc.frontend.traced.forward import Forward, Results, arguments_of, at, input_groups, leaves, results_of
 from ncpc.frontend.traced.functions import HANDLERS
-from ncpc.frontend.traced.recorder import Recorder, watching
+from ncpc.frontend.traced.precision import in_double
+from ncpc.frontend.traced.recorder import Recorder, as_traced, watching
 from ncpc.frontend.traced.tidy import tidied
 from ncpc.ir.policy import ChannelGroup, DtRange, Layer, Policy
 from ncpc.ir.sequences import Sequences
@@ -48,14 +49,14 @@ def read_module(module: Any, shapes: Mapping[str, Sequence[int]] | None, known: 
     ``heads``: the outputs that are wanted, all if empty. Raises Unsupported or BadInput, with the line of the user's
     file, for what cannot be read.
     """
-    takes = arguments_of(module, where)
+    takes = arguments_of(module, shapes or {}, where)
     alone = len(takes.inputs) == 1
     shapes = {name or takes.inputs[0]: shape for name, shape in (shapes or {}).items() if name or alone}
     groups = input_groups(takes.inputs, shapes, where)
     failures: list[str] = []
     refusal: NcpcError | None = None
-    for over_time, time_first in _ways(module):
-        forward = Forward(f"{type(module).__name__}.forward", groups, takes, Results({}, ()), over_time, time_first)
+    for way in _ways(module, takes.required):
+        forward = Forward(f"{type(module).__name__}.forward", groups, takes, Results({}, ()), *way)
         try:
             reading = _watched(module, forward, known, where, heads)
             apart = _apart(module, reading, where)
@@ -71,14 +72,20 @@ def read_module(module: Any, shapes: Mapping[str, Sequence[int]] | None, known: 
             f"{where}: {forward.name} computes over a sequence of {STEPS} steps otherwise than step by step (outputs "
             f"differ by {apart:.3g}): it mixes steps of time, which a policy's cells alone may do")
     told = ", ".join(f"{group.name} {group.shape}" for group in groups)
+    if takes.required and refusal is None:
+        raise BadInput(f"{where}: forward of {type(module).__name__} must be given '{takes.state}', of which no "
+                       f"cell tells the shape ({failures[0]}); let it be None by default, and begin from zeros then")
     raise refusal or BadInput(f"{where}: {type(module).__name__}.forward failed on one step of {told} ({failures[0]}); "
                               "give input_shape where that is not the shape of a step")
 
 
-def _ways(module: Any) -> list[tuple[bool, bool]]:
-    """Ways to call a forward, the likeliest first: over time, with time first, step by step."""
+def _ways(module: Any, required: bool) -> list[tuple[bool, bool, bool]]:
+    """Ways to call a forward, the likeliest first: over time, with time first, step by step; where a state is
+    ``required``, first with one of zeros, then with None.
+    """
     turned = any(getattr(part, "batch_first", True) is False for part in module.modules())
-    return [(True, False), *([(True, True)] if turned else []), (False, False)]
+    ways = [(True, False), *([(True, True)] if turned else []), (False, False)]
+    return [(*way, zeros) for way in ways for zeros in ((True, False) if required else (False,))]
 
 
 def _watched(module: Any, forward: Forward, known: Reader, where: str, heads: Sequence[str]) -> Reading:
@@ -91,12 +98,12 @@ def _watched(module: Any, forward: Forward, known: Reader, where: str, heads: Se
     calls = CellCalls(recorder, known)
     given = _called(copied, forward, recorder, cells, calls)
     states = [path for path, tensor in leaves(given) if _is_state(recorder, tensor)]
-    gives = _wanted(results_of(given, states, forward.takes.state is not None), heads, where)
-    outputs = {name: recorder.traced.get(id(at(given, path))) for name, path in gives.outputs.items()}
-    for name, traced in outputs.items():
-        if traced is None:
-            raise Unsupported(f"{where}: the output '{name}' does not depend on the inputs")
-    channels = {name: recorder.graph.plain(traced) for name, traced in outputs.items() if traced is not None}
+    constants = [path for path, tensor in leaves(given) if id(tensor) not in recorder.traced]
+    gives = _wanted(results_of(given, states, constants, forward.takes.state is not None), heads, where)
+    outputs = {name: as_traced(recorder.seen(at(given, path))) for name, path in gives.outputs.items()}
+    if all(traced.constant for traced in outputs.values()):
+        raise Unsupported(f"{where}: the output '{next(iter(outputs), '')}' does not depend on the inputs")
+    channels = {name: recorder.graph.plain(traced) for name, traced in outputs.items()}
     groups = tuple(ChannelGroup(name, _shape(at(given, gives.outputs[name]))) for name in channels)
     return Reading(_imported(recorder, calls, np.concatenate(list(channels.values())), forward, groups, cells),
                    replace(forward, gives=gives))
@@ -116,20 +123,17 @@ def _called(module: Any, forward: Forward, recorder: Recorder, cells: Mapping[st
         spans = given[forward.takes.timespans]
         recorder.mark(spans, replace(of_channels(0, spans.shape), channel=torch.full(spans.shape, float(TIMESPAN),
                                                                                     dtype=torch.float64)))
-    default = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
-        with watching(recorder, module, cells, calls.called):
-            return module(**given)
-    finally:
-        torch.set_default_dtype(default)
+    if forward.takes.state and forward.takes.required:
+        given[forward.takes.state] = forward.first(module, 1, torch.float64)
+    with in_double(), watching(recorder, module, cells, calls.called):
+        return module(**given)
 
 
 def _is_state(recorder: Recorder, tensor: Any) -> bool:
     """Whether a tensor holds the states of cells, or all that a cell gives where that is its state."""
     traced = recorder.traced.get(id(tensor))
-    if traced is None:
-        return True
+    if not isinstance(traced, Traced):
+        return False
     channels = np.asarray(traced.channel).reshape(-1)
     return bool((channels < TIMESPAN).all()) or (traced.plain and bool(np.isin(channels, _cells(recorder)).all()))
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from ncpc.errors import NcpcError, Unsupported
 from ncpc.frontend.traced.channels import Tensor, Traced, TracedGraph, of_constant
+from ncpc.frontend.traced.precision import doubled
 from ncpc.system.torch_library import torch_module
 
 PACKAGE = Path(__file__).parents[2]
@@ -28,6 +29,21 @@ DECIDING = ("__bool__", "item", "__float__", "__int__", "__index__", "tolist", "
             "__iter__", "equal", "allclose", "is_nonzero", "nonzero", "gt", "ge", "lt", "le", "eq", "ne", "greater",
             "less", "isnan", "isfinite", "isinf", "argmax", "argmin", "any", "all", "logical_not", "sign")
 """Functions by which numbers of a step would decide what happens next."""
+
+INSTEAD = {
+    "log_softmax": "give softmax, or the logits", "log": "give what it is taken of",
+    "normalize": "it divides by a length: normalize where the outputs are used, or put an RMSNorm there",
+    "norm": "use rms_norm or layer_norm", "std": "use layer_norm", "var": "use layer_norm",
+    "sqrt": "use rms_norm, or a function that can be read", "sort": "use minimum and maximum",
+    "sin": "give it as an input", "cos": "give it as an input", "diff": "give differences between steps as inputs",
+    "cumsum": "sums over time belong into a cell", "normal": "give the mean", "bernoulli": "give the probabilities",
+    "multinomial": "give the probabilities", "randn_like": "leave noise to training",
+    "rand_like": "leave noise to training",
+    "scaled_dot_product_attention": "attention over time cannot run step by step; use a cell",
+    "multi_head_attention_forward": "attention over time cannot run step by step; use a cell",
+    "pack_padded_sequence": "packed sequences are for training: in eval() mode, give the cell the tensor",
+}
+"""What could be done without a function that cannot be read."""
 
 Handler = Callable[["Recorder", "TorchCall"], Any]
 
@@ -49,13 +65,20 @@ class TorchCall:
         return self.args[place] if len(self.args) > place else self.kwargs.get(name, default)
 
 
+@dataclass(frozen=True, eq=False)
+class Unread:
+    """A tensor that cannot be read, and why: said only where an output, or a cell, depends on it."""
+
+    error: NcpcError
+
+
 @dataclass
 class Recorder:
     """What was seen so far. ``handlers`` say what a function does; ``cells`` what a module's call does."""
 
     graph: TracedGraph
     handlers: Mapping[str, Handler]
-    traced: dict[int, Traced] = field(default_factory=dict)
+    traced: dict[int, Traced | Unread] = field(default_factory=dict)
     kept: list[Tensor] = field(default_factory=list)
     """Tensors that were seen, so that their ids stay theirs."""
     inside: int = 0
@@ -63,7 +86,7 @@ class Recorder:
     path: list[str] = field(default_factory=list)
     """The modules that are running, the outermost first."""
 
-    def mark(self, tensor: Tensor, traced: Traced) -> None:
+    def mark(self, tensor: Tensor, traced: Traced | Unread) -> None:
         self.traced[id(tensor)] = traced
         self.kept.append(tensor)
 
@@ -79,6 +102,7 @@ class Recorder:
 
     def call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run a function, and note what its result is made of."""
+        func, args, kwargs = doubled(func, args, kwargs)
         name = getattr(func, "__name__", str(func))
         about = name == "__get__" and getattr(getattr(func, "__self__", None), "__name__", "") in UNTRACED
         if name == "__get__":
@@ -91,17 +115,31 @@ class Recorder:
                 raise Unsupported("what happens next depends on the numbers of a step, which no fixed program does; "
                                   "use clamp, relu, minimum, maximum or a gate instead of a branch")
             result = func(*args, **kwargs)
-            plain = name.rstrip("_") if name.endswith("_") and not name.endswith("__") else name
-            handler = self.handlers.get(plain.strip("_") if plain.startswith("__") else plain)
-            if handler is None:
-                raise Unsupported(f"torch's '{name}' is not among the functions that can be read")
-            found = handler(self, TorchCall(name, func, given, named, result))
-            self._note(result if result is not None else args[0], found)
+        found = self._made(TorchCall(name, func, given, named, result))
+        self._note(result if result is not None else args[0], found)
         return result
 
+    def _made(self, call: TorchCall) -> Any:
+        """What the call's result is made of; or why that cannot be read."""
+        if (before := _unread((call.args, dict(call.kwargs)))) is not None:
+            return before
+        name = call.name.rstrip("_") if call.name.endswith("_") and not call.name.endswith("__") else call.name
+        name = name.strip("_") if name.startswith("__") else name
+        try:
+            with self.located(call.name):
+                if (handler := self.handlers.get(name)) is None:
+                    instead = f"; {INSTEAD[name]}" if name in INSTEAD else ""
+                    raise Unsupported(f"torch's '{name}' is not among the functions that can be read{instead}")
+                return handler(self, call)
+        except NcpcError as error:
+            return Unread(error)
+
     def _note(self, result: Any, found: Any) -> None:
-        if isinstance(found, Traced):
+        if torch_module().is_tensor(result) and isinstance(found, (Traced, Unread)):
             self.mark(result, found)
+        elif isinstance(found, Unread):
+            for tensor in result if isinstance(result, (list, tuple)) else ():
+                self._note(tensor, found)
         elif isinstance(result, (list, tuple)):
             for tensor, part in zip(result, found, strict=True):
                 self._note(tensor, part)
@@ -122,11 +160,21 @@ def depends(value: Any) -> bool:
     """Whether anything in ``value`` depends on the inputs."""
     if isinstance(value, (list, tuple)):
         return any(map(depends, value))
-    return any(map(depends, value.values())) if isinstance(value, dict) else isinstance(value, Traced)
+    return any(map(depends, value.values())) if isinstance(value, dict) else isinstance(value, (Traced, Unread))
+
+
+def _unread(value: Any) -> Unread | None:
+    """The first part of ``value`` that cannot be read."""
+    if isinstance(value, Unread):
+        return value
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+    return next(filter(None, map(_unread, parts)), None)
 
 
 def as_traced(value: Any) -> Traced:
-    """A tensor or number as what it is made of."""
+    """A tensor or number as what it is made of; raises the reason where that cannot be read."""
+    if isinstance(value, Unread):
+        raise value.error
     return value if isinstance(value, Traced) else of_constant(value)
 
 
