@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ncpc
-from ncpc.errors import BadInput
+from ncpc.errors import BadInput, Unsupported
 from ncpc.frontend.container import read_policy
 from ncpc.frontend.traced import functions
 from ncpc.frontend.traced.arithmetic import negate
