@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ncpc.ir.cells import CtGru, CtRnn, LeakyIntegrator, Lif, Lrc, NeuralOde
-from ncpc.ir.gated import Cfc, Gru, Lstm, MixedMemory, Rnn, WiredCfc
+from ncpc.ir.gated import Cfc, Gru, GruOde, Lstm, MixedMemory, Rnn, WiredCfc
 from ncpc.ir.heads import Combine, Norm, Scale, Select, Softmax
 from ncpc.ir.policy import F64, Activation, Dense, Layer, Ltc, Synapses
 
@@ -75,12 +75,14 @@ CELLS: dict[str, Callable[[], Layer]] = {
     "CfC": cfc,
     "CfC, pure": lambda: cfc("pure"),
     "CfC, no gate": lambda: cfc("no_gate"),
+    "CfC, LeCun's heads": lambda: cfc(function="lecun_tanh"),
     "wired CfC": lambda: WiredCfc((cfc(backbone=False), cfc(inputs=UNITS, backbone=False, name="motor"))),
     "mixed memory, LTC": lambda: MixedMemory(lstm(), ltc(), "state"),
     "mixed memory, CfC": lambda: MixedMemory(lstm(), cfc(), "state"),
     "LSTM": lstm,
     "GRU": lambda: Gru(weights(3 * UNITS, INPUTS), weights(3 * UNITS, UNITS), weights(3 * UNITS),
                        weights(3 * UNITS, draw=1)),
+    "GRU-ODE": lambda: GruOde(*(dense(UNITS, INPUTS + UNITS, draw) for draw in range(3))),
     "RNN": lambda: Rnn(*square(), "tanh"),
     "CT-RNN": lambda: CtRnn(*square(), np.ones(UNITS)),
     "neural ODE": lambda: NeuralOde(weights(UNITS, INPUTS), weights(UNITS, UNITS) - 1.5 * np.eye(UNITS), weights(UNITS),

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from ncpc.ir.cells import CtGru, CtRnn, LeakyIntegrator, Lif, Lrc, NeuralOde
-from ncpc.ir.gated import Cfc, Gru, Lstm, MixedMemory, Rnn, WiredCfc
+from ncpc.ir.gated import Cfc, Gru, GruOde, Lstm, MixedMemory, Rnn, WiredCfc
 from ncpc.ir.heads import Conv2d, Softmax
 from ncpc.ir.policy import Activation, Dense, DtRange, Layer, Ltc, Policy, Synapses
 from ncpc.ir.windows import Windows
@@ -79,7 +79,7 @@ def cfc(d: Draw, n: int, inputs: int, name: str = "n") -> Cfc:
     gates = (None, None, None) if pure else (ff2, time_a, time_b)
     w_tau, a = (d.around(most, n) if pure else None for _ in range(2))
     return Cfc(tuple(backbone), ff1, *gates, w_tau, a, mode, d.one_of("lecun_tanh", "tanh", "relu", "silu", "gelu"),
-               d.one_of("tanh", "linear"), ("motor",) * n, tuple(f"{name}{k}" for k in range(n)))
+               d.one_of("tanh", "linear", "lecun_tanh"), ("motor",) * n, tuple(f"{name}{k}" for k in range(n)))
 
 
 def lstm(d: Draw, n: int, inputs: int) -> Lstm:
@@ -95,6 +95,10 @@ def square(d: Draw, n: int, inputs: int) -> tuple[F64, F64, F64]:
 def gru(d: Draw, n: int, inputs: int) -> Gru:
     most = d.size(-1, 1.5)
     return Gru(d.around(most, 3 * n, inputs), d.around(most, 3 * n, n), *(d.around(most, 3 * n) for _ in range(2)))
+
+
+def gru_ode(d: Draw, n: int, inputs: int) -> GruOde:
+    return GruOde(*(d.dense(n, inputs + n, d.size(-1, 1.5)) for _ in range(3)), d.count(1, 4))
 
 
 def mixed(d: Draw, n: int, inputs: int, how: str) -> MixedMemory:
@@ -140,7 +144,8 @@ CELLS: dict[str, Make] = {
     "mixed": lambda d, n, i: mixed(d, n, i, "state"), "mixed input": lambda d, n, i: mixed(d, n, i, "input"),
     "ct-rnn": lambda d, n, i: CtRnn(*square(d, n, i), d.rng.uniform(0.1, 1, n) * d.size(-1, 2), *solved(d)),
     "ode": lambda d, n, i: NeuralOde(*square(d, n, i), *solved(d)),
-    "ct-gru": ct_gru, "leaky": leaky, "lif": lif, "lrc": lrc, "large": lambda d, n, i: ltc(d, 40, i),
+    "ct-gru": ct_gru, "gru-ode": gru_ode, "leaky": leaky, "lif": lif, "lrc": lrc,
+    "large": lambda d, n, i: ltc(d, 40, i),
 }
 PARAMETERS = {"leaky_relu": (0.1,), "elu": (1.0, 1.0), "hardtanh": (-1.0, 1.0), "hard_sigmoid": (0.2,),
               "hard_silu": (1 / 6,)}

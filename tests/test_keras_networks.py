@@ -28,7 +28,17 @@ pytest.importorskip("ncps")
 
 from ncpc.frontend.keras.draft import draft  # noqa: E402
 from ncpc.frontend.keras.network import import_network  # noqa: E402
-from tests.weights_files import CELLS, FRAME, WIRING, network, toml, write_weights  # noqa: E402
+from tests.weights_files import (  # noqa: E402
+    CELLS,
+    FRAME,
+    WIRING,
+    Drawn,
+    network,
+    stepped_lstm,
+    toml,
+    trunk,
+    write_weights,
+)
 
 Tables = list[dict[str, Any]]
 UNIT = DtRange()
@@ -194,7 +204,7 @@ def test_a_damaged_file_is_refused_in_one_line(how: str, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(("text", "words"), [
-    ("", "names no layers; write a"), ("layers = 3", "names no layers"), ("layers = [1]", "names no layers"),
+    ("", "names no layers; write a"), ("layers = 3", "layers is 3; write"), ("layers = [1]", r"layers is \[1\]; write"),
     ("[[layers]", "is not TOML"), ("\0", "is not TOML"), ("shape = [1]", "'shape' is not known; known are input_shape"),
     ("input_shape = [0]\n[[layers]]\nkind = 'Flatten'", r"input_shape is \[0\]; give that of one step"),
     ("[[layers]]\nname = 1\nkind = 'Flatten'", "name is 1; give the layer's name in the file as a text"),
@@ -208,6 +218,59 @@ def test_what_is_no_architecture_is_refused(text: str, words: str, tmp_path: Pat
         import_network(*files)
     with pytest.raises(BadInput, match="cannot be read"):
         import_network(files[0], tmp_path / "nowhere.toml")
+
+
+def two_inputs(folder: Path) -> tuple[Path, Path]:
+    """A frame and a vector, each through layers of its own, joined before a cell."""
+    held, tables, _ = network("lstm")
+    draw = Drawn(5)
+    beside = ("time_distributed_10", {"t/kernel": draw(3, 2), "t/bias": draw(2)})
+    cell = ("lstm", {"lstm/kernel": draw(7, 24), "lstm/recurrent_kernel": draw(6, 24), "lstm/bias": draw(24)})
+    write_weights(folder / "net.hdf5", [*held[:9], beside, cell, held[-1]])
+    image = toml(tables[:7], None).replace("[[layers]]", "[[branches.layers]]")
+    text = f'[[branches]]\nname = "image"\ninput_shape = {list(FRAME)}\n{image}'
+    text += '[[branches]]\nname = "speed"\ninput_shape = [3]\n'
+    text += toml([{"kind": "Dense", "activation": "relu"}], None).replace("[[layers]]", "[[branches.layers]]")
+    (folder / "net.toml").write_text(text + toml(tables[-2:], None))
+    return folder / "net.hdf5", folder / "net.toml"
+
+
+def test_branches_of_two_inputs_join(tmp_path: Path) -> None:
+    """As the runner models of drone_causality have them: a picture and a vector."""
+    weights, architecture = two_inputs(tmp_path)
+    x, speed = frames(20), np.random.default_rng(4).uniform(-1, 1, (20, 3))
+    out = tmp_path / "p.safetensors"
+    made = CliRunner().invoke(cli, ["import", str(weights), "--architecture", str(architecture), "--input-range", "-1",
+                                    "255", "-o", str(out)])
+    assert made.exit_code == 0, made.output
+    policy = ncpc.load(out)
+    assert [(group.name, group.shape) for group in policy.input_groups] == [("image", FRAME), ("speed", (3,))]
+    with h5py.File(weights) as file:
+        kernel, bias = (file[f"time_distributed_10/t/{name}:0"][...].astype(np.float64) for name in ("kernel", "bias"))
+        cell = [file[f"lstm/lstm/{name}:0"][...].astype(np.float64) for name in ("kernel", "recurrent_kernel", "bias")]
+        last = [file[f"dense_9/dense_9/{name}:0"][...].astype(np.float64) for name in ("kernel", "bias")]
+    features = np.concatenate([trunk(Drawn(1))[2](x), np.maximum(speed @ kernel + bias, 0)], axis=1)
+    expected = stepped_lstm(cell, features) @ last[0] + last[1]
+    data = Sequences(np.concatenate([x.reshape(20, -1), speed], axis=1)[None])
+    found = run(lower(policy), data).y[0]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(("old", "new", "words"), [
+    ("input_shape = [3]", "", r"branches table 2: lacks input_shape; give each branch a name"),
+    ('name = "speed"', "", r"branches table 2: lacks name"),
+    ("input_shape = [3]", "input_shape = [4]", r"weight 'kernel' has shape \(3, 2\), expected \(4, 2\)"),
+    ('name = "speed"', 'name = "image"', ".image. is given twice"),
+    ("[[branches.layers]]", "[branches.layers]", "is not TOML|layers is {"),
+])
+def test_wrong_branches_are_refused(old: str, new: str, words: str, tmp_path: Path) -> None:
+    weights, architecture = two_inputs(tmp_path)
+    architecture.write_text(architecture.read_text().replace(old, new))
+    command = ["import", str(weights), "--architecture", str(architecture), "--input-range", "-1", "255", "-o",
+               str(tmp_path / "p.safetensors")]
+    refused = CliRunner().invoke(cli, command).exception
+    assert isinstance(refused, BadInput)
+    assert re.search(words, str(refused))
 
 
 @pytest.mark.parametrize("name", CELLS)

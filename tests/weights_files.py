@@ -1,7 +1,7 @@
 """Small files of weights in the form of Keras 2, architectures for them, and the authors' equations in NumPy.
 
 The cells are those of github.com/makramchahine/drone_causality: ``tf_cfc.py`` (CfcCell, MixedCfcCell, LTCCell),
-``node_cell.py`` (CTRNNCell), keras-ncp 2.0 (LTCCell, WiredCfcCell) and Keras itself (LSTM).
+``node_cell.py`` (CTRNNCell, GRUODE), keras-ncp 2.0 (LTCCell, WiredCfcCell) and Keras itself (LSTM).
 """
 
 from __future__ import annotations
@@ -263,10 +263,31 @@ def ctrnn(draw: Drawn) -> Cell:
     return {f"rnn/c/{n}": a for n, a in weights.items()}, table, lambda x: over(step, x, np.zeros(UNITS))
 
 
+def gru_ode(draw: Drawn) -> Cell:
+    weights = {f"rnn/gruode/dense{number}/{part}": draw(FEATURES + UNITS, UNITS) if part == "kernel" else draw(UNITS)
+               for number in ("", "_1", "_2") for part in ("kernel", "bias")}
+    reset, reset_bias, detect, detect_bias, update, update_bias = doubles(weights)
+
+    def step(x: np.ndarray, h: np.ndarray) -> Any:
+        for _ in range(4):
+            both = np.concatenate([x, h])
+            r, z = sigmoid(both @ reset + reset_bias), sigmoid(both @ update + update_bias)
+            g = np.tanh(np.concatenate([x, r * h]) @ detect + detect_bias)
+            h = h + (1 - z) * (g - h) / 4
+        return h, h
+
+    return weights, {"kind": "GRUODE", "unfolds": 4}, lambda x: over(step, x, np.zeros(UNITS))
+
+
 def lstm(draw: Drawn) -> Cell:
     weights = {"lstm/kernel": draw(FEATURES, 4 * UNITS), "lstm/recurrent_kernel": draw(UNITS, 4 * UNITS),
                "lstm/bias": draw(4 * UNITS)}
-    wx, wh, bias = doubles(weights)
+    return weights, {"kind": "LSTM"}, lambda x: stepped_lstm(doubles(weights), x)
+
+
+def stepped_lstm(weights: Sequence[np.ndarray], x: np.ndarray) -> np.ndarray:
+    """Keras' LSTM: blocks in the order input, forget, cell, output."""
+    wx, wh, bias = weights
 
     def step(x: np.ndarray, c: np.ndarray, h: np.ndarray) -> Any:
         i, f, g, o = np.split(x @ wx + h @ wh + bias, 4)
@@ -274,11 +295,12 @@ def lstm(draw: Drawn) -> Cell:
         h = sigmoid(o) * np.tanh(c)
         return h, c, h
 
-    return weights, {"kind": "LSTM"}, lambda x: over(step, x, np.zeros(UNITS), np.zeros(UNITS))
+    return over(step, x, np.zeros(len(wh)), np.zeros(len(wh)))
 
 
 CELLS: dict[str, Callable[[Drawn], Cell]] = {
-    "cfc": cfc, "mixed_cfc": mixed_cfc, "wired_cfc": wired_cfc, "ncp": ncp, "ltc": ltc, "ctrnn": ctrnn, "lstm": lstm,
+    "cfc": cfc, "mixed_cfc": mixed_cfc, "wired_cfc": wired_cfc, "ncp": ncp, "ltc": ltc, "ctrnn": ctrnn,
+    "gru_ode": gru_ode, "lstm": lstm,
 }
 
 

@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from ncpc.ir.extents import Extent
-from ncpc.ir.gated import Cfc, Gru, Lstm, MixedMemory, Rnn, WiredCfc
+from ncpc.ir.gated import Cfc, Gru, GruOde, Lstm, MixedMemory, Rnn, WiredCfc
 from ncpc.ir.heads import LAYERS
 from ncpc.ir.kinds import Kind
 from ncpc.ir.policy import F64, Dense, Ltc
@@ -270,6 +270,7 @@ CELLS = (
     Kind(WiredCfc, "ncpc.passes.lower_cfc:lower_wired_cfc", "ncpc.ir.gated:wired_cfc_problems"),
     Kind(Lstm, "ncpc.passes.lower_gates:lower_lstm", "ncpc.ir.gated:lstm_problems"),
     Kind(Gru, "ncpc.passes.lower_gates:lower_gru", "ncpc.ir.gated:gru_problems"),
+    Kind(GruOde, "ncpc.passes.lower_gru_ode:lower_gru_ode", "ncpc.ir.gated:gru_ode_problems"),
     Kind(Rnn, "ncpc.passes.lower_gates:lower_rnn", "ncpc.ir.gated:rnn_problems"),
     Kind(MixedMemory, "ncpc.passes.lower_mixed:lower_mixed_memory", "ncpc.ir.gated:mixed_memory_problems"),
     Kind(CtRnn, "ncpc.passes.lower_ode:lower_ct_rnn", "ncpc.ir.cells:ct_rnn_problems",

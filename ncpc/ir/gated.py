@@ -126,6 +126,34 @@ class Gru:
 
 
 @dataclass(frozen=True, eq=False)
+class GruOde:
+    """A GRU as an ODE (De Brouwer et al. 2019, equation 3, with its input held): ``dh/dt = (1 - z)*(g - h)``.
+
+    ``r = sigmoid(reset [x, h])``, ``z = sigmoid(update [x, h])``, ``g = tanh(detect [x, r*h])``, by ``unfolds`` Euler
+    steps of dt/unfolds. The output is ``h``.
+    """
+
+    kind: ClassVar[str] = "gru_ode"
+
+    reset: Dense
+    update: Dense
+    detect: Dense
+    unfolds: int = 4
+
+    @property
+    def inputs(self) -> int:
+        return self.detect.inputs - self.detect.outputs
+
+    @property
+    def outputs(self) -> int:
+        return self.neurons
+
+    @property
+    def neurons(self) -> int:
+        return self.detect.outputs
+
+
+@dataclass(frozen=True, eq=False)
 class Rnn:
     """``h <- function(weight_x x + weight_h h + bias)``, the output; ``function`` is ``tanh`` or ``relu``."""
 
@@ -236,6 +264,18 @@ def gru_problems(layer: Gru) -> Problems:
     yield from _blocks(layer, 3)
     yield from shape("bias_x", layer.bias_x, 3 * layer.neurons)
     yield from shape("bias_h", layer.bias_h, 3 * layer.neurons)
+
+
+def gru_ode_problems(layer: GruOde) -> Problems:
+    """Three dense layers of one shape; at least one step."""
+    yield from matrix("detect.weight", layer.detect.weight)
+    width = layer.detect.inputs
+    if layer.inputs < 1:
+        yield f"detect takes {width} values, not more than its {layer.neurons} neurons give back: it has no input"
+    for name, dense in (("reset", layer.reset), ("update", layer.update), ("detect", layer.detect)):
+        yield from dense_shape(name, dense, layer.neurons, width)
+    if layer.unfolds < 1:
+        yield f"unfolds is {layer.unfolds}, expected at least 1"
 
 
 def rnn_problems(layer: Rnn) -> Problems:

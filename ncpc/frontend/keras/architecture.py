@@ -32,22 +32,64 @@ class LayerTable:
 
 
 @dataclass(frozen=True)
+class InputBranch:
+    """Layers over one of several inputs: its name, the shape of its step, and what it runs through."""
+
+    name: str
+    shape: tuple[int, ...]
+    layers: tuple[LayerTable, ...]
+
+
+@dataclass(frozen=True)
 class Architecture:
-    """The layers in order, and the shape of one step's input; None where that is a plain vector."""
+    """The layers in order, and the shape of one step's input; None where that is a plain vector.
+
+    With ``branches`` the layers read what those give, one branch's values after another's.
+    """
 
     layers: tuple[LayerTable, ...]
     shape: tuple[int, ...] | None
+    branches: tuple[InputBranch, ...] = ()
+
+    @property
+    def tables(self) -> tuple[LayerTable, ...]:
+        """Of all layers, those of the branches first."""
+        return (*(table for branch in self.branches for table in branch.layers), *self.layers)
 
 
 def read_architecture(path: str | Path) -> Architecture:
     """The architecture in a TOML file. Raises ``BadInput`` naming the table and the option that cannot be used."""
     table = _table(Path(path))
-    _require_known(table, ("input_shape", "layers"), str(path))
-    layers = table.get("layers")
-    if not isinstance(layers, list) or not layers or not all(isinstance(layer, dict) for layer in layers):
+    _require_known(table, ("input_shape", "layers", "branches"), str(path))
+    if table.get("layers") in (None, []):
         raise BadInput(f"{path}: names no layers; write a [[layers]] table for each, in the order in which they run")
-    found = tuple(_layer(layer, f"{path}: layers table {i}") for i, layer in enumerate(layers, 1))
-    return Architecture(found, _shape(table.get("input_shape"), str(path)))
+    shape = _shape(table.get("input_shape"), str(path))
+    tables = _list(table, "branches", path)
+    branches = tuple(_branch(one, f"{path}: branches table {i}") for i, one in enumerate(tables, 1))
+    if branches and shape is not None:
+        raise BadInput(f"{path}: has branches and an input_shape; give each branch its own")
+    return Architecture(_layers(table, str(path)), shape, branches)
+
+
+def _branch(table: Mapping[str, Any], where: str) -> InputBranch:
+    _require_known(table, ("name", "input_shape", "layers"), where)
+    name, shape = table.get("name"), _shape(table.get("input_shape"), where)
+    if not isinstance(name, str) or shape is None:
+        lacking = "name" if shape is not None else "input_shape"
+        raise BadInput(f"{where}: lacks {lacking}; give each branch a name and the shape of its input")
+    return InputBranch(name, shape, _layers(table, where))
+
+
+def _layers(table: Mapping[str, Any], where: str) -> tuple[LayerTable, ...]:
+    layers = _list(table, "layers", where)
+    return tuple(_layer(layer, f"{where}: layers table {i}") for i, layer in enumerate(layers, 1))
+
+
+def _list(table: Mapping[str, Any], key: str, where: str | Path) -> list[dict[str, Any]]:
+    found = table.get(key, [])
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise BadInput(f"{where}: {key} is {found!r}; write [[{key}]] tables")
+    return found
 
 
 def _table(path: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from ncpc.errors import BadInput, Unsupported
 from ncpc.frontend.keras.model import CFC, F64, LTC, WIRED, KerasLayer, Weights
 from ncpc.frontend.ncps_torch import neuron_names
 from ncpc.ir.cells import CtRnn, NeuralOde
-from ncpc.ir.gated import Cfc, Gru, Lstm, MixedMemory, Rnn, WiredCfc
+from ncpc.ir.gated import Cfc, Gru, GruOde, Lstm, MixedMemory, Rnn, WiredCfc
 from ncpc.ir.policy import Dense, Layer, Ltc, Synapses
 
 
@@ -168,6 +168,12 @@ def _reset_first(block: F64) -> F64:
     return np.concatenate([r, z, n])
 
 
+def _gru_ode(layer: KerasLayer, where: str) -> GruOde:
+    """``node_cell.py``: dense layers over [x, h], and over [x, r*h]."""
+    reset, detect, update = (_dense(layer.weights, f"{name}/") for name in ("reset", "detect", "update"))
+    return GruOde(reset, update, detect, int(layer.options["unfolds"]))
+
+
 def _rnn(layer: KerasLayer, where: str) -> Rnn:
     weight_x, weight_h = _kernels(layer)
     bias = layer.weights.get("bias", np.zeros(len(weight_x)))
@@ -200,5 +206,5 @@ def _require(layer: KerasLayer, where: str, **expected: str) -> None:
 
 READERS: dict[str, Callable[[KerasLayer, str], Layer]] = {
     LTC: _ltc, CFC: _cfc, WIRED: _wired_cfc, "LSTMCell": _lstm, "GRUCell": _gru, "SimpleRNNCell": _rnn,
-    "ScaledCtRnn": _ct_rnn,
+    "ScaledCtRnn": _ct_rnn, "ToldGruOde": _gru_ode,
 }

@@ -14,18 +14,18 @@ from ncpc.frontend.keras.told import KINDS
 
 Bound = dict[str, int]
 _TERM = re.compile(r"(\d*)([a-z]\d*)|(\d+)")
-_PUBLISHED = ("CfcCell", "MixedCfcCell")
-"""Kinds whose dense layers Keras numbered as it made them: the backbone's, then ff1, ff2, time_a, time_b."""
+_BY_ORDER = {
+    "CfcCell": ("ff1", "ff2", "time_a", "time_b"), "MixedCfcCell": ("ff1", "ff2", "time_a", "time_b"),
+    "GRUODE": ("reset", "detect", "update"),
+}
+"""Kinds whose dense layers Keras numbered as it made them: a CfC's backbone first, then these."""
 _HEADS = ("ff1_weight", "ff1_bias", "ff2_weight", "ff2_bias", "time_a/kernel", "time_a/bias", "time_b/kernel",
           "time_b/bias")
 
 
 def named_weights(kind: str, held: HeldLayer, where: str) -> dict[str, F64]:
     """The weights under the names that readers know. Raises ``BadInput`` where they are not those of ``kind``."""
-    if kind in _PUBLISHED:
-        found = _by_order(held, KINDS[kind].memory, where)
-    else:
-        found = by_path(held.weights, KINDS[kind].read_as, False)
+    found = _by_order(kind, held, where) if kind in _BY_ORDER else by_path(held.weights, KINDS[kind].read_as, False)
     if kind == "WiredCfcCell":
         return found
     known = shapes_of(kind, found)
@@ -38,16 +38,19 @@ def named_weights(kind: str, held: HeldLayer, where: str) -> dict[str, F64]:
     return found
 
 
-def _by_order(held: HeldLayer, memory: bool, where: str) -> dict[str, F64]:
+def _by_order(kind: str, held: HeldLayer, where: str) -> dict[str, F64]:
     """Pairs of kernel and bias in their order, behind those of a memory."""
+    memory, last = KINDS[kind].memory, _BY_ORDER[kind]
     own = {f"memory/{last_name(path)}": array for path, array in held.weights[:3]} if memory else {}
     rest = held.weights[3:] if memory else held.weights
-    ends = [last_name(path) for path, _ in rest]
-    if len(rest) < 8 or len(rest) % 2 or ends != ["kernel", "bias"] * (len(rest) // 2):
-        raise BadInput(f"{where} holds {', '.join(ends)}; expected a kernel and a bias for each layer of the backbone, "
-                       "then for ff1, ff2, time_a and time_b")
-    before = [f"backbone{i}/{part}" for i in range(len(rest) // 2 - 4) for part in ("kernel", "bias")]
-    return {**own, **dict(zip([*before, *_HEADS], (array for _, array in rest), strict=True))}
+    ends, depth = [last_name(path) for path, _ in rest], len(rest) // 2 - len(last)
+    if ends != ["kernel", "bias"] * (len(rest) // 2) or depth < 0 or (depth and kind == "GRUODE"):
+        before = "" if kind == "GRUODE" else "each layer of the backbone, then for "
+        raise BadInput(f"{where} holds {', '.join(ends)}; expected a kernel and a bias for {before}{', '.join(last)}")
+    names = [*(f"backbone{i}" for i in range(depth)), *last]
+    parts = [f"{name}_{part.replace('kernel', 'weight')}" if name.startswith("ff") else f"{name}/{part}"
+             for name in names for part in ("kernel", "bias")]
+    return {**own, **dict(zip(parts, (array for _, array in rest), strict=True))}
 
 
 def shapes_of(kind: str, weights: Mapping[str, F64]) -> dict[str, str]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ncpc.errors import BadInput
+from ncpc.frontend.heads import merged
 from ncpc.frontend.imported import Imported
-from ncpc.frontend.keras.architecture import Architecture, LayerTable, read_architecture
+from ncpc.frontend.keras.architecture import Architecture, InputBranch, LayerTable, read_architecture
 from ncpc.frontend.keras.files import read_or_refused
 from ncpc.frontend.keras.fitting import guessed_kind, named_weights, require_shapes, require_stages, width_of
 from ncpc.frontend.keras.heads import Shape
@@ -20,7 +23,8 @@ from ncpc.frontend.keras.model import LTC, WIRED, KerasLayer, Weights, Wiring
 from ncpc.frontend.keras.read import appended, finished
 from ncpc.frontend.keras.weights import told_wiring
 from ncpc.frontend.keras.wiring import made_wiring, stages_of
-from ncpc.ir.policy import Layer
+from ncpc.frontend.with_widths import with_widths
+from ncpc.ir.policy import INPUT, ChannelGroup, Layer, Tap, Taps
 
 Pairs = list[tuple[LayerTable, HeldLayer | None]]
 
@@ -36,26 +40,59 @@ def import_network(path: str | Path, architecture: str | Path) -> Imported:
     Nothing in either file is run. Raises ``BadInput`` naming the layer, the weight and both shapes where they differ.
     """
     told, where = read_architecture(architecture), str(path)
-    layers: list[Layer] = []
-    shape: Shape = told.shape
+    source = {"source": "keras weights", "architecture": Path(architecture).name}
     with read_or_refused(Path(path)):
-        for table, held in _matched(told, held_layers(Path(path)), where):
-            for layer in _read_as(table, held, shape, where):
-                layers, shape = appended(layers, shape, layer, where)
-        source = {"source": "keras weights", "architecture": Path(architecture).name}
-        return Imported(finished(layers, where), source)
+        pairs = iter(_matched(told, held_layers(Path(path)), where))
+        if not told.branches:
+            return Imported(finished(_row(list(pairs), told.shape, where), where), source)
+        found = [with_widths(merged(_row(list(islice(pairs, len(branch.layers))), branch.shape, where)))
+                 for branch in told.branches]
+        widths = [layers[-1].outputs if layers else prod(branch.shape)
+                  for layers, branch in zip(found, told.branches, strict=True)]
+        last = finished(_row(list(pairs), (sum(widths),), where), where)
+        return _joined(told.branches, found, last, source)
+
+
+def _row(pairs: Pairs, shape: Shape, where: str) -> list[Layer]:
+    """The layers of tables that run one after the other."""
+    layers: list[Layer] = []
+    for table, held in pairs:
+        for layer in _read_as(table, held, shape, where):
+            layers, shape = appended(layers, shape, layer, where)
+    return layers
+
+
+def _joined(
+    branches: Sequence[InputBranch], found: Sequence[tuple[Layer, ...]], last: tuple[Layer, ...],
+    source: Mapping[str, object],
+) -> Imported:
+    """Branches over parts of the inputs, and the layers that read what all of them give."""
+    layers: list[Layer] = []
+    wires: list[Taps] = []
+    ends: list[Tap] = []
+    start = 0
+    for branch, own in zip(branches, found, strict=True):
+        tap = Tap(INPUT, start, start := start + prod(branch.shape))
+        for layer in own:
+            wires.append((tap,))
+            layers.append(layer)
+            tap = Tap(len(layers) - 1, 0, layer.outputs)
+        ends.append(tap)
+    behind = [(Tap(len(layers) + i, 0, layer.outputs),) for i, layer in enumerate(last)]
+    groups = tuple(ChannelGroup(branch.name, branch.shape) for branch in branches)
+    return Imported((*layers, *last), source, (*wires, tuple(ends), *behind), input_groups=groups, width=start)
 
 
 def _matched(told: Architecture, held: Sequence[HeldLayer], where: str) -> Pairs:
     """Each table with the layer of the file whose weights are its own, None where it has none."""
     held = [layer for layer in held if layer.weights]
-    holding = [table for table in told.layers if table.told.holds]
+    holding = [table for table in told.tables if table.told.holds]
     if len(holding) != len(held):
         there, named = ", ".join(layer.name for layer in held), ", ".join(table.kind for table in holding)
         raise BadInput(f"{where}: holds {len(held)} layers with weights ({there}), but the architecture names "
                        f"{len(holding)} ({named}); name every one, in the order of the file")
     rest = iter(held)
-    pairs = [(table, next(rest) if table.told.holds else None) for table in told.layers]
+    pairs = [(table, next(rest) if table.told.holds else None) for table in told.tables]
     for table, layer in pairs:
         if layer is not None and table.name not in (None, layer.name):
             raise BadInput(f"{where}: {table.where} is to be layer '{table.name}', but in the order of the file comes "

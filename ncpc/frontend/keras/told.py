@@ -107,6 +107,9 @@ KINDS: dict[str, ToldKind] = {
     "CTRNNCell": ToldKind("ScaledCtRnn", {
         "tau": _number(0.0, likely="1.0"), "solver": _one_of(*TABLEAUS, likely='"rk4"'), "unfolds": _whole()},
         {"recurrent_kernel": "u u", "kernel": "i u", "bias": "u", "scale": "u"}),
+    "GRUODE": ToldKind("ToldGruOde", {"unfolds": _whole(likely="4")}, {
+        f"{gate}/{part}": sizes for gate in ("reset", "detect", "update")
+        for part, sizes in (("bias", "u"), ("kernel", "i+u u"))}),
     "LSTM": ToldKind("LSTMCell", {}, {"recurrent_kernel": "u 4u", "kernel": "i 4u", "bias?": "4u"}),
     "GRU": ToldKind("GRUCell", {}, {"recurrent_kernel": "u 3u", "kernel": "i 3u", "bias?": "2 3u"}),
     "SimpleRNN": ToldKind("SimpleRNNCell", {"activation": FUNCTION},
@@ -122,6 +125,6 @@ KINDS: dict[str, ToldKind] = {
     **{kind: ToldKind(kind) for kind in NOTHING},
 }
 """``LTCCell``: keras-ncp, ncps.tf, and with a ``timespan_added`` of 0.001 that of the code published with the CfC
-(github.com/raminmh/CfC, tf_cfc.py), from which ``CfcCell``, ``MixedCfcCell`` and, in node_cell.py, ``CTRNNCell`` are.
-``WiredCfcCell`` is keras-ncp's and ncps.tf's, ``CfCCell`` ncps.tf's.
+(github.com/raminmh/CfC). ``CfcCell`` and ``MixedCfcCell`` are from its tf_cfc.py, ``CTRNNCell`` and ``GRUODE`` from its
+node_cell.py. ``WiredCfcCell`` is keras-ncp's and ncps.tf's, ``CfCCell`` ncps.tf's.
 """
