@@ -23,6 +23,14 @@ TOLERANCE = 1e-5
 layers = keras.layers
 FRAME = (9, 10, 2)
 
+
+def adapted() -> Any:
+    """A Normalization that has seen data."""
+    layer = layers.Normalization()
+    layer.adapt(np.random.default_rng(4).normal(0.3, 2.0, (20, *FRAME)))
+    return layer
+
+
 FORMS: dict[str, Callable[[], list[Any]]] = {
     "depthwise": lambda: [layers.DepthwiseConv2D((3, 2), depth_multiplier=2, padding="same", activation="elu")],
     "depthwise strided": lambda: [layers.DepthwiseConv2D(3, strides=2, use_bias=False)],
@@ -41,6 +49,9 @@ FORMS: dict[str, Callable[[], list[Any]]] = {
     "activation layers": lambda: [layers.Conv2D(4, 3), layers.LeakyReLU(), layers.Conv2D(4, 2), layers.ELU(0.5),
                                   layers.Conv2D(2, 2), layers.ReLU(max_value=0.7)],
     "dense over a frame": lambda: [layers.Dense(3, "tanh"), layers.GlobalAveragePooling2D()],
+    "rescaling and normalization": lambda: [layers.Rescaling(0.5, offset=-0.25), adapted(), layers.Conv2D(3, 2)],
+    "normalization by numbers": lambda: [layers.Conv2D(3, 2, activation="elu"), layers.Normalization(
+        mean=[0.1, -0.2, 0.3], variance=[0.5, 1.5, 0.0]), layers.Conv2D(3, 2, padding="same")],
     "selu and dropout": lambda: [layers.Conv2D(3, 2, activation="selu"), layers.SpatialDropout2D(0.5),
                                  layers.GlobalMaxPooling2D()],
 }

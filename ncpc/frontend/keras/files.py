@@ -12,6 +12,7 @@ from typing import Any
 from ncpc.errors import BadInput, NcpcError, Unsupported
 from ncpc.frontend.keras import chain
 from ncpc.frontend.keras.hdf5 import read_hdf5
+from ncpc.frontend.keras.held import last_name
 from ncpc.frontend.keras.layers import layer_of, require_steps
 from ncpc.frontend.keras.model import CFC, F64, MIXED, WIRED, KerasModel
 from ncpc.frontend.keras.names import by_path, variables
@@ -117,7 +118,8 @@ def _named(groups: Any, spec: chain.Spec) -> dict[str, F64]:
     if name not in groups:
         return {}
     group, (kind, memory, _) = groups[name], chain.cell_of(spec)
-    return by_path([(name, group.array(name)) for name in group.attrs["weight_names"]], kind, memory)
+    kept = [name for name in group.attrs["weight_names"] if kind != "Normalization" or last_name(name) != "count"]
+    return by_path([(name, group.array(name)) for name in kept], kind, memory)
 
 
 def _numbered(groups: Any, specs: list[chain.Spec]) -> list[dict[str, F64]]:

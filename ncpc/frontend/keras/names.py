@@ -28,6 +28,8 @@ def variables(kind: str, options: Mapping[str, Any]) -> list[str]:
     if kind == "BatchNormalization":
         own = [name for name, flag in (("gamma", "scale"), ("beta", "center")) if options.get(flag, True)]
         return [*own, "moving_mean", "moving_variance"]
+    if kind == "Normalization":
+        return ["mean", "variance"]
     if kind.startswith("SeparableConv"):
         return ["depthwise_kernel", "pointwise_kernel", *_bias(options)]
     return ["kernel", *_bias(options)]
