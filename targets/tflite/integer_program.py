@@ -26,6 +26,7 @@ from ncpc.targets.tflite.affine import F64, Affine
 from ncpc.targets.tflite.channels_last import Order, channels_last
 from ncpc.targets.tflite.division import quotient, reciprocal
 from ncpc.targets.tflite.float_graph import EMITTERS as FLOATS
+from ncpc.targets.tflite.norms import normalizations, normalized
 from ncpc.targets.tflite.rewriter import Ends, Ranges, Rewriter
 
 SIGMOID_REACH = 12.0
@@ -63,8 +64,12 @@ def integer_program(program: Program, boxes: Ranges, residual: float = 2.0**-17,
     limits = np.asarray(program.x.range, np.float64)
     x = r.input(r.source.x.value, Range(limits[:, 0], limits[:, 1]))
     states = [r.input(s.inp, boxes[s.inp.name]) for s in r.source.states]
+    norms = normalizations(r.source)
     for op in statements(r.source.body):
-        _rewrite(r, op)
+        if op.out.name in norms.made:
+            r.forms[op.out.name] = normalized(r, op, norms.made[op.out.name])
+        elif op.out.name not in norms.inner:
+            _rewrite(r, op)
     outs = [_settled(r, s.out) for s in r.source.states]
     y = r.value(r.form(r.source.y.value.name), "y")
     made = replace(
@@ -194,7 +199,9 @@ def _clamp(r: Rewriter, op: Op) -> Affine:
     readers = {reader.kind for reader in statements(r.source.body) if op.out.name in reader.args}
     # An exponential sees no further than its sigmoid does: what lies below would only cost precision.
     low = max(low, high - SIGMOID_REACH) if readers == {"exp"} else low
-    return affine.of_atom(_limited(r, r.form(op.args[0]), op.out.name, low, high))
+    form = r.form(op.args[0])
+    least, most = r.bounds(form).ends
+    return form if low <= least and most <= high else affine.of_atom(_limited(r, form, op.out.name, low, high))
 
 
 def _max(r: Rewriter, op: Op) -> Affine:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from ncpc.ir.build import Builder
 from ncpc.ir.program import Attr, Value
 from ncpc.ir.types import Axis, Real
 from ncpc.passes.unroll import Unrolled
-from ncpc.semantics.bounds import Range, exactly, weighted
+from ncpc.semantics.bounds import Range, exactly, meet, weighted
 from ncpc.targets.tflite import affine
 from ncpc.targets.tflite.affine import F64, Affine, AffineTerm
 from ncpc.targets.tflite.channels_last import Order
@@ -22,6 +23,28 @@ Ends = tuple[float, float]
 
 WORDS = ("upper", "lower")
 """The two convolutions of a matrix that 8 bits do not hold."""
+
+
+@dataclass(frozen=True, eq=False)
+class Ball:
+    """Where a value lies: ``centre + matrix @ u``, each part of u no longer than 1; ``of`` is (elements of u, parts), 1
+    where one belongs to the other. A sum of such elements is bounded by a root of squares, not by a sum of sizes.
+    """
+
+    centre: F64
+    matrix: F64
+    of: F64
+
+    def seen(self, term: AffineTerm, offset: F64) -> Ball:
+        """Where the term's product with the value, and the offset, lies."""
+        apply = np.multiply if term.diagonal else np.matmul
+        factor = term.factor[:, None] if term.diagonal else term.factor
+        return Ball(apply(term.factor, self.centre) + offset, apply(factor, self.matrix), self.of)
+
+    @property
+    def range(self) -> Range:
+        reach = np.sqrt(self.matrix**2 @ self.of).sum(axis=1)
+        return Range(self.centre - reach, self.centre + reach)
 
 
 class Rewriter:
@@ -42,6 +65,7 @@ class Rewriter:
         self.b = Builder(Real())
         self.forms: dict[str, Affine] = {}
         self.ranges: dict[str, Range] = {}
+        self.balls: dict[str, Ball] = {}
         self.boxes = {name: boxes[state] for state, names in source.carried.items() for name in (state, *names)}
         self.boxes.update({s.out: boxes[s.inp.name] for s in source.program.states})
         self._made: dict[tuple[object, ...], Value] = {}
@@ -84,12 +108,23 @@ class Rewriter:
 
     def bounds(self, form: Affine) -> Range:
         """The range of an affine form: each term at its extremes."""
-        parts = [weighted(np.multiply if term.diagonal else np.matmul, term.factor, self.ranges[term.atom.name])
-                 for term in form.terms]
+        parts = [self._range(term) for term in form.terms]
         return Range(sum((part.lo for part in parts), form.bias), sum((part.hi for part in parts), form.bias))
 
+    def _range(self, term: AffineTerm) -> Range:
+        source = term.atom.name
+        ends = weighted(np.multiply if term.diagonal else np.matmul, term.factor, self.ranges[source])
+        return meet(ends, self.balls[source].seen(term, 0 * ends.lo).range) if source in self.balls else ends
+
     def value(self, form: Affine, name: str, limits: Range | None = None) -> Value:
-        """The form as a tensor: each term one op, summed in order, the bias in the first convolution."""
+        """The form as a tensor."""
+        made = self._value(form, name, limits)
+        if len(form.terms) == 1 and form.terms[0].atom.name in self.balls:
+            self.balls[made.name] = self.balls[form.terms[0].atom.name].seen(form.terms[0], form.bias)
+        return made
+
+    def _value(self, form: Affine, name: str, limits: Range | None) -> Value:
+        """Each term one op, summed in order, the bias in the first convolution."""
         if form.atom is not None and (limits is None or _equal(limits, self.ranges[form.atom.name])):
             return form.atom
         limits = limits or self.bounds(form)
