@@ -38,4 +38,7 @@ def test_the_page_runs_as_written(tmp_path: Path) -> None:
     for line in commands:
         run(tmp_path, "-m", *line.split(), *(["--steps", "200"] if "compile" in line else []))
     assert (tmp_path / "robot.safetensors").read_bytes() != saved, "both outputs are in it"
+    (at_once,) = next(block for block in blocks("") if "ncpc compile robot:" in block).splitlines()
+    run(tmp_path, "-m", *at_once.split(), "--steps", "200")
+    assert {"RobotPolicy.c", "RobotPolicy.h", "policy.safetensors"} <= {p.name for p in (tmp_path / "both").iterdir()}
     assert {"robot.c", "robot.h", "report.html"} <= {path.name for path in (tmp_path / "build").iterdir()}

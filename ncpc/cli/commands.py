@@ -15,6 +15,7 @@ from rich.markup import escape
 from ncpc.cli.display import show, watch, worst_code
 from ncpc.cli.files import NewFile
 from ncpc.cli.importing import import_command
+from ncpc.cli.own_code import policy_of
 from ncpc.cli.own_options import CompileCommand, own_options
 from ncpc.driver.job import MOST_STEPS, Request, counting
 from ncpc.driver.pipeline import Outcome, compile_policy, ready
@@ -158,6 +159,8 @@ counts_option = click.option(
                    "[default: int16, where the target has number formats]")
 @click.option("--calibrate", type=click.Path(path_type=Path), metavar="FILE.npz",
               help="Calibration data (x, optional dt and reset) instead of the policy's own.")
+@click.option("--checkpoint", type=click.Path(path_type=Path), metavar="FILE",
+              help="The weights, where POLICY is your own code: package.module:Class, or a factory of a module.")
 @click.option("--dt", type=click.Choice(("fixed", "runtime")),
               help="Compile the nominal timespan in, or make it an input of each step.  [default: runtime if the "
                    "policy declares a range]")
@@ -173,15 +176,18 @@ counts_option = click.option(
                    "its outputs can ever be off too. See 'ncpc certify'.")
 @click.option("--json", "as_json", is_flag=True, help="Print the reports as JSON instead of phases and table.")
 def compile_command(
-    policy: Path, targets: str, out: Path, force: bool, quant: Any, calibrate: Path | None, dt: Any, cc: str,
-    tolerance: float | None, counts: Any, strict: bool, steps: int | None, certify: Any, as_json: bool,
-    **own: str | None,
+    policy: Path, targets: str, out: Path, force: bool, quant: Any, calibrate: Path | None, checkpoint: Path | None,
+    dt: Any, cc: str, tolerance: float | None, counts: Any, strict: bool, steps: int | None, certify: Any,
+    as_json: bool, **own: str | None,
 ) -> int:
     """Quantize, lower, emit, build, simulate, verify and report.
+
+    POLICY is a policy file; or your own code, package.module:Class, of which a module is made as 'ncpc import' does.
 
     \b
     Examples:
       ncpc compile policy.safetensors
+      ncpc compile train:RobotPolicy --checkpoint last.ckpt --calibrate log.npz -t cortex-m4 -o build/
       ncpc compile policy.safetensors --target cortex-m4 -o build/
       ncpc compile policy.safetensors --target host,cortex-m4,rv32imc-ibex --quant int8 --tolerance 0.1
       ncpc compile policy.safetensors --quant float32 --dt runtime --json > report.json
@@ -196,13 +202,14 @@ def compile_command(
     what = counting(counts, strict) or "data+generated"
     requests = [Request(name, quant, dt, cc, tolerance, what, steps, certify, extra) for name in names]
     folders = [out / name for name in names] if len(names) > 1 else [out]
+    source, calibrate = policy_of(policy, checkpoint, calibrate)
 
     def each(request: Request, folder: Path) -> Outcome:
         return watch(as_json, lambda phases: compile_policy(
-            policy, folder, request, calibrate=calibrate, force=force, phases=phases))
+            source, folder, request, calibrate=calibrate, force=force, phases=phases))
 
     for request, folder in zip(requests, folders, strict=True) if len(names) > 1 else ():
-        ready(policy, folder, request, calibrate, force)
+        ready(source, folder, request, calibrate, force)
     outcomes = [each(request, folder) for request, folder in zip(requests, folders, strict=True)]
     show(outcomes, as_json)
     if not as_json:

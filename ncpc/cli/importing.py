@@ -13,7 +13,7 @@ from ncpc.ir.gated import ACTIVATIONS
 
 @click.command("import")
 @click.argument("source")
-@click.option("--weights", type=click.Path(path_type=Path), metavar="FILE",
+@click.option("--weights", "--checkpoint", "weights", type=click.Path(path_type=Path), metavar="FILE",
               help="Checkpoint to load into what the factory returns, or the class makes; tensors and values only.")
 @click.option("--out", "-o", type=NewFile(), default=Path("policy.safetensors"), show_default=True,
               metavar="FILE", help="The policy file to write.")

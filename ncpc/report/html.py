@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from ncpc.ir.policy import Policy, cautions
 from ncpc.report import plots
+from ncpc.report.blocks import blocks
 from ncpc.report.drawing import drawings
 from ncpc.report.record import Json, ReportFacts, device_run
 from ncpc.report.terminal import INFORMS, NO_DATA, TIMING, clamped, cycles, share, size
@@ -230,6 +231,8 @@ def _memory(report: Json, facts: ReportFacts) -> Figure | None:
 
 def _wiring(report: Json, facts: ReportFacts) -> PageSection | None:
     figures = []
+    if (layers := blocks(facts.policy)) is not None:
+        figures.append(Figure("Layers", Markup(layers), "A thicker line is more channels. Hover for which."))
     for layer, names in drawings(facts.policy):
         missing = left_out(layer)
         caption = ("Thicker and darker is a larger weight; dots are where synapses end. Hover for the numbers."

@@ -10,6 +10,7 @@ from html import escape
 import numpy as np
 
 from ncpc.ir.policy import ROLES, Ltc, Policy, Synapses
+from ncpc.report.blocks import blocks
 from ncpc.report.drawing import Drawing, drawings
 from ncpc.report.plots import c, svg
 
@@ -49,14 +50,16 @@ class Curve:
 
 
 def wiring_svg(policy: Policy) -> str | None:
-    """The picture of every wired cell, one below the other, as a file of its own; None where there is none."""
-    found = drawings(policy)
-    if not found:
+    """The picture of every wired cell, one below the other, behind that of the layers where they are no row, as a file
+    of its own; None where there is none.
+    """
+    found, layers = drawings(policy), blocks(policy)
+    if not found and layers is None:
         return None
     parts = [wiring(layer, names) for layer, names in found]
     told = f"wirings of {len(parts)} cells" if len(parts) > 1 else "wiring"
     legend = _legend(any('class="end' in part for part in parts), sum(left_out(layer) for layer, _ in found))
-    drawn = _below_each_other([*parts, legend], told)
+    drawn = _below_each_other([*([layers] if layers else []), *parts, *([legend] if parts else [])], told)
     return drawn.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1).replace(">", f">{STYLE}", 1) + "\n"
 
 
