@@ -17,7 +17,7 @@ from ncpc.ir.policy import Dense, Layer, Ltc, Synapses
 
 def read_cell(layer: KerasLayer, where: str) -> Layer:
     """The recurrent layer, inside its mixed memory where it has one."""
-    cell: Layer = READERS[layer.kind](layer, where)
+    cell: Layer = {**READERS, **TOLD}[layer.kind](layer, where)
     if not layer.memory:
         return cell
     return MixedMemory(_memory(layer.weights, float(layer.options.get("forget_gate_bias", 1.0))), cell, "input")
@@ -206,5 +206,6 @@ def _require(layer: KerasLayer, where: str, **expected: str) -> None:
 
 READERS: dict[str, Callable[[KerasLayer, str], Layer]] = {
     LTC: _ltc, CFC: _cfc, WIRED: _wired_cfc, "LSTMCell": _lstm, "GRUCell": _gru, "SimpleRNNCell": _rnn,
-    "ScaledCtRnn": _ct_rnn, "ToldGruOde": _gru_ode,
 }
+TOLD: dict[str, Callable[[KerasLayer, str], Layer]] = {"ScaledCtRnn": _ct_rnn, "ToldGruOde": _gru_ode}
+"""What only an architecture names: no config describes these cells."""

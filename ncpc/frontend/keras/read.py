@@ -8,7 +8,7 @@ from typing import Any
 from ncpc.errors import BadInput, Unsupported
 from ncpc.frontend.heads import merged
 from ncpc.frontend.imported import Imported
-from ncpc.frontend.keras.cells import READERS, read_cell
+from ncpc.frontend.keras.cells import READERS, TOLD, read_cell
 from ncpc.frontend.keras.files import SUFFIXES, read_file, read_or_refused
 from ncpc.frontend.keras.heads import Shape, read_head
 from ncpc.frontend.keras.live import read_live
@@ -51,7 +51,7 @@ def appended(layers: list[Layer], shape: Shape, found: KerasLayer, where: str) -
     Raises ``BadInput`` for a weight that is not there, ``Unsupported`` for what cannot be read.
     """
     try:
-        if found.kind not in READERS:
+        if found.kind not in READERS and found.kind not in TOLD:
             return read_head(found, shape, layers, where)
         cell = read_cell(found, where)
     except KeyError as error:
