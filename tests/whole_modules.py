@@ -302,10 +302,104 @@ class TwoClocks(nn.Module):
         return y, (a, b)
 
 
+class Pooled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn, self.score = nn.GRU(4, 3, batch_first=True), nn.Linear(3, 1)
+
+    def forward(self, x: Any) -> Any:
+        y, _ = self.rnn(x)
+        weights = torch.softmax(self.score(y), dim=1)
+        return (weights * y).sum(dim=1)
+
+
+class Minimal(nn.Module):
+    """A cell of its own, in a loop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.forget, self.new = nn.Linear(7, 3), nn.Linear(7, 3)
+
+    def forward(self, x: Any, h: Any = None) -> Any:
+        h, found = x.new_zeros(x.shape[0], 3) if h is None else h, []
+        for step in x.unbind(dim=1):
+            f = torch.sigmoid(self.forget(torch.cat([step, h], dim=-1)))
+            h = (1 - f) * h + f * torch.tanh(self.new(torch.cat([step, f * h], dim=-1)))
+            found.append(h)
+        return torch.stack(found, dim=1), h
+
+
+class MinimalStep(nn.Module):
+    """A cell of its own, one step a call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 3)
+
+    def forward(self, x: Any, mem: Any = None) -> Any:
+        h = torch.zeros(x.shape[0], 3) if mem is None else mem
+        h = h + 0.1 * torch.tanh(self.fc(x) - h)
+        return h.clone(), h
+
+
+class Kept(nn.Module):
+    """A state of its own in a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 3)
+        self.register_buffer("y", torch.zeros(1, 3))
+
+    def forward(self, x: Any) -> Any:
+        self.y = 0.9 * self.y + self.fc(x)
+        return torch.tanh(self.y)
+
+
+class Required(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(7, 3)
+
+    def forward(self, x: Any, state: Any) -> Any:
+        y = torch.tanh(self.fc(torch.cat([x, state[0]], dim=-1)))
+        return y, [y]
+
+
+class Masked(nn.Module):
+    """Its first input says when to forget."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.GRUCell(4, 3)
+
+    def forward(self, x: Any, hx: Any = None) -> Any:
+        h = torch.zeros(x.shape[0], 3) if hx is None else hx
+        h = self.rnn(x, h * (1 - x[:, :1]))
+        return h, h
+
+
+class Windowed(nn.Module):
+    """A cell that runs along a window."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.RNN(1, 3)
+
+    def forward(self, x: Any) -> Any:
+        return self.rnn(x.reshape(4, 1))[0][-1]
+
+
 REFUSED: dict[type[Module], str] = {
     Branch: r"whole_modules.py:\d+ \('if x\[0, 0, 0\] > 1:'\): what happens next depends on the numbers of a step",
     Attention: r"multiplies matrices of which neither is a constant",
-    Centred: "computes over a sequence of 4 steps otherwise than step by step",
+    Centred: r"otherwise than step by .* mixes steps of time at whole_modules.py:\d+ \('return self.rnn\(x - x.mean",
+    Pooled: r"mixes steps of time at whole_modules.py:\d+ \('weights = torch.softmax\(self.score",
+    Minimal: r"mixes steps of time at whole_modules.py:\d+ \('f = torch.sigmoid\(self.forget\(torch.cat",
+    MinimalStep: r"mixes steps of time at whole_modules.py:\d+ \('h = h \+ 0.1 \* torch.tanh.*'mem' is taken for its",
+    Kept: r"mixes steps of time at whole_modules.py:\d+ \('self.y = 0.9 \* self.y \+ self.fc\(x\)'\)",
+    Required: r"must be given 'state', of which no cell tells the shape .*let it be None by default",
+    Masked: r"starts from a state that depends on the inputs, or runs twice in one step",
+    Windowed: r"in rnn: rnn gives \(4, 3\) in one step of the policy, its layers 3 values; a cell runs once a step",
     BothWays: "in rnn: .*reads the future",
     Sorted: r"\('return self.rnn\(torch.sort\(x, dim=-1\)\[0\], hx\)'\): torch's 'sort' is not among",
     Twice: "in rnn: rnn starts from a state that depends on the inputs, or runs twice in one step",

@@ -23,12 +23,13 @@ def check_reading(module: Any, forward: Forward, policy: Policy, where: str) -> 
     """Run ``policy`` and ``module`` side by side on the calibration, and on random inputs and timespans over the
     declared ranges; raise ``BadInput`` where outputs differ by more than 1e-5 (of the largest, where that exceeds 1).
 
-    In double precision, in one run and in two, the second of which goes on from the state that the first gave back; in
-    the module's own precision too, where more than that is warned about.
+    In double precision, in one run and in two, the second of which goes on from the state that the first gave back, or
+    that the module kept; in the module's own precision too, where more than that is warned about.
     """
     for data in probes(policy):
         expected, where_from = run(lower(policy), data).y, f"{where}: the layers"
-        for cut in (0, data.x.shape[1] // 2) if forward.gives.states and forward.takes.state else (0,):
+        assert data.dt is not None
+        for cut in forward.cuts(module, (data.x, data.dt), where):
             given = _outputs(forward, module, data, where, double=True, cut=cut)
             require_equal(given, expected[:, -given.shape[1]:], where_from, forward.name)
         own = _outputs(forward, module, data, where, double=False)

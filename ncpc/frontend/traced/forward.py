@@ -31,6 +31,10 @@ STATE_ENDS = ("_state", "_states", "_hidden", "hxs")
 """Names of arguments (and of results) that hold timespans, or a state from one call to the next; ends of such names."""
 
 
+class CallFailed(BadInput):
+    """The module's own forward raised, so that it may have to be called in another way."""
+
+
 @dataclass(frozen=True)
 class Arguments:
     """What ``forward`` takes: ``inputs``, and the names of the arguments for a state and for timespans, if any.
@@ -82,6 +86,21 @@ class Forward:
         found = [self._row(fresh, x[row], dt[row], where, cut) for row in rows]
         return {name: np.concatenate([part[name] for part in found]) for name in self.gives.outputs}
 
+    def cuts(self, module: Any, data: tuple[F64, F64], where: str) -> tuple[int, ...]:
+        """Where runs are to be cut (0: nowhere) to see that a call goes on from the one before: where a state is given
+        and taken, and where the module keeps one, so that the same call again gives something else.
+        """
+        if not self.over_time:
+            return (0,)
+        half = data[0].shape[1] // 2
+        if self.gives.states and self.takes.state:
+            return 0, half
+        (fresh,) = copy_of([module])
+        fresh, rows = fresh.eval().cpu().double(), (slice(1), slice(half))
+        first, second = (self.call(fresh, data[0][rows], data[1][rows], None, where) for _ in range(2))
+        pairs = [(at(first, path), at(second, path)) for path in self.gives.outputs.values()]
+        return (0,) if all(torch_module().equal(*pair) for pair in pairs) else (0, half)
+
     def _row(self, fresh: Any, x: F64, dt: F64, where: str, cut: int) -> dict[str, F64]:
         (module,), steps = copy_of([fresh]), x.shape[1]
         ends = ([0, cut, steps] if cut else [0, steps]) if self.over_time else list(range(steps + 1))
@@ -105,7 +124,7 @@ class Forward:
             with torch.no_grad(), in_double() if dtype == torch.float64 else nullcontext():
                 return module(**given)
         except Exception as error:
-            raise BadInput(f"{where}: {self.name} failed on inputs {tuple(x.shape)} ({one_line(error)})") from error
+            raise CallFailed(f"{where}: {self.name} failed on inputs {tuple(x.shape)} ({one_line(error)})") from error
 
     def first(self, module: Any, rows: int, dtype: Any) -> Any:
         """The state that a first call is given where it must be given one."""

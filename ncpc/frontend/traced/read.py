@@ -11,9 +11,19 @@ import numpy as np
 from ncpc.errors import BadInput, NcpcError, Unsupported
 from ncpc.frontend.imported import Imported
 from ncpc.frontend.traced.cells import CellCalls, cells_in, constant_timespan
-from ncpc.frontend.traced.channels import TIMESPAN, Traced, TracedGraph, of_channels
-from ncpc.frontend.traced.forward import Forward, Results, arguments_of, at, input_groups, leaves, results_of
+from ncpc.frontend.traced.channels import F64, TIMESPAN, Traced, TracedGraph, of_channels
+from ncpc.frontend.traced.forward import (
+    CallFailed,
+    Forward,
+    Results,
+    arguments_of,
+    at,
+    input_groups,
+    leaves,
+    results_of,
+)
 from ncpc.frontend.traced.functions import HANDLERS
+from ncpc.frontend.traced.mixing import mixed_at
 from ncpc.frontend.traced.precision import in_double
 from ncpc.frontend.traced.recorder import Recorder, as_traced, watching
 from ncpc.frontend.traced.tidy import tidied
@@ -60,6 +70,9 @@ def read_module(module: Any, shapes: Mapping[str, Sequence[int]] | None, known: 
         try:
             reading = _watched(module, forward, known, where, heads)
             apart = _apart(module, reading, where)
+        except CallFailed as error:
+            failures.append(one_line(error.__cause__ or error))
+            continue
         except NcpcError as error:
             refusal = refusal or error
             continue
@@ -68,9 +81,12 @@ def read_module(module: Any, shapes: Mapping[str, Sequence[int]] | None, known: 
             continue
         if apart <= TRIED:
             return reading
+        line = mixed_at(module, forward)
         refusal = refusal or BadInput(
             f"{where}: {forward.name} computes over a sequence of {STEPS} steps otherwise than step by step (outputs "
-            f"differ by {apart:.3g}): it mixes steps of time, which a policy's cells alone may do")
+            f"differ by {apart:.3g}): it mixes steps of time{f' at {line}' if line else ''}, which cells alone may do: "
+            "those of ncps, torch.nn and ncpc.cells"
+            + (f"; '{takes.state}' is taken for its state" if takes.state and not reading.forward.gives.states else ""))
     told = ", ".join(f"{group.name} {group.shape}" for group in groups)
     if takes.required and refusal is None:
         raise BadInput(f"{where}: forward of {type(module).__name__} must be given '{takes.state}', of which no "
@@ -190,9 +206,32 @@ def _apart(module: Any, reading: Reading, where: str) -> float:
     policy = Policy("read", read.layers, np.tile([-1.0, 1.0], (read.inputs, 1)), DtRange(nominal, nominal, nominal),
                     wires=read.wires, initial=read.initial)
     expected = run(lower(policy), Sequences(x, dt)).y
-    given = np.concatenate(list(reading.forward.run(module, (x, dt), where).values()), axis=2)
-    if given.shape[1] == 1:
-        expected = expected[:, -1:]
+    return max(_difference(forward.run(module, (x, dt), where, cut=cut), expected)
+               for forward in (reading.forward, *_carrying(module, reading.forward, (x, dt), where))
+               for cut in ((0,) if reading.forward.gives.states else forward.cuts(module, (x, dt), where)))
+
+
+def _carrying(module: Any, forward: Forward, data: tuple[F64, F64], where: str) -> list[Forward]:
+    """Where forward takes a state and nothing that it gives is one of cells: the call that takes what it gives last
+    for its own state, if it does take that.
+    """
+    given = forward.call(module, data[0][:1, :1], data[1][:1, :1], None, where) if forward.takes.state else None
+    tops = list(dict.fromkeys(path[0] for path, _ in leaves(given)))
+    if forward.gives.states or len(tops) < 2:
+        return []
+    found = replace(forward, gives=replace(forward.gives, states=((tops[-1],),)))
+    try:
+        found.run(module, data, where, cut=STEPS // 2)
+    except BadInput:
+        return []
+    return [found]
+
+
+def _difference(outputs: Mapping[str, F64], expected: F64) -> float:
+    if len({part.shape[:2] for part in outputs.values()}) > 1:
+        return np.inf
+    given = np.concatenate(list(outputs.values()), axis=2)
+    expected = expected[:, -1:] if given.shape[1] == 1 else expected
     if given.shape != expected.shape:
         return np.inf
     return float(np.abs(given - expected).max()) / max(1.0, float(np.abs(expected).max()))
