@@ -32,8 +32,6 @@ LEAST = 16.0
 """The least length that counts, in residuals: at 16 bits 1/8192 of the largest, below which values are rounding."""
 MOST = 2048
 """Values of one layer beyond which the weights of its deviations, one for each two values, are too many."""
-SMALLEST = 2.0**-30
-"""A range that is taken for one of values that are always the same."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,6 +125,9 @@ def _around(root: Op, ops: Mapping[str, Op], readers: Mapping[str, list[Op]],
 def normalized(r: Rewriter, op: Op, norm: Normalization) -> Affine:
     """The value of ``op``, the product of ``norm``'s deviations and their gain."""
     off, n, name = r.form(norm.off), norm.member.size, op.out.name
+    if off.constant:
+        squares = np.bincount(norm.member, off.bias**2, norm.parts) + norm.least
+        return affine.scale(off, norm.factor / np.sqrt(squares[norm.member]), op.out.axes)
     u, least = _unit(r, off, norm, name)
     of = np.eye(norm.parts)[np.concatenate([norm.member, np.arange(norm.parts)])]
     for k, gain in enumerate(gains(least, r.residual), 1):
@@ -139,10 +140,10 @@ def normalized(r: Rewriter, op: Op, norm: Normalization) -> Affine:
 def _unit(r: Rewriter, off: Affine, norm: Normalization, name: str) -> tuple[Value, float]:
     """The deviations and, behind them, the root of ``least`` for each part, at a length of at most 1; the least length.
 
-    The largest element of a part is a power of two: its tensor has no finer scale, as it is squared.
+    The largest element of each part is the same power of two: their tensor has no finer scale, as it is squared.
     """
     most, parts = np.maximum(*map(np.abs, r.bounds(off))), range(norm.parts)
-    largest = np.array([max(most[norm.member == part].max(), SMALLEST) for part in parts])
+    largest = np.array([max(most[norm.member == part].max(), np.sqrt(norm.least)) for part in parts])
     whole = np.sqrt(np.array([np.sum(most[norm.member == part] ** 2) for part in parts]) + norm.least)
     length = largest * 2.0 ** np.ceil(np.log2((whole / largest).max()))
     ends = np.maximum(np.sqrt(norm.least) / length, LEAST * r.residual)

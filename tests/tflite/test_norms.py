@@ -122,6 +122,26 @@ def equal_and_close(artifact: TfliteArtifact, folder: Path, data: Sequences, exa
         np.testing.assert_array_equal(artifact.run(folder, data, name).trace.raw_y, model.raw_y)
 
 
+def still(part: int) -> Policy:
+    """The first ``part`` of 6 values never change; epsilon alone is left of their length."""
+    first = dense(6, 4)
+    first.weight[:part], first.bias[:part] = 0.0, 1.0
+    return policy_of(first, norm(2, 6, 1e-5), dense(2, 6))
+
+
+def test_values_that_never_change_leave_room_for_others() -> None:
+    policy, data = still(3), Sequences(np.random.default_rng(5).uniform(-1, 1, (1, 50, 4)))
+    made = integer_program(lower(policy), {})
+    np.testing.assert_allclose(run(made.program, data).y, run(lower(policy), data).y, atol=1e-3)
+    units = [ends.most for name, ends in made.ranges.items() if name == "standing/step1"]
+    assert units
+    assert all(0.25 <= most <= 1.0 for most in units)
+
+
+def test_values_that_never_change_need_no_operator() -> None:
+    assert not integer_program(lower(still(6)), {}).program.body
+
+
 def test_too_many_values_are_refused() -> None:
     width = MOST + 2
     policy = Policy("net", (Norm(np.ones(width), np.zeros(width)),), np.tile([-1.0, 1.0], (width, 1)))
