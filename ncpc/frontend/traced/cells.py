@@ -75,7 +75,7 @@ class CellCalls:
         """The cell's state before its first step, where that is a constant other than 0."""
         if depends(start):
             raise Unsupported(f"{name} starts from a state that depends on the inputs, or runs twice in one step; "
-                              "a cell runs once a step, from a constant state; a reset is for whoever calls the build")
+                              "a cell runs once a step, from a constant state; resets are up to the build's caller")
         parts = [np.asarray(t.detach().double()) for t in tensors_of(start)]
         if not any(part.any() for part in parts):
             return
