@@ -389,6 +389,17 @@ class Windowed(nn.Module):
         return self.rnn(x.reshape(4, 1))[0][-1]
 
 
+class Packed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.GRU(4, 3, batch_first=True)
+
+    def forward(self, x: Any) -> Any:
+        lengths = torch.full((x.shape[0],), x.shape[1])
+        y, _ = self.rnn(nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True))
+        return nn.utils.rnn.pad_packed_sequence(y, batch_first=True)[0]
+
+
 REFUSED: dict[type[Module], str] = {
     Branch: r"whole_modules.py:\d+ \('if x\[0, 0, 0\] > 1:'\): what happens next depends on the numbers of a step",
     Attention: r"multiplies matrices of which neither is a constant",
@@ -397,6 +408,7 @@ REFUSED: dict[type[Module], str] = {
     Minimal: r"mixes steps of time at whole_modules.py:\d+ \('f = torch.sigmoid\(self.forget\(torch.cat",
     MinimalStep: r"mixes steps of time at whole_modules.py:\d+ \('h = h \+ 0.1 \* torch.tanh.*'mem' is taken for its",
     Kept: r"mixes steps of time at whole_modules.py:\d+ \('self.y = 0.9 \* self.y \+ self.fc\(x\)'\)",
+    Packed: "in rnn: rnn is given a PackedSequence; packed sequences are for training, in eval",
     Required: r"must be given 'state', of which no cell tells the shape .*let it be None by default",
     Masked: r"starts from a state that depends on the inputs, or runs twice in one step",
     Windowed: r"in rnn: rnn gives \(4, 3\) in one step of the policy, its layers 3 values; a cell runs once a step",

@@ -38,6 +38,9 @@ class CellCalls:
         names = list(inspect.signature(cell.forward).parameters)
         x, hx = bound[names[0]], bound.get(names[1])
         graph, torch = self.recorder.graph, torch_module()
+        if not torch.is_tensor(x):
+            raise Unsupported(f"{name} is given a {type(x).__name__}; packed sequences are for training, in eval() "
+                              "mode give it the tensor")
         if not depends(self.recorder.seen(x)):
             raise Unsupported(f"{name} does not read the inputs")
         entering = as_traced(self.recorder.seen(x))

@@ -173,7 +173,7 @@ def arguments_of(module: Any, told: Collection[str], where: str) -> Arguments:
         elif required:
             inputs.append(name)
     if not inputs:
-        raise BadInput(f"{where}: forward of {type(module).__name__} takes no input")
+        raise BadInput(f"{where}: forward of {type(module).__name__} takes no input by name")
     return Arguments(tuple(inputs), state, timespans, must)
 
 
