@@ -39,6 +39,7 @@ class Normalization:
     """``factor * off / sqrt(sum of off**2 within its part + least)``: ``member`` has the part of each element, (n,)."""
 
     off: str
+    source: str | None
     member: NDArray[np.int64]
     parts: int
     least: float
@@ -117,14 +118,15 @@ def _around(root: Op, ops: Mapping[str, Op], readers: Mapping[str, list[Op]],
              and quotient.args[0] in known and all(len(readers[one]) == 1 for one in inner))
     if not whole:
         return None
+    source = _centred(name, total.args[1], ops, program)
     least, factor = (float(known[one][1].reshape(-1)[0]) for one in (held.args[1], quotient.args[0]))
     member = np.asarray(known[total.args[1]][1], np.int64)
-    return result.out.name, Normalization(name, member, total.out.axes[0].size, least, factor), inner
+    return result.out.name, Normalization(name, source, member, total.out.axes[0].size, least, factor), inner
 
 
 def normalized(r: Rewriter, op: Op, norm: Normalization) -> Affine:
     """The value of ``op``, the product of ``norm``'s deviations and their gain."""
-    off, n, name = r.form(norm.off), norm.member.size, op.out.name
+    off, n, name = _deviations(r, norm), norm.member.size, op.out.name
     if off.constant:
         squares = np.bincount(norm.member, off.bias**2, norm.parts) + norm.least
         return affine.scale(off, norm.factor / np.sqrt(squares[norm.member]), op.out.axes)
@@ -135,6 +137,29 @@ def normalized(r: Rewriter, op: Op, norm: Normalization) -> Affine:
     r.balls[u.name] = Ball(np.zeros(len(of)), np.eye(len(of)), of)
     return affine.scale(affine.select(affine.of_atom(u), np.arange(n), op.out.axes), np.array([norm.factor]),
                         op.out.axes)
+
+
+def _centred(off: str, member: str, ops: Mapping[str, Op], program: Program) -> str | None:
+    """What the deviations are taken of, where they are those from the mean of each part."""
+    found = []
+    for kind in ("sub", "gather", "mul", "segment_sum"):
+        if off not in ops or ops[off].kind != kind:
+            return None
+        found.append(ops[off])
+        off = ops[off].args[1 if kind == "sub" else 0]
+    first, of, share, total = found
+    if share.args[1] not in program.constants:
+        return None
+    part = np.asarray(program.constants[share.args[1]][1]) * np.bincount(program.constants[total.args[1]][1])
+    return off if np.allclose(part, 1.0) and off == first.args[0] and {of.args[1], total.args[1]} == {member} else None
+
+
+def _deviations(r: Rewriter, norm: Normalization) -> Affine:
+    """Multiplied through: values far from 0 and near each other are not rounded before their mean is taken away."""
+    if norm.source is None:
+        return r.form(norm.off)
+    off, of = r.form(norm.off), np.eye(norm.parts)[norm.member]
+    return affine.product(np.eye(len(of)) - of @ (of / of.sum(axis=0)).T, r.form(norm.source), off.axes)
 
 
 def _unit(r: Rewriter, off: Affine, norm: Normalization, name: str) -> tuple[Value, float]:
