@@ -27,6 +27,7 @@ def run(folder: Path, *command: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_page_runs_as_written(tmp_path: Path) -> None:
     train, save = blocks("python")
     (tmp_path / "train.py").write_text(train + save)

@@ -166,6 +166,7 @@ def test_timespans_are_forwards_or_the_policys(tmp_path: Path) -> None:
         saved(whole.Loop, tmp_path, dt=0.5)
 
 
+@pytest.mark.slow
 def test_inputs_by_name_from_the_calibration_to_a_step_of_the_build(tmp_path: Path) -> None:
     _, policy = saved(whole.Camera, tmp_path)
     assert policy.inputs == 121
@@ -269,7 +270,7 @@ class Chain(nn.Module):
         return x, hx
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(names=st.lists(st.sampled_from(sorted(OPS)), min_size=1, max_size=7), seed=st.integers(0, 9))
 def test_any_chain_of_functions_is_read(names: list[str], seed: int, tmp_path_factory: pytest.TempPathFactory) -> None:
     torch.manual_seed(seed)
