@@ -42,11 +42,16 @@ class ModelRead:
     imported: Imported
     checks: tuple[Check, ...]
     compared: str
+    named: bool = False
+    """Whether outputs have names, of which some may be chosen."""
 
 
 def read_model(model: Any, asked: Asked, where: str) -> ModelRead:
     """What ``model`` says. Raises ``BadInput`` or ``Unsupported``."""
     found = _read(model, asked, where)
+    if asked.heads and not found.named:
+        raise BadInput(f"{where}: outputs are {asked.heads[0]!r}; known are values, logits, and names of what a "
+                       "module's own forward returns")
     if asked.like is None:
         return found
     from ncpc.frontend.forward import runs
@@ -85,9 +90,6 @@ def _read_torch(model: Any, asked: Asked, where: str) -> ModelRead:
         ncps_torch.clip_negative(part for module in modules for part in module.modules())
     if len(modules) == 1 and ncps_torch.is_whole(modules[0]):
         return _read_whole(modules[0], asked, where)
-    if asked.heads:
-        raise BadInput(f"{where}: outputs={asked.heads[0]!r}: a model given by its layers has one output without a "
-                       "name; give values or logits")
     shape = _shape(asked.input_shape)
     parts = isinstance(model, (list, tuple)) and len(model) > 1
     return ModelRead(ncps_torch.import_model(modules, shape),
@@ -104,7 +106,8 @@ def _read_whole(module: Any, asked: Asked, where: str) -> ModelRead:
     for shapes in _shapes(module, asked):
         try:
             found = read.read_module(module, shapes, ncps_torch.read_cell, where, asked.heads)
-            return ModelRead(found.imported, (partial(agreement.check_reading, module, found.forward),), "forward")
+            checks = (partial(agreement.check_reading, module, found.forward),)
+            return ModelRead(found.imported, checks, "forward", named=True)
         except NcpcError as error:
             failed = failed or error
     assert failed is not None
