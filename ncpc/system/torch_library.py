@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+from collections.abc import Callable
 from importlib import metadata
 from types import ModuleType
 from typing import Any
@@ -27,6 +28,15 @@ def copy_of(modules: list[Any]) -> list[Any]:
     tensors = (value for root in modules for module in root.modules() for value in vars(module).values())
     computed = {id(t): t.detach().clone() for t in tensors if torch_module().is_tensor(t) and not t.is_leaf}
     return copy.deepcopy(modules, computed)
+
+
+def functions_seen(call: Callable[[Any, Any, Any], Any]) -> Any:
+    """A context in which every torch function is run by ``call`` (function, arguments, arguments by name)."""
+    class Seeing(torch_module().overrides.TorchFunctionMode):  # type: ignore[misc]  # torch is loaded when it is needed
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            return call(func, args, kwargs or {})
+
+    return Seeing()
 
 
 def versions() -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,6 +20,7 @@ TIMESPANS = ("timespans", "elapsed_time", "ts")
 """How the cells of ncps and ``ncpc.cells`` name the argument that takes the timespan."""
 
 Reader = Callable[[Any], list[Layer] | None]
+"""The layers of a cell; None for a module that is none."""
 
 
 @dataclass
@@ -109,7 +110,7 @@ def tensors_of(value: Any) -> list[Tensor]:
     """All tensors in tuples, lists and dictionaries."""
     if torch_module().is_tensor(value):
         return [value]
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return [t for item in value.values() for t in tensors_of(item)]
     return [t for item in value for t in tensors_of(item)] if isinstance(value, (list, tuple)) else []
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from ncpc.frontend.traced.cells import cells_in
+from ncpc.frontend.traced.cells import cells_in, tensors_of
 from ncpc.frontend.traced.forward import Forward, at
 from ncpc.frontend.traced.precision import doubled, in_double
 from ncpc.frontend.traced.recorder import user_line
-from ncpc.system.torch_library import copy_of, torch_module
+from ncpc.system.torch_library import copy_of, functions_seen, torch_module
 
 Tensor = Any
 Marks = tuple[Tensor, Tensor]
@@ -38,7 +38,7 @@ class Meeting:
     def call(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Run a function; note where its results come from."""
         func, args, kwargs = doubled(func, args, kwargs)
-        known = [v for v in _tensors((args, kwargs)) if id(v) in self.marks]
+        known = [v for v in tensors_of((args, kwargs)) if id(v) in self.marks]
         if self.inside or self.line or not known:
             return func(*args, **kwargs)
         found = [self._nans(func, args, kwargs, step) for step in (0, 1)]
@@ -68,8 +68,8 @@ class Meeting:
 
     def cell(self, cell: Any, given: Any, output: Any) -> None:
         """A cell's outputs depend on the step of its input, whatever its state does."""
-        torch, tensors = torch_module(), _tensors(output)
-        marks = self.marks.get(id(next(iter(_tensors(given)), None)))
+        torch, tensors = torch_module(), tensors_of(output)
+        marks = self.marks.get(id(next(iter(tensors_of(given)), None)))
         if marks is None or not tensors:
             return
         whole = [bool(part.any()) for part in marks]
@@ -85,14 +85,7 @@ class Meeting:
 
 def _changed(result: Any, args: Any) -> list[Tensor]:
     """What a function made; or wrote into, where it gives nothing back."""
-    return [args[0]] if result is None else _tensors(result)
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    if torch_module().is_tensor(value):
-        return [value]
-    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ()
-    return [tensor for part in parts for tensor in _tensors(part)]
+    return [args[0]] if result is None else tensors_of(result)
 
 
 def mixed_at(module: Any, forward: Forward) -> str | None:
@@ -115,10 +108,6 @@ def _run(module: Any, forward: Forward, cells: Mapping[str, Any], meeting: Meeti
     x = torch.as_tensor(np.random.default_rng(0).uniform(-1, 1, (1, 2, width)))
     steps = torch.tensor([[0.0], [1.0]]).expand(1, 2, width)
 
-    class Watched(torch.overrides.TorchFunctionMode):  # type: ignore[name-defined, misc]
-        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            return meeting.call(func, args, kwargs or {})
-
     with ExitStack() as stack:
         for name, part in module.named_modules():
             if name in cells:
@@ -134,7 +123,7 @@ def _run(module: Any, forward: Forward, cells: Mapping[str, Any], meeting: Meeti
                     meeting.mark(given[name], (step == 0, step == 1))
             if forward.takes.state and (state is not None or forward.takes.required):
                 given[forward.takes.state] = forward.first(module, 1, torch.float64) if state is None else state
-            with in_double(), Watched():
+            with in_double(), functions_seen(meeting.call):
                 result = module(**given)
             state = _state(forward, result)
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ncpc.frontend.forward import double_by_default
-from ncpc.system.torch_library import torch_module
+from ncpc.system.torch_library import functions_seen, torch_module
 
 NARROW = ("float", "half", "bfloat16")
 """Methods that convert to less than double precision, and dtypes of those names beside ``float32`` and ``float16``."""
@@ -29,12 +29,9 @@ def doubled(func: Any, args: Any, kwargs: Any) -> tuple[Any, Any, Any]:
 @contextmanager
 def in_double() -> Iterator[None]:
     """While inside, tensors are made in double precision, and none becomes narrower."""
-    torch = torch_module()
+    def call(func: Any, args: Any, kwargs: Any) -> Any:
+        func, args, kwargs = doubled(func, args, kwargs)
+        return func(*args, **kwargs)
 
-    class Widened(torch.overrides.TorchFunctionMode):  # type: ignore[name-defined, misc]
-        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            func, args, kwargs = doubled(func, args, kwargs)
-            return func(*args, **kwargs)
-
-    with double_by_default(), Widened():
+    with double_by_default(), functions_seen(call):
         yield

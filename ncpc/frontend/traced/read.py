@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from ncpc.errors import BadInput, NcpcError, Unsupported
 from ncpc.frontend.imported import Imported
-from ncpc.frontend.traced.cells import CellCalls, cells_in, constant_timespan
+from ncpc.frontend.traced.cells import CellCalls, Reader, cells_in, constant_timespan
 from ncpc.frontend.traced.channels import F64, TIMESPAN, Traced, TracedGraph, of_channels
 from ncpc.frontend.traced.forward import (
     CallFailed,
@@ -27,7 +27,8 @@ from ncpc.frontend.traced.mixing import mixed_at
 from ncpc.frontend.traced.precision import in_double
 from ncpc.frontend.traced.recorder import Recorder, as_traced, watching
 from ncpc.frontend.traced.tidy import tidied
-from ncpc.ir.policy import ChannelGroup, DtRange, Layer, Policy
+from ncpc.ir.cells import RECURRENT
+from ncpc.ir.policy import ChannelGroup, DtRange, Policy
 from ncpc.ir.sequences import Sequences
 from ncpc.ir.wires import row
 from ncpc.passes.lower import lower
@@ -38,9 +39,6 @@ from ncpc.system.user_code import one_line
 STEPS, SEQUENCES = 4, 2
 """How long a reading is tried before it is believed; the whole comparison follows."""
 TRIED = 1e-6
-
-Reader = Callable[[Any], list[Layer] | None]
-"""The layers of a cell; None for a module that is none."""
 
 
 @dataclass(frozen=True)
@@ -155,8 +153,6 @@ def _is_state(recorder: Recorder, tensor: Any) -> bool:
 
 
 def _cells(recorder: Recorder) -> Any:
-    from ncpc.ir.cells import RECURRENT
-
     graph = recorder.graph
     return np.concatenate([np.zeros(0), *(np.arange(lo, hi) for lo, hi, layer in zip(
         graph.firsts[1:], graph.ends[1:], graph.layers, strict=True) if layer.kind in RECURRENT)])

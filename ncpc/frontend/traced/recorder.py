@@ -14,7 +14,7 @@ from typing import Any
 from ncpc.errors import NcpcError, Unsupported
 from ncpc.frontend.traced.channels import Tensor, Traced, TracedGraph, of_constant
 from ncpc.frontend.traced.precision import doubled
-from ncpc.system.torch_library import torch_module
+from ncpc.system.torch_library import functions_seen, torch_module
 
 PACKAGE = Path(__file__).parents[2]
 UNTRACED = ("requires_grad", "is_leaf", "grad_fn", "shape", "dtype", "device", "ndim", "layout", "is_cuda", "grad",
@@ -198,16 +198,12 @@ def watching(recorder: Recorder, module: Any, cells: Mapping[str, Any], called: 
     """
     torch = torch_module()
 
-    class Watch(torch.overrides.TorchFunctionMode):  # type: ignore[name-defined, misc]
-        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            return recorder.call(func, args, kwargs or {})
-
     with ExitStack() as stack:
         for name, part in module.named_modules():
             enter, leave = _hooks(recorder, name, called if name in cells else None)
             stack.callback(part.register_forward_pre_hook(enter, with_kwargs=True).remove)
             stack.callback(part.register_forward_hook(leave, with_kwargs=True).remove)
-        stack.enter_context(Watch())
+        stack.enter_context(functions_seen(recorder.call))
         stack.enter_context(torch.no_grad())
         yield
 
