@@ -2,7 +2,7 @@
 
     python -m benchmarks.walk     # compile cart-pole for this machine in int16, print the way, write walk.json
 
-What the record itself computes (``policy.inputs``) is no visit. ``files`` is how many files that are, ``returns`` how
+What the record and its neighbours in ``ncpc/ir`` are asked (``policy.inputs``, ``taps_of(policy)``) is no visit. ``files`` is how many files that are, ``returns`` how
 often the way comes back to one it had left. The fewer of both, the less a reader has to hop who follows the policy from
 the command to the verdict.
 """
@@ -30,7 +30,7 @@ ROOT = Path(__file__).parent.parent
 RESULT = Path(__file__).with_suffix(".json")
 POLICY = ROOT / "examples" / "cartpole" / "policy.safetensors"
 PARTS = ("ncpc", "targets", "quant")
-OWN = ROOT / "ncpc" / "ir" / "policy.py"
+OWN = ROOT / "ncpc" / "ir"
 
 
 def way(policy: Policy, folder: Path) -> list[str]:
@@ -42,7 +42,7 @@ def way(policy: Policy, folder: Path) -> list[str]:
         names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
         if event == "call" and any(type(given.get(name)) is Policy for name in names):
             path = Path(code.co_filename).resolve()
-            if path.is_relative_to(ROOT) and path.relative_to(ROOT).parts[0] in PARTS and path != OWN:
+            if path.is_relative_to(ROOT) and path.relative_to(ROOT).parts[0] in PARTS and not path.is_relative_to(OWN):
                 entered.append(path.relative_to(ROOT).as_posix())
 
     with patch.dict(SEARCH, {PROGRAM: {"screens": 1, "generations": 1, "length": 12}}):

@@ -24,6 +24,7 @@ from tests.test_formed import crowded_program
 from tests.undefined import Run, run_under_ubsan
 
 SCHEMES = ("int16", "int8", "float32")
+NO_FORM = ("refused", "unstable")
 
 
 @pytest.fixture(autouse=True)
@@ -78,31 +79,33 @@ def test_every_kind_of_cell_has_a_row() -> None:
 
 
 def extreme(seed: int, scheme: str, folder: Path) -> str:
-    """What UBSan says of a random network; ``refused`` where ncpc says that it has no integer form."""
+    """What UBSan says of a random network; ``refused`` where ncpc says that it has no integer form, ``unstable`` where
+    its explicit solver diverges: then it has none in any numbers.
+    """
     policy = extreme_policy(seed)
     try:
         program = lowered(policy, scheme, "fixed" if policy.dt.fixed else "runtime")
-    except NcpcError:
-        return "refused"
+    except NcpcError as e:
+        return "unstable" if "is unstable" in str(e) else "refused"
     return run_under_ubsan(run_of(program, folder, seed))
 
 
 @pytest.mark.parametrize("seed", [0, 3, 5, 12, 17])
 def test_extreme_networks_are_defined_everywhere(seed: int, tmp_path: Path) -> None:
-    assert extreme(seed, "int16", tmp_path) in ("", "refused")
+    assert extreme(seed, "int16", tmp_path) in ("", *NO_FORM)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("scheme", "seeds"), [("int16", range(5, 5 + len(KINDS))), ("int8", range(23, 32))])
 def test_many_extreme_networks_are_defined_everywhere(scheme: str, seeds: range, tmp_path: Path) -> None:
-    """Each kind once. Most of them compile; what does not is refused in one line."""
+    """Each kind once. Most of those that a solver can step compile; what does not is refused in one line."""
     found = []
     for seed in seeds:
         folder = tmp_path / str(seed)
         folder.mkdir()
         found.append(extreme(seed, scheme, folder))
-    assert set(found) <= {"", "refused"}, [(seed, said) for seed, said in zip(seeds, found, strict=True) if said]
-    assert found.count("") > 0.7 * len(found)
+    assert set(found) <= {"", *NO_FORM}, [(seed, said) for seed, said in zip(seeds, found, strict=True) if said]
+    assert found.count("") > 0.7 * (len(found) - found.count("unstable"))
 
 
 def test_a_shift_without_room_is_found_by_the_proof_and_by_the_sanitizer(tmp_path: Path) -> None:
