@@ -10,7 +10,7 @@ import numpy as np
 
 from ncpc.ir.cells import CtGru, CtRnn, LeakyIntegrator, Lif, Lrc, NeuralOde
 from ncpc.ir.gated import Cfc, Gru, GruOde, Lstm, MixedMemory, Rnn, WiredCfc
-from ncpc.ir.heads import Combine, Norm, Scale, Select, Softmax
+from ncpc.ir.heads import Combine, History, Norm, Scale, Select, Softmax
 from ncpc.ir.policy import F64, Activation, Dense, Layer, Ltc, Synapses
 
 INPUTS, UNITS = 2, 4
@@ -166,6 +166,11 @@ def standing() -> tuple[Layer, ...]:
     return dense(UNITS, INPUTS), Norm(weights(UNITS) + 1.0, weights(UNITS, draw=1)), ltc_reading(UNITS), dense(2, 1)
 
 
+def remembering() -> tuple[Layer, ...]:
+    """A causal convolution over time, of two taps three steps apart, and a dense layer on it."""
+    return History(np.array([3, 0]), INPUTS), dense(UNITS, 2 * INPUTS), Activation("tanh", UNITS), dense(1, UNITS)
+
+
 FRAMES: dict[str, tuple[Callable[[Any], list[Any]], tuple[int, ...]]] = {
     "Conv1d, NCP": (lambda nn: [nn.Conv1d(2, 3, 3), nn.ReLU()], (2, 16)),
     "Conv2d, NCP": (lambda nn: [nn.Conv2d(2, 3, 3, padding=1), nn.ReLU()], (2, 8, 8)),
@@ -177,7 +182,8 @@ FRAMES: dict[str, tuple[Callable[[Any], list[Any]], tuple[int, ...]]] = {
         (3, 18, 24)),
 }
 HEADS: dict[str, Made] = {"Dense, CfC, Dense, softmax": around, "Combine, Scale, CfC, Select": joined,
-                          "Dense, Norm, LTC, Dense": standing, **{name: head(*made) for name, made in FRAMES.items()}}
+                          "Dense, Norm, LTC, Dense": standing, "History, Dense, tanh, Dense": remembering,
+                          **{name: head(*made) for name, made in FRAMES.items()}}
 
 ROWS: dict[str, Callable[[], tuple[Layer, ...]]] = {
     **{name: lambda made=made: (made(),) for name, made in {**CELLS, **KERAS}.items()}, **HEADS,

@@ -16,7 +16,7 @@ from ncpc.errors import Unsupported
 from ncpc.ir.policy import F64
 from ncpc.ir.program import Op, Program, statements
 from ncpc.ir.quantized import QuantizedGeneric
-from ncpc.ir.rewrite import carries
+from ncpc.ir.rewrite import MOVES, carries, only_moves
 from ncpc.ir.types import Fixed
 from ncpc.quant.intervals import ROOM, Ranges, UnclosedError, ranges_of, roomy
 from ncpc.quant.limits import OBSERVED_ROOM, held_narrow, limited, snug, too_wide
@@ -29,7 +29,7 @@ WIDEST = 2.0**14
 """A state's box beyond which what was observed is the better guide."""
 HOPELESS = 2.0**30
 """A box on its way to infinity."""
-HANDING = ("pool", "gather", "slice", "min", "max")
+HANDING = (*MOVES, "pool", "min", "max")
 """Ops whose result lies among their arguments."""
 ENOUGH = 0.1
 """A closed box that its image fills up to this share is not worth tightening."""
@@ -99,6 +99,10 @@ def _boxes(real: Program, inputs: Ranges, observed: Mapping[str, Range]) -> tupl
     """Boxes of states and of carried values; True for those that are only observed."""
     if not real.states:
         return {}, {}
+    if only_moves(real):
+        given = hull(inputs[real.x.value.name], exactly(np.zeros(real.x.value.shape)))
+        ends = [np.resize(end, real.states[0].inp.shape) for end in given]
+        return {real.states[0].inp.name: Range(*ends)}, {real.states[0].inp.name: False}
     seen = {s.inp.name: over(roomy(observed[s.inp.name], OBSERVED_ROOM), s.inp.shape) for s in real.states}
     closed = _closed(real, inputs)
     if closed is None:

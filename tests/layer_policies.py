@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ncpc.ir.heads import Combine, Norm, Scale, Select
+from ncpc.ir.heads import Combine, History, Norm, Scale, Select
 from ncpc.ir.policy import F64, Activation, Dense, Layer, Policy
 from ncpc.ir.sequences import Sequences
 
@@ -16,6 +16,13 @@ INDEX, PART = np.array([5, 0, 0, 3]), np.array([2, 3, 4])
 COMBINATIONS: dict[str, Callable[[F64, F64], F64]] = {
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "min": np.minimum, "max": np.maximum,
 }
+
+
+def ago(x: F64, steps: int) -> F64:
+    """Sequences (B, T, n) some steps later, 0 before they begin."""
+    return np.concatenate([np.zeros_like(x), x], axis=1)[:, x.shape[1] - steps : 2 * x.shape[1] - steps]
+
+
 LAYERS: dict[str, tuple[Layer, Callable[[F64], F64]]] = {
     "scale": (Scale(WEIGHT, BIAS), lambda x: WEIGHT * x + BIAS),
     **{name: (Combine(name, 3), lambda x, f=f: f(x[..., :3], x[..., 3:])) for name, f in COMBINATIONS.items()},
@@ -23,6 +30,8 @@ LAYERS: dict[str, tuple[Layer, Callable[[F64], F64]]] = {
     "softplus": (Activation("softplus", 6), lambda x: np.log1p(np.exp(x))),
     "select": (Select(INDEX, 6), lambda x: x[..., INDEX]),
     "select a part": (Select(PART, 6), lambda x: x[..., PART]),
+    "history": (History(np.array([4, 3, 1, 0]), 6), lambda x: np.concatenate([ago(x, k) for k in (4, 3, 1, 0)], -1)),
+    "one step ago": (History(np.array([1]), 6), lambda x: ago(x, 1)),
 }
 """Layers, and what NumPy says of each."""
 

@@ -10,7 +10,7 @@ import pytest
 from ncpc.errors import BadInput
 from ncpc.frontend.container import policy_bytes, read_policy, write_policy
 from ncpc.frontend.validate import check_policy
-from ncpc.ir.heads import Combine, Scale, Select
+from ncpc.ir.heads import Combine, History, Scale, Select
 from ncpc.ir.policy import Layer, Policy
 from ncpc.passes.lower import lower
 from ncpc.semantics.run import run
@@ -43,6 +43,10 @@ def test_layer_comes_back_as_it_was_saved(name: str, tmp_path: Path) -> None:
     (Select(np.array([0, 6]), 6), "index names value 6, but there are 6, counted from 0"),
     (Select(np.array([-1]), 6), "index names value -1"),
     (Select(np.zeros((2, 2), np.int64), 6), r"index has shape \(2, 2\), expected \(outputs,\)"),
+    *((History(np.array(delays, np.int64), 6), "delays must fall from at least 1, none below 0: the oldest first")
+      for delays in ([0], [1, 2], [2, 2], [1, -1])),
+    (History(np.zeros(0, np.int64), 6), r"delays has shape \(0,\), expected \(k,\), k at least 1"),
+    (History(np.arange(200, 0, -2), 6), "delays fall into 99 runs; 60 at most can be joined"),
 ])
 def test_wrong_layer_is_refused(layer: Layer, problem: str) -> None:
     with pytest.raises(BadInput, match=problem):

@@ -403,8 +403,8 @@ class Packed(nn.Module):
 REFUSED: dict[type[Module], str] = {
     Branch: r"whole_modules.py:\d+ \('if x\[0, 0, 0\] > 1:'\): what happens next depends on the numbers of a step",
     Attention: r"multiplies matrices of which neither is a constant",
-    Centred: r"otherwise than step by .* mixes steps of time at whole_modules.py:\d+ \('return self.rnn\(x - x.mean",
-    Pooled: r"mixes steps of time at whole_modules.py:\d+ \('weights = torch.softmax\(self.score",
+    Centred: r"whole_modules.py:\d+ \('return self.rnn\(x - x.mean.*takes the mean over all steps of time",
+    Pooled: r"whole_modules.py:\d+ \('weights = torch.softmax\(self.score.*takes the softmax over all steps of time",
     Minimal: r"mixes steps of time at whole_modules.py:\d+ \('f = torch.sigmoid\(self.forget\(torch.cat",
     MinimalStep: r"mixes steps of time at whole_modules.py:\d+ \('h = h \+ 0.1 \* torch.tanh.*'mem' is taken for its",
     Kept: r"mixes steps of time at whole_modules.py:\d+ \('self.y = 0.9 \* self.y \+ self.fc\(x\)'\)",

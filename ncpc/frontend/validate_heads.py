@@ -1,4 +1,4 @@
-"""What every layer without state must satisfy."""
+"""What every layer that is no cell must satisfy."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import fields
 
 import numpy as np
 
-from ncpc.ir.heads import Combine, Conv2d, Norm, Pool, Scale, Select, Softmax
+from ncpc.ir.heads import Combine, Conv2d, History, Norm, Pool, Scale, Select, Softmax
 from ncpc.ir.policy import Activation, Dense
 from ncpc.ir.problems import Problems, one_of, shape
 from ncpc.ir.windows import LAYOUTS, Windows
@@ -16,6 +16,7 @@ FUNCTIONS = {"relu": 0, "tanh": 0, "sigmoid": 0, "silu": 0, "gelu": 0, "exp": 0,
              "leaky_relu": 1, "elu": 2, "hardtanh": 2, "hard_sigmoid": 1, "hard_silu": 1}
 """Activations and how many parameters each has."""
 POOLS = ("max", "avg", "avg_inside")
+MOST_RUNS = 60
 COMBINATIONS = ("add", "sub", "mul", "min", "max")
 
 
@@ -101,6 +102,18 @@ def select_problems(layer: Select) -> Problems:
         yield f"index has shape {layer.index.shape}, expected (outputs,), outputs at least 1"
     for i in layer.index[(layer.index < 0) | (layer.index >= layer.width)][:1]:
         yield f"index names value {i}, but there are {layer.width}, counted from 0"
+
+
+def history_problems(layer: History) -> Problems:
+    """Delays that fall from at least 1, none below 0; at most as many runs of them as one op joins."""
+    if layer.width < 1:
+        yield f"width is {layer.width}, expected at least 1"
+    if layer.delays.ndim != 1 or not layer.delays.size:
+        yield f"delays has shape {layer.delays.shape}, expected (k,), k at least 1"
+    elif (np.diff(layer.delays) >= 0).any() or layer.delays[-1] < 0 or layer.delays[0] < 1:
+        yield "delays must fall from at least 1, none below 0: the oldest first"
+    elif (runs := int((np.diff(layer.delays) != -1).sum())) > MOST_RUNS:
+        yield f"delays fall into {runs} runs; {MOST_RUNS} at most can be joined"
 
 
 def norm_problems(layer: Norm) -> Problems:

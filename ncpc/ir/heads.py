@@ -1,4 +1,4 @@
-"""Layers without state: convolution and pooling over a frame, softmax, and what joins and scales channels."""
+"""Layers that are no cells: convolution and pooling over a frame, softmax, what joins, scales and delays channels."""
 
 from __future__ import annotations
 
@@ -135,6 +135,29 @@ class Select:
 
 
 @dataclass(frozen=True, eq=False)
+class History:
+    """What all ``width`` values were ``delays[0]`` steps ago, then ``delays[1]`` steps ago, and so on; 0 is now.
+
+    ``delays`` (k,) int64, falling. Before the first step every value was 0. The state is what it was at each of the
+    last ``delays[0]`` steps, the oldest first: a Dense that reads all of it is a causal convolution over time (van den
+    Oord et al. 2016, section 2.1), the delays multiples of its dilation.
+    """
+
+    kind: ClassVar[str] = "history"
+
+    delays: I64
+    width: int
+
+    @property
+    def inputs(self) -> int:
+        return self.width
+
+    @property
+    def outputs(self) -> int:
+        return self.width * len(self.delays)
+
+
+@dataclass(frozen=True, eq=False)
 class Norm:
     """``y = weight*n + bias`` with ``n = (x - mean) / sqrt(variance + epsilon)``, each of ``groups`` parts by itself.
 
@@ -178,6 +201,7 @@ LAYERS = (
     Kind(Scale, "ncpc.passes.lower_heads:lower_scale", "ncpc.frontend.validate_heads:scale_problems"),
     Kind(Combine, "ncpc.passes.lower_heads:lower_combine", "ncpc.frontend.validate_heads:combine_problems"),
     Kind(Select, "ncpc.passes.lower_heads:lower_select", "ncpc.frontend.validate_heads:select_problems"),
+    Kind(History, "ncpc.passes.lower_heads:lower_history", "ncpc.frontend.validate_heads:history_problems"),
     Kind(Norm, "ncpc.passes.lower_norm:lower_norm", "ncpc.frontend.validate_heads:norm_problems"),
 )
-"""Every layer without state."""
+"""Every layer that is no cell; ``History`` alone has a state."""

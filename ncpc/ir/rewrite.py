@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 
-from ncpc.ir.program import Carry, Op, Repeat, Stmt, Value, statements
+from ncpc.ir.program import Carry, Op, Program, Repeat, Stmt, Value, statements
 
 Body = tuple[Stmt, ...]
 
@@ -75,3 +75,12 @@ def made(body: Body) -> set[str]:
 def free_names(stmt: Repeat) -> frozenset[str]:
     """The values that a repeat takes from outside."""
     return frozenset(used((stmt,)) - made((stmt,)))
+
+
+MOVES = ("slice", "concat", "gather")
+"""Ops whose results are elements of their arguments as they are."""
+
+
+def only_moves(program: Program) -> bool:
+    """Whether every number that a step gives or keeps is one that it was given or kept, or 0."""
+    return all(op.kind in MOVES for op in statements(program.body))

@@ -8,6 +8,7 @@ from ncpc.ir.build import Loop
 from ncpc.ir.policy import Layer
 from ncpc.ir.program import Origin, Program, Repeat, State, Stmt, Value, compared, statements
 from ncpc.ir.quantized import QuantizedGeneric
+from ncpc.ir.rewrite import only_moves
 from ncpc.ir.types import Fixed
 from ncpc.passes.context import FixedLowering
 from ncpc.passes.fixed_ops import EMITTERS
@@ -21,6 +22,7 @@ from ncpc.passes.fixed_scope import (
     axes_of,
     frac_of,
     fraction,
+    narrow,
     resized,
 )
 
@@ -30,8 +32,10 @@ def lower_fixed_generic(layer: Layer, q: QuantizedGeneric, ctx: FixedLowering) -
     b, real = ctx.builder, q.real
     scope = FixedScope(b, q, compared=compared(real.body))
     _enter(scope, ctx)
+    kept = narrow(scope, real.x.value.name).type if only_moves(real) and real.states else None
     for state in real.states:
-        scope.wide[state.inp.name] = b.value(state.inp.name, axes_of(scope, state.inp), state_type(q, state.inp.name))
+        kind = kept or state_type(q, state.inp.name)
+        scope.wide[state.inp.name] = b.value(state.inp.name, axes_of(scope, state.inp), kind)
         scope.precise.add(state.inp.name)
         scope.peaks[state.inp.name] = int(np.abs(_raw_box(q, state.inp.name, scope.wide[state.inp.name])).max())
     inputs = {state.inp.name: scope.wide[state.inp.name] for state in real.states}
@@ -99,7 +103,8 @@ def _enter(scope: FixedScope, ctx: FixedLowering) -> None:
 def _state(scope: FixedScope, state: State, inp: Value) -> State:
     """The new state, limited to its box."""
     box = _raw_box(scope.q, state.inp.name, inp)
-    out = limited(scope, state.out, state.inp.name, inp)
+    kept = only_moves(scope.q.real)
+    out = scope.wide[state.out] if kept else limited(scope, state.out, state.inp.name, inp)
     assert isinstance(inp.type, Fixed)
     start = np.floor(np.asarray(state.init, np.float64) * 2.0**inp.type.frac + 0.5).astype(np.int64)
     return State(inp, out.name, start, box.reshape(-1, 2))

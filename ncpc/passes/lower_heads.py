@@ -1,12 +1,12 @@
-"""Layers without state over the reals."""
+"""Layers that are no cells over the reals."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from ncpc.ir.heads import Combine, Conv2d, Pool, Scale, Select, Softmax
+from ncpc.ir.heads import Combine, Conv2d, History, Pool, Scale, Select, Softmax
 from ncpc.ir.policy import F64, Activation, Dense
-from ncpc.ir.program import Origin, Value
+from ncpc.ir.program import Origin, State, Value
 from ncpc.ir.types import Axis, Index
 from ncpc.ir.windows import Windows
 from ncpc.passes.context import Lowering
@@ -108,3 +108,26 @@ def lower_select(layer: Select, ctx: Lowering) -> Value:
     if np.array_equal(layer.index, first + np.arange(layer.outputs)):
         return b.op("slice", "select_y", ctx.x, axes=[out], start=first)
     return b.op("gather", "select_y", ctx.x, b.const("select_of", layer.index, [out], Index(ctx.x.axes[0].name)))
+
+
+def lower_history(layer: History, ctx: Lowering) -> Value:
+    """``y = x`` of some steps before; what is kept moves on by one step."""
+    b, width, depth = ctx.builder, layer.width, int(layer.delays[0])
+    b.origin = Origin("history", "y = x of some steps ago", ctx.x.axes[0].name)
+    past = b.value("past", [Axis(b.unique("kept"), width * depth)])
+
+    def kept(since: int, until: int) -> Value:
+        """What the values were from ``since`` to ``until`` steps ago."""
+        count = since - until + 1
+        if count == depth:
+            return past
+        return b.op("slice", f"since_{since}", past, axes=[Axis(b.unique("earlier"), width * count)],
+                    start=(depth - since) * width)
+
+    earlier = layer.delays[layer.delays > 0]
+    runs = np.split(earlier, np.flatnonzero(np.diff(earlier) != -1) + 1)
+    parts = [*(kept(int(run[0]), int(run[-1])) for run in runs), *([ctx.x] if layer.delays[-1] == 0 else [])]
+    y = b.op("concat", "history_y", *parts, axes=[Axis(b.unique("history"), layer.outputs)])
+    after = b.op("concat", "past_next", *([kept(depth - 1, 1)] if depth > 1 else []), ctx.x, axes=past.axes)
+    ctx.states.append(State(past, after.name, np.zeros(width * depth)))
+    return y

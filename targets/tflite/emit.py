@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ncpc.errors import Unsupported
 from ncpc.ir.cells import RECURRENT
-from ncpc.ir.heads import affordable
+from ncpc.ir.heads import History, affordable
 from ncpc.ir.policy import Ltc, Policy
 from ncpc.ir.program import Program, statements
 from ncpc.ir.sequences import Sequences
@@ -85,13 +85,19 @@ def limits(lowered: Lowered, real: Program) -> dict[str, Range]:
     """The states whose proved range overstates what was seen too much, and what they are limited to.
 
     That is one range for all of a state's numbers, as they share a scale, within what is known of each. The boxes of
-    LTCs are no wider than their reversal potentials: they are kept.
+    LTCs are no wider than their reversal potentials: they are kept. Those of histories never are.
     """
-    proved = _proved(lowered, real)
+    proved, kept = _proved(lowered, real), _kept(real)
     wide = any(layer.kind in RECURRENT and not isinstance(layer, Ltc) for layer in lowered.policy.layers)
-    seen = observed(lowered.policy, real, OBSERVED_ROOM) if proved and wide else {}
+    seen = observed(lowered.policy, real, OBSERVED_ROOM) if proved and (wide or kept) else {}
     return {name: meet(proved[name], Range(*map(np.asarray, found.ends))) for name, found in seen.items()
-            if too_wide(proved[name], found)}
+            if name in kept or too_wide(proved[name], found)}
+
+
+def _kept(real: Program) -> set[str]:
+    """The states of histories: their boxes are all that the type of what they keep holds."""
+    made = {op.out.name for op in statements(real.body) if op.origin and op.origin.layer == History.kind}
+    return {state.inp.name for state in real.states if state.out in made}
 
 
 def _proved(lowered: Lowered, real: Program) -> dict[str, Range]:

@@ -54,7 +54,8 @@ class CellCalls:
         if not torch.is_tensor(y) or y.numel() != len(made):
             raise Unsupported(f"{name} gives {tuple(getattr(y, 'shape', ()))} in one step of the policy, its layers "
                               f"{len(made)} values; a cell runs once a step: let a step be what the cell reads at once")
-        self.recorder.mark(y, of_channels(int(made[0]), y.shape))
+        time = entering.time if y.ndim == len(entering.shape) else None
+        self.recorder.mark(y, replace(of_channels(int(made[0]), y.shape), time=time))
         rest = output[1:] if isinstance(output, (tuple, list)) else ()
         for tensor in tensors_of(rest):
             if id(tensor) != id(y):

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncpc.errors import Unsupported
-from ncpc.ir.heads import Scale, Select
+from ncpc.ir.heads import History, Scale, Select
 from ncpc.ir.policy import INPUT, Layer, Tap, Taps
 from ncpc.system.torch_library import torch_module
 
@@ -26,17 +26,22 @@ Tensor = Any
 
 TIMESPAN = -1
 """The channel of the step's timespan; those of cells' states lie below it."""
+LATER = -(1 << 40)
+"""The first channel of what stands for steps to come; others lie below it."""
 MOST_TAPS = 16
 """Pieces that a layer reads as they are; channels more scattered than that are selected first."""
 
 
 @dataclass(frozen=True, eq=False)
 class Traced:
-    """A tensor of the step: ``channel``, ``gain`` and ``offset`` are float64 tensors of its shape."""
+    """A tensor of the step: ``channel``, ``gain`` and ``offset`` are float64 tensors of its shape; ``time`` is the
+    dimension of steps, where it is known to have one.
+    """
 
     channel: Tensor
     gain: Tensor
     offset: Tensor
+    time: int | None = None
 
     @property
     def parts(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -80,7 +85,8 @@ def of_channels(first: int, shape: Sequence[int]) -> Traced:
 class TracedGraph:
     """Layers as they are found. Channels are numbered through: those of the input, then each layer's.
 
-    ``alias`` holds, for a channel of a cell's state, the output that equals it.
+    ``alias`` holds, for a channel of a cell's state, the output that equals it; ``histories`` the layers of that kind
+    by what they keep and how long; ``behind`` the lines that pad time behind its last step.
     """
 
     inputs: int
@@ -88,6 +94,8 @@ class TracedGraph:
     wires: list[Taps] = field(default_factory=list)
     firsts: list[int] = field(default_factory=list)
     alias: dict[int, int] = field(default_factory=dict)
+    histories: dict[tuple[bytes, int], int] = field(default_factory=dict)
+    behind: list[str] = field(default_factory=list)
     hidden: int = TIMESPAN - 1
     """The next channel of a state."""
 
@@ -124,6 +132,19 @@ class TracedGraph:
         self.hidden -= count
         return np.arange(self.hidden + 1, self.hidden + 1 + count)
 
+    def delayed(self, channels: I64, count: int) -> I64:
+        """What the channels were ``count`` steps ago, and so on until now: (count + 1, channels)."""
+        key = channels.tobytes(), count
+        if key not in self.histories:
+            self.histories[key] = self.add(History(np.arange(count, -1, -1), len(channels)), channels)
+        first = self.histories[key]
+        return np.arange(first, first + (count + 1) * len(channels)).reshape(count + 1, -1)
+
+    def later(self, line: str) -> int:
+        """A channel of steps to come, for which ``line`` made room."""
+        self.behind.append(line)
+        return LATER - len(self.behind) + 1
+
     def plain(self, traced: Traced) -> I64:
         """The channels of the elements, in C order, behind a layer that scales them where they are scaled."""
         channels = self.known(traced)
@@ -144,6 +165,11 @@ class TracedGraph:
             channels[k] = self.alias.get(int(channels[k]), channels[k])
         if (channels == TIMESPAN).any():
             raise Unsupported("the timespan is computed with; pass it to the cells as it is")
+        if (channels <= LATER).any():
+            line = self.behind[LATER - int(channels.min())]
+            raise Unsupported(f"{line}: reads steps that come later than the one it gives something for, as time is "
+                              "padded behind its last step too; pad (kernel_size - 1) * dilation zeros before the "
+                              "first step, and none behind the last or cut as many off")
         if (channels < 0).any():
             raise Unsupported("a cell's state is computed with that is not among its outputs; use its outputs")
         return channels

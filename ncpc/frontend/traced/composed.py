@@ -8,6 +8,7 @@ import numpy as np
 
 from ncpc.frontend.traced.arithmetic import affine, combine, varies
 from ncpc.frontend.traced.channels import Traced, of_channels
+from ncpc.frontend.traced.over_time import require_not_over_time
 from ncpc.frontend.traced.recorder import Recorder, TorchCall, as_traced
 from ncpc.frontend.traced.windows import WINDOWS
 from ncpc.ir.heads import Norm
@@ -115,6 +116,7 @@ def most(function: str) -> Any:
         x: Traced = call.args[0]
         dims = call.arg(1, "dim", ())
         dims = [dims] if isinstance(dims, int) else list(dims) or list(range(len(x.shape)))
+        require_not_over_time(x, dims, "largest" if function == "max" else "least")
         rest = sorted(d % len(x.shape) for d in dims)
         if function == "max" and rest == [2, 3] and len(x.shape) == 4 and x.shape[0] == 1:
             pooled = TorchCall("amax", call.func, (x, 1), {}, torch_module().empty(*x.shape[:2], 1, 1))

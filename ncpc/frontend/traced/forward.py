@@ -60,6 +60,7 @@ class Results:
 class Forward:
     """A way to call ``forward``: tensors of inputs are (B, T, ...) if ``over_time``, (T, B, ...) if also
     ``time_first``, else (B, ...) of one step. ``zeros``: the first call is given cells' states of zeros, not None.
+    ``whole``: forward looks back over the steps of one call by itself, so that every call begins anew.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Forward:
     over_time: bool
     time_first: bool
     zeros: bool = False
+    whole: bool = False
 
     def run(self, module: Any, data: tuple[F64, F64], where: str, *, double: bool = True, cut: int = 0
             ) -> dict[str, F64]:
@@ -90,7 +92,7 @@ class Forward:
         """Where runs are to be cut (0: nowhere) to see that a call goes on from the one before: where a state is given
         and taken, and where the module keeps one, so that the same call again gives something else.
         """
-        if not self.over_time:
+        if not self.over_time or self.whole:
             return (0,)
         half = data[0].shape[1] // 2
         if self.gives.states and self.takes.state:

@@ -17,6 +17,7 @@ from ncpc.frontend.torch_heads import head_reader
 from ncpc.frontend.traced import arithmetic, composed, contractions, moves, products
 from ncpc.frontend.traced.arithmetic import affine
 from ncpc.frontend.traced.channels import Traced, of_channels
+from ncpc.frontend.traced.over_time import require_not_over_time
 from ncpc.frontend.traced.recorder import Handler, Recorder, TorchCall, depends
 from ncpc.frontend.traced.windows import WINDOWS
 from ncpc.ir.heads import Softmax
@@ -121,6 +122,7 @@ def _norm(recorder: Recorder, call: TorchCall, module: Any, shape: Sequence[int]
 def softmax(recorder: Recorder, call: TorchCall) -> Traced:
     """Over one dimension of a tensor whose others are 1."""
     x, dim = call.args[0], call.arg(1, "dim", -1)
+    require_not_over_time(x, [dim], "softmax")
     if x.shape[dim] != int(np.prod(x.shape)):
         raise Unsupported(f"softmax over dimension {dim} of {x.shape}: over the one that is not 1 it can be read")
     return layer_on(recorder, x, lambda width: [Softmax(width)])

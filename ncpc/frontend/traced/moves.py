@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ncpc.errors import Unsupported
+from ncpc.frontend.traced import over_time
 from ncpc.frontend.traced.channels import Tensor, Traced
 from ncpc.frontend.traced.recorder import Recorder, TorchCall, as_traced, depends
 from ncpc.system.torch_library import torch_module
@@ -73,6 +74,7 @@ def pad(recorder: Recorder, call: TorchCall) -> Traced:
     """Constants around, or elements of the tensor itself."""
     functional, x, sides = torch_module().nn.functional, call.args[0], call.arg(1, "pad")
     mode, value = call.arg(2, "mode", "constant"), call.arg(3, "value") or 0.0
+    x, sides = over_time.causally(recorder, x, list(sides), mode if mode != "constant" else value)
     if mode != "constant":
         return Traced(*(functional.pad(part, sides, mode=mode) for part in x.parts))
     channel, gain = (functional.pad(part, sides) for part in (x.channel, x.gain))

@@ -9,6 +9,7 @@ import numpy as np
 from ncpc.errors import Unsupported
 from ncpc.frontend.traced.arithmetic import varies
 from ncpc.frontend.traced.channels import Traced
+from ncpc.frontend.traced.over_time import require_not_over_time
 from ncpc.frontend.traced.recorder import Handler, Recorder, TorchCall, depends
 from ncpc.frontend.traced.windows import mean_of_frame
 from ncpc.ir.policy import Dense
@@ -75,6 +76,7 @@ def reduction(*, mean: bool) -> Handler:
         dims = call.arg(1, "dim")
         order = torch.arange(x.channel.numel()).reshape(x.shape)
         axes = range(len(x.shape)) if dims is None else [dims] if isinstance(dims, int) else dims
+        require_not_over_time(x, list(axes), "mean" if mean else "sum")
         kept = [d for d in range(len(x.shape)) if d not in {a % max(len(x.shape), 1) for a in axes}]
         rest = [d for d in range(len(x.shape)) if d not in kept]
         groups = np.asarray(order.permute(*kept, *rest)).reshape(-1, int(np.prod([x.shape[d] for d in rest])))

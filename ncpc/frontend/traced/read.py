@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from ncpc.errors import BadInput, NcpcError, Unsupported
 from ncpc.frontend.imported import Imported
 from ncpc.frontend.traced.cells import CellCalls, Reader, cells_in, constant_timespan
-from ncpc.frontend.traced.channels import F64, TIMESPAN, Traced, TracedGraph, of_channels
+from ncpc.frontend.traced.channels import F64, LATER, TIMESPAN, Traced, TracedGraph, of_channels
 from ncpc.frontend.traced.forward import (
     CallFailed,
     Forward,
@@ -25,9 +26,10 @@ from ncpc.frontend.traced.forward import (
 from ncpc.frontend.traced.functions import HANDLERS
 from ncpc.frontend.traced.mixing import mixed_at
 from ncpc.frontend.traced.precision import in_double
-from ncpc.frontend.traced.recorder import Recorder, as_traced, watching
+from ncpc.frontend.traced.recorder import Recorder, Sizes, as_traced, watching
 from ncpc.frontend.traced.tidy import tidied
 from ncpc.ir.cells import RECURRENT
+from ncpc.ir.heads import History
 from ncpc.ir.policy import ChannelGroup, DtRange, Policy
 from ncpc.ir.sequences import Sequences
 from ncpc.ir.wires import row
@@ -107,7 +109,7 @@ def _watched(module: Any, forward: Forward, known: Reader, where: str, heads: Se
     (copied,) = copy_of([module])
     copied = copied.eval().cpu().double()
     width = sum(group.width for group in forward.groups)
-    recorder = Recorder(TracedGraph(width), HANDLERS)
+    recorder = Recorder(TracedGraph(width), HANDLERS, _longer(module, forward, where))
     cells = cells_in(copied)
     calls = CellCalls(recorder, known)
     given = _called(copied, forward, recorder, cells, calls)
@@ -119,8 +121,19 @@ def _watched(module: Any, forward: Forward, known: Reader, where: str, heads: Se
         raise Unsupported(f"{where}: the output '{next(iter(outputs), '')}' does not depend on the inputs")
     channels = {name: recorder.graph.plain(traced) for name, traced in outputs.items()}
     groups = tuple(ChannelGroup(name, _shape(at(given, gives.outputs[name]))) for name in channels)
-    return Reading(_imported(recorder, calls, np.concatenate(list(channels.values())), forward, groups, cells),
-                   replace(forward, gives=gives))
+    imported = _imported(recorder, calls, np.concatenate(list(channels.values())), forward, groups, cells)
+    return Reading(imported, replace(forward, gives=gives, whole=any(isinstance(x, History) for x in imported.layers)))
+
+
+def _longer(module: Any, forward: Forward, where: str) -> Sizes:
+    """The shapes of what functions give over two steps; none where forward cannot be run so."""
+    (copied,) = copy_of([module])
+    copied, recorder = copied.eval().cpu().double(), Recorder(TracedGraph(0), {})
+    x = np.random.default_rng(0).uniform(-1, 1, (1, 2, sum(group.width for group in forward.groups)))
+    with suppress(NcpcError), in_double(), watching(recorder, copied, cells_in(copied), lambda *_: None):
+        if forward.over_time:
+            forward.call(copied, x, np.ones((1, 2)), None, where)
+    return recorder.sizes
 
 
 def _called(module: Any, forward: Forward, recorder: Recorder, cells: Mapping[str, Any], calls: CellCalls) -> Any:
@@ -132,7 +145,8 @@ def _called(module: Any, forward: Forward, recorder: Recorder, cells: Mapping[st
     given = {name: tensor.clone() for name, tensor in given.items()}
     for group in forward.groups:
         channel = ids[group.name]
-        recorder.mark(given[group.name], replace(of_channels(0, channel.shape), channel=channel))
+        time = (0 if forward.time_first else 1) if forward.over_time else None
+        recorder.mark(given[group.name], replace(of_channels(0, channel.shape), channel=channel, time=time))
     if forward.takes.timespans:
         spans = given[forward.takes.timespans]
         recorder.mark(spans, replace(of_channels(0, spans.shape), channel=torch.full(spans.shape, float(TIMESPAN),
@@ -149,7 +163,8 @@ def _is_state(recorder: Recorder, tensor: Any) -> bool:
     if not isinstance(traced, Traced):
         return False
     channels = np.asarray(traced.channel).reshape(-1)
-    return bool((channels < TIMESPAN).all()) or (traced.plain and bool(np.isin(channels, _cells(recorder)).all()))
+    kept = bool(((channels < TIMESPAN) & (channels > LATER)).all())
+    return kept or (traced.plain and bool(np.isin(channels, _cells(recorder)).all()))
 
 
 def _cells(recorder: Recorder) -> Any:
@@ -213,7 +228,7 @@ def _carrying(module: Any, forward: Forward, data: tuple[F64, F64], where: str) 
     """
     given = forward.call(module, data[0][:1, :1], data[1][:1, :1], None, where) if forward.takes.state else None
     tops = list(dict.fromkeys(path[0] for path, _ in leaves(given)))
-    if forward.gives.states or len(tops) < 2:
+    if forward.gives.states or forward.whole or len(tops) < 2:
         return []
     found = replace(forward, gives=replace(forward.gives, states=((tops[-1],),)))
     try:

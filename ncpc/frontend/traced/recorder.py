@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import linecache
+import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -45,6 +46,13 @@ INSTEAD = {
 }
 """What could be done without a function that cannot be read."""
 
+PLACED = re.compile(r"\S+:\d+[ :]")
+"""How an error begins that says where it is."""
+
+Call = tuple[str, str, str, int]
+"""A call: the modules that are running, the user's line, the function, how many such calls there were before."""
+Sizes = dict[Call, list[tuple[int, ...]]]
+"""The shapes of what calls give."""
 Handler = Callable[["Recorder", "TorchCall"], Any]
 
 
@@ -74,10 +82,16 @@ class Unread:
 
 @dataclass
 class Recorder:
-    """What was seen so far. ``handlers`` say what a function does; ``cells`` what a module's call does."""
+    """What was seen so far. ``handlers`` say what a function does; ``cells`` what a module's call does.
+
+    ``longer`` are the shapes that calls gave in a run over one step more: what grew there is time.
+    """
 
     graph: TracedGraph
     handlers: Mapping[str, Handler]
+    longer: Sizes = field(default_factory=dict)
+    sizes: Sizes = field(default_factory=dict)
+    calls: dict[tuple[str, str, str], int] = field(default_factory=dict)
     traced: dict[int, Traced | Unread] = field(default_factory=dict)
     kept: list[Tensor] = field(default_factory=list)
     """Tensors that were seen, so that their ids stay theirs."""
@@ -108,15 +122,30 @@ class Recorder:
         if name == "__get__":
             name = getattr(getattr(func, "__self__", None), "__name__", name)
         given, named = self.seen(args), self.seen(kwargs)
-        if self.inside or about or name in ABOUT or not any(map(depends, (*given, *named.values()))):
+        if self.inside or about or name in ABOUT:
             return func(*args, **kwargs)
+        call = self._place(name)
+        if not any(map(depends, (*given, *named.values()))):
+            return self._sized(call, func(*args, **kwargs))
         with self.located(name):
             if name in DECIDING:
                 raise Unsupported("what happens next depends on the numbers of a step, which no fixed program does; "
                                   "use clamp, relu, minimum, maximum or a gate instead of a branch")
             result = func(*args, **kwargs)
         found = self._made(TorchCall(name, func, given, named, result))
-        self._note(result if result is not None else args[0], found)
+        self._note(result if result is not None else args[0], found, self.longer.get(call, []))
+        return result
+
+    def _place(self, name: str) -> Call:
+        """Which call this is, in a run over any number of steps."""
+        key = ".".join(self.path), user_line(), name
+        self.calls[key] = self.calls.get(key, -1) + 1
+        return *key, self.calls[key]
+
+    def _sized(self, call: Call, result: Any) -> Any:
+        """Keep the shapes of a result."""
+        tensors = result if isinstance(result, (list, tuple)) else [result]
+        self.sizes[call] = [tuple(t.shape) for t in tensors if torch_module().is_tensor(t)]
         return result
 
     def _made(self, call: TorchCall) -> Any:
@@ -134,15 +163,18 @@ class Recorder:
         except NcpcError as error:
             return Unread(error)
 
-    def _note(self, result: Any, found: Any) -> None:
+    def _note(self, result: Any, found: Any, longer: Sequence[tuple[int, ...]]) -> None:
         if torch_module().is_tensor(result) and isinstance(found, (Traced, Unread)):
+            if isinstance(found, Traced):
+                found = replace(found, time=_grown(tuple(result.shape), *longer) if len(longer) == 1 else None)
             self.mark(result, found)
         elif isinstance(found, Unread):
             for tensor in result if isinstance(result, (list, tuple)) else ():
-                self._note(tensor, found)
+                self._note(tensor, found, [])
         elif isinstance(result, (list, tuple)):
-            for tensor, part in zip(result, found, strict=True):
-                self._note(tensor, part)
+            each = [[shape] for shape in longer] if len(longer) == len(result) else [[] for _ in result]
+            for tensor, part, shape in zip(result, found, each, strict=True):
+                self._note(tensor, part, shape)
 
     @contextmanager
     def located(self, name: str) -> Iterator[None]:
@@ -151,9 +183,15 @@ class Recorder:
             yield
         except NcpcError as error:
             module = f" in {'.'.join(filter(None, self.path))}" if any(self.path) else ""
-            if str(error).startswith(line := user_line()):
+            if PLACED.match(str(error)):
                 raise
-            raise type(error)(f"{line}{module}: {error}") from None
+            raise type(error)(f"{user_line()}{module}: {error}") from None
+
+
+def _grown(shape: tuple[int, ...], longer: tuple[int, ...]) -> int | None:
+    """The one dimension that is larger by a step, if there is one."""
+    found = [k for k, pair in enumerate(zip(shape, longer, strict=False)) if pair[1] == pair[0] + 1]
+    return found[0] if len(shape) == len(longer) and len(found) == 1 else None
 
 
 def depends(value: Any) -> bool:

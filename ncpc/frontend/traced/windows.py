@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ import numpy as np
 from ncpc.errors import Unsupported
 from ncpc.frontend.heads import merged, normalized
 from ncpc.frontend.torch_heads import head_reader
-from ncpc.frontend.traced.channels import Traced, of_channels
+from ncpc.frontend.traced import over_time
+from ncpc.frontend.traced.channels import Tensor, Traced, of_channels
 from ncpc.frontend.traced.recorder import Handler, Recorder, TorchCall, depends
 from ncpc.ir.policy import Layer
 from ncpc.system.torch_library import torch_module
@@ -57,8 +59,47 @@ def convolution(dims: int) -> Handler:
                       bias is not None, device="meta")
         module.weight = nn.Parameter(weight.detach(), requires_grad=False)
         module.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
-        return _read(recorder, call, module, dims)
+        dim = over_time.on_time(call.args[0], dims)
+        return _read(recorder, call, module, dims) if dim is None else _over_time(recorder, call, module, dims, dim)
     return handler
+
+
+def _over_time(recorder: Recorder, call: TorchCall, module: Any, dims: int, dim: int) -> Traced:
+    """A convolution of which one dimension is time; what reads steps to come is such a step itself."""
+    over_time.require_every_step(module.stride[dim], "convolves")
+    torch, shape = torch_module(), tuple(call.result.shape)
+    reach = (module.kernel_size[dim] - 1) * module.dilation[dim]
+    x = over_time.padded(recorder, call.args[0], *over_time.sides(module.padding, dim, reach))
+    seen, places = over_time.reading(x, reach)
+    channel = torch.full(shape, float(x.channel.min()), dtype=torch.float64)
+    if places:
+        module.padding = tuple(0 if k == dim else pad for k, pad in enumerate(_evenly(module)))
+        found = _fitted(recorder, call, module, seen, (dims, dim), places)
+        part = channel.narrow(x.time, 0, places)
+        part.copy_(found.reshape(part.shape))
+    return Traced(channel, torch.ones_like(channel), torch.zeros_like(channel))
+
+
+def _evenly(module: Any) -> list[int]:
+    """Zeros on either side of each dimension."""
+    pairs = [over_time.sides(module.padding, k, (n - 1) * d)
+             for k, (n, d) in enumerate(zip(module.kernel_size, module.dilation, strict=True))]
+    return [before for before, _ in pairs]
+
+
+def _fitted(recorder: Recorder, call: TorchCall, module: Any, x: Traced, time: tuple[int, int], places: int) -> Tensor:
+    """The channels of a convolution that is to fit ``places`` times; once, only the taps that it needs are read."""
+    (dims, dim), axis = time, x.time
+    assert axis is not None
+    if places == 1:
+        every = (slice(None),) * axis + (slice(None, None, module.dilation[dim]),)
+        x = x.moved(lambda part: part[every])
+        module.dilation = tuple(1 if k == dim else n for k, n in enumerate(module.dilation))
+    if places == 1 and dims == 1:
+        return over_time.convolved(recorder, x, module.weight, module.bias, module.groups).channel
+    with torch_module().no_grad():
+        result = module(x.channel)
+    return _read(recorder, replace(call, args=(x, *call.args[1:]), result=result), module, dims).channel
 
 
 def pooling(kind: str, *options: str) -> Handler:
@@ -66,6 +107,8 @@ def pooling(kind: str, *options: str) -> Handler:
     def handler(recorder: Recorder, call: TorchCall) -> Traced:
         given = {name: call.arg(k + 1, name) for k, name in enumerate(options)}
         module = getattr(torch_module().nn, kind)(**{name: v for name, v in given.items() if v is not None})
+        if (dim := over_time.on_time(call.args[0], int(kind[-2]))) is not None:
+            over_time.require_pooled_causally(call.args[0], module, dim)
         return _read(recorder, call, module, int(kind[-2]))
     return handler
 
