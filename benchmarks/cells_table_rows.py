@@ -70,6 +70,7 @@ def square() -> tuple[F64, F64, F64]:
 
 CELLS: dict[str, Callable[[], Layer]] = {
     "LTC": ltc,
+    "LTC, exponential Euler": lambda: ltc("exponential"),
     "LTC, Euler": lambda: ltc("euler", 12),
     "LTC, Runge-Kutta": lambda: ltc("rk4", 8),
     "CfC": cfc,

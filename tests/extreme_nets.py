@@ -138,7 +138,8 @@ def solved(d: Draw) -> tuple[int, float, str, float]:
 
 Make = Callable[[Draw, int, int], Layer]
 CELLS: dict[str, Make] = {
-    "ltc": ltc, "euler": lambda d, n, i: ltc(d, n, i, "euler"), "rk4": lambda d, n, i: ltc(d, n, i, "rk4"), "cfc": cfc,
+    "ltc": ltc, "euler": lambda d, n, i: ltc(d, n, i, "euler"), "rk4": lambda d, n, i: ltc(d, n, i, "rk4"),
+    "exponential": lambda d, n, i: ltc(d, n, i, "exponential"), "cfc": cfc,
     "wired": lambda d, n, i: WiredCfc((cfc(d, 3, i, "a"), cfc(d, 2, 3, "b")), d.count(1, 2)),
     "lstm": lstm, "gru": gru, "rnn": lambda d, n, i: Rnn(*square(d, n, i), d.one_of("tanh", "relu")),
     "mixed": lambda d, n, i: mixed(d, n, i, "state"), "mixed input": lambda d, n, i: mixed(d, n, i, "input"),

@@ -16,6 +16,7 @@ from ncpc.frontend.container import write_policy
 from ncpc.ir.cells import NeuralOde
 from ncpc.ir.gated import Rnn
 from ncpc.ir.policy import Policy
+from ncpc.ir.tableau import LTC_SOLVERS
 from ncpc.report.solver_study import UNFOLDS, solver_study
 from tests.nets import random_policy
 
@@ -62,4 +63,4 @@ def test_command_line_shows_the_study(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "fused (trained)" in shown.output
     assert "unstable" in shown.output
     found = CliRunner().invoke(cli, ["inspect", str(tmp_path / "p.safetensors"), "--solver-study", "--json"])
-    assert len(json.loads(found.output)["rows"]) == 10
+    assert len(json.loads(found.output)["rows"]) == 2 * len(LTC_SOLVERS)

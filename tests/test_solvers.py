@@ -11,21 +11,24 @@ import pytest
 from scipy.integrate import solve_ivp
 
 import ncpc
+from ncpc.driver.lowering import lower_for
 from ncpc.errors import Unsupported
+from ncpc.frontend.container import Container
 from ncpc.ir.cells import CtRnn, NeuralOde
 from ncpc.ir.gated import Lstm, MixedMemory
-from ncpc.ir.policy import DtRange, Layer, Ltc, Policy
+from ncpc.ir.policy import DtRange, Layer, Ltc, Policy, Synapses
 from ncpc.ir.sequences import Sequences
 from ncpc.ir.tableau import TABLEAUS, Tableau
 from ncpc.passes.lower import lower
 from ncpc.semantics.run import run
+from ncpc.targets.base import CompileOptions
 from tests.nets import random_ltc
 
 INPUTS, DT, STEPS = 3, 0.8, 3
-FINE = {"fused": (32, 64, 128), "euler": (32, 64, 128), "heun": (32, 64, 128), "rk38": (16, 32, 64),
-        "rk4": (16, 32, 64)}
+FINE = {"fused": (32, 64, 128), "exponential": (32, 64, 128), "euler": (32, 64, 128), "heun": (32, 64, 128),
+        "rk38": (16, 32, 64), "rk4": (16, 32, 64)}
 """Unfolds at which the slope is measured: fine enough for the leading term, coarse enough for float64."""
-ORDER = {"fused": 1, "euler": 1, "heun": 2, "rk38": 4, "rk4": 4}
+ORDER = {"fused": 1, "exponential": 1, "euler": 1, "heun": 2, "rk38": 4, "rk4": 4}
 
 
 def inputs(seed: int) -> np.ndarray:
@@ -98,7 +101,8 @@ def test_rnn_solvers_converge_at_their_order(solver: str, kind: str) -> None:
 
 def test_solvers_agree_with_each_other() -> None:
     layer, x = random_ltc(7, inputs=INPUTS), inputs(7)
-    ends = [final_state(dataclasses.replace(layer, solver=s, unfolds=2000), x) for s in ("fused", "euler")]
+    short = (dataclasses.replace(layer, solver=s, unfolds=2000) for s in ("fused", "exponential", "euler"))
+    ends = [final_state(steps, x) for steps in short]
     fine = final_state(dataclasses.replace(layer, solver="rk4", unfolds=50), x)
     assert all(0 < np.abs(end - fine).max() < 2e-3 for end in ends)
 
@@ -169,9 +173,40 @@ def test_fastest_timespan_counts() -> None:
         lower(Policy("net", (layer,), ranges, DtRange(0.5, 2.0, 1.0)))
 
 
-def test_neuron_without_capacitance_has_no_explicit_step() -> None:
+@pytest.mark.parametrize("solver", ["rk4", "exponential"])
+def test_neuron_without_capacitance_has_no_explicit_step(solver: str) -> None:
     with pytest.raises(Unsupported, match=r"cm = 0.*use solver fused"):
-        lower(fast_ltc("rk4", 6, cm=0.0))
+        lower(fast_ltc(solver, 6, cm=0.0))
+
+
+def test_an_exponential_step_may_go_all_the_way_in_integers() -> None:
+    """Nothing is left of exp(-h/tau) anywhere on its table."""
+    pytest.importorskip("brevitas")
+    lowered = lower_for(Container(fast_ltc("exponential", 1, cm=1e-5)), CompileOptions(quant="int16")).lowered
+    x = Sequences(inputs(2)[None])
+    assert np.abs(run(lowered.program, x).y - run(lowered.real, x).y).max() < 2e-3
+
+
+def test_an_exponential_step_needs_a_target() -> None:
+    policy = fast_ltc("exponential", 6)
+    cell = policy.layers[0]
+    assert isinstance(cell, Ltc)
+    layer = dataclasses.replace(cell, gleak=0 * cell.gleak, epsilon=0.0)
+    with pytest.raises(Unsupported, match=r"gleak \+ epsilon = 0, so it may have no target.*use solver fused"):
+        lower(dataclasses.replace(policy, layers=(layer,)))
+
+
+def test_exponential_steps_of_any_length_stay_between_the_potentials() -> None:
+    """And where conductances stand still (no recurrent synapse), any number of them ends where one does."""
+    layer, x = random_ltc(5, inputs=INPUTS, solver="exponential"), 9 * inputs(5)
+    far = dataclasses.replace(layer, cm=layer.cm * 1e-4)
+    ends = np.concatenate([[0.0], layer.vleak, layer.sensory.erev, layer.recurrent.erev])
+    assert (ends.min() <= final_state(far, x)).all()
+    assert (final_state(far, x) <= ends.max()).all()
+    none = Synapses(*(np.zeros(0, np.int64),) * 2, *(np.zeros(0),) * 4)
+    alone = [dataclasses.replace(layer, recurrent=none, unfolds=n) for n in (1, 40)]
+    assert np.abs(final_state(alone[0], x) - final_state(alone[1], x)).max() < 1e-12
+    assert np.abs(final_state(alone[0], x) - exact(alone[0], x, DT)).max() < 1e-9
 
 
 def test_a_trained_ltc_with_too_few_unfolds_is_not_saved(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ncpc.cells.over_time import over_time
-from ncpc.cells.solvers import EXPLICIT, explicit_step, known_solver
+from ncpc.cells.solvers import explicit_step, known_solver
+from ncpc.ir.tableau import LTC_SOLVERS
 from ncpc.system.torch_library import ncps_torch_module, torch_module
 
 if TYPE_CHECKING:
@@ -17,10 +18,11 @@ else:
 class LTC(torch.nn.Module):
     """``cm dv/dt = gleak*(vleak - v) - epsilon*v + sum g*(erev - v)``, ``unfolds`` steps of dt/unfolds.
 
-    ``solver`` is ``euler`` or ``rk4``, the other two of Hasani et al. 2021, another of ``ncpc.ir.tableau``, or
-    ``fused``, the only one of ncps. Train with the solver that is to run: all compute different functions. ``units``
-    is a number or an ncps wiring; the parameters are those of ``ncps.torch.LTC``, under the same names, and a state
-    dict fits both. An explicit step may be unstable (``docs/cells.md``); compiling says how many unfolds it takes.
+    ``solver`` is ``euler`` or ``rk4``, the other two of Hasani et al. 2021, another of ``ncpc.ir.tableau``,
+    ``exponential`` (exponential Euler) or ``fused``, the only one of ncps. Train with the solver that is to run: all
+    compute different functions. ``units`` is a number or an ncps wiring; the parameters are those of
+    ``ncps.torch.LTC``, under the same names, and a state dict fits both. An explicit step may be unstable
+    (``docs/cells.md``); compiling says how many unfolds it takes.
     """
 
     def __init__(
@@ -29,7 +31,7 @@ class LTC(torch.nn.Module):
         implicit_param_constraints: bool = True,
     ) -> None:
         super().__init__()
-        self.solver, self.unfolds, self.epsilon = known_solver(solver, ("fused", *EXPLICIT)), unfolds, epsilon
+        self.solver, self.unfolds, self.epsilon = known_solver(solver, LTC_SOLVERS), unfolds, epsilon
         whole = ncps_torch_module().LTC(
             inputs, units, input_mapping=input_mapping, output_mapping=output_mapping, ode_unfolds=unfolds,
             epsilon=epsilon, implicit_param_constraints=implicit_param_constraints,
@@ -52,17 +54,28 @@ class LTC(torch.nn.Module):
             return y, after
         given = self._currents("sensory_", cell._map_inputs(x))
         for _ in range(self.unfolds):
-            v = explicit_step(lambda now: self._slope(given, now), v, dt / self.unfolds, self.solver)
+            v = self._unfold(given, v, dt / self.unfolds)
         return cell._map_outputs(v), v
 
-    def _slope(self, given: tuple[torch.Tensor, torch.Tensor], v: torch.Tensor) -> torch.Tensor:
-        """``dv/dt`` with the sensory currents ``given``."""
+    def _unfold(self, given: tuple[torch.Tensor, torch.Tensor], v: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
+        """One step of length ``h`` (B, 1) with the sensory currents ``given``."""
+        if self.solver == "exponential":
+            drive, rate = self._drive(given, v)
+            return v + (drive / rate - v) * -torch.expm1(-h * rate)
+
+        def slope(at: torch.Tensor) -> torch.Tensor:
+            drive, rate = self._drive(given, at)
+            return drive - rate * at
+
+        return explicit_step(slope, v, h, self.solver)
+
+    def _drive(self, given: tuple[torch.Tensor, torch.Tensor], v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """``a`` and ``r`` of ``dv/dt = a - r*v``, both (B, units)."""
         cell = self.rnn_cell
         cm, gleak = (cell.make_positive_fn(cell._params[name]) for name in ("cm", "gleak"))
         num, den = self._currents("", v)
-        leak = gleak * (cell._params["vleak"] - v) - self.epsilon * v
-        slope: torch.Tensor = (leak + given[0] + num - (given[1] + den) * v) / cm
-        return slope
+        return ((gleak * cell._params["vleak"] + given[0] + num) / cm,
+                (gleak + self.epsilon + given[1] + den) / cm)
 
     def _currents(self, prefix: str, u: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Sums of g*erev and of g over the synapses into each neuron, both (B, units)."""

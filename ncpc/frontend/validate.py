@@ -20,11 +20,10 @@ from ncpc.ir.names import identifiers, policy_name
 from ncpc.ir.policy import COMPARED, ROLES, DtRange, Layer, Ltc, Policy, Synapses
 from ncpc.ir.problems import Problems, finite
 from ncpc.ir.sequences import Sequences
-from ncpc.ir.tableau import TABLEAUS
+from ncpc.ir.tableau import LTC_SOLVERS
 from ncpc.ir.wires import wire_problems
 
 MEANINGS = ("values", "logits")
-SOLVERS = ("fused", *TABLEAUS)
 _CLIP = "call apply_weight_constraints() on the cell before saving, or save with clip_negative=True (--clip-negative)"
 
 
@@ -127,8 +126,8 @@ def _ltc_scalars(layer: Ltc) -> Problems:
         yield f"unfolds is {layer.unfolds}, expected at least 1"
     if layer.epsilon < 0:
         yield f"epsilon is {layer.epsilon}, expected 0 or more"
-    if layer.solver not in SOLVERS:
-        yield f"unknown solver {layer.solver!r}; known are {', '.join(SOLVERS)}"
+    if layer.solver not in LTC_SOLVERS:
+        yield f"unknown solver {layer.solver!r}; known are {', '.join(LTC_SOLVERS)}"
 
 
 def _synapses(name: str, synapses: Synapses, sources: int, layer: Ltc) -> Problems:

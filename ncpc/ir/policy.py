@@ -72,7 +72,9 @@ class Ltc:
     ``v <- (cm_t*v + gleak*vleak + num + num_s) / (cm_t + gleak + den + den_s + epsilon)`` with
     ``cm_t = cm*unfolds/dt``; ``y = v[:outputs]*output_w + output_b``. ``cm``, ``gleak``, ``vleak`` have shape
     (neurons,); ``input_w``, ``input_b`` (inputs,); ``output_w``, ``output_b`` (outputs,). Motor neurons come first.
-    ``solver`` is ``fused`` (the semi-implicit step above), or one of ``TABLEAUS``.
+    ``solver`` is ``fused`` (the semi-implicit step above), ``exponential`` (exponential Euler: with target and rate of
+    the membrane equation held, ``v <- v_inf + (v - v_inf)*exp(-(dt/unfolds)*den/cm)``, ``v_inf = num/den``), or one of
+    ``TABLEAUS``.
     """
 
     kind: ClassVar[str] = "ltc"

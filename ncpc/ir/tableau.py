@@ -87,3 +87,7 @@ TABLEAUS = {
 }
 """Methods by the name of a solver: Euler's, Heun's, and of order 4 Kutta's 3/8 rule and the classical one (Kutta 1901).
 """
+
+MEANS = ("fused", "exponential")
+"""Solvers of an LTC alone: a step of any length is a weighted mean of the state and of what it is driven to."""
+LTC_SOLVERS = (*MEANS, *TABLEAUS)

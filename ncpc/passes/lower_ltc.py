@@ -13,6 +13,9 @@ from ncpc.ir.types import Axis, Index
 from ncpc.passes.context import Lowering
 from ncpc.passes.solvers import explicit_step, lengths, refuse_unstable
 
+LONG = 40.0
+"""Time constants after which float64 sees nothing of a state any more."""
+
 
 def lower_ltc(layer: Ltc, ctx: Lowering) -> Value:
     """``u = x*input_w + input_b``, sensory terms once, ``unfolds`` steps, then the motor neurons' outputs."""
@@ -35,12 +38,23 @@ def _rates(layer: Ltc) -> F64:
     return rates
 
 
+def _refuse_exponential(layer: Ltc) -> None:
+    """Raise ``Unsupported`` where a neuron has no rate, or may have no target."""
+    for missing, why in ((layer.cm, "cm = 0, so it has no rate of change"),
+                         (layer.gleak + layer.epsilon, "gleak + epsilon = 0, so it may have no target")):
+        if np.any(missing == 0):
+            name = layer.names[int(np.argmin(missing))]
+            raise Unsupported(f"{name}: {why}, and solver 'exponential' cannot step it; use solver fused")
+
+
 def ltc_state(layer: Ltc, ctx: Lowering) -> Value:
     """A fresh state over named neurons; raises Unsupported for explicit steps that are unstable.
 
     A neuron decays fastest with all its synapses open, at (gleak + sum w + epsilon)/cm: an explicit step may not exceed
     what that allows.
     """
+    if layer.solver == "exponential":
+        _refuse_exponential(layer)
     if layer.solver in TABLEAUS:
         refuse_unstable(layer.names, _rates(layer), ctx.dt_range.hi / layer.unfolds, layer.solver, layer.unfolds,
                         ", or solver fused")
@@ -55,7 +69,7 @@ def ltc_step(
     """The output and the new state; ``bounds``, known to hold for it, are written down with every fused unfold."""
     b.origin = Origin("ltc", "u = x*input_w + input_b", "inputs")
     u = _affine(b, "u", x, layer.input_w, layer.input_b)
-    after = _fused(layer, b, u, v, dt, bounds) if layer.solver == "fused" else _explicit(layer, b, u, v, dt)
+    after = _fused(layer, b, u, v, dt, bounds) if layer.solver == "fused" else _solved(layer, b, u, v, dt)
     b.origin = Origin("ltc", "y = v[motor]*output_w + output_b", "outputs")
     motor = b.op("slice", "motor", after, axes=[Axis(b.unique("outputs"), layer.outputs)], start=0)
     return _affine(b, "y", motor, layer.output_w, layer.output_b), after
@@ -78,26 +92,55 @@ def _fused(
     return loop["v"]
 
 
-def _explicit(layer: Ltc, b: Builder, u: Value, v: Value, dt: Value) -> Value:
-    """``cm dv/dt = num - den*v`` by Euler or Runge-Kutta steps of dt/unfolds."""
+def _solved(layer: Ltc, b: Builder, u: Value, v: Value, dt: Value) -> Value:
+    """``cm dv/dt = num - den*v`` by exponential, Euler or Runge-Kutta steps of dt/unfolds."""
     neurons = v.axes[0]
     b.origin = Origin("ltc", "terms that every unfold shares", neurons.name)
-    per_cm = b.const("per_cm_unfolds", 1.0 / (layer.cm * layer.unfolds), [neurons])
-    size = lengths(b, b.op("mul", "h_cm", per_cm, dt), layer.solver)
+    h_cm = b.op("mul", "h_cm", b.const("per_cm_unfolds", 1.0 / (layer.cm * layer.unfolds), [neurons]), dt)
+    size = lengths(b, h_cm, layer.solver) if layer.solver in TABLEAUS else {}
     leak = b.const("leak", layer.gleak * layer.vleak, [neurons])
     den_l = b.const("gleak_eps", layer.gleak + layer.epsilon, [neurons])
     b.origin = Origin("ltc", "num_s, den_s over sensory synapses", "sensory_synapses")
     base = _currents(b, "_s", layer.sensory, u, (leak, den_l))
 
-    def current(at: Value) -> Value:
+    def driven(at: Value) -> tuple[Value, Value]:
         b.origin = Origin("ltc", "num, den over recurrent synapses", "synapses")
-        num, den = _currents(b, "", layer.recurrent, at, base)
+        num_den = _currents(b, "", layer.recurrent, at, base)
         b.origin = Origin("ltc", f"cm dv/dt = num - den*v, {layer.solver}", neurons.name)
+        return num_den
+
+    def current(at: Value) -> Value:
+        num, den = driven(at)
         return b.op("sub", "current", num, b.op("mul", "den_v", den, at))
 
     with b.repeat(layer.unfolds, v=(v, None)) as loop:
-        loop.set("v", explicit_step(b, current, loop["v"], size, layer.solver))
+        now = loop["v"]
+        loop.set("v", explicit_step(b, current, now, size, layer.solver) if size else
+                 _exponential_step(b, now, driven(now), den_l, h_cm, hull_of_targets(layer)))
     return loop["v"]
+
+
+def _exponential_step(b: Builder, v: Value, num_den: tuple[Value, Value], leak: Value, h_cm: Value,
+                      hull: tuple[float, float]) -> Value:
+    """``v_inf + (v - v_inf)*exp(-h*den/cm)``, ``v_inf = num/den``: exact while num and den stand still (exponential
+    Euler: Dayan & Abbott 2001, 5.11; Hochbruck & Ostermann 2010; for gates Rush & Larsen 1978).
+
+    That den is at least ``leak`` and ``v_inf`` within ``hull`` is written down for those who round.
+    """
+    num, den = num_den[0], b.op("max", "den_least", num_den[1], leak)
+    target = b.op("clamp", "v_inf", b.op("div", "num_den", num, den), lo=hull[0], hi=hull[1], flag=None)
+    h_tau = b.op("clamp", "h_tau", b.op("mul", "h_cm_den", h_cm, den), lo=0.0, hi=LONG, flag=None)
+    keep = b.op("exp", "keep", b.op("neg", "minus_h_tau", h_tau))
+    return b.op("mix", "v_next", target, v, keep)
+
+
+def hull_of_targets(layer: Ltc, *states: float) -> tuple[float, float]:
+    """The least and largest of vleak, the reversal potentials, 0 (epsilon's share) and ``states``.
+
+    What a neuron is driven to is a mean, with weights >= 0, of those.
+    """
+    ends = np.concatenate([[0.0, *states], layer.vleak, layer.sensory.erev, layer.recurrent.erev])
+    return float(ends.min()), float(ends.max())
 
 
 def _unfold(b: Builder, layer: Ltc, v: Value, cm_t: Value, base: tuple[Value, Value]) -> Value:

@@ -15,7 +15,7 @@ from ncpc.ir.types import Axis
 from ncpc.passes.context import Lowering
 from ncpc.passes.lower_cfc import cfc_state, cfc_step, wired_cfc_output, wired_cfc_step
 from ncpc.passes.lower_gates import lstm_step
-from ncpc.passes.lower_ltc import ltc_state, ltc_step
+from ncpc.passes.lower_ltc import hull_of_targets, ltc_state, ltc_step
 
 
 def lower_mixed_memory(layer: MixedMemory, ctx: Lowering) -> Value:
@@ -54,19 +54,10 @@ def _states(cell: Layer, ctx: Lowering) -> list[Value]:
                       "supported: ltc, cfc, wired_cfc")
 
 
-def _hull(cell: Ltc) -> tuple[float, float]:
-    """Bounds of an LTC's state that starts in [-1, 1], as the memory's output does.
-
-    A fused unfold is a mean, with weights >= 0, of the state, vleak, the reversal potentials and (epsilon's share) 0.
-    """
-    ends = np.concatenate([[-1.0, 1.0], cell.vleak, cell.sensory.erev, cell.recurrent.erev])
-    return float(ends.min()), float(ends.max())
-
-
 def _step(cell: Layer, ctx: Lowering, x: Value, hs: list[Value]) -> tuple[Value, list[Value]]:
-    """The cell's output and new states."""
+    """The cell's output and new states; an LTC's state starts in [-1, 1], as the memory's output does."""
     if isinstance(cell, Ltc):
-        y, v = ltc_step(cell, ctx.builder, x, hs[0], ctx.dt, _hull(cell))
+        y, v = ltc_step(cell, ctx.builder, x, hs[0], ctx.dt, hull_of_targets(cell, -1.0, 1.0))
         return y, [v]
     if isinstance(cell, WiredCfc):
         after = wired_cfc_step(cell, ctx, x, hs)

@@ -11,7 +11,7 @@ from ncpc.errors import Unsupported
 from ncpc.ir.cells import CtRnn, NeuralOde
 from ncpc.ir.policy import F64, Layer, Ltc, Policy
 from ncpc.ir.sequences import Sequences
-from ncpc.ir.tableau import TABLEAUS
+from ncpc.ir.tableau import MEANS, TABLEAUS
 from ncpc.passes.lower import lower
 from ncpc.report.record import Json
 from ncpc.semantics.run import run
@@ -42,7 +42,7 @@ def solver_study(policy: Policy) -> Json:
 
 
 def _solvers(cells: list[Ltc | CtRnn | NeuralOde]) -> tuple[str, ...]:
-    return (*(("fused",) if all(isinstance(cell, Ltc) for cell in cells) else ()), *TABLEAUS)
+    return (*(MEANS if all(isinstance(cell, Ltc) for cell in cells) else ()), *TABLEAUS)
 
 
 def _data(policy: Policy) -> Sequences:
@@ -83,7 +83,7 @@ def _changed(layer: Layer, solver: str, unfolds: int) -> Layer:
 def _row(policy: Policy, solver: str, unfolds: int, data: Sequences, exact: F64, scale: float) -> Json:
     y = _outputs(policy, solver, unfolds, data)
     error = None if y is None else float(np.abs(y - exact).max()) / scale
-    stages = 1 if solver == "fused" else TABLEAUS[solver].stages
+    stages = 1 if solver in MEANS else TABLEAUS[solver].stages
     return {"solver": solver, "unfolds": unfolds, "evaluations": unfolds * stages, "error": error}
 
 
