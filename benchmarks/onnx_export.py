@@ -34,7 +34,7 @@ from ncpc.frontend.ncps_torch import import_model
 from ncpc.ir.policy import DtRange, Policy
 from ncpc.targets.base import CompileOptions
 from ncpc.targets.onnx import target
-from ncpc.targets.onnx.worker import make_session
+from ncpc.worker.onnx_runtime import make_session
 
 NETS: dict[str, tuple[Callable[[], Any], int]] = {
     "AutoNCP(19,4), 20 inputs": (lambda: AutoNCP(19, 4, seed=0), 20),

@@ -31,7 +31,7 @@ from ncpc.targets.base import CompileOptions
 from ncpc.targets.onnx.cost import FORMS, Work, choose, prices, work
 from ncpc.targets.onnx.emit import files, step_graph
 from ncpc.targets.onnx.grid import synapse_axes
-from ncpc.targets.onnx.worker import make_session
+from ncpc.worker.onnx_runtime import make_session
 
 NETS = [(8, 4, 1.0), (8, 4, 0.3), (19, 20, 0.12), (19, 20, 0.5), (32, 8, 1.0), (64, 16, 0.1), (64, 16, 0.4),
         (64, 16, 1.0), (128, 16, 0.05), (128, 16, 0.3), (128, 16, 1.0), (256, 16, 0.03)]

@@ -46,7 +46,7 @@ def test_older_bytes_stay_and_other_words_are_refused(tmp_path: Path) -> None:
     assert b"compared" not in policy_bytes(policy(None))
     path = tmp_path / "p.safetensors"
     path.write_bytes(policy_bytes(policy("forward")).replace(b"forward", b"hearsay"))
-    with pytest.raises(BadInput, match="compared with 'hearsay'; known are forward, parts, nothing"):
+    with pytest.raises(BadInput, match="compared with 'hearsay'; known are forward, file, parts, nothing"):
         read_policy(path)
 
 

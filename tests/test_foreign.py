@@ -67,7 +67,7 @@ def old(path: Path) -> None:
 FILES: dict[str, tuple[str, bytes | Callable[[Path], None], str, str]] = {
     "TorchScript": ("a.pt", torchscript, "a TorchScript archive", "ncpc.save"),
     "torch.export": ("a.pt2", exported, "an exported program of torch", "ncpc.save"),
-    "ONNX": ("a.onnx", onnx_bytes(), "an ONNX model", "ncpc.save"),
+    "ONNX": ("a.onnx", onnx_bytes(), "an ONNX model", "ncpc import"),
     "TFLite": ("a.tflite", b"\x1c\0\0\0TFL3" + bytes(40), "a TFLite model", "ncpc.save"),
     "Keras": ("a", archive("metadata.json", "config.json", "model.weights.h5"), "a Keras file", "ncpc import"),
     "HDF5": ("weights", HDF5 + bytes(40), "a Keras file", "ncpc import"),

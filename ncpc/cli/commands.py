@@ -12,6 +12,7 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
+from ncpc.cli.carrying import carried, carry_option
 from ncpc.cli.display import show, watch, worst_code
 from ncpc.cli.files import NewFile
 from ncpc.cli.importing import import_command
@@ -161,6 +162,7 @@ counts_option = click.option(
               help="Calibration data (x, optional dt and reset) instead of the policy's own.")
 @click.option("--checkpoint", type=click.Path(path_type=Path), metavar="FILE",
               help="The weights, where POLICY is your own code: package.module:Class, or a factory of a module.")
+@carry_option
 @click.option("--dt", type=click.Choice(("fixed", "runtime")),
               help="Compile the nominal timespan in, or make it an input of each step.  [default: runtime if the "
                    "policy declares a range]")
@@ -178,16 +180,18 @@ counts_option = click.option(
 def compile_command(
     policy: Path, targets: str, out: Path, force: bool, quant: Any, calibrate: Path | None, checkpoint: Path | None,
     dt: Any, cc: str, tolerance: float | None, counts: Any, strict: bool, steps: int | None, certify: Any,
-    as_json: bool, **own: str | None,
+    as_json: bool, carry: tuple[str, ...], **own: str | None,
 ) -> int:
     """Quantize, lower, emit, build, simulate, verify and report.
 
-    POLICY is a policy file; or your own code, package.module:Class, of which a module is made as 'ncpc import' does.
+    POLICY is a policy file; or your own code, package.module:Class, or an ONNX file, of which a policy is made as 'ncpc
+    import' does.
 
     \b
     Examples:
       ncpc compile policy.safetensors
       ncpc compile train:RobotPolicy --checkpoint last.ckpt --calibrate log.npz -t cortex-m4 -o build/
+      ncpc compile model.onnx --carry hidden=hidden_out --calibrate log.npz -t cortex-m4 -o build/
       ncpc compile policy.safetensors --target cortex-m4 -o build/
       ncpc compile policy.safetensors --target host,cortex-m4,rv32imc-ibex --quant int8 --tolerance 0.1
       ncpc compile policy.safetensors --quant float32 --dt runtime --json > report.json
@@ -202,7 +206,7 @@ def compile_command(
     what = counting(counts, strict) or "data+generated"
     requests = [Request(name, quant, dt, cc, tolerance, what, steps, certify, extra) for name in names]
     folders = [out / name for name in names] if len(names) > 1 else [out]
-    source, calibrate = policy_of(policy, checkpoint, calibrate)
+    source, calibrate = policy_of(policy, checkpoint, calibrate, carried(carry))
 
     def each(request: Request, folder: Path) -> Outcome:
         return watch(as_json, lambda phases: compile_policy(

@@ -1,4 +1,4 @@
-"""``ncpc import``: a policy file from a Keras file, a checkpoint, or the user's own code."""
+"""``ncpc import``: a policy file from an ONNX file, a Keras file, a checkpoint, or the user's own code."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ncpc.cli.carrying import carried, carry_option
 from ncpc.cli.files import NewFile
 from ncpc.ir.gated import ACTIVATIONS
 
@@ -24,6 +25,7 @@ from ncpc.ir.gated import ACTIVATIONS
                    "without any 1.0, and the policy says that this is assumed]")
 @click.option("--clip-negative", is_flag=True, help="Clip negative w, cm and gleak to 0.")
 @click.option("--trust-pickle", is_flag=True, help="Unpickle the weights file. This runs code that the file contains.")
+@carry_option
 @click.option("--key", metavar="NAME", help="Which dictionary of a checkpoint, where it holds several: agent.actor.")
 @click.option("--prefix", metavar="P", help="How names of weights begin, where others stand beside them: model.")
 @click.option("--unfolds", type=click.IntRange(1), metavar="N", help="For weights alone: solver steps (ncps: 6).")
@@ -45,18 +47,21 @@ from ncpc.ir.gated import ACTIVATIONS
 def import_command(
     source: str, weights: Path | None, out: Path, calibrate: Path | None, input_range: tuple[float, float] | None,
     dt: tuple[float, float] | None, clip_negative: bool, trust_pickle: bool, key: str | None, prefix: str | None,
-    draft: Path | None, **unsaid: Any,
+    draft: Path | None, carry: tuple[str, ...], **unsaid: Any,
 ) -> None:
-    """Make a policy file from a Keras file, a checkpoint, or your own code.
+    """Make a policy file from an ONNX file, a Keras file, a checkpoint, or your own code.
 
-    SOURCE is a model.keras or model.h5 file, or a checkpoint (.pt, .safetensors) of LTC, CfC, LSTM, GRU, RNN and Linear
-    modules, of which nothing is executed; what it does not say is asked for. Or it is package.module:function, without
-    arguments. That function is run; it returns the module (or an ordered list of modules), and --weights are loaded
-    into it, under whatever names a trainer or torch.compile has put them. A class, package.module:Class, is made of the
-    hyper_parameters that stand in the checkpoint, as Lightning writes them.
+    SOURCE is an ONNX file of any framework, of one step or of sequences: each state that it takes and gives is named by
+    --carry, and the policy is compared with ONNX Runtime on that file. Or it is a model.keras or model.h5 file, or a
+    checkpoint (.pt, .safetensors) of LTC, CfC, LSTM, GRU, RNN and Linear modules, of which nothing is
+    executed; what it does not say is asked for. Or it is package.module:function, without arguments. That function is
+    run; it returns the module (or an ordered list of modules), and --weights are loaded into it, under whatever names a
+    trainer or torch.compile has put them. A class, package.module:Class, is made of the hyper_parameters that stand in
+    the checkpoint, as Lightning writes them.
 
     \b
     Examples:
+      ncpc import model.onnx --carry hidden=hidden_out --carry cell=cell_out --calibrate data.npz
       ncpc import model.keras --calibrate data.npz -o policy.safetensors
       ncpc import training.model:make --weights checkpoint.pt --calibrate data.npz -o policy.safetensors
       ncpc import training.model:RobotPolicy --weights last.ckpt --calibrate data.npz -o policy.safetensors
@@ -74,7 +79,7 @@ def import_command(
     found = read_source(source, weights=weights, trust_pickle=trust_pickle, unsaid=Unsaid(**unsaid),
                         part=CheckpointPart(key, prefix))
     policy = save(found.model, out, like=found.like, calibration=calibrate, input_range=input_range or None,
-                  dt=dt or None, clip_negative=clip_negative)
+                  dt=dt or None, clip_negative=clip_negative, carry=carried(carry))
     click.echo(f"{out}: {policy.inputs} inputs, {policy.outputs} outputs, "
                f"layers {', '.join(layer.kind for layer in policy.layers)}")
 

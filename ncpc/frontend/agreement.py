@@ -18,6 +18,8 @@ from ncpc.semantics.run import run
 from ncpc.system.torch_library import copy_of, torch_module
 
 TOLERANCE = 1e-5
+ROUNDING = 10.0
+"""How many times the policy's own rounding in binary32 a model, which sums in another order, may stray."""
 MANY_PRODUCTS = 10**6
 """Products of a step beyond which only a few steps are run."""
 MAX_SEQUENCES, MAX_STEPS = 64, 500
@@ -48,6 +50,22 @@ def check_agreement(
 def tolerance_of(expected: NDArray[np.float64]) -> float:
     """How far outputs may be from these: 1e-5, of the largest where that exceeds 1."""
     return TOLERANCE * max(1.0, float(np.abs(expected).max(initial=0.0)))
+
+
+def require_close(found: NDArray[np.float64], exact: NDArray[np.float64], single: NDArray[np.float64], where: str,
+                  model: str, remedy: str) -> None:
+    """Raises ``BadInput`` where what a model of another library ``found`` in its own precision differs in meaning from
+    the policy, ``exact`` in double precision and ``single`` in binary32, all (B, T, outputs).
+
+    A network may amplify rounding: more than 1e-5 (of the largest output, where that exceeds 1) is such a difference
+    only if it also exceeds ten times what the policy itself strays in binary32; less than that is warned about.
+    """
+    tolerance, strayed = tolerance_of(exact), _largest(found, exact)
+    if not strayed <= max(tolerance, ROUNDING * _largest(single, exact)):
+        raise BadInput(f"{where}: policy and {model} differ by {strayed:.3g} (more than {tolerance:.3g}); {remedy}")
+    if not strayed <= tolerance:
+        warnings.warn(f"{where}: in its own precision the model strays {strayed:.3g} from exact arithmetic: this "
+                      "network amplifies rounding, and so will any deployment of it", stacklevel=5)
 
 
 def strays(modules: list[Any], by: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,32 +46,34 @@ def save(
     clip_negative: bool = False,
     input_shape: Shape = None,
     outputs: str | Sequence[str] = "values",
+    carry: Mapping[str, str] | None = None,
 ) -> Policy:
     """Read a trained model, check that the policy computes what it computes, and write the container to ``path``.
 
     ``model``: any torch module with a forward of its own, which is run once and watched; a cell of ncps.torch; an
     ordered list of modules around one; a Keras model with a cell of ncps.keras; or what a frontend has read already
-    (``Imported``, or layers of ``ncpc.ir.policy``), which is taken as it is. ``like``: the torch module that an ordered
-    list was taken from; its own forward, run on (B, T, inputs) from its first state (and on ``timespans`` (B, T), where
-    it takes such), must give the same outputs, (B, T, outputs), those of the last step alone, or a tuple that begins
-    with them. ``calibration``: typical inputs, (T, inputs) or (B, T, inputs), as array, torch tensor, npz path (``x``,
-    optional ``dt``, ``reset``) or mapping of those; frames may be flat or not, and where forward has several arguments
-    there is an array by the name of each. ``input_range``: (inputs, 2) or one (lo, hi) for all; left out, it is
+    (``Imported``, or layers of ``ncpc.ir.policy``), which is taken as it is; or the path of an ONNX file, whose states
+    ``carry`` names: each output that is one, by the input that takes it next. ``like``: the torch module that an
+    ordered list was taken from; its own forward, run on (B, T, inputs) from its first state (and on ``timespans``
+    (B, T), where it takes such), must give the same outputs, (B, T, outputs), those of the last step alone, or a tuple
+    that begins with them. ``calibration``: typical inputs, (T, inputs) or (B, T, inputs), as array, torch tensor, npz
+    path (``x``, optional ``dt``, ``reset``) or mapping of those; frames may be flat or not; where forward has several
+    arguments, an array by the name of each. ``input_range``: (inputs, 2) or one (lo, hi) for all; left out, it is
     guessed: the calibration's, wider by ``margin`` of its width at either end, one range for all of a frame. ``dt``:
     the timespan in the unit of training (1.0 where none were given), or the range (lo, hi) of timespans the policy may
     meet; left out, that which forward fixes, that of the calibration's timespans, and without those 1.0: where a cell
     reads dt, the policy then says that this is assumed, and a warning too. ``sample_hz`` documents how often steps
     happen. ``clip_negative`` sets negative w, cm, gleak to 0, as ``apply_weight_constraints()`` does, without touching
     ``model``. ``input_shape``: that of one step's input where torch modules read frames, (channels, height, width), or
-    a mapping of such by the arguments of forward; a Keras model tells it by itself. ``outputs="logits"`` says that the
-    policy is a classifier: reports then compare its decisions too. Other words are names of the outputs to deploy,
-    where forward returns several: ``outputs="action"`` or ``("action", "value")``.
+    a mapping of such by the arguments of forward; Keras tells it by itself. ``outputs="logits"`` says that the policy
+    is a classifier: reports then compare its decisions too. Other words are names of the outputs to deploy, of several:
+    ``outputs="action"`` or ``("action", "value")``.
 
     Returns the policy as written. Raises ``BadInput`` or ``Unsupported``; nothing is written then.
     """
     where, heads = str(path), () if outputs in MEANINGS else _heads(outputs)
     told = None if dt is None else _dt_range(dt, where)
-    found = read_model(model, Asked(like, clip_negative, input_shape, calibration, input_range, heads), where)
+    found = read_model(model, Asked(like, clip_negative, input_shape, calibration, input_range, heads, carry), where)
     told = _fixed_inside(found.imported, told, where) or told
     draft = _drafted(found.imported, _identifier(Path(path).stem) if name is None else name)
     data = None if calibration is None else read_sequences(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ncpc.errors import BadInput, NcpcError
 from ncpc.frontend.pickles import BROKEN, ZIP
 from ncpc.system.files import is_file
 
@@ -40,7 +43,8 @@ KERAS = FileKind("a Keras file", "make a policy of it first: ncpc import {file} 
                  "end in .keras or .h5)")
 TORCHSCRIPT = FileKind("a TorchScript archive", FROM_MODULE)
 EXPORTED = FileKind("an exported program of torch", FROM_MODULE)
-ONNX = FileKind("an ONNX model", FROM_MODULE)
+ONNX = FileKind("an ONNX model", "make a policy of it first: ncpc import {file} --carry STATE_IN=STATE_OUT --calibrate "
+                "data.npz")
 TFLITE = FileKind("a TFLite model", FROM_MODULE)
 SAVED_MODEL = FileKind("a SavedModel of TensorFlow", BY_KERAS)
 TF_CHECKPOINT = FileKind("a part of a TensorFlow checkpoint", "load it into its model with the TensorFlow it was "
@@ -144,3 +148,17 @@ def _by_name(path: Path) -> FileKind | None:
     with path.open("rb") as file:
         file.seek(max(path.stat().st_size - len(TABLE_END), 0))
         return TF_CHECKPOINT if file.read() == TABLE_END else None
+
+
+@contextmanager
+def read_or_refused(path: Path, library: str) -> Iterator[None]:
+    """Whatever a file of unknown origin brings about in the block becomes a ``BadInput`` of one line."""
+    try:
+        yield
+    except NcpcError:
+        raise
+    except MemoryError:
+        raise BadInput(f"{path}: needs more memory than there is; save the model again") from None
+    except Exception as error:  # a damaged file makes zipfile, h5py, protobuf and what reads them raise a dozen kinds
+        why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise BadInput(f"{path}: damaged, or of another version of {library} ({why}); save the model again") from None

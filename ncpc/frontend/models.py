@@ -6,6 +6,7 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ class Asked:
     calibration: Any = None
     input_range: Any = None
     heads: tuple[str, ...] = ()
+    carry: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class ModelRead:
 
 def read_model(model: Any, asked: Asked, where: str) -> ModelRead:
     """What ``model`` says. Raises ``BadInput`` or ``Unsupported``."""
+    if asked.carry and not isinstance(model, (str, Path)):
+        raise BadInput(f"{where}: carry= names the states of an ONNX file; a model keeps its own, leave it out")
     found = _read(model, asked, where)
     if asked.heads and not found.named:
         raise BadInput(f"{where}: outputs are {asked.heads[0]!r}; known are values, logits, and names of what a "
@@ -61,6 +65,8 @@ def read_model(model: Any, asked: Asked, where: str) -> ModelRead:
 
 
 def _read(model: Any, asked: Asked, where: str) -> ModelRead:
+    if isinstance(model, (str, Path)):
+        return _read_onnx(model, asked, where)
     if isinstance(model, Imported):
         return ModelRead(_clipped(model) if asked.clip_negative else model, (), "nothing")
     parts = list(model) if isinstance(model, (list, tuple)) else [model]
@@ -69,6 +75,18 @@ def _read(model: Any, asked: Asked, where: str) -> ModelRead:
     if is_keras(model):
         return _read_keras(model, asked)
     return _read_torch(model, asked, where)
+
+
+def _read_onnx(path: str | Path, asked: Asked, where: str) -> ModelRead:
+    """A file: its own outputs by name, those of one or several chosen."""
+    from ncpc.frontend import ncps_torch  # needs torch
+    from ncpc.frontend.onnx_graph import agreement, read
+
+    if asked.clip_negative or asked.like is not None:
+        raise BadInput(f"{where}: an ONNX file takes neither clip_negative nor like=; leave them out")
+    told = [] if asked.input_shape is None else _told_shapes(asked)
+    found = read.read_file(path, asked.carry or {}, told, ncps_torch.read_cell, where, asked.heads)
+    return ModelRead(found.imported, (partial(agreement.check_agreement, found),), "file", named=True)
 
 
 def _read_keras(model: Any, asked: Asked) -> ModelRead:
@@ -118,16 +136,20 @@ def _shapes(module: Any, asked: Asked) -> Sequence[Mapping[str, Sequence[int]]]:
     """What one step's inputs may look like, the likeliest first; '' stands for an input without a name."""
     from ncpc.frontend import ncps_torch
 
-    if isinstance(asked.input_shape, Mapping):
-        return [{name: _shape(shape) or () for name, shape in asked.input_shape.items()}]
     if asked.input_shape is not None:
-        return [{"": _shape(asked.input_shape) or ()}]
+        return _told_shapes(asked)
     if asked.calibration is not None:
         return shapes_in(asked.calibration)
     if np.ndim(asked.input_range) == 2:
         return [{"": (len(asked.input_range),)}]
     width = ncps_torch.first_width(module)
     return [{} if width is None else {"": (width,)}]
+
+
+def _told_shapes(asked: Asked) -> list[Mapping[str, Sequence[int]]]:
+    if isinstance(asked.input_shape, Mapping):
+        return [{name: _shape(shape) or () for name, shape in asked.input_shape.items()}]
+    return [{"": _shape(asked.input_shape) or ()}]
 
 
 def _comparison(asked: Asked) -> Check:

@@ -1,4 +1,6 @@
-"""What ``ncpc import`` is given: a file of Keras, a checkpoint, or a function of the user's that makes the model."""
+"""What ``ncpc import`` is given: a file of Keras or ONNX, a checkpoint, or a function of the user's that makes the
+model.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ from typing import Any
 
 from ncpc.errors import BadInput
 from ncpc.frontend.checkpoints import WHOLE, CheckpointPart
+from ncpc.frontend.foreign import ONNX, kind_of
 from ncpc.frontend.imported import Trained
 from ncpc.system.files import is_file
 
@@ -43,6 +46,9 @@ def read_source(
     """What ``ncpc.save`` takes. Raises ``BadInput``, also for an option that has no effect on this kind of source."""
     from ncpc.frontend.keras import read
 
+    if is_onnx_file(source):
+        _refuse_all(source, weights is not None or trust_pickle or part != WHOLE, unsaid)
+        return Trained(Path(source))
     if not read.is_keras_file(source):
         from ncpc.frontend.factory import read_model
 
@@ -61,6 +67,19 @@ def read_source(
         if getattr(unsaid, name) is not None:
             raise BadInput(f"{source}: --{name} is for a checkpoint of torch; leave it out")
     return Trained(_keras(source, unsaid))
+
+
+def is_onnx_file(source: str | Path) -> bool:
+    """Whether a file begins as an ONNX model, or has the name of one."""
+    return Path(source).suffix == ".onnx" or kind_of(Path(source)) is ONNX
+
+
+def _refuse_all(source: str, given: bool, unsaid: Unsaid) -> None:
+    """An ONNX file says everything by itself."""
+    options = [f"--{name}" for name, value in asdict(unsaid).items() if value is not None]
+    if given or options:
+        what = options[0] if options else "checkpoint, nor options of one"
+        raise BadInput(f"{source}: an ONNX file takes no {what}; leave it out")
 
 
 def _keras(source: str, unsaid: Unsaid) -> Any:

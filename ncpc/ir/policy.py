@@ -24,8 +24,8 @@ ASSUMED = " (assumed, the library's default)"
 ASSUMED_MEANS = ("nobody said which timespans the network was trained with, and it reads them: trained with others, it "
                  "computes something else")
 
-COMPARED = {"forward": "the module's own forward", "parts": "its layers alone, one after the other",
-            "nothing": "nothing"}
+COMPARED = {"forward": "the module's own forward", "file": "the ONNX file itself, run by ONNX Runtime",
+            "parts": "its layers alone, one after the other", "nothing": "nothing"}
 """With what a policy was compared when it was saved (``Policy.compared``), as it is said."""
 GUESSED = "The input range is guessed from calibration data, not declared"
 """How everything that shows such a range says so."""

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ncpc.errors import MissingTool
 from ncpc.ir.sequences import Sequences, Trace
 from ncpc.semantics.ports import bits
-from ncpc.targets.onnx.library import onnx
-from ncpc.targets.onnx.worker import Call, drive_steps
+from ncpc.system.onnx_library import onnx, require_runtime
+from ncpc.worker import onnx_runtime
+from ncpc.worker.onnx_runtime import Call, drive_steps
 from ncpc.worker.process import Service, Worker, borrowed, opened
 
 F32 = NDArray[np.float32]
@@ -25,7 +23,7 @@ ORT_FULL = "ort-enable-all"
 ORT_SCAN = "ort-enable-all-scan"
 RUNTIMES = (REFERENCE, ORT_PLAIN, ORT_SCAN, ORT_FULL)
 _LEVELS = {ORT_PLAIN: "ORT_DISABLE_ALL", ORT_FULL: "ORT_ENABLE_ALL", ORT_SCAN: "ORT_ENABLE_ALL"}
-SERVICE = Service(str(Path(__file__).with_name("worker.py")))
+SERVICE = Service(str(onnx_runtime.__file__))
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ def run(model: bytes, runtime: str, data: Sequences, start: Start, outputs: int)
     given = arrays(data, start)
     if runtime == REFERENCE:
         return as_trace(drive_steps(_reference(model), given)), str(onnx().__version__)
-    _require()
+    require_runtime()
     with borrowed(SERVICE, runtime) as worker:
         version = str(worker.ask("open", *_opening(model, runtime)).head["version"])
         found = worker.ask("scan" if runtime == ORT_SCAN else "steps", {}, given)
@@ -59,7 +57,7 @@ def load(model: bytes, runtime: str) -> Loaded:
     """A model held open, on one thread. Raises what ``run`` raises."""
     if runtime == REFERENCE:
         return Loaded(_reference(model))
-    _require()
+    require_runtime()
     worker = opened(SERVICE, runtime, *_opening(model, runtime))
     return Loaded(lambda feeds: dict(worker.ask("call", {}, feeds).arrays), worker)
 
@@ -110,11 +108,6 @@ def _reference(model: bytes) -> Call:
     evaluator = onnx().reference.ReferenceEvaluator(model)
     names = list(evaluator.output_names)
     return lambda feeds: dict(zip(names, evaluator.run(None, dict(feeds)), strict=True))
-
-
-def _require() -> None:
-    if find_spec("onnxruntime") is None:
-        raise MissingTool("onnxruntime is not installed: pip install 'ncpc[onnx]'")
 
 
 def _opening(model: bytes, runtime: str) -> tuple[dict[str, Any], dict[str, Any]]:

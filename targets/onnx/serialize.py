@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ncpc.system.onnx_library import onnx
 from ncpc.targets.onnx.graph import OnnxGraph
-from ncpc.targets.onnx.library import onnx
 
 OPSET = 21
 IR_VERSION = 10

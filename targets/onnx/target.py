@@ -10,6 +10,7 @@ import numpy as np
 
 from ncpc.ir.sequences import Sequences, Trace
 from ncpc.semantics.restore import physical_states
+from ncpc.system.onnx_library import onnx
 from ncpc.targets.base import (
     MODEL,
     PROGRAM,
@@ -28,7 +29,6 @@ from ncpc.targets.onnx import corners, emit
 from ncpc.targets.onnx import runtime as runtimes
 from ncpc.targets.onnx.cost import FORMS
 from ncpc.targets.onnx.evaluate import evaluate
-from ncpc.targets.onnx.library import onnx
 from ncpc.targets.onnx.session import OnnxSession
 
 FLOAT_TOLERANCE = 1e-5

@@ -17,7 +17,7 @@ from ncpc.semantics.run import run
 from ncpc.targets.onnx import runtime
 from ncpc.targets.onnx.cost import FORMS
 from ncpc.targets.onnx.target import FLOAT_TOLERANCE
-from ncpc.targets.onnx.worker import drive_scan
+from ncpc.worker.onnx_runtime import drive_scan
 
 LIMIT = 1e-6
 

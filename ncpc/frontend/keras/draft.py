@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ncpc.errors import BadInput
-from ncpc.frontend.keras.files import read_or_refused
+from ncpc.frontend.foreign import read_or_refused
 from ncpc.frontend.keras.fitting import guessed_kind
 from ncpc.frontend.keras.held import HeldLayer, held_layers
 from ncpc.frontend.keras.told import KINDS, NEEDED, WIRING
@@ -22,14 +22,14 @@ NCP = 'wiring = {{ kind = "NCP", {} }}\n'.format(", ".join(f'{name} = "?"' for n
 
 def draft(path: str | Path) -> str:
     """The TOML text of an architecture to be completed. Raises ``BadInput`` for a file of another form."""
-    with read_or_refused(Path(path)):
+    with read_or_refused(Path(path), "Keras"):
         layers = held_layers(Path(path))
         return "".join(_parts(layers, Path(path).name))
 
 
 def question(path: str | Path) -> BadInput:
     """What to say of a file of a whole network's weights where no architecture is given: its layers, and what next."""
-    with read_or_refused(Path(path)):
+    with read_or_refused(Path(path), "Keras"):
         layers = held_layers(Path(path))
         kinds = [f"{layer.words}: {guessed_kind(layer) or 'of no known kind'}" for layer in layers if layer.weights]
     return BadInput(f"{path}: weights of {len(kinds)} layers, which do not say how they are run: {', '.join(kinds)}. "

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ncpc.errors import BadInput, NcpcError, Unsupported
+from ncpc.errors import BadInput, Unsupported
 from ncpc.frontend.keras import chain
 from ncpc.frontend.keras.hdf5 import read_hdf5
 from ncpc.frontend.keras.held import last_name
@@ -57,20 +57,6 @@ def _whole(path: Path) -> KerasModel:
         groups = file["model_weights"]
         found = [_named(groups, spec) for spec in specs]
         return _model(path, specs, found, {"keras_version": str(file.attrs.get("keras_version", ""))})
-
-
-@contextmanager
-def read_or_refused(path: Path) -> Iterator[None]:
-    """Whatever a file of unknown origin brings about in the block becomes a ``BadInput`` of one line."""
-    try:
-        yield
-    except NcpcError:
-        raise
-    except MemoryError:
-        raise BadInput(f"{path}: needs more memory than there is; save the model again") from None
-    except Exception as error:  # a damaged file makes zipfile, h5py and the reading of its config raise a dozen kinds
-        why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise BadInput(f"{path}: damaged, or of another version of Keras ({why}); save the model again") from None
 
 
 @contextmanager

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from ncpc.errors import BadInput
+from ncpc.frontend.foreign import read_or_refused
 from ncpc.frontend.heads import merged
 from ncpc.frontend.imported import Imported
 from ncpc.frontend.keras.architecture import Architecture, InputBranch, LayerTable, read_architecture
-from ncpc.frontend.keras.files import read_or_refused
 from ncpc.frontend.keras.fitting import guessed_kind, named_weights, require_shapes, require_stages, width_of
 from ncpc.frontend.keras.heads import Shape
 from ncpc.frontend.keras.held import HeldLayer, held_layers
@@ -41,7 +41,7 @@ def import_network(path: str | Path, architecture: str | Path) -> Imported:
     """
     told, where = read_architecture(architecture), str(path)
     source = {"source": "keras weights", "architecture": Path(architecture).name}
-    with read_or_refused(Path(path)):
+    with read_or_refused(Path(path), "Keras"):
         pairs = iter(_matched(told, held_layers(Path(path)), where))
         if not told.branches:
             return Imported(finished(_row(list(pairs), told.shape, where), where), source)

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from ncpc.errors import BadInput, Unsupported
+from ncpc.frontend.foreign import read_or_refused
 from ncpc.frontend.heads import merged
 from ncpc.frontend.imported import Imported
 from ncpc.frontend.keras.cells import READERS, TOLD, read_cell
-from ncpc.frontend.keras.files import SUFFIXES, read_file, read_or_refused
+from ncpc.frontend.keras.files import SUFFIXES, read_file
 from ncpc.frontend.keras.heads import Shape, read_head
 from ncpc.frontend.keras.live import read_live
 from ncpc.frontend.keras.model import KerasLayer, KerasModel
@@ -28,7 +29,7 @@ def import_file(path: str | Path) -> Imported:
     Raises ``BadInput`` for a file that is damaged or holds only weights, ``Unsupported`` naming the layer or option
     that cannot be read.
     """
-    with read_or_refused(Path(path)):
+    with read_or_refused(Path(path), "Keras"):
         return _imported(read_file(Path(path)), str(path))
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ncpc.errors import BadInput
+from ncpc.frontend.foreign import read_or_refused
 from ncpc.frontend.imported import Imported
 from ncpc.frontend.keras.cells import read_cell
-from ncpc.frontend.keras.files import read_or_refused
 from ncpc.frontend.keras.hdf5 import read_hdf5
 from ncpc.frontend.keras.held import last_name, listed
 from ncpc.frontend.keras.model import F64, LTC, KerasLayer, Weights, Wiring
@@ -36,7 +36,7 @@ def import_weights(
     if unfolds is None:
         raise BadInput(f"{path}: weights alone do not say how many unfolds they were trained with; give unfolds "
                        "(--unfolds; 6 unless it was changed)")
-    with read_or_refused(Path(path)):
+    with read_or_refused(Path(path), "Keras"):
         weights = _ltc_weights(dict(read_hdf5(Path(path)).arrays()), str(path))
         given = told_wiring(weights, outputs, roles, wiring)
         layer = KerasLayer(LTC, "ltc", {"ode_unfolds": unfolds, "epsilon": epsilon}, weights, given)

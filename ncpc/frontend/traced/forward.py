@@ -242,12 +242,12 @@ def _output_names(paths: Sequence[Path]) -> list[str]:
         shared += 1
     if len(paths) == 1:
         key = paths[0][-1]
-        return [_word(key) if isinstance(key, str) else "y"]
-    return [_word("_".join(str(key) if isinstance(key, str) or k else f"y{key}" for k, key in enumerate(path[shared:])))
+        return [word(key) if isinstance(key, str) else "y"]
+    return [word("_".join(str(key) if isinstance(key, str) or k else f"y{key}" for k, key in enumerate(path[shared:])))
             for path in paths]
 
 
-def _word(text: str) -> str:
+def word(text: str) -> str:
     """``text`` as a name: ``left/arm`` becomes ``left_arm``."""
     word = re.sub(r"\W", "_", text, flags=re.ASCII)
     return word if word[:1].isalpha() or word.startswith("_") else f"y_{word}"

@@ -7,6 +7,7 @@ that become a layer.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -113,7 +114,9 @@ def group_norm(recorder: Recorder, call: TorchCall) -> Traced:
 
 def _norm(recorder: Recorder, call: TorchCall, module: Any, shape: Sequence[int]) -> Traced:
     """What the module's reader says, with the weights of the call."""
-    module.weight, module.bias = call.arg(2, "weight"), call.arg(3, "bias")
+    frozen = partial(torch_module().nn.Parameter, requires_grad=False)
+    module.weight, module.bias = (None if part is None else frozen(part.detach())
+                                  for part in (call.arg(2, "weight"), call.arg(3, "bias")))
     reader = head_reader(module)
     assert reader is not None
     return layer_on(recorder, call.args[0], lambda _: reader(module, tuple(shape), [])[0])

@@ -43,6 +43,10 @@ STEPS, SEQUENCES = 4, 2
 TRIED = 1e-6
 
 
+class StepsMixed(BadInput):
+    """What is read step by step is not what the module computes over a sequence."""
+
+
 @dataclass(frozen=True)
 class Reading:
     """The layers of a module and the way its forward is called."""
@@ -82,7 +86,7 @@ def read_module(module: Any, shapes: Mapping[str, Sequence[int]] | None, known: 
         if apart <= TRIED:
             return reading
         line = mixed_at(module, forward)
-        refusal = refusal or BadInput(
+        refusal = refusal or StepsMixed(
             f"{where}: {forward.name} computes over a sequence of {STEPS} steps otherwise than step by step (outputs "
             f"differ by {apart:.3g}): it mixes steps of time{f' at {line}' if line else ''}, which cells alone may do: "
             "those of ncps, torch.nn and ncpc.cells"

@@ -217,11 +217,15 @@ def as_traced(value: Any) -> Traced:
 
 
 def user_line() -> str:
-    """Where the user's own code stands: ``file.py:12 ('y = torch.sort(x)')``."""
+    """Where the user's own code stands: ``file.py:12 ('y = torch.sort(x)')``; or the ``place`` of what runs a file that
+    is no code.
+    """
     frame: FrameType | None = sys._getframe(1)
     torch = str(Path(torch_module().__file__ or "").parent)
     while frame is not None:
         file = frame.f_code.co_filename
+        if file.startswith(str(PACKAGE)) and (place := getattr(frame.f_locals.get("self"), "place", None)):
+            return str(place)
         if not file.startswith((torch, str(PACKAGE))) and "contextlib" not in file:
             code = linecache.getline(file, frame.f_lineno).strip()
             return f"{Path(file).name}:{frame.f_lineno}" + (f" ('{code}')" if code else "")

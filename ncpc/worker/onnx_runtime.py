@@ -74,6 +74,26 @@ def _resets(data: Arrays) -> list[int]:
     return [int(t) for t in np.flatnonzero(data["reset"].any(axis=0)) if t] if "reset" in data else []
 
 
+def drive_carried(call: Call, head: Head, data: Arrays, alive: Callable[[], Any] = bool
+                  ) -> dict[str, np.ndarray[Any, Any]]:
+    """A model of any names: each input (B, calls, ...), its states ``carry`` (input and output by name) from what
+    stands under the input's name; ``outputs``, each (B, calls, ...).
+    """
+    carry, names = dict(head["carry"]), list(head["outputs"])
+    given = {name: array for name, array in data.items() if name not in carry}
+    rows, calls = next(iter(given.values())).shape[:2]
+    found: dict[str, list[Any]] = {name: [] for name in names}
+    for row in range(rows):
+        state = {name: data[name] for name in carry}
+        for k in range(calls):
+            alive()
+            out = call({**{name: array[row, k] for name, array in given.items()}, **state})
+            state = {taken: out[kept] for taken, kept in carry.items()}
+            for name in names:
+                found[name].append(out[name])
+    return {name: np.stack(parts).reshape(rows, calls, *parts[0].shape) for name, parts in found.items()}
+
+
 def make_session(model: bytes, level: str) -> Any:
     """An ONNX Runtime session on the CPU with one thread."""
     ort = importlib.import_module("onnxruntime")
@@ -90,7 +110,7 @@ def _caller(session: Any) -> Call:
 
 
 def commands(alive: Callable[[], None]) -> dict[str, Callable[[Head, Arrays], Found]]:
-    """``open`` loads a model; ``call`` executes it once, ``steps`` and ``scan`` over sequences."""
+    """``open`` loads a model; ``call`` executes it once, ``steps``, ``scan`` and ``carried`` over sequences."""
     opened: list[Call] = []
 
     def load(head: Head, arrays: Arrays) -> Found:
@@ -99,4 +119,5 @@ def commands(alive: Callable[[], None]) -> dict[str, Callable[[Head, Arrays], Fo
 
     return {"open": load, "call": lambda head, arrays: ({}, opened[0](arrays)),
             "steps": lambda head, arrays: ({}, drive_steps(opened[0], arrays, alive)),
+            "carried": lambda head, arrays: ({}, drive_carried(opened[0], head, arrays, alive)),
             "scan": lambda head, arrays: ({}, drive_scan(opened[0], arrays, alive))}

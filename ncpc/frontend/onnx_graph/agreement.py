@@ -1,0 +1,97 @@
+"""Does the policy compute what the ONNX file computes, run by ONNX Runtime?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncpc.errors import BadInput, ProofFailed
+from ncpc.frontend.agreement import probes, require_close
+from ncpc.frontend.onnx_graph.file import OnnxPort
+from ncpc.frontend.onnx_graph.layout import CallForm
+from ncpc.frontend.onnx_graph.read import OnnxReading
+from ncpc.ir.policy import Policy
+from ncpc.passes.lower import lower
+from ncpc.passes.to_float32 import to_float32
+from ncpc.semantics.run import run
+from ncpc.worker import onnx_runtime
+from ncpc.worker.process import Service, borrowed
+
+F64 = NDArray[np.float64]
+
+
+def check_agreement(reading: OnnxReading, policy: Policy, where: str) -> None:
+    """Run ``policy`` and the file side by side, on the calibration and on random sequences, each from states of zeros
+    that are carried from step to step (or in one call, where the file keeps them inside).
+
+    ONNX Runtime computes in the file's own precision: what counts as a difference is what ``require_close`` says.
+    Raises ``BadInput``; where ONNX Runtime does not run the file too.
+    """
+    program, layout = lower(policy), reading.layout
+    for data in probes(policy):
+        x = _representable(data.x, layout)
+        x = x if layout.window is None else np.take(x, range(layout.window), axis=1, mode="wrap")
+        short = replace(data, x=x, dt=np.full(x.shape[:2], policy.dt.nominal))
+        found = _outputs(reading, x, where)
+        exact, single = (run(made, short).y[:, -found.shape[1] :] for made in (program, to_float32(program)))
+        require_close(found, exact, single, where, f"{reading.file.where} in ONNX Runtime",
+                      "are all states named by --carry? Otherwise please report it, with the file")
+
+
+def _representable(x: F64, layout: CallForm) -> F64:
+    """Inputs as the file can take them: rounded to its kind of numbers."""
+    parts, first = [], 0
+    for port in layout.inputs:
+        width = int(np.prod(layout.shapes[port.name], dtype=np.int64))
+        parts.append(_rounded(x[..., first : first + width], np.dtype(port.dtype)))
+        first += width
+    return np.concatenate(parts, axis=-1).astype(np.float64)
+
+
+def _rounded(part: F64, dtype: np.dtype[Any]) -> NDArray[Any]:
+    if dtype.kind not in "iu":
+        return part.astype(dtype)
+    ends = np.iinfo(dtype)
+    return np.rint(part).clip(ends.min, ends.max).astype(dtype)
+
+
+def _outputs(reading: OnnxReading, x: F64, where: str) -> F64:
+    """What the file gives, (B, T, outputs), or (B, 1, outputs) where it gives the last step alone."""
+    layout = reading.layout
+    head = {"carry": list(layout.carry.items()), "outputs": [port.name for port in reading.outputs]}
+    states = {port.name: np.zeros([n or 1 for n in port.dims], port.dtype) for port in layout.states}
+    arrays = {**_given(x, layout), **states}
+    try:
+        with borrowed(SERVICE, "ONNX Runtime") as worker:
+            worker.ask("open", {"level": "ORT_ENABLE_ALL"}, {"model": np.frombuffer(reading.file.content, np.uint8)})
+            answer = worker.ask("carried", head, arrays).arrays
+    except ProofFailed as error:
+        raise BadInput(f"{where}: {reading.file.where} cannot be run to compare with ({error})") from None
+    return np.concatenate([_over_time(answer[port.name], port, layout, x.shape[1]) for port in reading.outputs], axis=2)
+
+
+def _given(x: F64, layout: CallForm) -> dict[str, NDArray[Any]]:
+    """Each input of each call, (B, calls, *dimensions)."""
+    found, first = {}, 0
+    rows, steps = x.shape[:2]
+    each = 1 if layout.time is None else steps
+    for port in layout.inputs:
+        shape = layout.given_shape(port, each)
+        width = int(np.prod(layout.shapes[port.name], dtype=np.int64))
+        part = x[..., first : first + width]
+        found[port.name] = part.reshape(rows, steps // each, *shape).astype(port.dtype)
+        first += width
+    return found
+
+
+def _over_time(y: NDArray[Any], port: OnnxPort, layout: CallForm, steps: int) -> F64:
+    """An output of each call as (B, T, width)."""
+    rows, calls = y.shape[:2]
+    each = layout.rows(port, y.shape[2:], steps // calls)
+    return y.astype(np.float64).reshape(rows, calls * each, -1)
+
+
+SERVICE = Service(str(onnx_runtime.__file__))

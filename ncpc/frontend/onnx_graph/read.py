@@ -1,0 +1,74 @@
+"""An ONNX file -> the layers of a policy: as a module, read as any whole module is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ncpc.errors import BadInput, NcpcError, Unsupported
+from ncpc.frontend.imported import Imported
+from ncpc.frontend.onnx_graph.file import OnnxFile, OnnxPort, read_onnx
+from ncpc.frontend.onnx_graph.layout import CallForm, layouts
+from ncpc.frontend.traced.cells import Reader
+from ncpc.frontend.traced.read import StepsMixed, read_module
+from ncpc.system.onnx_library import require_runtime
+
+
+@dataclass(frozen=True, eq=False)
+class OnnxReading:
+    """What was read: the layers, and how the file is called for the outputs that are wanted."""
+
+    imported: Imported
+    file: OnnxFile
+    layout: CallForm
+    outputs: tuple[OnnxPort, ...]
+
+
+def read_file(path: str | Path, carry: Mapping[str, str], shapes: Sequence[Mapping[str, Sequence[int]]], known: Reader,
+              where: str, heads: Sequence[str] = ()) -> OnnxReading:
+    """The layers that compute what the ONNX file at ``path`` computes step by step.
+
+    ``carry``: the outputs that are states, by the inputs that take them in the next step. ``shapes``: guesses of one
+    step's inputs by name, which may be empty. ``heads``: the outputs that are wanted, all that are no state if empty.
+    Raises BadInput or Unsupported, naming the node that cannot be read; MissingTool without onnx or ONNX Runtime.
+    """
+    require_runtime()
+    file, failed = read_onnx(Path(path)), None
+    for guess in [*shapes, {}]:
+        for layout in layouts(file, carry, guess):
+            try:
+                return _read(file, layout, known, where, heads)
+            except NcpcError as error:
+                failed = failed or error
+    assert failed is not None
+    raise failed
+
+
+def _read(file: OnnxFile, layout: CallForm, known: Reader, where: str, heads: Sequence[str]) -> OnnxReading:
+    from ncpc.frontend.onnx_graph.module import as_module  # needs torch
+
+    states = set(layout.carry.values())
+    outputs = tuple(port for port in file.outputs if port.name not in states) or file.outputs
+    if unknown := [name for name in heads if name not in {layout.names[port.name] for port in outputs}]:
+        raise BadInput(f"{where}: no output '{unknown[0]}'; {file.where} gives "
+                       f"{', '.join(layout.names[port.name] for port in outputs)}")
+    wanted = tuple(port for name in heads for port in outputs if layout.names[port.name] == name) or outputs
+    module = as_module(file, layout, wanted)
+    by_name = {layout.names[port.name]: layout.shapes[port.name] or (1,) for port in layout.inputs}
+    try:
+        reading = read_module(module, by_name, known, where)
+    except StepsMixed as error:
+        raise BadInput(f"{error}; is every state named by --carry, with the output that gives it?") from None
+    if len(reading.forward.gives.outputs) != len(wanted):
+        raise Unsupported(f"{file.where}: what --carry hands on ({', '.join(layout.carry.values())}) is no state of an "
+                          "LSTM, GRU or RNN; a policy holds the cells that it knows")
+    imported = replace(reading.imported, provenance=_told(file, reading.imported, layout))
+    return OnnxReading(imported, file, layout, wanted)
+
+
+def _told(file: OnnxFile, imported: Imported, layout: CallForm) -> dict[str, Any]:
+    read: Any = imported.provenance
+    return {**file.provenance, "file": Path(file.where).name, "carry": dict(layout.carry), "cells": read["cells"],
+            "versions": {**read["versions"], **dict(file.provenance["versions"])}}  # type: ignore[call-overload]

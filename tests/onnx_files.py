@@ -1,0 +1,121 @@
+"""ONNX files as other frameworks write them, put together node by node."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+Dims = Sequence[int | str | None]
+INPUTS, UNITS = 5, 6
+GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+CARRIED = {"LSTM": {"hidden": "hidden_out", "cell": "cell_out"}, "GRU": {"hidden": "hidden_out"},
+           "RNN": {"hidden": "hidden_out"}}
+
+
+class Made:
+    """A graph in the making. ``weight`` adds a random constant, ``constant`` a given one; both return its name."""
+
+    def __init__(self, opset: int = 17) -> None:
+        self.rng, self.opset = np.random.default_rng(0), opset
+        self.nodes: list[Any] = []
+        self.tensors: list[Any] = []
+
+    def node(self, op: str, inputs: Sequence[str], *outputs: str, **attributes: Any) -> str:
+        self.nodes.append(helper.make_node(op, inputs, outputs, name=f"{op}_{len(self.nodes)}", **attributes))
+        return outputs[0]
+
+    def weight(self, *shape: int, scale: float = 0.5) -> str:
+        return self.constant(self.rng.normal(0, scale, shape).astype(np.float32))
+
+    def constant(self, value: Any) -> str:
+        name = f"constant{len(self.tensors)}"
+        self.tensors.append(numpy_helper.from_array(np.asarray(value), name))
+        return name
+
+    def save(self, path: Path, inputs: dict[str, Dims], outputs: dict[str, Dims], dtype: int = TensorProto.FLOAT
+             ) -> Path:
+        first = next(iter(inputs))
+        ends = [[helper.make_tensor_value_info(n, dtype if n == first else TensorProto.FLOAT, dims)
+                 for n, dims in part.items()] for part in (inputs, outputs)]
+        graph = helper.make_graph(self.nodes, "policy", *ends, self.tensors)
+        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=8,
+                                    producer_name="another"), str(path))
+        return path
+
+
+def normalized(made: Made, observed: str) -> str:
+    """Observations as a trainer normalizes them, limited at 4."""
+    shifted = made.node("Sub", [observed, made.constant(np.linspace(-0.5, 0.5, INPUTS, dtype=np.float32))], "shifted")
+    root = made.node("Sqrt", [made.constant(np.linspace(0.3, 2, INPUTS, dtype=np.float32))], "deviation")
+    scaled = made.node("Div", [shifted, root], "scaled")
+    return made.node("Clip", [scaled, made.constant(np.float32(-4)), made.constant(np.float32(4))], "normal")
+
+
+def cell(made: Made, op: str, x: str, states: Sequence[str] = (), **attributes: Any) -> str:
+    """The node and its Y without the axis of directions, (T, B, units); states it gives are ``CARRIED``."""
+    parts = [made.weight(1, GATES[op] * UNITS, INPUTS + 2), made.weight(1, GATES[op] * UNITS, UNITS),
+             made.weight(1, 2 * GATES[op] * UNITS), "", *states]
+    given = list(CARRIED[op].values()) if states else []
+    made.node(op, [x, *parts], "Y", *given, hidden_size=UNITS, **({"linear_before_reset": 1} if op == "GRU" else {}),
+              **attributes)
+    return made.node("Squeeze", ["Y", made.constant(np.array([1]))], "over_time")
+
+
+def recurrent(path: Path, op: str = "LSTM", **attributes: Any) -> Path:
+    """One step a call: normalization, a layer, a cell with its states, two heads."""
+    made, states = Made(), list(CARRIED[op])
+    z = made.node("MatMul", [normalized(made, "obs"), made.weight(INPUTS, INPUTS + 2)], "product")
+    z = made.node("Relu", [made.node("Add", [z, made.weight(INPUTS + 2)], "sum")], "features")
+    z = made.node("Unsqueeze", [z, made.constant(np.array([0]))], "sequence")
+    y = made.node("Squeeze", [cell(made, op, z, states, **attributes), made.constant(np.array([0]))], "core")
+    made.node("Tanh", [made.node("Gemm", [y, made.weight(UNITS, 2), made.weight(2)], "means")], "action")
+    made.node("Gemm", [y, made.weight(1, UNITS), made.weight(1)], "value", transB=1)
+    held: Dims = [1, "batch", UNITS]
+    return made.save(path, {"obs": ["batch", INPUTS], **dict.fromkeys(states, held)},
+                     {"action": ["batch", 2], "value": ["batch", 1], **dict.fromkeys(CARRIED[op].values(), held)})
+
+
+def sequence(path: Path, *, dims: Dims, last: bool = False, op: str = "LSTM") -> Path:
+    """Whole sequences, their state inside; ``dims`` of the input say which axis is time: open, or longer than 1."""
+    made = Made()
+    batched = dims[0] in (1, "batch")
+    z = made.node("Tanh", [made.node("MatMul", ["obs", made.weight(INPUTS, INPUTS + 2)], "product")], "features")
+    z = made.node("Transpose", [z], "turned", perm=[1, 0, 2]) if batched else z
+    y = cell(made, op, z)
+    y = made.node("Transpose", [y], "back", perm=[1, 0, 2]) if batched else y
+    y = made.node("Gather", [y, made.constant(np.array(-1))], "end", axis=1 if batched else 0) if last else y
+    made.node("MatMul", [y, made.weight(UNITS, 2)], "action")
+    return made.save(path, {"obs": dims}, {"action": [dims[0 if batched else 1], 2] if last else [*dims[:2], 2]})
+
+
+def perceptron(path: Path) -> Path:
+    """No state; names as TensorFlow writes them."""
+    made, z = Made(), "obs/x:0"
+    for k, function in enumerate(("LeakyRelu", "Elu", "HardSigmoid")):
+        z = made.node("Gemm", [z, made.weight(INPUTS, INPUTS), made.weight(INPUTS)], f"layer{k}", alpha=0.7, beta=1.3)
+        z = made.node(function, [z], f"after{k}")
+    made.node("Softmax", [made.node("MatMul", [z, made.weight(INPUTS, 3, scale=3.0)], "logits")], "out/p:0")
+    return made.save(path, {"obs/x:0": [None, INPUTS]}, {"out/p:0": [None, 3]})
+
+
+def frames(path: Path, *, last: bool = True, dtype: int = TensorProto.FLOAT) -> Path:
+    """A convolutional head; channels ``last`` in the frame, turned about as converters do."""
+    made, z = Made(), "frame"
+    if dtype != TensorProto.FLOAT:
+        z = made.node("Cast", [z], "float", to=TensorProto.FLOAT)
+    z = made.node("Div", [z, made.constant(np.float32(255))], "unit")
+    z = made.node("Transpose", [z], "first", perm=[0, 3, 1, 2]) if last else z
+    z = made.node("Conv", [z, made.weight(4, 2, 3, 3), made.weight(4)], "conv", strides=[2, 2], auto_pad="SAME_UPPER")
+    z = made.node("BatchNormalization", [z, made.weight(4), made.weight(4), made.weight(4),
+                                         made.constant(np.full(4, 0.7, np.float32))], "normal")
+    z = made.node("MaxPool", [made.node("Relu", [z], "relu")], "pooled", kernel_shape=[2, 2], strides=[2, 2])
+    z = made.node("Transpose", [z], "back", perm=[0, 2, 3, 1]) if last else z
+    flat = made.node("Reshape", [z, made.constant(np.array([-1, 4 * 2 * 2]))], "flat")
+    made.node("Gemm", [flat, made.weight(16, 2), made.weight(2)], "action")
+    shape = [8, 8, 2] if last else [2, 8, 8]
+    return made.save(path, {"frame": ["batch", *shape]}, {"action": ["batch", 2]}, dtype)
