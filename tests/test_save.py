@@ -21,6 +21,8 @@ from ncpc.frontend.ranges import widened
 from ncpc.frontend.state_dict import import_state_dict
 from ncpc.ir.policy import Activation, Dense, DtRange, Ltc
 from ncpc.ir.sequences import Sequences
+from ncpc.phases import Phases
+from ncpc.system.user_code import one_line
 
 torch = pytest.importorskip("torch")
 LTC = pytest.importorskip("ncps.torch").LTC
@@ -377,3 +379,25 @@ def test_timespans_of_the_calibration_say_the_range_of_dt(tmp_path: Path, recwar
     assert (found.lo, found.hi) == (data["dt"].min(), data["dt"].max())
     assert not found.assumed
     assert not [w for w in recwarn if "assumed" in str(w.message)]
+
+
+def test_a_policy_shows_what_it_is_in_a_notebook(tmp_path: Path) -> None:
+    policy = ncpc.save(LTC(3, wirings.AutoNCP(8, 2)), tmp_path / "arm.safetensors", input_range=(-1, 1), dt=1.0)
+    shown = policy._repr_html_()
+    for words in ("<h4>arm</h4>", "3: x0, x1, x2", "2: y0, y1", "<td>ltc</td>", "<td>8</td>", "dt 1.0",
+                  "the module&#x27;s own forward", "<svg xmlns"):
+        assert words in shown, words
+
+
+def test_phases_of_saving_are_seen(tmp_path: Path) -> None:
+    phases = Phases()
+    ncpc.save(LTC(3, wirings.AutoNCP(8, 2)), tmp_path / "p.safetensors", input_range=(-1, 1), dt=1.0, phases=phases)
+    assert list(phases.seconds) == ["read", "compare"]
+
+
+def test_a_long_reason_ends_behind_a_word() -> None:
+    assert one_line(ValueError("short \n enough")) == "ValueError: short enough"
+    long = one_line(ValueError("word " * 100))
+    assert long.endswith("word ...")
+    assert len(long) < 320
+    assert one_line(ValueError("x" * 400)) == f"ValueError: {'x' * 300} ..."

@@ -61,10 +61,10 @@ def forward_of(kind: type[Any], module: Any) -> np.ndarray:
     torch.set_default_dtype(torch.float64)
     try:
         with torch.no_grad():
-            if kind is whole.Steps:
-                state, found = None, []
+            if kind in (whole.Steps, whole.TwoClocks):
+                state, found = (), []
                 for t in range(STEPS):
-                    y, state = module(given["x"][:, t], state)
+                    y, *state = module(given["x"][:, t], *state)
                     found.append(y)
                 return torch.stack(found, 1).numpy()
             if kind is whole.Learned:

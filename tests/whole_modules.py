@@ -192,10 +192,24 @@ class Plain(nn.Module):
         return torch.tanh(self.net(obs)) * torch.tensor([2.0, 0.5]) + torch.tensor([0.0, 0.5])
 
 
+class TwoClocks(nn.Module):
+    """Cells that are given timespans of their own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = LTCCell(AutoNCP(8, 2), 4), LTCCell(AutoNCP(8, 2), 2)
+
+    def forward(self, x: Any, state: Any = (None, None)) -> Any:
+        a, b = (x.new_zeros(x.shape[0], 8) if part is None else part for part in state)
+        y, a = self.a(x, a, 0.1)
+        y, b = self.b(y, b, 0.2)
+        return y, (a, b)
+
+
 SHAPES: dict[type[Module], dict[str, tuple[int, ...]]] = {
     Functional: {"x": (4,)}, Observed: {"x": (3,)}, Actor: {"obs": (5,)}, Channels: {"x": (4,)}, Limbs: {"x": (6,)},
     Camera: {"frame": (1, 12, 10), "speed": (1,)}, Loop: {"x": (3,)}, Gate: {"x": (4,)}, Steps: {"x": (4,)},
-    Learned: {"x": (4,)}, Remembered: {"x": (4,)}, Plain: {"obs": (4,)},
+    Learned: {"x": (4,)}, Remembered: {"x": (4,)}, Plain: {"obs": (4,)}, TwoClocks: {"x": (4,)},
 }
 """Every module that can be read, and the shapes of one step's inputs."""
 
@@ -281,6 +295,15 @@ class OwnTime(nn.Module):
         return self.rnn(x[..., :3], hx, timespans=1 + x[..., 3:])
 
 
+class HalfFixed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = CfC(4, 3), CfC(3, 2)
+
+    def forward(self, x: Any, hx: Any = None, timespans: Any = None) -> Any:
+        return self.b(self.a(x, timespans=timespans)[0], timespans=torch.full(x.shape[:2], 0.2).to(x))[0]
+
+
 class Divided(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -288,18 +311,6 @@ class Divided(nn.Module):
 
     def forward(self, x: Any) -> Any:
         return self.rnn(x)[0] / (2 + x)
-
-
-class TwoClocks(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.a, self.b = LTCCell(AutoNCP(8, 2), 4), LTCCell(AutoNCP(8, 2), 2)
-
-    def forward(self, x: Any, state: Any = (None, None)) -> Any:
-        a, b = (x.new_zeros(x.shape[0], 8) if part is None else part for part in state)
-        y, a = self.a(x, a, 0.1)
-        y, b = self.b(y, b, 0.2)
-        return y, (a, b)
 
 
 class Pooled(nn.Module):
@@ -417,5 +428,5 @@ REFUSED: dict[type[Module], str] = {
     Twice: "in rnn: rnn starts from a state that depends on the inputs, or runs twice in one step",
     OwnTime: "in rnn: rnn is given timespans that are computed",
     Divided: "divides by what depends on the inputs",
-    TwoClocks: r"different timespans \(a 0.1, b 0.2\)",
+    HalfFixed: r"different timespans \(a that of forward, b 0.2\), of which only some follow that of forward",
 }

@@ -18,17 +18,19 @@ from ncpc.report.record import dumps
 T = TypeVar("T")
 
 
-def watched(as_json: bool) -> tuple[Phases, Callable[[], None]]:
-    """Phases shown on the terminal, or silent ones for machines; and what takes the bar away after an error."""
+def watched(as_json: bool, least: float = 0.0) -> tuple[Phases, Callable[[], None]]:
+    """Phases shown on the terminal, or silent ones for machines; and what takes the bar away after an error. A phase of
+    less than ``least`` seconds leaves no line.
+    """
     if as_json:
         return Phases(Silent()), lambda: None
-    lines = terminal.PhaseLines(Console())
+    lines = terminal.PhaseLines(Console(), least)
     return Phases(lines), lines.stop
 
 
-def watch(as_json: bool, work: Callable[[Phases], T]) -> T:
+def watch(as_json: bool, work: Callable[[Phases], T], least: float = 0.0) -> T:
     """What ``work`` gives, its phases shown; the bar is taken away whatever happens."""
-    phases, stop = watched(as_json)
+    phases, stop = watched(as_json, least)
     try:
         return work(phases)
     finally:

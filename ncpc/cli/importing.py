@@ -69,6 +69,7 @@ def import_command(
       ncpc import weights.hdf5 --architecture drone.toml --input-range 0 255
       ncpc import ltc.pt --constraints implicit --unfolds 6 --epsilon 1e-8 --calibrate data.npz
     """
+    from ncpc.cli.display import watch
     from ncpc.frontend.api import save
     from ncpc.frontend.checkpoints import CheckpointPart
     from ncpc.frontend.source import Unsaid, read_source
@@ -78,8 +79,9 @@ def import_command(
         return
     found = read_source(source, weights=weights, trust_pickle=trust_pickle, unsaid=Unsaid(**unsaid),
                         part=CheckpointPart(key, prefix))
-    policy = save(found.model, out, like=found.like, calibration=calibrate, input_range=input_range or None,
-                  dt=dt or None, clip_negative=clip_negative, carry=carried(carry))
+    policy = watch(False, lambda phases: save(
+        found.model, out, like=found.like, calibration=calibrate, input_range=input_range or None, dt=dt or None,
+        clip_negative=clip_negative, carry=carried(carry), phases=phases), least=1.0)
     click.echo(f"{out}: {policy.inputs} inputs, {policy.outputs} outputs, "
                f"layers {', '.join(layer.kind for layer in policy.layers)}")
 

@@ -25,6 +25,7 @@ from ncpc.ir.policy import ASSUMED_MEANS, DtRange, Policy
 from ncpc.ir.sequences import Sequences
 from ncpc.ir.wires import group_names
 from ncpc.passes.lower import reads_dt
+from ncpc.phases import Phases
 
 ANY = DtRange(0.0, math.inf, 1.0)
 """What timespans of a calibration may be before anything is declared."""
@@ -46,39 +47,39 @@ def save(
     clip_negative: bool = False,
     input_shape: Shape = None,
     outputs: str | Sequence[str] = "values",
-    carry: Mapping[str, str] | None = None,
+    carry: str | Mapping[str, str | int] | None = None,
+    phases: Phases | None = None,
 ) -> Policy:
     """Read a trained model, check that the policy computes what it computes, and write the container to ``path``.
 
     ``model``: any torch module with a forward of its own, which is run once and watched; a cell of ncps.torch; an
     ordered list of modules around one; a Keras model with a cell of ncps.keras; or what a frontend has read already
-    (``Imported``, or layers of ``ncpc.ir.policy``), which is taken as it is; or the path of an ONNX file, whose states
-    ``carry`` names: each output that is one, by the input that takes it next. ``like``: the torch module that an
-    ordered list was taken from; its own forward, run on (B, T, inputs) from its first state (and on ``timespans``
-    (B, T), where it takes such), must give the same outputs, (B, T, outputs), those of the last step alone, or a tuple
-    that begins with them. ``calibration``: typical inputs, (T, inputs) or (B, T, inputs), as array, torch tensor, npz
-    path (``x``, optional ``dt``, ``reset``) or mapping of those; frames may be flat or not; where forward has several
-    arguments, an array by the name of each. ``input_range``: (inputs, 2) or one (lo, hi) for all; left out, it is
-    guessed: the calibration's, wider by ``margin`` of its width at either end, one range for all of a frame. ``dt``:
-    the timespan in the unit of training (1.0 where none were given), or the range (lo, hi) of timespans the policy may
-    meet; left out, that which forward fixes, that of the calibration's timespans, and without those 1.0: where a cell
-    reads dt, the policy then says that this is assumed, and a warning too. ``sample_hz`` documents how often steps
-    happen. ``clip_negative`` sets negative w, cm, gleak to 0, as ``apply_weight_constraints()`` does, without touching
-    ``model``. ``input_shape``: that of one step's input where torch modules read frames, (channels, height, width), or
-    a mapping of such by the arguments of forward; Keras tells it by itself. ``outputs="logits"`` says that the policy
-    is a classifier: reports then compare its decisions too. Other words are names of the outputs to deploy, of several:
-    ``outputs="action"`` or ``("action", "value")``.
+    (``Imported``, or layers of ``ncpc.ir.policy``), which is taken as it is; or the path of an ONNX file. ``carry``
+    names states that nothing else tells: the key (or place) of each output that is one, by the argument that takes it
+    next; ``"attributes"``: the module keeps it. ``like``: the torch module that an ordered list was taken from; its own
+    forward, run on (B, T, inputs) from its first state (and on ``timespans`` (B, T), where it takes such), must give
+    the same outputs, (B, T, outputs), those of the last step alone, or a tuple that begins with them. ``calibration``:
+    typical inputs, (T, inputs) or (B, T, inputs), as array, torch tensor, npz path (``x``, optional ``dt``, ``reset``)
+    or mapping of those; where forward has several arguments, an array by the name of each. ``input_range``: (inputs, 2)
+    or one (lo, hi) for all; left out, it is guessed: the calibration's, wider by ``margin`` of its width at either end,
+    one range for all of a frame. ``dt``: the timespan in the unit of training (1.0 where none were given), or the range
+    (lo, hi) of timespans the policy may meet; left out, that which forward fixes, that of the calibration's timespans,
+    and without those 1.0: where a cell reads dt, the policy and a warning say that this is assumed. ``sample_hz``
+    documents how often steps happen. ``clip_negative`` sets negative w, cm, gleak to 0, as
+    ``apply_weight_constraints()`` does, without touching ``model``. ``input_shape``: that of one step's input where
+    torch modules read frames, (channels, height, width), or a mapping of such by the arguments of forward; Keras tells
+    it. ``outputs="logits"`` says that the policy is a classifier: reports compare its decisions too. Other words are
+    names of the outputs to deploy: ``outputs="action"`` or ``("action", "value")``. ``phases`` watches progress.
 
     Returns the policy as written. Raises ``BadInput`` or ``Unsupported``; nothing is written then.
     """
     where, heads = str(path), () if outputs in MEANINGS else _heads(outputs)
-    told = None if dt is None else _dt_range(dt, where)
-    found = read_model(model, Asked(like, clip_negative, input_shape, calibration, input_range, heads, carry), where)
-    told = _fixed_inside(found.imported, told, where) or told
+    asked, phases = Asked(like, clip_negative, input_shape, calibration, input_range, heads, carry), phases or Phases()
+    with phases.phase("read"):
+        found = read_model(model, asked, where)
+    told = _told_timespan(found.imported, dt, where)
     draft = _drafted(found.imported, _identifier(Path(path).stem) if name is None else name)
-    data = None if calibration is None else read_sequences(
-        calibration, draft.inputs, told or ANY, _source(calibration), frames_of(draft), draft.outputs,
-        draft.input_groups)
+    data = None if calibration is None else _sequences(calibration, draft, told or ANY)
     policy = replace(
         draft, input_range=_range(input_range, data, draft, margin, where), dt=told or _spanned(data),
         input_names=tuple(input_names or draft.input_names), output_names=tuple(output_names or draft.output_names),
@@ -87,9 +88,15 @@ def save(
     )
     check_policy(policy, where)
     policy = _assuming(policy, where) if told is None and (data is None or data.dt is None) else policy
-    _compare(policy, where, found.checks)
+    _compare(policy, where, found.checks, phases)
     write_policy(policy, path)
     return policy
+
+
+def _sequences(calibration: object, draft: Policy, told: DtRange) -> Sequences:
+    """The calibration as the policy's inputs."""
+    return read_sequences(calibration, draft.inputs, told, _source(calibration), frames_of(draft), draft.outputs,
+                          draft.input_groups)
 
 
 def _drafted(read: Imported, name: str) -> Policy:
@@ -99,6 +106,12 @@ def _drafted(read: Imported, name: str) -> Policy:
                     input_groups=read.input_groups, output_groups=read.output_groups)
     return replace(policy, input_names=group_names(read.input_groups) or tuple(f"x{i}" for i in range(policy.inputs)),
                    output_names=group_names(read.output_groups) or tuple(f"y{i}" for i in range(policy.outputs)))
+
+
+def _told_timespan(read: Imported, dt: float | tuple[float, float] | None, where: str) -> DtRange | None:
+    """The timespans that the caller or the module says; None where neither does."""
+    told = None if dt is None else _dt_range(dt, where)
+    return _fixed_inside(read, told, where) or told
 
 
 def _fixed_inside(read: Imported, told: DtRange | None, where: str) -> DtRange | None:
@@ -115,10 +128,11 @@ def _heads(outputs: str | Sequence[str]) -> tuple[str, ...]:
     return (outputs,) if isinstance(outputs, str) else tuple(outputs)
 
 
-def _compare(policy: Policy, where: str, checks: Sequence[Check]) -> None:
+def _compare(policy: Policy, where: str, checks: Sequence[Check], phases: Phases) -> None:
     """Make every check that there is; warn of a calibration too short for its width."""
-    for check in checks:
-        check(policy, where)
+    with phases.phase("compare"):
+        for check in checks:
+            check(policy, where)
     if short := short_calibration(policy):
         warnings.warn(f"{where}: {short}", stacklevel=3)
 

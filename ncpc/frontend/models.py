@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from ncpc.frontend.keras.live import is_keras
 from ncpc.ir.policy import Layer, Ltc, Policy
 from ncpc.system.torch_library import copy_of
 
+ATTRIBUTES = "attributes"
+"""``carry=`` of a module that keeps its state itself."""
 Check = Callable[[Policy, str], None]
 """Raises ``BadInput`` where the policy and the model it was read from differ."""
 Shape = Sequence[int] | Mapping[str, Sequence[int]] | None
@@ -34,7 +36,7 @@ class Asked:
     calibration: Any = None
     input_range: Any = None
     heads: tuple[str, ...] = ()
-    carry: Mapping[str, str] | None = None
+    carry: Any = None
 
 
 @dataclass(frozen=True)
@@ -50,12 +52,13 @@ class ModelRead:
 
 def read_model(model: Any, asked: Asked, where: str) -> ModelRead:
     """What ``model`` says. Raises ``BadInput`` or ``Unsupported``."""
-    if asked.carry and not isinstance(model, (str, Path)):
-        raise BadInput(f"{where}: carry= names the states of an ONNX file; a model keeps its own, leave it out")
     found = _read(model, asked, where)
     if asked.heads and not found.named:
         raise BadInput(f"{where}: outputs are {asked.heads[0]!r}; known are values, logits, and names of what a "
                        "module's own forward returns")
+    if asked.carry is not None and not found.named:
+        raise BadInput(f"{where}: carry= names the states of an ONNX file, or of a module with a forward of its own; "
+                       "leave it out")
     if asked.like is None:
         return found
     from ncpc.frontend.forward import runs
@@ -85,7 +88,7 @@ def _read_onnx(path: str | Path, asked: Asked, where: str) -> ModelRead:
     if asked.clip_negative or asked.like is not None:
         raise BadInput(f"{where}: an ONNX file takes neither clip_negative nor like=; leave them out")
     told = [] if asked.input_shape is None else _told_shapes(asked)
-    found = read.read_file(path, asked.carry or {}, told, ncps_torch.read_cell, where, asked.heads)
+    found = read.read_file(path, _carried(asked.carry, where) or {}, told, ncps_torch.read_cell, where, asked.heads)
     return ModelRead(found.imported, (partial(agreement.check_agreement, found),), "file", named=True)
 
 
@@ -120,16 +123,28 @@ def _read_whole(module: Any, asked: Asked, where: str) -> ModelRead:
     from ncpc.frontend import ncps_torch  # need torch
     from ncpc.frontend.traced import agreement, read
 
-    failed: NcpcError | None = None
+    carry, failed = _carried(asked.carry, where), cast(NcpcError | None, None)
     for shapes in _shapes(module, asked):
         try:
-            found = read.read_module(module, shapes, ncps_torch.read_cell, where, asked.heads)
+            found = read.read_module(module, shapes, ncps_torch.read_cell, where, asked.heads, carry)
+            if asked.carry == ATTRIBUTES:
+                read.require_kept(module, found.forward, where)
             checks = (partial(agreement.check_reading, module, found.forward),)
             return ModelRead(found.imported, checks, "forward", named=True)
         except NcpcError as error:
             failed = failed or error
     assert failed is not None
     raise failed
+
+
+def _carried(carry: Any, where: str) -> Mapping[str, Any] | None:
+    """The arguments that hold the state, with what they are next; none where attributes hold it."""
+    if carry is None or isinstance(carry, Mapping):
+        return carry
+    if carry != ATTRIBUTES:
+        raise BadInput(f"{where}: carry= is {carry!r}; give 'attributes', or a mapping from arguments of forward to "
+                       "keys or places of what it returns: {'hidden': 'hidden_out'}")
+    return {}
 
 
 def _shapes(module: Any, asked: Asked) -> Sequence[Mapping[str, Sequence[int]]]:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncpc.ir.extents import Extent
+from ncpc.ir.kinds import load
 from ncpc.ir.sequences import LATER, Sequences
 
 F64 = NDArray[np.float64]
@@ -242,6 +243,10 @@ class Policy:
     @property
     def outputs(self) -> int:
         return sum(tap.width for tap in self.wires[-1]) if self.wires else self.layers[-1].outputs
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows of it."""
+        return str(load("ncpc.report.notebook:policy_html")(self))
 
 
 @dataclass(frozen=True)

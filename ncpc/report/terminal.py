@@ -24,10 +24,12 @@ MARKS: Mapping[Mark, str] = {"✓": "green", "✗": "red", "-": "yellow"}
 
 
 class PhaseLines:
-    """A ``ncpc.phases.View``: a bar while a phase runs (on a terminal only), one line with its time when it is done."""
+    """A ``ncpc.phases.View``: a bar while a phase runs (on a terminal only), one line with its time when it is done,
+    where that took ``least`` seconds or more.
+    """
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(self, console: Console, least: float = 0.0) -> None:
+        self._console, self._least = console, least
         self._bar: Progress | None = None
 
     def begin(self, name: str) -> None:
@@ -45,6 +47,8 @@ class PhaseLines:
 
     def end(self, name: str, seconds: float, note: str, mark: Mark) -> None:
         self.stop()
+        if seconds < self._least:
+            return
         line = f"[{MARKS[mark]}]{mark}[/] {escape(name):<34} {seconds:7.2f} s  [dim]{escape(note)}[/]"
         self._console.print(line, highlight=False, soft_wrap=True)
 

@@ -7,6 +7,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+LONGEST = 300
+"""Characters of what somebody else's exception says."""
+
 
 @contextmanager
 def folder_on_path() -> Iterator[None]:
@@ -20,6 +23,8 @@ def folder_on_path() -> Iterator[None]:
 
 
 def one_line(error: BaseException) -> str:
-    """The kind of an exception and what it says, in one line of at most 300 characters."""
+    """The kind of an exception and what it says, in one line; what is longer than ``LONGEST`` ends behind a word."""
     text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
+    if len(text) > LONGEST:
+        text = f"{text[:LONGEST].rpartition(' ')[0] or text[:LONGEST]} ..."
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -11,8 +11,9 @@ import numpy as np
 
 from ncpc.cells import is_recurrent
 from ncpc.errors import Unsupported
-from ncpc.frontend.traced.channels import I64, TIMESPAN, Tensor, Traced, TracedGraph, of_channels
-from ncpc.frontend.traced.recorder import Recorder, as_traced, depends
+from ncpc.frontend.traced.channels import I64, Tensor, Traced, TracedGraph, of_channels
+from ncpc.frontend.traced.recorder import Recorder, as_traced, depends, user_line
+from ncpc.frontend.traced.timespans import GivenTimespan, factor_of
 from ncpc.ir.policy import InitialState, Layer, Ltc
 from ncpc.system.torch_library import torch_module
 
@@ -30,8 +31,8 @@ class CellCalls:
     recorder: Recorder
     reader: Reader
     initial: list[InitialState] = field(default_factory=list)
-    timespans: dict[str, float | None] = field(default_factory=dict)
-    """By the cell's name: a number, or None where it is given that of the step."""
+    timespans: dict[str, GivenTimespan] = field(default_factory=dict)
+    """By the cell's name."""
 
     def called(self, name: str, cell: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         """A cell's call as layers."""
@@ -46,10 +47,11 @@ class CellCalls:
             raise Unsupported(f"{name} does not read the inputs")
         entering = as_traced(self.recorder.seen(x))
         layers = list(self.reader(cell) or ())
-        self._timespan(name, cell, bound)
         layers[0], channels = _entered(graph, layers[0], entering)
         made = graph.row(layers, channels)
-        self._start(name, self.recorder.seen(hx), range(len(graph.layers) - len(layers), len(graph.layers)))
+        places = range(len(graph.layers) - len(layers), len(graph.layers))
+        self._timespan(name, cell, bound, places)
+        self._start(name, self.recorder.seen(hx), places)
         y = output[0] if isinstance(output, (tuple, list)) else output
         if not torch.is_tensor(y) or y.numel() != len(made):
             raise Unsupported(f"{name} gives {tuple(getattr(y, 'shape', ()))} in one step of the policy, its layers "
@@ -61,20 +63,13 @@ class CellCalls:
             if id(tensor) != id(y):
                 self.recorder.mark(tensor, _state(graph, tensor, y, made))
 
-    def _timespan(self, name: str, cell: Any, bound: dict[str, Any]) -> None:
+    def _timespan(self, name: str, cell: Any, bound: dict[str, Any], places: range) -> None:
+        """Note the timespan that a cell is given, that of ncps where none is."""
         taken = [p for p in inspect.signature(cell.forward).parameters if p in TIMESPANS]
-        if not taken:
-            return
-        given = self.recorder.seen(bound.get(taken[0]))
-        if isinstance(given, Traced) and not given.constant:
-            if not given.plain or not bool((given.channel == TIMESPAN).all()):
-                raise Unsupported(f"{name} is given timespans that are computed; pass those of forward as they are")
-            self.timespans[name] = None
-            return
-        value = 1.0 if given is None else np.asarray(as_traced(given).offset).reshape(-1)
-        if np.ptp(value) != 0:
-            raise Unsupported(f"{name} is given several constant timespans in one step")
-        self.timespans[name] = float(np.mean(value))
+        if taken:
+            given = bound.get(taken[0])
+            factor, constant = (1.0, True) if given is None else factor_of(as_traced(self.recorder.seen(given)), name)
+            self.timespans[name] = GivenTimespan(factor, constant, places, user_line())
 
     def _start(self, name: str, start: Any, places: Sequence[int]) -> None:
         """The cell's state before its first step, where that is a constant other than 0."""
@@ -124,13 +119,3 @@ def cells_in(module: Any) -> dict[str, Any]:
         if not inner and is_recurrent(part):
             found[name] = part
     return found
-
-
-def constant_timespan(timespans: dict[str, float | None]) -> float | None:
-    """The timespan that all cells have fixed inside; None where they take the step's, or read none."""
-    values = set(timespans.values())
-    if len(values) > 1:
-        told = ", ".join(f"{name} {'that of forward' if v is None else f'{v:g}'}" for name, v in timespans.items())
-        raise Unsupported(f"its cells are given different timespans ({told}); a policy has one: scale cm, or time, in "
-                          "the weights")
-    return next(iter(values), None)

@@ -24,6 +24,9 @@ F64 = NDArray[np.float64]
 Path = tuple[str | int, ...]
 """Where in what forward returns something stands: keys of mappings, places in tuples, names of fields."""
 
+Carry = Mapping[str, str | int]
+"""By the arguments that hold the state: the key or the place, in what forward returns, of what they are next."""
+
 TIMESPANS = ("timespans", "timespan", "elapsed_time", "ts", "dt", "delta_t")
 STATES = ("hx", "h", "h0", "hc", "hidden", "hidden_state", "hiddens", "state", "states", "carry", "memory", "rnn_state",
           "hn", "h_n", "new_state", "next_state", "new_hidden", "next_hidden")
@@ -37,15 +40,23 @@ class CallFailed(BadInput):
 
 @dataclass(frozen=True)
 class Arguments:
-    """What ``forward`` takes: ``inputs``, and the names of the arguments for a state and for timespans, if any.
+    """What ``forward`` takes: ``inputs``, and the names of the arguments for a state (one, or one for each of its
+    parts) and for timespans, if any.
 
-    ``required``: whether a state must be given even to the first call.
+    ``required``: whether a state must be given even to the first call. ``becomes``: where in what forward returns the
+    next call's state stands, part by part, where that was told.
     """
 
     inputs: tuple[str, ...]
-    state: str | None
+    state: tuple[str, ...]
     timespans: str | None
     required: bool = False
+    becomes: tuple[Path, ...] = ()
+
+    def given_state(self, state: Any) -> dict[str, Any]:
+        """The arguments that hold a state."""
+        parts = [state] if len(self.state) == 1 else state or [None] * len(self.state)
+        return dict(zip(self.state, parts, strict=True))
 
 
 @dataclass(frozen=True)
@@ -121,7 +132,7 @@ class Forward:
         dtype = next((p.dtype for p in module.parameters()), torch.float32)
         given = self.arguments(torch.as_tensor(x, dtype=dtype), torch.as_tensor(dt, dtype=dtype))
         if self.takes.state and (state is not None or self.takes.required):
-            given[self.takes.state] = self.first(module, len(x), dtype) if state is None else state
+            given.update(self.takes.given_state(self.first(module, len(x), dtype) if state is None else state))
         try:
             with torch.no_grad(), in_double() if dtype == torch.float64 else nullcontext():
                 return module(**given)
@@ -155,28 +166,35 @@ class Forward:
         return y.reshape(rows, steps if whole else 1, -1)
 
 
-def arguments_of(module: Any, told: Collection[str], where: str) -> Arguments:
+def arguments_of(module: Any, told: Collection[str], where: str, carry: Carry | None = None) -> Arguments:
     """The arguments of ``forward`` by what they are for; those that were ``told`` the shape of are inputs. Raises
-    BadInput where none takes an input.
+    BadInput where none takes an input, or where ``carry`` names one that is not there.
     """
     inputs: list[str] = []
-    state = timespans = None
-    must = False
-    for name, parameter in inspect.signature(module.forward).parameters.items():
+    found: list[str] = []
+    timespans, must = None, False
+    parameters = inspect.signature(module.forward).parameters
+    if unknown := [name for name in carry or () if name not in parameters]:
+        raise BadInput(f"{where}: carry= names {unknown[0]!r}; forward of {type(module).__name__} takes "
+                       f"{', '.join(parameters)}")
+    for name, parameter in parameters.items():
         required = parameter.default is parameter.empty
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
-        if name in told:
+        if name in (carry or ()):
+            must, found = must or required, [*found, name]
+        elif name in told:
             inputs.append(name)
         elif name in TIMESPANS and inputs:
             timespans = name
-        elif inputs and (_is_state_name(name) or parameter.default is None):
-            must, state = (required, name) if state is None else (must, state)
+        elif inputs and carry is None and (_is_state_name(name) or parameter.default is None):
+            must, found = (must, found) if found else (required, [name])
         elif required:
             inputs.append(name)
     if not inputs:
         raise BadInput(f"{where}: forward of {type(module).__name__} takes no input by name")
-    return Arguments(tuple(inputs), state, timespans, must)
+    becomes = tuple((carry[name],) for name in found) if carry else ()
+    return Arguments(tuple(inputs), tuple(found), timespans, must, becomes)
 
 
 def _is_state_name(name: str) -> bool:
@@ -217,18 +235,25 @@ def at(given: Any, path: Path) -> Any:
     return given
 
 
-def results_of(given: Any, states: Sequence[Path], constants: Sequence[Path], takes_state: bool) -> Results:
+def results_of(given: Any, states: Sequence[Path], constants: Sequence[Path], takes: Arguments) -> Results:
     """Outputs and state of what forward returned. ``states`` are the tensors that hold nothing but cells' states,
     ``constants`` those that do not depend on the inputs.
 
     The first part is an output in any case; a later one whose tensors are states, beside constants, is what the next
-    call takes.
+    call takes, unless it was told what that is. Raises BadInput where what was told is not there.
     """
     found = dict(leaves(given))
+    if takes.becomes:
+        tops = list(dict.fromkeys(path[0] for path in found if path))
+        if unknown := [key for (key,) in takes.becomes if key not in tops]:
+            raise BadInput(f"carry= says that the state becomes {unknown[0]!r} of what forward returns, which is "
+                           f"{', '.join(map(repr, tops)) or 'one tensor'}")
+        outputs = [path for path in found if (path[0],) not in takes.becomes]
+        return Results(dict(zip(_output_names(outputs), outputs, strict=True)), takes.becomes)
     if list(found) == [()]:
         return Results({"y": ()}, ())
     tops = list(dict.fromkeys(path[0] for path in found))
-    kept = [top for k, top in enumerate(tops) if k and (takes_state or top in STATES)
+    kept = [top for k, top in enumerate(tops) if k and (takes.state or top in STATES)
             and any(path in states for path in found if path[0] == top)
             and all(path in states or path in constants for path in found if path[0] == top)]
     outputs = [path for path in found if path[0] not in kept]

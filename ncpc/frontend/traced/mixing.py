@@ -122,7 +122,8 @@ def _run(module: Any, forward: Forward, cells: Mapping[str, Any], meeting: Meeti
                 if name != forward.takes.timespans:
                     meeting.mark(given[name], (step == 0, step == 1))
             if forward.takes.state and (state is not None or forward.takes.required):
-                given[forward.takes.state] = forward.first(module, 1, torch.float64) if state is None else state
+                first = forward.first(module, 1, torch.float64) if state is None else state
+                given.update(forward.takes.given_state(first))
             with in_double(), functions_seen(meeting.call):
                 result = module(**given)
             state = _state(forward, result)

@@ -11,10 +11,11 @@ import numpy as np
 
 from ncpc.errors import BadInput, NcpcError, Unsupported
 from ncpc.frontend.imported import Imported
-from ncpc.frontend.traced.cells import CellCalls, Reader, cells_in, constant_timespan
+from ncpc.frontend.traced.cells import CellCalls, Reader, cells_in
 from ncpc.frontend.traced.channels import F64, LATER, TIMESPAN, Traced, TracedGraph, of_channels
 from ncpc.frontend.traced.forward import (
     CallFailed,
+    Carry,
     Forward,
     Results,
     arguments_of,
@@ -28,6 +29,7 @@ from ncpc.frontend.traced.mixing import mixed_at
 from ncpc.frontend.traced.precision import in_double
 from ncpc.frontend.traced.recorder import Recorder, Sizes, as_traced, watching
 from ncpc.frontend.traced.tidy import tidied
+from ncpc.frontend.traced.timespans import common_timespan
 from ncpc.ir.cells import RECURRENT
 from ncpc.ir.heads import History
 from ncpc.ir.policy import ChannelGroup, DtRange, Policy
@@ -56,15 +58,16 @@ class Reading:
 
 
 def read_module(module: Any, shapes: Mapping[str, Sequence[int]] | None, known: Reader, where: str,
-                heads: Sequence[str] = ()) -> Reading:
+                heads: Sequence[str] = (), carry: Carry | None = None) -> Reading:
     """The layers that compute what ``module``'s forward computes.
 
     ``shapes``: those of one step's inputs by argument, or under '' of the only one. ``known``: the reader of cells.
-    ``heads``: the outputs that are wanted, all if empty. Raises Unsupported or BadInput, with the line of the user's
-    file, for what cannot be read.
+    ``heads``: the outputs that are wanted, all if empty. ``carry``: the arguments that hold the state, and what of the
+    results they are next; none if empty, told by their names if None. Raises Unsupported or BadInput, with the line of
+    the user's file, for what cannot be read.
     """
-    takes = arguments_of(module, shapes or {}, where)
-    alone = len(takes.inputs) == 1
+    takes = arguments_of(module, shapes or {}, where, carry)
+    alone, held = len(takes.inputs) == 1, "', '".join(takes.state)
     shapes = {name or takes.inputs[0]: shape for name, shape in (shapes or {}).items() if name or alone}
     groups = input_groups(takes.inputs, shapes, where)
     failures: list[str] = []
@@ -90,13 +93,22 @@ def read_module(module: Any, shapes: Mapping[str, Sequence[int]] | None, known: 
             f"{where}: {forward.name} computes over a sequence of {STEPS} steps otherwise than step by step (outputs "
             f"differ by {apart:.3g}): it mixes steps of time{f' at {line}' if line else ''}, which cells alone may do: "
             "those of ncps, torch.nn and ncpc.cells"
-            + (f"; '{takes.state}' is taken for its state" if takes.state and not reading.forward.gives.states else ""))
+            + (f"; '{held}' is taken for its state" if held and not reading.forward.gives.states else ""))
     told = ", ".join(f"{group.name} {group.shape}" for group in groups)
     if takes.required and refusal is None:
-        raise BadInput(f"{where}: forward of {type(module).__name__} must be given '{takes.state}', of which no "
+        raise BadInput(f"{where}: forward of {type(module).__name__} must be given '{held}', of which no "
                        f"cell tells the shape ({failures[0]}); let it be None by default, and begin from zeros then")
     raise refusal or BadInput(f"{where}: {type(module).__name__}.forward failed on one step of {told} ({failures[0]}); "
                               "give input_shape where that is not the shape of a step")
+
+
+def require_kept(module: Any, forward: Forward, where: str) -> None:
+    """Raises BadInput where a module keeps nothing from one call to the next."""
+    width = sum(group.width for group in forward.groups)
+    data = np.random.default_rng(0).uniform(-1, 1, (1, STEPS, width)), np.ones((1, STEPS))
+    if forward.over_time and len(forward.cuts(module, data, where)) < 2:
+        raise BadInput(f"{where}: carry='attributes' says that the module keeps its state, but the same call again "
+                       "gives the same; leave carry out, or name the arguments and results that hold it")
 
 
 def _ways(module: Any, required: bool) -> list[tuple[bool, bool, bool]]:
@@ -119,7 +131,7 @@ def _watched(module: Any, forward: Forward, known: Reader, where: str, heads: Se
     given = _called(copied, forward, recorder, cells, calls)
     states = [path for path, tensor in leaves(given) if _is_state(recorder, tensor)]
     constants = [path for path, tensor in leaves(given) if id(tensor) not in recorder.traced]
-    gives = _wanted(results_of(given, states, constants, forward.takes.state is not None), heads, where)
+    gives = _wanted(results_of(given, states, constants, forward.takes), heads, where)
     outputs = {name: as_traced(recorder.seen(at(given, path))) for name, path in gives.outputs.items()}
     if all(traced.constant for traced in outputs.values()):
         raise Unsupported(f"{where}: the output '{next(iter(outputs), '')}' does not depend on the inputs")
@@ -156,7 +168,7 @@ def _called(module: Any, forward: Forward, recorder: Recorder, cells: Mapping[st
         recorder.mark(spans, replace(of_channels(0, spans.shape), channel=torch.full(spans.shape, float(TIMESPAN),
                                                                                     dtype=torch.float64)))
     if forward.takes.state and forward.takes.required:
-        given[forward.takes.state] = forward.first(module, 1, torch.float64)
+        given.update(forward.takes.given_state(forward.first(module, 1, torch.float64)))
     with in_double(), watching(recorder, module, cells, calls.called):
         return module(**given)
 
@@ -195,6 +207,7 @@ def _shape(tensor: Any) -> tuple[int, ...]:
 def _imported(recorder: Recorder, calls: CellCalls, outputs: Any, forward: Forward, groups: tuple[ChannelGroup, ...],
               cells: Mapping[str, Any]) -> Imported:
     graph = recorder.graph
+    dt = common_timespan(graph, calls.timespans)
     taps = graph.taps(outputs)
     layers, wires, initial = tidied(graph.layers, [*graph.wires, taps], calls.initial)
     if not layers:
@@ -208,7 +221,7 @@ def _imported(recorder: Recorder, calls: CellCalls, outputs: Any, forward: Forwa
         layers, told, () if plain else wires, initial,
         input_groups=forward.groups if named or len(forward.groups[0].shape) > 1 else (),
         output_groups=groups if [group.name for group in groups] != ["y"] else (),
-        width=graph.inputs, dt=constant_timespan(calls.timespans),
+        width=graph.inputs, dt=dt,
     )
 
 

@@ -183,9 +183,10 @@ class Recorder:
             yield
         except NcpcError as error:
             module = f" in {'.'.join(filter(None, self.path))}" if any(self.path) else ""
-            if PLACED.match(str(error)):
+            line = user_line()
+            if PLACED.match(str(error)) or str(error).startswith(line):
                 raise
-            raise type(error)(f"{user_line()}{module}: {error}") from None
+            raise type(error)(f"{line}{module}: {error}") from None
 
 
 def _grown(shape: tuple[int, ...], longer: tuple[int, ...]) -> int | None:
