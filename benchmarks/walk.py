@@ -2,9 +2,9 @@
 
     python -m benchmarks.walk     # compile cart-pole for this machine in int16, print the way, write walk.json
 
-What the record and its neighbours in ``ncpc/ir`` are asked (``policy.inputs``, ``taps_of(policy)``) is no visit. ``files`` is how many files that are, ``returns`` how
-often the way comes back to one it had left. The fewer of both, the less a reader has to hop who follows the policy from
-the command to the verdict.
+What the record and its neighbours in ``ncpc/ir`` are asked (``policy.inputs``, ``taps_of(policy)``) is no visit.
+``files`` is how many files that are, ``returns`` how often the way comes back to one it had left. The fewer of both,
+the less a reader has to hop who follows the policy from the command to the verdict.
 """
 
 from __future__ import annotations

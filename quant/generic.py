@@ -29,6 +29,8 @@ WIDEST = 2.0**14
 """A state's box beyond which what was observed is the better guide."""
 HOPELESS = 2.0**30
 """A box on its way to infinity."""
+FARTHEST = 2.0**40
+"""Beyond, a network diverges: the unit of 32 bits that hold such a value (2**9) is more than most inputs are."""
 HANDING = (*MOVES, "pool", "min", "max")
 """Ops whose result lies among their arguments."""
 ENOUGH = 0.1
@@ -48,7 +50,7 @@ def quantize_generic(real: Program, incoming: Incoming, dt: Timespans, demand: D
     except UnclosedError:
         raise Unsupported(f"{real.name}: no range is known for what a repeat carries; use --quant float32") from None
     ranges.update(_convolved(real, ranges, observed))
-    _require_finite(real, ranges)
+    _require_bounded(real, ranges)
     reach = ranges[real.y.value.name].most * (1 + 2.0**-8) + 2.0**-12
     kept = _chosen_from(real, incoming, demand)
     y = Fixed(demand.out_bits, fraction_for(reach, demand.out_bits, most=demand.out_bits + 8) if kept is None else kept)
@@ -58,12 +60,12 @@ def quantize_generic(real: Program, incoming: Incoming, dt: Timespans, demand: D
     )
 
 
-def _require_finite(real: Program, ranges: Ranges) -> None:
-    """Raises Unsupported for a value without bound: no format holds it."""
+def _require_bounded(real: Program, ranges: Ranges) -> None:
+    """Raises Unsupported for a value beyond ``FARTHEST``."""
     for name, found in ranges.items():
-        if not np.isfinite(found).all():
-            raise Unsupported(f"{real.name}: {name} grows beyond what float64 holds, so that no integers can be sized "
-                              "for it; train with smaller weights, or use --quant float32")
+        if not found.most <= FARTHEST:
+            raise Unsupported(f"{real.name}: {name} reaches {found.most:.0e}, beyond what integers can be sized for; "
+                              "train with smaller weights, or use --quant float32")
 
 
 def _convolved(real: Program, ranges: Ranges, observed: Mapping[str, Range]) -> Ranges:

@@ -49,6 +49,14 @@ def test_a_random_policy_compiles_or_is_refused_in_one_line(seed: int, quant: st
     assert "\n" not in outcome(extreme_policy(seed), quant)
 
 
+@pytest.mark.parametrize("seed", [7, 34, 174])
+def test_a_state_that_diverges_is_refused_by_name(seed: int, require_tool: RequireTool) -> None:
+    """A ReLU RNN and two leaky integrators that blow up, as fast as 2**871 and as slowly as 2**78 in their data."""
+    require_tool("brevitas")
+    with pytest.raises(Unsupported, match=r"reaches .*, beyond what integers can be sized for; train with smaller"):
+        compiled(extreme_policy(seed), "int16")
+
+
 def test_a_state_that_overflows_float64_is_refused_by_name(require_tool: RequireTool) -> None:
     require_tool("brevitas")
     draw = Draw(0)
@@ -56,7 +64,7 @@ def test_a_state_that_overflows_float64_is_refused_by_name(require_tool: Require
     while cell.head != "linear" or cell.mode != "no_gate" or cell.backbone:
         cell = cfc(draw, 2, 1)
     huge = dataclasses.replace(cell, ff1=dataclasses.replace(cell.ff1, weight=cell.ff1.weight * 1e280))
-    with pytest.raises(Unsupported, match="grows beyond what float64 holds"):
+    with pytest.raises(Unsupported, match="net: h reaches inf, beyond what integers can be sized for"):
         compiled(Policy("net", (huge,), RANGE), "int16")
 
 
@@ -66,7 +74,7 @@ def test_a_value_between_that_overflows_float64_is_refused_by_name(require_tool:
     cell = cfc(Draw(10), 2, 1)
     assert (cell.head, len(cell.backbone)) == ("tanh", 2)
     huge = tuple(dataclasses.replace(dense, weight=dense.weight * 1e200) for dense in cell.backbone)
-    with pytest.raises(Unsupported, match="backbone_1_relu grows beyond what float64 holds"):
+    with pytest.raises(Unsupported, match=r"backbone_0_h_w reaches 2e.199, beyond what integers can be sized for"):
         compiled(Policy("net", (dataclasses.replace(cell, backbone=huge),), RANGE), "int16")
 
 

@@ -85,7 +85,7 @@ def test_the_shift_of_a_reciprocal_has_to_be_one() -> None:
     least = -(int(fixed.norm(np.array([row[1]]))[0]))
     assert least == -1
     assert refusal(of_op("inverse", [[row]], k=least)) == ""
-    assert "y = inverse: its shift can fall below 0" in refusal(of_op("inverse", [[row]], k=least - 1))
+    assert "so far that a shift can fall below 0; narrow it" in refusal(of_op("inverse", [[row]], k=least - 1))
 
 
 @pytest.mark.parametrize(("weight", "fits"), [((0, 8), True), ((-1, 8), False), ((0, 9), False), ((-1, 9), False)])

@@ -338,7 +338,11 @@ def _reciprocal(a: Analysis, op: Op, divisor: Interval, got: Interval) -> None:
     k, r = np.asarray(int(op.attrs["k"] or 0)), division.reciprocals()
     zeros = tuple(fixed.norm(end) + 1 for end in (divisor.hi, divisor.lo))
     if int(zeros[0].min(initial=31)) - 1 + int(k) < 0:
-        raise ProofFailed(f"{op.out.name} = inverse: its shift can fall below 0; the divisor's format is too wide")
+        kind = a.table[op.args[0]].type
+        ends = " to ".join(f"{int(end) * 2.0 ** -kind.frac if isinstance(kind, Fixed) else int(end):g}"
+                           for end in (divisor.lo.min(), divisor.hi.max()))
+        raise ProofFailed(f"{op.out.name} = inverse: its divisor {op.args[0]} goes from {ends}, so far that a "
+                          "shift can fall below 0; narrow it (of dt: save the policy with dt=), or use --quant float32")
     shift = INVERSE.result.args[0]
     known = {"zeros": (zeros[0], zeros[1]), "k": (k, k), "r": r}
     lemma = {id(node): (got.lo, got.hi) for node in (shift, INVERSE.result)}

@@ -124,15 +124,13 @@ def sum_lines(nest: Nest, node: Window, names: dict[str, str], x: Plane, row: st
     walks = _walks(w, nest, node)
     stretch = _stretch_of(nest, node, x, w, row, col, walks)
     taps = list(_taps(nest, node, names, stretch.tap, walks))
-    pixels = f"const {_pointed(nest, node.args[1]).name} *{'' if walks else 'const '}pixels = &{x.text}[{stretch.at}];"
+    pixels = f"const {_pointed(nest, node.args[1]).name} *const pixels = &{x.text}[{stretch.at}];"
     inner = list(_products(nest, node, stretch))
     if not walks:
         yield from nested(loops, [*taps, pixels, *inner])
         return
     yield from taps
-    row_size = w.dilation_h * w.width * (w.channels if w.layout == "hwc" else 1)
-    steps = [*(f"{name} += {stretch.length};" for name in _tap_names(nest, node)), f"pixels += {row_size};"]
-    yield from nested(loops[:-1], [pixels, *nested(loops[-1:], [*inner, *steps])])
+    yield from nested(loops, [pixels, *inner, *(f"{name} += {stretch.length};" for name in _tap_names(nest, node))])
 
 
 def _sums(number: int) -> list[str]:
@@ -219,11 +217,11 @@ class Stretch:
 
 
 def _stretch_of(nest: Nest, node: Window, x: Plane, w: Windows, row: str, col: str, walks: bool) -> Stretch:
-    """The stretch of each pass; for pointers that walk, that of the first one in a plane."""
+    """The stretch of each pass; for taps that walk, the first one's."""
     filters, groups = _filters(nest, node)
     part = w.channels // groups
     rows, cols = sides(w)
-    i, channel = ("i" if span("i", rows) and not walks else "0"), ("channel" if part > 1 else "0")
+    i, channel = ("i" if span("i", rows) else "0"), ("channel" if part > 1 else "0")
     group = "0" if groups == 1 else "filter" if filters == groups else "group"
     top = ("top", 1) if w.top or w.bottom > 0 else (row, w.stride_h)
     left = ("left", 1) if w.left or w.right > 0 else (col, w.stride_w)
@@ -236,11 +234,15 @@ def _stretch_of(nest: Nest, node: Window, x: Plane, w: Windows, row: str, col: s
     j = cols.begin if _merged(w, groups) else "j" if span("j", cols) else "0"
     tap = linear((linear((i, w.kernel_w), (j, 1)), part))
     at = linear((linear((y, w.width), left, (j, w.dilation_w)), w.channels), (group, part))
-    return Stretch(tap, at, _length(cols, w.channels) if _merged(w, groups) else str(part), 1)
+    return Stretch("0" if walks else tap, at, _length(cols, w.channels) if _merged(w, groups) else str(part), 1)
 
 
 def _walks(w: Windows, nest: Nest, node: Window) -> bool:
-    """Whether pointers can walk from stretch to stretch: windows in the frame, of several whole rows."""
+    """Whether the taps can walk from stretch to stretch: windows in the frame, of several whole rows.
+
+    They end one past a filter's last, which a pointer may. Pixels are pointed to in each row anew: a walk over them
+    would end a whole row further than the window's last, which may be far beyond the frame.
+    """
     return w.inside and w.kernel_h > 1 and (w.layout == "chw" or _merged(w, _filters(nest, node)[1]))
 
 
