@@ -63,7 +63,7 @@ def test_policy_equals_module(family: str, seed: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 2**30))
 def test_policy_equals_module_for_many(family: str, seed: int) -> None:
     assert_policy_equals_module(family, seed)
