@@ -119,3 +119,54 @@ def frames(path: Path, *, last: bool = True, dtype: int = TensorProto.FLOAT) -> 
     made.node("Gemm", [flat, made.weight(16, 2), made.weight(2)], "action")
     shape = [8, 8, 2] if last else [2, 8, 8]
     return made.save(path, {"frame": ["batch", *shape]}, {"action": ["batch", 2]}, dtype)
+
+
+def written_out(path: Path, form: str) -> Path:
+    """A cell in elementary functions, as JAX and others write it; its head reads what the cell gives."""
+    made, n = Made(), UNITS
+    gates = {"LSTM": 4, "TF": 4, "R": 1}.get(form.split()[0], 3)
+    z = made.node("Tanh", [made.node("Gemm", ["obs", made.weight(INPUTS, 4), made.weight(4)], "first")], "features")
+    x = made.node("Gemm", [z, made.weight(4, gates * n), made.weight(gates * n)], "x")
+    h = made.node("MatMul", ["hidden", made.weight(n, gates * n)], "h")
+
+    def parts(of: str, names: str) -> list[str]:
+        made.node("Split", [of, made.constant(np.full(len(names), n))], *(f"{of}_{k}" for k in names), axis=1)
+        return [f"{of}_{k}" for k in names]
+
+    def call(op: str, *inputs: str) -> str:
+        return made.node(op, inputs, f"t{len(made.nodes)}")
+
+    if form == "LSTM":
+        i, f, g, o = parts(call("Add", x, h), "ifgo")
+        c = call("Add", call("Mul", call("Sigmoid", f), "cell"), call("Mul", call("Tanh", g), call("Sigmoid", i)))
+        new = call("Mul", call("Sigmoid", o), call("Tanh", c))
+    elif form == "TF LSTM":  # one matrix for both, another order, a forget bias of 1
+        both = call("MatMul", made.node("Concat", [z, "hidden"], "both", axis=1), made.weight(4 + n, 4 * n))
+        i, g, f, o = parts(call("Add", both, made.weight(4 * n)), "igfo")
+        forget = call("Sigmoid", call("Add", f, made.constant(np.float32(1))))
+        c = call("Add", call("Mul", "cell", forget), call("Mul", call("Sigmoid", i), call("Tanh", g)))
+        new = call("Mul", call("Tanh", c), call("Sigmoid", o))
+    elif form.startswith("R"):
+        c, new = "", call("Relu" if "relu" in form else "Tanh", call("Add", x, h))
+    else:
+        (r, u, m), (hr, hu, hm) = parts(x, "rum"), parts(h, "rum")
+        r, u = call("Sigmoid", call("Add", r, hr)), call("Sigmoid", call("Add", hu, u))
+        if form == "GRU, reset before":
+            hm = call("MatMul", call("Mul", r, "hidden"), made.weight(n, n))
+        inner = hm if form == "GRU, reset before" else call("Mul", r, call("Add", hm, made.weight(n)))
+        m, one = call("Tanh", call("Add", m, inner)), made.constant(np.float32(1))
+        if form == "GRU":
+            new = call("Add", call("Mul", call("Sub", one, u), m), call("Mul", u, "hidden"))
+        elif form == "GRU, turned":
+            new = call("Add", "hidden", call("Mul", u, call("Sub", m, "hidden")))
+        else:
+            new = call("Add", m, call("Mul", call("Sub", "hidden", m), u))
+        c = ""
+    made.node("Identity", [new], "hidden_out")
+    made.node("Gemm", ["hidden" if form.endswith("late") else new, made.weight(n, 2), made.weight(2)], "action")
+    held: Dims = ["batch", n]
+    names = ["hidden", "cell"] if c else ["hidden"]
+    if c:
+        made.node("Identity", [c], "cell_out")
+    return made.save(path, {"obs": ["batch", INPUTS], **dict.fromkeys(names, held)},
+                     {"action": ["batch", 2], **dict.fromkeys([f"{name}_out" for name in names], held)})

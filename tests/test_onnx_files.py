@@ -31,7 +31,7 @@ import onnxruntime
 import torch
 from onnx import TensorProto
 
-from tests.onnx_files import CARRIED, INPUTS, Made, frames, perceptron, recurrent, sequence
+from tests.onnx_files import CARRIED, INPUTS, Made, frames, perceptron, recurrent, sequence, written_out
 
 STEPS = 30
 ROBOT = ("--carry", "hidden=hidden_out", "--carry", "cell=cell_out")
@@ -95,6 +95,27 @@ def test_a_file_of_one_step_is_read_as_onnx_runtime_computes(name: str, tmp_path
     assert policy.compared == "file"
     assert policy.provenance["source"] == "onnx"
     assert read_policy(tmp_path / "net.safetensors").output_names == policy.output_names
+
+
+@pytest.mark.parametrize("form", ["LSTM", "TF LSTM", "GRU", "GRU, turned", "GRU, as torch", "R tanh", "R relu"])
+def test_cells_written_out_in_elementary_functions_are_cells(form: str, tmp_path: Path) -> None:
+    path, x = written_out(tmp_path / "net.onnx", form), observed(INPUTS)
+    kind = {"LSTM": "LSTM", "TF": "LSTM", "R": "RNN"}.get(form.split()[0], "GRU")
+    policy = saved(path, x, carry=CARRIED[kind])
+    assert [layer.kind for layer in policy.layers] == ["dense", "activation", kind.lower(), "dense"]
+    expected = step_by_step(path, x, CARRIED[kind], ["action"])
+    np.testing.assert_allclose(computed(policy), expected, atol=1e-5 * max(1.0, np.abs(expected).max()))
+
+
+@pytest.mark.parametrize("order", [(1, 0, 2, 3), (3, 1, 2, 0)])
+def test_gates_of_a_written_out_cell_that_are_taken_for_others_are_caught(order: tuple[int, ...], tmp_path: Path,
+                                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    from ncpc.frontend.traced import written_out as cells
+
+    path, right = written_out(tmp_path / "net.onnx", "LSTM"), cells._lstm
+    monkeypatch.setattr(cells, "_lstm", lambda *given: [gates[k] for k in order] if (gates := right(*given)) else None)
+    with pytest.raises(BadInput):
+        saved(path, observed(INPUTS), carry=CARRIED["LSTM"])
 
 
 def test_an_lstm_with_two_heads_is_imported_compiled_and_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
@@ -255,6 +276,9 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], dict[str, str], str]] = {
     "no output": (recurrent, {"hidden": "hidden_o"}, r"no output 'hidden_o'; did you mean 'hidden_out'\?"),
     "does not fit": (recurrent, {"obs": "action"}, r"action \(\?, 2\) does not fit obs \(\?, 5\)"),
     "crossed": (recurrent, {"hidden": "cell_out", "cell": "hidden_out"}, r"is every state named by --carry"),
+    "reset before": (partial(written_out, form="GRU, reset before"), CARRIED["GRU"],
+                     r"net\.onnx: what is carried from step to step is computed otherwise than an LSTM"),
+    "the state of before": (partial(written_out, form="R tanh late"), CARRIED["RNN"], "used outside of its cell"),
     "forgetful": (lambda path: sequence(path, dims=[1, 1, INPUTS]), {}, "its cells begin anew in each call"),
     "open": (lambda path: sequence(path, dims=["a", "b", "c"]), {}, "what a step of obs .* holds is not known"),
 }

@@ -57,10 +57,14 @@ def _read(file: OnnxFile, layout: CallForm, known: Reader, where: str, heads: Se
     wanted = tuple(port for name in heads for port in outputs if layout.names[port.name] == name) or outputs
     module = as_module(file, layout, wanted)
     by_name = {layout.names[port.name]: layout.shapes[port.name] or (1,) for port in layout.inputs}
+    written_out = [tuple(n or 1 for n in port.dims) for port in layout.states] if not len(module.cells) else []
     try:
-        reading = read_module(module, by_name, known, where)
+        reading = read_module(module, by_name, known, where, states=written_out)
     except StepsMixed as error:
         raise BadInput(f"{error}; is every state named by --carry, with the output that gives it?") from None
+    except NcpcError as error:
+        said = str(error).startswith((file.where, where))
+        raise error if said else type(error)(f"{file.where}: {error}") from None
     if len(reading.forward.gives.outputs) != len(wanted):
         raise Unsupported(f"{file.where}: what --carry hands on ({', '.join(layout.carry.values())}) is no state of an "
                           "LSTM, GRU or RNN; a policy holds the cells that it knows")

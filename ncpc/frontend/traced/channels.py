@@ -180,16 +180,17 @@ class TracedGraph:
         pieces = [(int(channels[a]), int(channels[b - 1]) + 1) for a, b in pairwise([0, *cuts, len(channels)])]
         if len(pieces) <= MOST_TAPS:
             return tuple(self._tap(lo, hi) for lo, hi in pieces)
-        sources = sorted({self._source(int(c)) for c in channels})
+        sources = sorted({self.source(int(c)) for c in channels})
         spans = [np.arange(self.firsts[s], self.ends[s]) for s in sources]
         where = {int(c): k for k, c in enumerate(np.concatenate(spans))}
         layer = Select(np.array([where[int(c)] for c in channels], np.int64), len(where))
         first = self.add(layer, np.concatenate(spans))
         return (self._tap(first, first + layer.outputs),)
 
-    def _source(self, channel: int) -> int:
+    def source(self, channel: int) -> int:
+        """Which source a channel is of: 0 for the input, from 1 on the layers."""
         return int(np.searchsorted(self.firsts, channel, side="right")) - 1
 
     def _tap(self, lo: int, hi: int) -> Tap:
-        source = self._source(lo)
+        source = self.source(lo)
         return Tap(source + INPUT, lo - self.firsts[source], hi - self.firsts[source])

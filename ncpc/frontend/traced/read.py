@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -30,9 +32,10 @@ from ncpc.frontend.traced.precision import in_double
 from ncpc.frontend.traced.recorder import Recorder, Sizes, as_traced, watching
 from ncpc.frontend.traced.tidy import tidied
 from ncpc.frontend.traced.timespans import common_timespan
+from ncpc.frontend.traced.written_out import CarriedState, replace_cells
 from ncpc.ir.cells import RECURRENT
 from ncpc.ir.heads import History
-from ncpc.ir.policy import ChannelGroup, DtRange, Policy
+from ncpc.ir.policy import INPUT, ChannelGroup, DtRange, Policy
 from ncpc.ir.sequences import Sequences
 from ncpc.ir.wires import row
 from ncpc.passes.lower import lower
@@ -58,13 +61,14 @@ class Reading:
 
 
 def read_module(module: Any, shapes: Mapping[str, Sequence[int]] | None, known: Reader, where: str,
-                heads: Sequence[str] = (), carry: Carry | None = None) -> Reading:
+                heads: Sequence[str] = (), carry: Carry | None = None, states: Sequence[Sequence[int]] = ()) -> Reading:
     """The layers that compute what ``module``'s forward computes.
 
     ``shapes``: those of one step's inputs by argument, or under '' of the only one. ``known``: the reader of cells.
     ``heads``: the outputs that are wanted, all if empty. ``carry``: the arguments that hold the state, and what of the
-    results they are next; none if empty, told by their names if None. Raises Unsupported or BadInput, with the line of
-    the user's file, for what cannot be read.
+    results they are next; none if empty, told by their names if None. ``states``: shapes of a state's parts, where
+    cells written out in elementary functions are to be found; the module then returns the parts behind its outputs.
+    Raises Unsupported or BadInput, with the line of the user's file, for what cannot be read.
     """
     takes = arguments_of(module, shapes or {}, where, carry)
     alone, held = len(takes.inputs) == 1, "', '".join(takes.state)
@@ -75,7 +79,7 @@ def read_module(module: Any, shapes: Mapping[str, Sequence[int]] | None, known: 
     for way in _ways(module, takes.required):
         forward = Forward(f"{type(module).__name__}.forward", groups, takes, Results({}, ()), *way)
         try:
-            reading = _watched(module, forward, known, where, heads)
+            reading = _watched(module, forward, known, where, heads, states)
             apart = _apart(module, reading, where)
         except CallFailed as error:
             failures.append(one_line(error.__cause__ or error))
@@ -120,16 +124,20 @@ def _ways(module: Any, required: bool) -> list[tuple[bool, bool, bool]]:
     return [(*way, zeros) for way in ways for zeros in ((True, False) if required else (False,))]
 
 
-def _watched(module: Any, forward: Forward, known: Reader, where: str, heads: Sequence[str]) -> Reading:
+def _watched(module: Any, forward: Forward, known: Reader, where: str, heads: Sequence[str],
+             entering: Sequence[Sequence[int]]) -> Reading:
     """One step of the module, as layers."""
     (copied,) = copy_of([module])
     copied = copied.eval().cpu().double()
     width = sum(group.width for group in forward.groups)
-    recorder = Recorder(TracedGraph(width), HANDLERS, _longer(module, forward, where))
+    graph = TracedGraph(width + sum(map(math.prod, entering)))
+    recorder = Recorder(graph, HANDLERS, _longer(module, forward, where))
     cells = cells_in(copied)
     calls = CellCalls(recorder, known)
-    given = _called(copied, forward, recorder, cells, calls)
-    states = [path for path, tensor in leaves(given) if _is_state(recorder, tensor)]
+    given = _called(copied, forward, recorder, cells, calls, entering)
+    states = [path for path, tensor in leaves(given) if (path[0] == 1 if entering else _is_state(recorder, tensor))]
+    if entering:
+        _find_cells(recorder, width, entering, [at(given, path) for path in states])
     constants = [path for path, tensor in leaves(given) if id(tensor) not in recorder.traced]
     gives = _wanted(results_of(given, states, constants, forward.takes), heads, where)
     outputs = {name: as_traced(recorder.seen(at(given, path))) for name, path in gives.outputs.items()}
@@ -152,9 +160,18 @@ def _longer(module: Any, forward: Forward, where: str) -> Sizes:
     return recorder.sizes
 
 
-def _called(module: Any, forward: Forward, recorder: Recorder, cells: Mapping[str, Any], calls: CellCalls) -> Any:
+def _find_cells(recorder: Recorder, width: int, entering: Sequence[Sequence[int]], leaving: Sequence[Any]) -> None:
+    """Cells in the place of what computes the states, which are no inputs any more."""
+    ends = np.cumsum([width, *map(math.prod, entering)])
+    replace_cells(recorder.graph, width, [CarriedState(np.arange(lo, hi), as_traced(recorder.seen(tensor)))
+                                          for (lo, hi), tensor in zip(pairwise(ends), leaving, strict=True)])
+    recorder.graph.inputs = width
+
+
+def _called(module: Any, forward: Forward, recorder: Recorder, cells: Mapping[str, Any], calls: CellCalls,
+            entering: Sequence[Sequence[int]]) -> Any:
     """What forward gives for one step of random numbers, watched."""
-    torch, width = torch_module(), recorder.graph.inputs
+    torch, width = torch_module(), sum(group.width for group in forward.groups)
     numbers = np.random.default_rng(0).uniform(-1, 1, (1, 1, width))
     x, dt = torch.as_tensor(numbers), torch.ones((1, 1), dtype=torch.float64)
     given, ids = forward.arguments(x, dt), forward.arguments(of_channels(0, (1, 1, width)).channel, dt)
@@ -169,8 +186,21 @@ def _called(module: Any, forward: Forward, recorder: Recorder, cells: Mapping[st
                                                                                     dtype=torch.float64)))
     if forward.takes.state and forward.takes.required:
         given.update(forward.takes.given_state(forward.first(module, 1, torch.float64)))
+    if entering and forward.takes.state:
+        given.update(forward.takes.given_state(_states(recorder, width, entering)))
     with in_double(), watching(recorder, module, cells, calls.called):
         return module(**given)
+
+
+def _states(recorder: Recorder, first: int, shapes: Sequence[Sequence[int]]) -> tuple[Any, ...]:
+    """A state whose parts are channels from ``first`` on."""
+    found = []
+    for shape in shapes:
+        channels = of_channels(first, (1, *shape))
+        found.append(torch_module().as_tensor(np.random.default_rng(first).uniform(-1, 1, channels.shape)))
+        recorder.mark(found[-1], channels)
+        first += math.prod(shape)
+    return tuple(found)
 
 
 def _is_state(recorder: Recorder, tensor: Any) -> bool:
@@ -210,6 +240,8 @@ def _imported(recorder: Recorder, calls: CellCalls, outputs: Any, forward: Forwa
     dt = common_timespan(graph, calls.timespans)
     taps = graph.taps(outputs)
     layers, wires, initial = tidied(graph.layers, [*graph.wires, taps], calls.initial)
+    if any(tap.source == INPUT and tap.stop > graph.inputs for taps in wires for tap in taps):
+        raise Unsupported("a state is used outside of its cell; use what the cell gives")
     if not layers:
         raise Unsupported("its outputs are its inputs; there is nothing to deploy")
     named = len(forward.groups) > 1
