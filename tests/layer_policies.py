@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ncpc.ir.heads import Combine, History, Norm, Scale, Select
-from ncpc.ir.policy import F64, Activation, Dense, Layer, Policy
+from ncpc.ir.policy import F64, INPUT, Activation, Dense, Layer, Policy, Tap
 from ncpc.ir.sequences import Sequences
 
 RNG = np.random.default_rng(1)
@@ -59,7 +59,12 @@ EVERY: dict[str, Layer] = {
     **{name: layer for name, (layer, _) in LAYERS.items()},
     "norm of 1 part": Norm(np.abs(WEIGHT) + 0.5, BIAS), "norm of 2 parts": Norm(np.abs(WEIGHT) + 0.5, BIAS, 2, 1e-3),
 }
+STILL = (Scale(0 * WEIGHT, BIAS), Activation("tanh", 6))
+"""Layers whose outputs never change, though they read inputs."""
 FORMS: dict[str, Policy] = {
-    f"{name}, {how.__name__}": how(layer) for name, layer in EVERY.items() for how in (between, alone)
+    **{f"{name}, {how.__name__}": how(layer) for name, layer in EVERY.items() for how in (between, alone)},
+    "a gate that never changes": Policy(
+        "net", (*STILL, Combine("mul", 6)), np.tile([-1.0, 1.0], (6, 1)),
+        wires=((Tap(INPUT, 0, 6),), (Tap(0, 0, 6),), (Tap(1, 0, 6), Tap(INPUT, 0, 6)), (Tap(2, 0, 6),))),
 }
 """Every layer between dense ones, and alone."""

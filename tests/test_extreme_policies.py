@@ -53,8 +53,8 @@ def test_a_random_policy_compiles_or_is_refused_in_one_line(seed: int, quant: st
 @pytest.mark.parametrize("growth", [1.2, 2.0, 30.0])
 def test_a_state_that_diverges_is_refused_by_name(growth: float, require_tool: RequireTool) -> None:
     require_tool("brevitas")
-    cells = (Rnn(np.ones((2, 1)), growth * np.eye(2), np.zeros(2), "relu"),
-             LeakyIntegrator(np.ones((2, 1)), growth * np.eye(2), np.zeros(2), np.full(2, 0.5), np.zeros(2), "identity"))
+    ways = np.ones((2, 1)), growth * np.eye(2), np.zeros(2)
+    cells = Rnn(*ways, "relu"), LeakyIntegrator(*ways, np.full(2, 0.5), np.zeros(2), "identity")
     for cell in cells:
         with pytest.raises(Unsupported, match=r"reaches .*, beyond what integers can be sized for; train with smaller"):
             compiled(Policy("net", (cell,), RANGE), "int16")

@@ -28,6 +28,7 @@ from ncpc.targets.base import PROGRAM, CompileOptions
 from ncpc.verification.data import split
 from ncpc.verification.verdict import SEARCH
 from tests.interpreter import interpreter_target
+from tests.layer_policies import STILL
 from tests.nets import random_policy
 from tests.test_pipeline import VALIDATOR
 
@@ -195,6 +196,13 @@ def test_too_few_steps_take_the_widest_output_range(tmp_path: Path) -> None:
     folder = compiled(dense(None), tmp_path).folder
     (given, generated) = verify_build(folder, {"x": noise(1, 1, 1.0)}).report["data"]
     assert given["output_range"] == generated["output_range"] > 0
+
+
+def test_outputs_that_never_change_are_refused(tmp_path: Path) -> None:
+    still = Policy("net", STILL, np.tile([-1.0, 1.0], (6, 1)))
+    with pytest.raises(BadInput, match="outputs are the same at every step of all data"):
+        compiled(still, tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_classifiers_decisions_are_compared(tmp_path: Path) -> None:

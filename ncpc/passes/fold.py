@@ -46,15 +46,19 @@ def prune(program: Program) -> Program:
 def _folded(op: Op, table: dict[str, Value], constants: dict[str, tuple[Value, Array]]) -> bool:
     if op.kind in ("guard", "clamp") or not all(arg in constants for arg in op.args):
         return False
-    arrays = {a: constants[a][1].astype(dtype(constants[a][0].type)) for a in op.args}
+    constants[op.out.name] = (op.out, evaluated(op, table, {a: constants[a][1] for a in op.args}))
+    return True
+
+
+def evaluated(op: Op, table: dict[str, Value], given: dict[str, Array]) -> Array:
+    """What the op makes of constants, in its own arithmetic; ``table`` holds the values that it reads."""
+    arrays = {a: given[a].astype(dtype(table[a].type)) for a in op.args}
     # Index maps and weight matrices have no batch axis in the semantics; everything else gets one of size 1.
     batched = [_batched(arrays[a], table[a], op) for a in op.args]
     with np.errstate(all="ignore"):
         result = implementation(op, [table[a] for a in op.args], arrays)(batched, {"flags": np.zeros(1, np.int64)})
-    data = np.broadcast_to(result, (1, *op.out.shape))[0]
-    whole = isinstance(op.out.type, Fixed | Index)
-    constants[op.out.name] = (op.out, data.astype(np.int64) if whole else data.astype(np.float64))
-    return True
+    data: Array = np.broadcast_to(result, (1, *op.out.shape))[0]
+    return data.astype(np.int64) if isinstance(op.out.type, Fixed | Index) else data.astype(np.float64)
 
 
 def _batched(array: Array, value: Value, op: Op) -> Array:

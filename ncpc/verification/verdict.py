@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from ncpc.errors import EXIT_DOES_NOT_HOLD, EXIT_HOLDS, EXIT_MISSING_TOOL
+from ncpc.errors import EXIT_DOES_NOT_HOLD, EXIT_HOLDS, EXIT_MISSING_TOOL, BadInput
 from ncpc.ir.policy import INPUT, Policy
 from ncpc.ir.sequences import Sequences, Trace
 from ncpc.ir.wires import taps_of
@@ -112,7 +112,9 @@ class Verification:
 
 
 def verify(setting: Setting, demand: Criteria, phases: Phases) -> Verification:
-    """Check every link, measure the errors, search for the worst input, and judge."""
+    """Check every link, measure the errors, search for the worst input, and judge. Raises BadInput for outputs that are
+    the same on all data.
+    """
     chains = check(setting, setting.artifact.links, phases)
     measured = _ranged([_measured(setting, chain, demand) for chain in chains if chain.data.purpose != "bitwise"])
     worst = _worse(_search(setting, phases), generated(measured)) if demand.search else None
@@ -227,8 +229,14 @@ def _limits(setting: Setting) -> NDArray[np.float64] | None:
 
 
 def _ranged(measured: Sequence[Measured]) -> tuple[Measured, ...]:
-    """With the widest range of all in the place of one from few steps, or of outputs that do not move."""
+    """With the widest range of all in the place of one from few steps, or of outputs that do not move.
+
+    Raises BadInput where they move on no data, and are not met exactly: errors are shares of a range.
+    """
     widest = max(m.error.output_range for m in measured)
+    if widest == 0 and any(m.error.max_abs for m in measured):
+        raise BadInput("the policy's outputs are the same at every step of all data: no error can be told as a share "
+                       "of their range; was it trained, and do its outputs depend on its inputs?")
     return tuple(m if m.error.steps >= FEW and m.error.output_range > STILL else _with_range(m, widest)
                  for m in measured)
 

@@ -112,7 +112,7 @@ def _outputs(t: Translation) -> dict[str, int]:
 
 def _varying(t: Translation, output: str, values: list[str]) -> list[str]:
     if any(t.form(v).constant for v in values):
-        raise Unsupported(f"onnx: output '{output}' of '{t.program.name}' depends on neither input nor state")
+        raise Unsupported(f"target onnx: output '{output}' of '{t.program.name}' depends on neither input nor state")
     return t.tensors(values)
 
 

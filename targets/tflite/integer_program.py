@@ -17,7 +17,7 @@ import numpy as np
 from ncpc.errors import Unsupported
 from ncpc.ir.check import check
 from ncpc.ir.program import Op, Program, State, Value, statements
-from ncpc.passes.fold import fold_constants
+from ncpc.passes.fold import evaluated, fold_constants
 from ncpc.passes.unroll import unroll
 from ncpc.semantics.bounds import Range, hull, product, square
 from ncpc.targets.tflite import affine, integer_windows
@@ -71,6 +71,8 @@ def integer_program(program: Program, boxes: Ranges, residual: float = 2.0**-17,
         elif op.out.name not in norms.inner:
             _rewrite(r, op)
     outs = [_settled(r, s.out) for s in r.source.states]
+    if r.form(r.source.y.value.name).constant:
+        raise Unsupported(f"target tflite: the output of '{program.name}' depends on neither input nor state")
     y = r.value(r.form(r.source.y.value.name), "y")
     made = replace(
         r.source, x=replace(r.source.x, value=x), y=replace(r.source.y, value=y),
@@ -89,10 +91,20 @@ def _rewrite(r: Rewriter, op: Op) -> None:
     if len(op.out.axes) > 1:
         raise Unsupported(f"target tflite: '{op.out.name}' has {len(op.out.axes)} axes, one is supported; use "
                           "target 'c'")
-    form = RULES[op.kind](r, op)
+    form = _constant(r, op) or RULES[op.kind](r, op)
     if op.out.name in r.boxes and op.kind not in CURVES:
         form = affine.of_atom(r.value(form, op.out.name, r.boxes[op.out.name]))
     r.forms[op.out.name] = form
+
+
+def _constant(r: Rewriter, op: Op) -> Affine | None:
+    """What an op makes of forms without terms (0*x + 1), which no kernel reads; None where one varies."""
+    if not all(r.form(name).constant for name in op.args):
+        return None
+    given = {name: r.source.constants[name][1] if name in r.source.constants else
+             np.broadcast_to(r.form(name).bias, int(np.prod(r.table[name].shape))).reshape(r.table[name].shape)
+             for name in op.args}
+    return affine.of_constant(evaluated(op, r.table, given).reshape(-1), op.out.axes)
 
 
 def _settled(r: Rewriter, name: str) -> Value:

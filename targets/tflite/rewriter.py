@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ncpc.ir.build import Builder
-from ncpc.ir.program import Attr, Value
+from ncpc.ir.program import Attr, Value, values
 from ncpc.ir.types import Axis, Real
 from ncpc.passes.unroll import Unrolled
 from ncpc.semantics.bounds import Range, exactly, meet, weighted
@@ -58,6 +58,7 @@ class Rewriter:
     def __init__(self, source: Unrolled, boxes: Ranges, residual: float, wide: bool, seen: Mapping[str, Ends],
                  turned: Mapping[str, Order]) -> None:
         self.source = source.program
+        self.table = values(source.program)
         self.seen, self.turned = seen, turned
         self.transposes: dict[str, Order] = {}
         self.residual = residual

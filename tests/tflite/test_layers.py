@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ncpc.errors import Unsupported
+from ncpc.ir.policy import Policy
 from ncpc.semantics.run import run
-from tests.layer_policies import FORMS, sequences
+from tests.layer_policies import FORMS, STILL, sequences
 from tests.tflite.conftest import Emit
 
 RUNTIMES = ("litert-reference", "litert-xnnpack", "tflite-micro")
@@ -32,3 +34,8 @@ def test_integer_layers_equal_the_model(emit: Emit, form: str, scheme: str) -> N
     assert np.abs(model.y - exact).max() <= most * np.ptp(exact)
     for name in ("litert-reference", "tflite-micro"):
         np.testing.assert_array_equal(made.artifact.run(made.folder, data, name).trace.raw_y, model.raw_y)
+
+
+def test_an_output_that_nothing_decides_is_refused(emit: Emit) -> None:
+    with pytest.raises(Unsupported, match="the output of 'net' depends on neither input nor state"):
+        emit(Policy("net", STILL, np.tile([-1.0, 1.0], (6, 1))), "int16")
