@@ -43,7 +43,7 @@ class Made:
         ends = [[helper.make_tensor_value_info(n, dtype if n == first else TensorProto.FLOAT, dims)
                  for n, dims in part.items()] for part in (inputs, outputs)]
         graph = helper.make_graph(self.nodes, "policy", *ends, self.tensors)
-        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=8,
+        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=9,
                                     producer_name="another"), str(path))
         return path
 
@@ -95,11 +95,11 @@ def sequence(path: Path, *, dims: Dims, last: bool = False, op: str = "LSTM") ->
 
 def perceptron(path: Path) -> Path:
     """No state; names as TensorFlow writes them."""
-    made, z = Made(), "obs/x:0"
-    for k, function in enumerate(("LeakyRelu", "Elu", "HardSigmoid")):
+    made, z = Made(20), "obs/x:0"
+    for k, function in enumerate(("Gelu", "LeakyRelu", "Elu", "HardSigmoid")):
         z = made.node("Gemm", [z, made.weight(INPUTS, INPUTS), made.weight(INPUTS)], f"layer{k}", alpha=0.7, beta=1.3)
-        z = made.node(function, [z], f"after{k}")
-    made.node("Softmax", [made.node("MatMul", [z, made.weight(INPUTS, 3, scale=3.0)], "logits")], "out/p:0")
+        z = made.node(function, [z], f"after{k}", **({"approximate": "tanh"} if function == "Gelu" else {}))
+    made.node("Softmax", [made.node("MatMul", [z, made.weight(INPUTS, 3, scale=1.5)], "logits")], "out/p:0")
     return made.save(path, {"obs/x:0": [None, INPUTS]}, {"out/p:0": [None, 3]})
 
 
@@ -170,3 +170,33 @@ def written_out(path: Path, form: str) -> Path:
         made.node("Identity", [c], "cell_out")
     return made.save(path, {"obs": ["batch", INPUTS], **dict.fromkeys(names, held)},
                      {"action": ["batch", 2], **dict.fromkeys([f"{name}_out" for name in names], held)})
+
+
+def normalizing(path: Path, form: str) -> Path:
+    """A perceptron whose normalization and GELU are written out, as exporters of older operators do."""
+    made = Made(13)
+
+    def call(op: str, *inputs: str, **attributes: Any) -> str:
+        return made.node(op, inputs, f"t{len(made.nodes)}", **attributes)
+
+    def number(value: float) -> str:
+        return made.constant(np.float32(value))
+
+    x = call("MatMul", "obs", made.weight(INPUTS, 8))
+    mean = call("ReduceMean", x, axes=[-1])
+    centred = call("Sub", x, mean)
+    if form == "moments":  # E[x^2] - E[x]^2, as JAX has it
+        spread = call("Max", call("Sub", call("ReduceMean", call("Mul", x, x), axes=[-1]), call("Mul", mean, mean)),
+                      number(0))
+    else:
+        of = x if form == "mean square" else centred
+        spread = call("ReduceMean", call("Pow", of, number(2)), axes=[-1])
+    root = call("Sqrt", call("Add", spread, number(1e-3)))
+    top = x if form == "mean square" else centred
+    z = call("Mul", top, call("Reciprocal", root)) if form == "reciprocal" else call("Div", top, root)
+    z = call("Add", call("Mul", z, made.weight(8)), made.weight(8))
+    bell = call("Add", call("Erf", call("Div", z, number(2**0.5))), number(1))
+    halves = (call("Mul", call("Mul", z, bell), number(0.5)) if form == "moments"
+              else call("Mul", call("Mul", z, number(0.5)), bell))
+    made.node("MatMul", [halves, made.weight(8, 2)], "action")
+    return made.save(path, {"obs": ["batch", INPUTS]}, {"action": ["batch", 2]})

@@ -31,7 +31,7 @@ import onnxruntime
 import torch
 from onnx import TensorProto
 
-from tests.onnx_files import CARRIED, INPUTS, Made, frames, perceptron, recurrent, sequence, written_out
+from tests.onnx_files import CARRIED, INPUTS, Made, frames, normalizing, perceptron, recurrent, sequence, written_out
 
 STEPS = 30
 ROBOT = ("--carry", "hidden=hidden_out", "--carry", "cell=cell_out")
@@ -116,6 +116,15 @@ def test_gates_of_a_written_out_cell_that_are_taken_for_others_are_caught(order:
     monkeypatch.setattr(cells, "_lstm", lambda *given: [gates[k] for k in order] if (gates := right(*given)) else None)
     with pytest.raises(BadInput):
         saved(path, observed(INPUTS), carry=CARRIED["LSTM"])
+
+
+@pytest.mark.parametrize("form", ["deviations", "reciprocal", "moments", "mean square"])
+def test_normalizations_and_gelu_written_out_are_layers(form: str, tmp_path: Path) -> None:
+    path, x = normalizing(tmp_path / "net.onnx", form), observed(INPUTS)
+    policy = saved(path, x)
+    kinds = [layer.kind for layer in policy.layers]
+    assert kinds.count("norm") == kinds.count("activation") == 1
+    np.testing.assert_allclose(computed(policy), step_by_step(path, x, {}, ["action"]), atol=1e-5)
 
 
 def test_an_lstm_with_two_heads_is_imported_compiled_and_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
@@ -264,6 +273,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], dict[str, str], str]] = {
     "coupled": (partial(with_cell, input_forget=1), CARRIED["LSTM"], "coupled gates"),
     "activations": (partial(with_cell, activations=["Relu", "Tanh", "Tanh"]), CARRIED["LSTM"],
                     "has the activations Relu, Tanh, Tanh; read are Sigmoid, Tanh, Tanh"),
+    "root": (partial(with_node, op="Sqrt"), {}, r"node 'Sqrt_1' \(Sqrt\): torch's 'sqrt' is not among"),
     "sine": (partial(with_node, op="Sin"), {},
              r"node 'Sin_1' \(Sin\): torch's 'sin' is not among .*; give it as an input"),
     "unknown": (partial(with_node, op="Hardmax"), {}, r"node 'Hardmax_1' \(Hardmax\): is not among the operators"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -18,6 +18,7 @@ from ncpc.frontend.onnx_graph.cells import cell_of, is_cell, run_cell
 from ncpc.frontend.onnx_graph.file import MOST_VALUES, OnnxFile, OnnxNode, OnnxPort
 from ncpc.frontend.onnx_graph.layout import CallForm
 from ncpc.frontend.onnx_graph.operators import OPERATORS
+from ncpc.frontend.onnx_graph.patterns import INNER, simplified
 from ncpc.frontend.onnx_graph.told import MOST_MADE, tensor_of
 from ncpc.system.torch_library import torch_module
 from ncpc.system.user_code import one_line
@@ -78,6 +79,21 @@ class OnnxModule(nn.Module):  # type: ignore[misc]  # torch is loaded when it is
         wanted = {port.name for port in outputs} | set(layout.carry.values())
         for node in _needed(file.nodes, wanted):
             self._add(node)
+        if any(step.node.op in INNER for step in self.steps):
+            self._simplify(wanted)
+
+    def _simplify(self, wanted: set[str]) -> None:
+        """Functions that are written out in several nodes, as one each."""
+        generator = torch.Generator().manual_seed(0)
+        shapes = {port.name: self.layout.given_shape(port, 1) for port in self.layout.inputs} | {
+            port.name: tuple(n or 1 for n in port.dims) for port in self.layout.states}
+        values = dict(self.constants) | {name: torch.rand(shape, generator=generator, dtype=torch.float64)
+                                         for name, shape in shapes.items()}
+        for step in self.steps:
+            step.run(values, self.cells)
+        kept = {step.node.outputs: step for step in self.steps}
+        nodes = _needed(simplified([step.node for step in self.steps], values), wanted)
+        self.steps = [replace(kept[node.outputs], node=node) for node in nodes]
 
     def _add(self, node: OnnxNode) -> None:
         """Compute a node of constants at once; keep any other."""

@@ -5,6 +5,7 @@ Options are attributes in some versions and inputs in others; ``told`` looks in 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from typing import Any
@@ -111,6 +112,14 @@ def clip(node: OnnxNode, given: Given) -> Any:
 def hard_sigmoid(node: OnnxNode, given: Given) -> Any:
     """``max(0, min(1, alpha*x + beta))``."""
     return torch.clamp(node.get("alpha", 0.2) * given[0] + node.get("beta", 0.5), 0.0, 1.0)
+
+
+def gelu(node: OnnxNode, given: Given) -> Any:
+    """``x*Phi(x)``, or its approximation by tanh (Hendrycks and Gimpel 2016), written out."""
+    x = given[0]
+    if node.get("approximate", "none") == "none":
+        return functional.gelu(x)
+    return 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * torch.pow(x, 3))))
 
 
 def selu(node: OnnxNode, given: Given) -> Any:
@@ -272,7 +281,7 @@ def _reduction(function: Callable[..., Any]) -> Operator:
 
 def layer_norm(node: OnnxNode, given: Given) -> Any:
     """Over the axes from one on (Ba et al. 2016)."""
-    x, scale, bias = (*given, None)[:3]
+    x, scale, bias = (*given, None, None)[:3]
     shape = tuple(x.shape[node.get("axis", -1) % x.ndim :])
     parts = [None if part is None else part.expand(shape) for part in (scale, bias)]
     return functional.layer_norm(x, shape, *parts, node.get("epsilon", 1e-5))
@@ -281,7 +290,8 @@ def layer_norm(node: OnnxNode, given: Given) -> Any:
 def rms_norm(node: OnnxNode, given: Given) -> Any:
     """RMSNormalization."""
     shape = tuple(given[0].shape[node.get("axis", -1) % given[0].ndim :])
-    return functional.rms_norm(given[0], shape, given[1].expand(shape), node.get("epsilon", 1e-5))
+    scale = given[1].expand(shape) if len(given) > 1 else None
+    return functional.rms_norm(given[0], shape, scale, node.get("epsilon", 1e-5))
 
 
 def group_norm(node: OnnxNode, given: Given) -> Any:
@@ -333,7 +343,7 @@ OPERATORS: Mapping[str, Operator] = {
     "LeakyRelu": lambda node, given: functional.leaky_relu(given[0], node.get("alpha", 0.01)),
     "Elu": lambda node, given: functional.elu(given[0], node.get("alpha", 1.0)),
     "Celu": lambda node, given: functional.celu(given[0], node.get("alpha", 1.0)),
-    "Gelu": lambda node, given: functional.gelu(given[0], approximate=node.get("approximate", "none")),
+    "Gelu": gelu,
     "PRelu": lambda node, given: functional.prelu(given[0], given[1].reshape(-1)),
     "HardSigmoid": hard_sigmoid, "Selu": selu, "Softmax": softmax,
     "LogSoftmax": lambda node, given: torch.log_softmax(given[0], node.get("axis", -1)),
