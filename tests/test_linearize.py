@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.optimize import root
 
 from ncpc.cli.commands import run as cli
 from ncpc.frontend.container import write_policy
 from ncpc.ir.gated import Rnn
-from ncpc.ir.policy import Activation, Dense, DtRange, Policy
+from ncpc.ir.policy import Activation, Dense, DtRange, Ltc, Policy
 from ncpc.passes.lower import lower
 from ncpc.report.bilinear import linearize, slope
 from ncpc.semantics.run import Executor
@@ -38,6 +40,78 @@ def test_matrices_are_the_slopes_derivatives(seed: int) -> None:
     for got, expected in ((found.a, a), (found.c, c), (found.b, b)):
         assert np.abs(expected).max() > 0.1
         np.testing.assert_allclose(got, expected, atol=1e-7 * np.abs(expected).max() + 1e-8)
+
+
+def without_capacitance(seed: int) -> Ltc:
+    """Three of its neurons, which drive each other, have cm = 0."""
+    layer = random_ltc(seed)
+    return dataclasses.replace(layer, cm=np.where(np.arange(layer.neurons) % 3 == 1, 0.0, layer.cm))
+
+
+def reduced_slope(layer: Ltc, kept: np.ndarray, v_kept: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """dv/dt of the neurons that have one, the others solved for: the equation written out synapse by synapse."""
+    gone = np.setdiff1d(np.arange(layer.neurons), kept)
+
+    def currents(v_gone: np.ndarray) -> np.ndarray:
+        v = np.zeros(layer.neurons)
+        v[kept], v[gone] = v_kept, v_gone
+        total = layer.gleak * (layer.vleak - v) - layer.epsilon * v
+        for s, source in ((layer.sensory, x * layer.input_w + layer.input_b), (layer.recurrent, v)):
+            for k in range(len(s)):
+                open_ = s.w[k] / (1 + np.exp(-s.sigma[k] * (source[s.pre[k]] - s.mu[k])))
+                total[s.post[k]] += open_ * (s.erev[k] - v[s.post[k]])
+        return np.asarray(total)
+
+    solved = root(lambda v_gone: currents(v_gone)[gone], np.zeros(len(gone)), tol=1e-13)
+    assert np.abs(solved.fun).max() < 1e-10
+    return np.asarray(currents(solved.x)[kept] / layer.cm[kept])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_neurons_without_capacitance_are_eliminated(seed: int) -> None:
+    """B too: it is how the reduced A changes with each input, at the same state."""
+    layer = without_capacitance(seed)
+    v, x = point(seed, layer.neurons, layer.inputs)
+    found, h = linearize(layer, v, x), 1e-5
+    kept, m = found.kept, len(found.kept)
+    np.testing.assert_array_equal(kept, np.flatnonzero(layer.cm))
+    np.testing.assert_array_equal(found.v[kept], v[kept])
+
+    def f(dv: np.ndarray, dx: np.ndarray) -> np.ndarray:
+        return reduced_slope(layer, kept, v[kept] + dv, x + dx)
+
+    still, held = np.zeros(m), np.zeros(layer.inputs)
+    a = np.stack([(f(d, held) - f(-d, held)) / (2 * h) for d in directions(m, h)], 1)
+    c = np.stack([(f(still, d) - f(still, -d)) / (2 * h) for d in directions(layer.inputs, h)], 1)
+    w = 1e-4
+    b = np.stack([np.stack([(f(d, e) - f(-d, e) - f(d, -e) + f(-d, -e)) / (4 * w * w) for d in directions(m, w)], 1)
+                  for e in directions(layer.inputs, w)])
+    assert np.abs(b - b * np.eye(m)).max() > 1e-3
+    for got, expected, room in ((found.f0, f(still, held), 1e-9), (found.a, a, 1e-6), (found.c, c, 1e-6),
+                                (found.b, b, 1e-4)):
+        np.testing.assert_allclose(got, expected, atol=room * max(1.0, np.abs(expected).max()))
+
+
+def test_command_names_what_it_eliminates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    layer = without_capacitance(1)
+    policy = dataclasses.replace(random_policy(1), layers=(layer,))
+    write_policy(policy, tmp_path / "p.safetensors")
+    out = str(tmp_path / "ab.npz")
+    assert cli(["inspect", str(tmp_path / "p.safetensors"), "--linearize", out]) == 0
+    assert f"eliminated: {layer.names[1]}, {layer.names[4]}, {layer.names[7]}" in capsys.readouterr().out
+    assert cli(["inspect", str(tmp_path / "p.safetensors"), "--linearize", out, "--around", out]) == 0
+    with np.load(out) as found:
+        assert (found["A"].shape, found["v"].shape) == ((5, 5), (8,))
+        assert list(found["names"]) == [name for i, name in enumerate(layer.names) if i % 3 != 1]
+        assert list(found["neurons"]) == list(layer.names)
+        assert np.abs(found["f0"]).max() < 1e-6
+
+
+def test_no_capacitance_at_all_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    layer = dataclasses.replace(random_ltc(1), cm=np.zeros(8))
+    write_policy(dataclasses.replace(random_policy(1), layers=(layer,)), tmp_path / "p.safetensors")
+    assert cli(["inspect", str(tmp_path / "p.safetensors"), "--linearize", str(tmp_path / "ab.npz")]) == 2
+    assert "no neuron has a capacitance" in capsys.readouterr().err
 
 
 def test_slope_is_that_of_the_cell_itself() -> None:

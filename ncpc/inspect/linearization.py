@@ -36,10 +36,12 @@ def write_linearization(path: Path, out: Path, around: Path | None) -> str:
     found = linearize(layer, *_point(policy, position, layer, around))
     inputs = policy.input_names if position == 0 else tuple(f"u{i}" for i in range(layer.inputs))
     content = io.BytesIO()
-    np.savez(content, A=found.a, B=found.b, C=found.c, f0=found.f0, v=found.v, x=found.x, names=np.array(layer.names),
-             inputs=np.array(inputs))
+    names = np.array(layer.names)
+    np.savez(content, A=found.a, B=found.b, C=found.c, f0=found.f0, v=found.v, x=found.x, names=names[found.kept],
+             neurons=names, inputs=np.array(inputs))
     write_atomically(out, content.getvalue())
-    return _told(found)
+    gone = ", ".join(np.delete(names, found.kept))
+    return _told(found) + (f"; without capacitance and eliminated: {gone}" if gone else "")
 
 
 def _told(found: Bilinear) -> str:
@@ -58,8 +60,8 @@ def _the_ltc(policy: Policy, path: Path) -> tuple[int, Ltc]:
         raise Unsupported(f"{path}: the bilinear view is that of one LTC, but the policy's layers are {kinds}; save a "
                           "policy with a single layer 'ltc'")
     position, layer = found[0]
-    for i in np.flatnonzero(layer.cm <= 0):
-        raise BadInput(f"{path}: {layer.names[i]} has no capacitance, so its voltage has no rate of change")
+    if not np.any(layer.cm > 0):
+        raise BadInput(f"{path}: no neuron has a capacitance, so that no voltage has a rate of change")
     return position, layer
 
 
