@@ -140,7 +140,10 @@ MISFITS: dict[str, tuple[str, Tables, str]] = {
                  r"no wiring of kind NCP \(.*fanout"),
     "impossible wiring": ("wired_cfc", changed("wired_cfc", "WiredCfcCell", wiring={**WIRING, "motor_fanin": 99}),
                           r"no wiring of kind NCP \("),
-    "solver": ("ctrnn", changed("ctrnn", "CTRNNCell", solver="dopri5"), r"solver is 'dopri5'; give one of euler, heun"),
+    "solver": ("ctrnn", changed("ctrnn", "CTRNNCell", solver="rk5"), r"solver is 'rk5'; give one of euler, heun"),
+    "adaptive": ("ctrnn", changed("ctrnn", "CTRNNCell", solver="dopri5"),
+                 r"\(CTRNNCell\): dopri5 chooses its steps as it runs.*--solver rk4:8"),
+    "no steps": ("ctrnn", changed("ctrnn", "CTRNNCell", unfolds=None), "lacks unfolds; give a whole number"),
 }
 
 
@@ -150,6 +153,35 @@ def test_a_misfit_is_one_line_that_names_layer_and_weight(case: str, tmp_path: P
     with pytest.raises(BadInput, match=words) as caught:
         policy_of(written(tmp_path, name, tables))
     assert "\n" not in str(caught.value)
+
+
+def test_fixed_steps_stand_for_an_adaptive_solver(tmp_path: Path) -> None:
+    """As the command is told: measured against the ODE, printed and recorded."""
+    own = policy_of(written(tmp_path, "ctrnn"))
+    files = written(tmp_path, "ctrnn", changed("ctrnn", "CTRNNCell", solver="dopri5", unfolds=None))
+    given = [str(files[0]), "--architecture", str(files[1]), "--input-range", "0", "255", "--dt", "1", "1"]
+    out = tmp_path / "p.safetensors"
+    shown = CliRunner().invoke(cli, ["import", *given, "--solver", "rk4:4", "-o", str(out)])
+    assert shown.exit_code == 0, shown.output
+    assert "4 steps of rk4 are at most" in shown.output
+    assert "twice as many steps divide that by" in shown.output
+    policy, x = ncpc.load(out), Sequences(frames(10).reshape(1, 10, -1))
+    np.testing.assert_array_equal(run(lower(policy), x).y, run(lower(own), x).y)
+    recorded = policy.provenance["solver"]
+    assert isinstance(recorded, dict)
+    assert (recorded["method"], recorded["steps"], recorded["data"]) == ("rk4", 4, "random walk")
+    assert 0 < recorded["error"] < 1e-3
+    assert 11 < recorded["halved"] < 22
+
+
+@pytest.mark.parametrize(("solver", "words"), [("rk4:8", "no layer has an adaptive solver; leave out --solver"),
+                                               ("rk4", "no method and number of steps; give one of euler"),
+                                               ("rk4:0", "no method and number"), ("dopri5:8", "no method and number")])
+def test_a_solver_that_nothing_asks_for_is_refused(solver: str, words: str, tmp_path: Path) -> None:
+    files = written(tmp_path, "ctrnn")
+    shown = CliRunner().invoke(cli, ["import", str(files[0]), "--architecture", str(files[1]), "--solver", solver])
+    assert shown.exit_code != 0
+    assert words in shown.output + str(shown.exception)
 
 
 def test_a_frame_before_a_cell_is_told(tmp_path: Path) -> None:

@@ -9,15 +9,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from scipy.integrate import solve_ivp
 
 from ncpc.cli.commands import cli
 from ncpc.errors import Unsupported
 from ncpc.frontend.container import write_policy
-from ncpc.ir.cells import NeuralOde
+from ncpc.ir.cells import CtRnn, NeuralOde
 from ncpc.ir.gated import Rnn
 from ncpc.ir.policy import Policy
+from ncpc.ir.sequences import Sequences
 from ncpc.ir.tableau import LTC_SOLVERS
-from ncpc.report.solver_study import UNFOLDS, solver_study
+from ncpc.passes.lower import lower
+from ncpc.report.solver_study import UNFOLDS, solver_study, steps_apart
+from ncpc.semantics.run import run
 from tests.nets import random_policy
 
 
@@ -53,6 +57,26 @@ def test_what_is_no_ode_is_refused() -> None:
     layer = Rnn(np.ones((1, 1)), np.ones((1, 1)), np.zeros(1), "tanh")
     with pytest.raises(Unsupported, match="net: has no ODE cell"):
         solver_study(Policy("net", (layer,), np.array([[-1.0, 1.0]])))
+
+
+@pytest.mark.parametrize(("method", "steps", "order"), [("euler", 32, 1), ("heun", 16, 2), ("rk38", 8, 4),
+                                                        ("rk4", 8, 4)])
+def test_steps_are_as_far_from_the_ode_as_an_adaptive_solver_finds(method: str, steps: int, order: int) -> None:
+    """And half as long, 2**order times nearer."""
+    rng = np.random.default_rng(3)
+    weights = rng.normal(0, 0.7, (4, 2)), rng.normal(0, 0.7, (4, 4)), rng.normal(size=4)
+    layer = CtRnn(*weights, rng.uniform(0.5, 2, 4), steps, 1.0 / steps, method)
+    x = rng.uniform(-1, 1, (1, 8, 2))
+    policy = Policy("net", (layer,), np.tile([-1.0, 1.0], (2, 1)), calibration=Sequences(x))
+    found, h, exact = steps_apart(policy, method, steps), np.zeros(4), []
+    for now in x[0]:
+        h = solve_ivp(lambda _, h, now=now: np.tanh(weights[0] @ now + weights[1] @ h + weights[2]) - h / layer.tau,
+                      (0, 1), h, "DOP853", rtol=1e-13, atol=1e-13).y[:, -1]
+        exact.append(h)
+    error = np.abs(run(lower(policy), Sequences(x)).y[0] - exact).max() / np.ptp(exact)
+    assert found["error"] == pytest.approx(error, rel=1e-3)
+    assert np.log2(found["halved"]) == pytest.approx(order, abs=0.2)
+    assert found["data"] == "calibration"
 
 
 def test_command_line_shows_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,22 @@ import click
 from ncpc.cli.carrying import carried, carry_option
 from ncpc.cli.files import NewFile
 from ncpc.ir.gated import ACTIVATIONS
+from ncpc.ir.tableau import TABLEAUS
+
+MOST_STEPS = 10_000
+
+
+class FixedSolver(click.ParamType[tuple[str, int]]):
+    """A method of ``TABLEAUS`` and a number of its steps: ``rk4:8``."""
+
+    name = "method:steps"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
+        method, _, count = str(value).partition(":")
+        if method not in TABLEAUS or not count.isdecimal() or not 1 <= int(count) <= MOST_STEPS:
+            self.fail(f"'{value}' is no method and number of steps; give one of {', '.join(TABLEAUS)} and 1 to "
+                      f"{MOST_STEPS}, as rk4:8", param, ctx)
+        return method, int(count)
 
 
 @click.command("import")
@@ -42,6 +58,8 @@ from ncpc.ir.gated import ACTIVATIONS
               help="For weights of several modules alone: their order, with the functions between: fc,tanh,rnn,head.")
 @click.option("--architecture", type=click.Path(path_type=Path), metavar="FILE.toml",
               help="For weights of a whole Keras network alone (.h5): its layers in order, and how each is run.")
+@click.option("--solver", type=FixedSolver(), metavar="METHOD:N",
+              help="For an --architecture with an adaptive solver: N steps of euler, heun, rk38 or rk4 instead.")
 @click.option("--draft", type=NewFile(), metavar="FILE.toml",
               help="Write what such weights tell of it into this file, to be completed; import nothing.")
 def import_command(
@@ -67,6 +85,7 @@ def import_command(
       ncpc import training.model:RobotPolicy --weights last.ckpt --calibrate data.npz -o policy.safetensors
       ncpc import cfc.pt --mode default --activation lecun_tanh --layers fc,tanh,rnn,head --calibrate data.npz
       ncpc import weights.hdf5 --architecture drone.toml --input-range 0 255
+      ncpc import weights.hdf5 --architecture ctrnn.toml --solver rk4:8 --input-range 0 255
       ncpc import ltc.pt --constraints implicit --unfolds 6 --epsilon 1e-8 --calibrate data.npz
     """
     from ncpc.cli.display import watch
@@ -84,6 +103,10 @@ def import_command(
         clip_negative=clip_negative, carry=carried(carry), phases=phases), least=1.0)
     click.echo(f"{out}: {policy.inputs} inputs, {policy.outputs} outputs, "
                f"layers {', '.join(layer.kind for layer in policy.layers)}")
+    if unsaid["solver"] is not None:
+        from ncpc.inspect.policies import record_steps
+
+        click.echo(record_steps(out, *unsaid["solver"]))
 
 
 def _write_draft(source: str, path: Path) -> None:

@@ -22,7 +22,8 @@ class Unsaid:
     Of an LTC: ``constraints``, ``implicit`` (softplus, the default of ncps' ``LTC``) or ``explicit`` (that of
     ``LTCCell``), ``unfolds``, ``epsilon`` and ``outputs``; of a CfC its ``mode`` and its backbone's ``activation``; of
     an RNN of torch its ``nonlinearity``; of several modules their order, ``layers``. Of a whole network of Keras the
-    TOML file that has it, ``architecture``.
+    TOML file that has it, ``architecture``, and for solvers in it that are adaptive a fixed method and its steps,
+    ``solver``.
     """
 
     unfolds: int | None = None
@@ -34,6 +35,7 @@ class Unsaid:
     nonlinearity: str | None = None
     layers: str | None = None
     architecture: Path | None = None
+    solver: tuple[str, int] | None = None
 
 
 OF_TORCH = ("constraints", "mode", "activation", "nonlinearity", "layers")
@@ -53,8 +55,9 @@ def read_source(
         from ncpc.frontend.factory import read_model
 
         options = asdict(unsaid)
-        if options.pop("architecture") is not None:
-            raise BadInput(f"{source}: --architecture is for weights of Keras (.h5, .hdf5); leave it out")
+        for name in ("architecture", "solver"):
+            if options.pop(name) is not None:
+                raise BadInput(f"{source}: --{name} is for weights of Keras (.h5, .hdf5); leave it out")
         constraints = options.pop("constraints")
         implicit = None if constraints is None else constraints == "implicit"
         return read_model(source, weights=weights, trust_pickle=trust_pickle, part=part,
@@ -92,7 +95,9 @@ def _keras(source: str, unsaid: Unsaid) -> Any:
         if given or source.endswith(".keras"):
             why = "a whole model takes no --architecture" if not given else f"the architecture says --{given[0]} too"
             raise BadInput(f"{source}: {why}; leave it out")
-        return network.import_network(source, unsaid.architecture)
+        return network.import_network(source, unsaid.architecture, unsaid.solver)
+    if unsaid.solver is not None:
+        raise BadInput(f"{source}: --solver is for adaptive solvers that --architecture names; leave it out")
     if source.endswith(".keras") or not is_file(source) or holds_model(source):
         if given:
             raise BadInput(f"{source}: a whole model says by itself how it is run; leave out --{given[0]}")

@@ -20,6 +20,8 @@ UNFOLDS = (1, 2, 3, 4, 6, 8, 12, 16, 24)
 EXACT = 48
 """Runge-Kutta unfolds (or as many as are stable) that stand for the solution of the ODE."""
 STEPS = 60
+FINER, SAME = 10, 1e-11
+"""How often steps are halved at most, until that changes the outputs by no more than that share of their range."""
 
 
 def solver_study(policy: Policy) -> Json:
@@ -85,6 +87,34 @@ def _row(policy: Policy, solver: str, unfolds: int, data: Sequences, exact: F64,
     error = None if y is None else float(np.abs(y - exact).max()) / scale
     stages = 1 if solver in MEANS else TABLEAUS[solver].stages
     return {"solver": solver, "unfolds": unfolds, "evaluations": unfolds * stages, "error": error}
+
+
+def steps_apart(policy: Policy, method: str, steps: int) -> Json:
+    """How far the outputs are from those of the ODE where CT-RNN and neural ODE take ``steps`` steps of ``method``.
+
+    On up to ``STEPS`` steps of each sequence of the calibration, or a random walk without one. ``error`` is the largest
+    difference over the range of the outputs, ``halved`` by what steps half as long divide it: near 2**order, the
+    method's order; None where both are roundings. The ODE's solution is that of ``rk4`` with so many steps that twice
+    as many change nothing.
+    """
+    data = _data(policy) if policy.calibration is None else policy.calibration
+    cut = Sequences(data.x[:, :STEPS], None if data.dt is None else data.dt[:, :STEPS],
+                    None if data.reset is None else data.reset[:, :STEPS])
+
+    def outputs(solver: str, unfolds: int) -> F64:
+        layers = tuple(_changed(layer, solver, unfolds) if isinstance(layer, CtRnn | NeuralOde) and
+                       (layer.solver, layer.unfolds) == (method, steps) else layer for layer in policy.layers)
+        return run(lower(dataclasses.replace(policy, layers=layers)), cut).y
+
+    count, exact = 4 * steps, outputs("rk4", 4 * steps)
+    scale = max(float(np.ptp(exact)), 1e-12)
+    for _ in range(FINER):
+        count, before, exact = 2 * count, exact, outputs("rk4", 2 * count)
+        if np.abs(exact - before).max() <= SAME * scale:
+            break
+    error, finer = (float(np.abs(outputs(method, n) - exact).max()) / scale for n in (steps, 2 * steps))
+    return {"method": method, "steps": steps, "error": error, "halved": error / finer if finer > 10 * SAME else None,
+            "data": "random walk" if policy.calibration is None else "calibration", "length": int(cut.x.shape[1])}
 
 
 def study_table(study: Json) -> Table:

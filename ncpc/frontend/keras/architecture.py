@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ncpc.errors import BadInput, reason
-from ncpc.frontend.keras.told import KINDS, NEEDED, ToldKind
+from ncpc.frontend.keras.told import ADAPTIVE, KINDS, NEEDED, ToldKind
 
 MOST_BYTES = 1 << 20
 
@@ -69,6 +69,29 @@ def read_architecture(path: str | Path) -> Architecture:
     if branches and shape is not None:
         raise BadInput(f"{path}: has branches and an input_shape; give each branch its own")
     return Architecture(_layers(table, str(path)), shape, branches)
+
+
+def with_steps(told: Architecture, steps: tuple[str, int] | None, where: str) -> Architecture:
+    """The architecture with ``steps``, a fixed method and how many of its steps, for every solver that is adaptive.
+
+    Raises ``BadInput`` where one is needed and not given, or given and not needed.
+    """
+    asked = [table for table in told.tables if table.options.get("solver") == ADAPTIVE]
+    if asked and steps is None:
+        raise BadInput(f"{asked[0].where}: {ADAPTIVE} chooses its steps as it runs, which a deployed step cannot; give "
+                       "a fixed method and its steps with --solver, as --solver rk4:8")
+    if steps is not None and not asked:
+        raise BadInput(f"{where}: no layer has an adaptive solver; leave out --solver")
+
+    def fixed(table: LayerTable) -> LayerTable:
+        if steps is not None and table in asked:
+            return replace(table, options={**table.options, "solver": steps[0], "unfolds": steps[1]})
+        if table.options.get("unfolds", 1) is None:
+            raise BadInput(f"{table.where}: lacks unfolds; give {KINDS[table.kind].options['unfolds'].words}")
+        return table
+
+    branches = tuple(replace(branch, layers=tuple(map(fixed, branch.layers))) for branch in told.branches)
+    return replace(told, layers=tuple(map(fixed, told.layers)), branches=branches)
 
 
 def _branch(table: Mapping[str, Any], where: str) -> InputBranch:

@@ -56,5 +56,5 @@ def _table(layer: HeldLayer, kind: str | None) -> Iterator[str]:
     for name, option in () if kind is None else KINDS[kind].options.items():
         if option.words == WIRING.words:
             yield NCP if option.default is NEEDED else f"# {NCP}"
-        elif option.default is NEEDED:
+        elif option.default is NEEDED or option.likely != '"?"':
             yield f"{name} = {option.likely}  # {option.words}\n"

@@ -14,7 +14,7 @@ from ncpc.errors import BadInput
 from ncpc.frontend.foreign import read_or_refused
 from ncpc.frontend.heads import merged
 from ncpc.frontend.imported import Imported
-from ncpc.frontend.keras.architecture import Architecture, InputBranch, LayerTable, read_architecture
+from ncpc.frontend.keras.architecture import Architecture, InputBranch, LayerTable, read_architecture, with_steps
 from ncpc.frontend.keras.fitting import guessed_kind, named_weights, require_shapes, require_stages, width_of
 from ncpc.frontend.keras.heads import Shape
 from ncpc.frontend.keras.held import HeldLayer, held_layers
@@ -33,13 +33,14 @@ OVER_FRAMES = ("Conv2D", "Normalization", "BatchNormalization", "Dense")
 """Kinds whose ``i`` is the channels of a frame, where they read one."""
 
 
-def import_network(path: str | Path, architecture: str | Path) -> Imported:
+def import_network(path: str | Path, architecture: str | Path, steps: tuple[str, int] | None = None) -> Imported:
     """The network whose weights are in a Keras ``.h5`` or ``.hdf5`` file, as the TOML file ``architecture`` has it.
 
     Layers with weights are matched in the order of the file's ``layer_names``, weights in that of ``weight_names``.
+    ``steps``, a fixed method and how many of its steps, takes the place of solvers that are adaptive.
     Nothing in either file is run. Raises ``BadInput`` naming the layer, the weight and both shapes where they differ.
     """
-    told, where = read_architecture(architecture), str(path)
+    told, where = with_steps(read_architecture(architecture), steps, str(architecture)), str(path)
     source = {"source": "keras weights", "architecture": Path(architecture).name}
     with read_or_refused(Path(path), "Keras"):
         pairs = iter(_matched(told, held_layers(Path(path)), where))

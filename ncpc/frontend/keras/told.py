@@ -12,6 +12,8 @@ from ncpc.ir.gated import ACTIVATIONS
 from ncpc.ir.tableau import TABLEAUS
 
 NEEDED: Any = object()
+ADAPTIVE = "dopri5"
+"""A solver that chooses its steps as it runs (Dormand & Prince 1980): a fixed one takes its place."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,8 @@ KINDS: dict[str, ToldKind] = {
     "WiredCfcCell": ToldKind(WIRED, {"mode": MODE, "wiring": WIRING}, {"wired": ""}),
     "CfCCell": ToldKind(CFC, {"activation": CELL_FUNCTION, "mode": MODE}, _HEADS),
     "CTRNNCell": ToldKind("ScaledCtRnn", {
-        "tau": _number(0.0, likely="1.0"), "solver": _one_of(*TABLEAUS, likely='"rk4"'), "unfolds": _whole()},
+        "tau": _number(0.0, likely="1.0"), "solver": _one_of(*TABLEAUS, ADAPTIVE, likely='"rk4"'),
+        "unfolds": _whole(default=None, likely="8")},
         {"recurrent_kernel": "u u", "kernel": "i u", "bias": "u", "scale": "u"}),
     "GRUODE": ToldKind("ToldGruOde", {"unfolds": _whole(likely="4")}, {
         f"{gate}/{part}": sizes for gate in ("reset", "detect", "update")
