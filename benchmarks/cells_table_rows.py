@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ncpc.ir.cells import CtGru, CtRnn, LeakyIntegrator, Lif, Lrc, NeuralOde
-from ncpc.ir.gated import Cfc, Gru, GruOde, Lstm, MixedMemory, Rnn, WiredCfc
+from ncpc.ir.gated import Cfc, Gru, GruOde, Lstm, MixedMemory, OdeRnn, Rnn, WiredCfc
 from ncpc.ir.heads import Combine, History, Norm, Scale, Select, Softmax
 from ncpc.ir.policy import F64, Activation, Dense, Layer, Ltc, Synapses
 
@@ -57,6 +57,16 @@ def lstm() -> Lstm:
     return Lstm(weights(4 * UNITS, INPUTS), weights(4 * UNITS, UNITS), weights(4 * UNITS))
 
 
+def gru() -> Gru:
+    return Gru(weights(3 * UNITS, INPUTS), weights(3 * UNITS, UNITS), weights(3 * UNITS), weights(3 * UNITS, draw=1))
+
+
+def flow() -> tuple[Dense, Dense]:
+    """The ODE of a state that decays."""
+    return (Dense(weights(UNITS, UNITS, draw=1) + np.eye(UNITS), weights(UNITS)),
+            Dense(weights(UNITS, UNITS) - 1.5 * np.eye(UNITS), weights(UNITS, draw=1)))
+
+
 def lrc(shift: float | None = 1.0) -> Lrc:
     size = (UNITS, INPUTS + UNITS)
     return Lrc(np.full(size, 4.0), np.full(size, 0.3), np.abs(weights(*size)), weights(*size, draw=1),
@@ -81,9 +91,10 @@ CELLS: dict[str, Callable[[], Layer]] = {
     "mixed memory, LTC": lambda: MixedMemory(lstm(), ltc(), "state"),
     "mixed memory, CfC": lambda: MixedMemory(lstm(), cfc(), "state"),
     "LSTM": lstm,
-    "GRU": lambda: Gru(weights(3 * UNITS, INPUTS), weights(3 * UNITS, UNITS), weights(3 * UNITS),
-                       weights(3 * UNITS, draw=1)),
+    "GRU": gru,
     "GRU-ODE": lambda: GruOde(*(dense(UNITS, INPUTS + UNITS, draw) for draw in range(3))),
+    "ODE-LSTM": lambda: OdeRnn(lstm(), flow(), "cell"),
+    "ODE-RNN": lambda: OdeRnn(gru(), flow(), "ode"),
     "RNN": lambda: Rnn(*square(), "tanh"),
     "CT-RNN": lambda: CtRnn(*square(), np.ones(UNITS)),
     "neural ODE": lambda: NeuralOde(weights(UNITS, INPUTS), weights(UNITS, UNITS) - 1.5 * np.eye(UNITS), weights(UNITS),

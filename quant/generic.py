@@ -108,7 +108,8 @@ def _boxes(real: Program, inputs: Ranges, observed: Mapping[str, Range]) -> tupl
     seen = {s.inp.name: over(roomy(observed[s.inp.name], OBSERVED_ROOM), s.inp.shape) for s in real.states}
     closed = _closed(real, inputs)
     if closed is None:
-        return _with_carried(real, seen), dict.fromkeys(_with_carried(real, seen), True)
+        boxes = _with_carried(real, seen, observed)
+        return boxes, dict.fromkeys(boxes, True)
     limits = dict.fromkeys(closed, False)
     for state in real.states:
         name = state.inp.name
@@ -163,7 +164,15 @@ def _rest(before: F64, now: F64) -> F64:
     return rest
 
 
-def _with_carried(real: Program, boxes: Ranges) -> Ranges:
-    """Values carried around a repeat take the box of the state they start from."""
-    carried = {c.inner.name: boxes[c.init] for c in carries(real.body) if c.init in boxes}
-    return {**boxes, **carried}
+def _with_carried(real: Program, boxes: Ranges, observed: Mapping[str, Range]) -> Ranges:
+    """Values carried around a repeat take the box of the state they start from, else one around where they start and
+    end.
+    """
+    found = dict(boxes)
+    for carry in carries(real.body):
+        if carry.init in boxes:
+            found[carry.inner.name] = boxes[carry.init]
+        elif carry.init in observed:
+            seen = hull(observed[carry.init], observed[carry.out.name])
+            found[carry.inner.name] = over(roomy(seen, OBSERVED_ROOM), carry.inner.shape)
+    return found

@@ -9,6 +9,7 @@ import numpy as np
 from ncpc.ir.heads import affordable
 from ncpc.ir.policy import F64, INPUT, Policy, Tap
 from ncpc.ir.program import Op, Program
+from ncpc.ir.rewrite import carries
 from ncpc.ir.sequences import Sequences
 from ncpc.ir.state import split
 from ncpc.ir.wires import before, taps_of
@@ -61,9 +62,10 @@ def _before(policy: Policy, position: int, data: Sequences) -> Sequences:
 
 
 def _ranges(step: Program, data: Sequences) -> dict[str, Range]:
-    """What the results of ops outside of repeats, and the states, reach on data that the layer itself receives."""
+    """What the results of repeats and of ops outside of them, and the states, reach on data that the layer receives."""
     executor, dt = Executor(step), encoded_dt(step, data)
     names = [s.inp.name for s in step.states] + [s.out.name for s in step.body if isinstance(s, Op)]
+    names += [carry.out.name for carry in carries(step.body)]
     ends = dict.fromkeys(names, (np.inf, -np.inf)) | {s.inp.name: (0.0, 0.0) for s in step.states}
     executor.reset(len(data.x))
     for t in range(data.x.shape[1]):

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from ncpc.ir.cells import CtGru, CtRnn, LeakyIntegrator, Lif, Lrc, NeuralOde
-from ncpc.ir.gated import Cfc, Gru, GruOde, Lstm, MixedMemory, Rnn, WiredCfc
+from ncpc.ir.gated import Cfc, Gru, GruOde, Lstm, MixedMemory, OdeRnn, Rnn, WiredCfc
 from ncpc.ir.heads import Conv2d, Softmax
 from ncpc.ir.policy import Activation, Dense, DtRange, Layer, Ltc, Policy, Synapses
 from ncpc.ir.windows import Windows
@@ -101,6 +101,13 @@ def gru_ode(d: Draw, n: int, inputs: int) -> GruOde:
     return GruOde(*(d.dense(n, inputs + n, d.size(-1, 1.5)) for _ in range(3)), d.count(1, 4))
 
 
+def ode_rnn(d: Draw, n: int, inputs: int) -> OdeRnn:
+    hidden, most = d.count(1, 5), d.size(-1, 1)
+    cell = (lstm, gru, lambda d, n, i: Rnn(*square(d, n, i), "tanh"))[d.count(0, 2)](d, n, inputs)
+    return OdeRnn(cell, (d.dense(hidden, n, most), d.dense(n, hidden, most)), d.one_of("ode", "cell"), d.count(1, 4),
+                  d.one_of("euler", "heun", "rk38", "rk4"))
+
+
 def mixed(d: Draw, n: int, inputs: int, how: str) -> MixedMemory:
     reads = n if how == "input" else inputs
     return MixedMemory(lstm(d, n, inputs), ltc(d, n, reads) if d.rng.random() < 0.5 else cfc(d, n, reads), how)
@@ -145,7 +152,7 @@ CELLS: dict[str, Make] = {
     "mixed": lambda d, n, i: mixed(d, n, i, "state"), "mixed input": lambda d, n, i: mixed(d, n, i, "input"),
     "ct-rnn": lambda d, n, i: CtRnn(*square(d, n, i), d.rng.uniform(0.1, 1, n) * d.size(-1, 2), *solved(d)),
     "ode": lambda d, n, i: NeuralOde(*square(d, n, i), *solved(d)),
-    "ct-gru": ct_gru, "gru-ode": gru_ode, "leaky": leaky, "lif": lif, "lrc": lrc,
+    "ct-gru": ct_gru, "gru-ode": gru_ode, "ode-rnn": ode_rnn, "leaky": leaky, "lif": lif, "lrc": lrc,
     "large": lambda d, n, i: ltc(d, 40, i),
 }
 PARAMETERS = {"leaky_relu": (0.1,), "elu": (1.0, 1.0), "hardtanh": (-1.0, 1.0), "hard_sigmoid": (0.2,),

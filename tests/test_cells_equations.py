@@ -11,6 +11,7 @@ import pytest
 from ncpc.driver.lowering import lower_for
 from ncpc.errors import Unsupported
 from ncpc.frontend.container import Container
+from ncpc.frontend.ncps_torch import import_model
 from ncpc.ir.build import Builder
 from ncpc.ir.gated import Cfc, Gru, Lstm
 from ncpc.ir.policy import Dense, DtRange, Layer, Policy
@@ -42,6 +43,10 @@ def outputs(cell: torch.nn.Module, x: np.ndarray, dt: np.ndarray | None = None) 
 
 def weights(linear: torch.nn.Linear) -> tuple[np.ndarray, np.ndarray]:
     return linear.weight.detach().numpy(), linear.bias.detach().numpy()
+
+
+def sigmoid(z: np.ndarray) -> np.ndarray:
+    return np.asarray(1 / (1 + np.exp(-z)))
 
 
 def softmax(z: np.ndarray) -> np.ndarray:
@@ -216,11 +221,49 @@ def test_ltc_by_short_steps_is_its_equation(solver: str) -> None:
     assert np.abs(outputs(cell, x, np.full(T, dt)) - want).max() < 1e-7
 
 
+@pytest.mark.parametrize(("kind", "first"), [("lstm", "cell"), ("gru", "ode"), ("rnn", "cell")])
+def test_ode_rnn(kind: str, first: str) -> None:
+    """Heun's steps of a state that flows, before or after the cell's equations."""
+    cell, x, dt, want = cells.OdeRnn(INPUTS, UNITS, cell=kind, first=first, hidden=6).double(), sequence(5), 0.7, []
+    (w1, b1), (w2, b2) = weights(cell.flow[0]), weights(cell.flow[2])
+    w_x, w_h, b_x, b_h = (parameter.detach().numpy() for parameter in cell.cell.parameters())
+
+    def flow(h: np.ndarray) -> np.ndarray:
+        return np.asarray(w2 @ np.tanh(w1 @ h + b1) + b2)
+
+    def evolved(h: np.ndarray) -> np.ndarray:
+        for _ in range(3):
+            k = flow(h)
+            h = h + dt / 3 * (k + flow(h + dt / 3 * k)) / 2
+        return h
+
+    h = c = np.zeros(UNITS)
+    for now in x:
+        h = evolved(h) if first == "ode" else h
+        read, held = w_x @ now + b_x, w_h @ h + b_h
+        if kind == "lstm":
+            i, f, g, o = np.split(read + held, 4)
+            c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+            h = sigmoid(o) * np.tanh(c)
+        elif kind == "gru":
+            (r, z, n), (r_h, z_h, n_h) = np.split(read, 3), np.split(held, 3)
+            h = (1 - sigmoid(z + z_h)) * np.tanh(n + sigmoid(r + r_h) * n_h) + sigmoid(z + z_h) * h
+        else:
+            h = np.tanh(read + held)
+        h = evolved(h) if first == "cell" else h
+        want.append(h)
+    assert np.abs(outputs(cell, x, np.full(T, dt)) - want).max() < 1e-12
+    policy = Policy("net", tuple(import_model(cell).layers), np.tile([-1.0, 1.0], (INPUTS, 1)), DtRange(dt, dt, dt))
+    assert np.abs(run(lower(policy), Sequences(x[None], np.full((1, T), dt))).y[0] - want).max() < 1e-12
+
+
 TRAINABLE = {
     "ct_rnn": lambda: cells.CtRnn(INPUTS, UNITS, feedback=True), "neural_ode": lambda: cells.NeuralOde(INPUTS, UNITS),
     "ct_gru": lambda: cells.CtGru(INPUTS, UNITS), "leaky": lambda: cells.LeakyIntegrator(INPUTS, UNITS, ahead=0.5),
     "lrc": lambda: cells.LRC(INPUTS, UNITS), "lrc_asymmetric": lambda: cells.LRC(INPUTS, UNITS, elastance="asymmetric"),
     "lif": lambda: cells.LIF(INPUTS, UNITS, recurrent=True, r=10.0),
+    "ode_lstm": lambda: cells.OdeRnn(INPUTS, UNITS), "ode_rnn": lambda: cells.OdeRnn(INPUTS, UNITS, cell="gru",
+                                                                                  first="ode"),
     **{f"ltc_{solver}": lambda solver=solver: cells.LTC(INPUTS, UNITS, solver=solver) for solver in LTC_SOLVERS},
 }
 
@@ -262,6 +305,7 @@ def test_one_sequence_needs_no_batch(name: str) -> None:
     (lambda: cells.LTC(1, 1, solver="rk5"), "solver is 'rk5'; give 'fused', 'exponential', 'euler', .* or 'rk4'"),
     (lambda: cells.CtGru(1, 1, decay="none"), "decay is 'none'"),
     (lambda: cells.LeakyIntegrator(1, 1, ahead=1.5), "ahead 1.5"),
+    (lambda: cells.OdeRnn(1, 1, cell="cfc"), "cell is 'cfc' and first 'cell'; give 'lstm', 'gru' or 'rnn'"),
     (lambda: cells.LRC(1, 1, elastance="none"), "elastance is 'none'"),
     (lambda: cells.LeakyIntegrator(1, 1, function="sin"), "function is 'sin'"),
 ])

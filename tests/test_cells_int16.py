@@ -38,6 +38,7 @@ MODELS = {
        for mode in ("default", "pure", "no_gate")},
     "mixed_cfc": lambda: ncps_cells.CfC(INPUTS, UNITS, mixed_memory=True, backbone_units=12),
     "mixed_wired_cfc": lambda: ncps_cells.CfC(INPUTS, wiring(), mixed_memory=True),
+    "ltc_exponential": lambda: cells.LTC(INPUTS, wiring(), solver="exponential"),
     "ltc_euler": lambda: cells.LTC(INPUTS, wiring(), solver="euler", unfolds=8),
     "ltc_rk4": lambda: cells.LTC(INPUTS, wiring(), solver="rk4", unfolds=4),
     "mixed_ltc": lambda: ncps_cells.LTC(INPUTS, wiring(), mixed_memory=True),
@@ -51,6 +52,8 @@ MODELS = {
     "ct_gru": lambda: cells.CtGru(INPUTS, UNITS, scales=4),
     "ct_gru_published": lambda: cells.CtGru(INPUTS, UNITS, decay="published"),
     "leaky_integrator": lambda: cells.LeakyIntegrator(INPUTS, UNITS, tau=3.0, ahead=0.5),
+    "ode_lstm": lambda: cells.OdeRnn(INPUTS, UNITS),
+    "ode_rnn": lambda: cells.OdeRnn(INPUTS, UNITS, cell="gru", first="ode", solver="rk4"),
     "lrc": lambda: cells.LRC(INPUTS, UNITS),
     "lrc_asymmetric": lambda: cells.LRC(INPUTS, UNITS, elastance="asymmetric", unfolds=2),
 }

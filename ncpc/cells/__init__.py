@@ -6,6 +6,8 @@ from ncpc.cells.lif import LIF
 from ncpc.cells.lrc import LRC
 from ncpc.cells.ltc import LTC
 from ncpc.cells.ode import CtRnn, NeuralOde
+from ncpc.cells.ode_rnn import OdeRnn
 from ncpc.cells.sequential import Sequential, is_recurrent
 
-__all__ = ["LIF", "LRC", "LTC", "CtGru", "CtRnn", "LeakyIntegrator", "NeuralOde", "Sequential", "is_recurrent"]
+__all__ = ["LIF", "LRC", "LTC", "CtGru", "CtRnn", "LeakyIntegrator", "NeuralOde", "OdeRnn", "Sequential",
+           "is_recurrent"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ncpc.cells.ode_rnn import is_ode_lstm
 from ncpc.ir.cells import CELLS
 from ncpc.ir.kinds import load
 from ncpc.system.torch_library import ncps_torch_module, torch_module
@@ -63,7 +64,7 @@ class Sequential(torch.nn.Module):
 
 def is_recurrent(layer: object) -> bool:
     """Whether ``layer`` carries a state from step to step."""
-    return isinstance(layer, (*OWN, *WHOLE, *SINGLE)) or _is_ncps(layer)
+    return isinstance(layer, (*OWN, *WHOLE, *SINGLE)) or _is_ncps(layer) or is_ode_lstm(layer)
 
 
 def _is_ncps(layer: object) -> bool:
@@ -78,7 +79,7 @@ def _run_cell(layer: Any, x: torch.Tensor, state: Any, timespans: torch.Tensor) 
         return y, after
     if isinstance(layer, WHOLE):
         return _run_whole(layer, x, state)
-    step = _single_step if isinstance(layer, SINGLE) else _ncps_step
+    step = _single_step if isinstance(layer, SINGLE) else _ode_lstm_step if is_ode_lstm(layer) else _ncps_step
     outputs = []
     for t in range(x.shape[1]):
         y, state = step(layer, x[:, t], state, timespans[:, t, None])
@@ -98,6 +99,12 @@ def _run_whole(layer: Any, x: torch.Tensor, state: Any) -> tuple[torch.Tensor, A
 def _single_step(layer: Any, x: torch.Tensor, state: Any, _: torch.Tensor) -> tuple[torch.Tensor, Any]:
     state = layer(x, state)
     return (state[0] if isinstance(state, tuple) else state), state
+
+
+def _ode_lstm_step(layer: Any, x: torch.Tensor, state: Any, dt: torch.Tensor) -> tuple[torch.Tensor, Any]:
+    zeros = x.new_zeros(x.shape[0], layer.lstm.hidden_size)
+    state = layer(x, state or (zeros, zeros), dt[:, 0])
+    return state[0], state
 
 
 def _ncps_step(layer: Any, x: torch.Tensor, state: Any, dt: torch.Tensor) -> tuple[torch.Tensor, Any]:

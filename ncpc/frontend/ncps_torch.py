@@ -18,7 +18,7 @@ from ncpc.frontend.heads import merged
 from ncpc.frontend.imported import Imported
 from ncpc.frontend.ncps_cfc import read_cfc, read_lstm, read_wired_cfc
 from ncpc.frontend.torch_activations import activation_readers, instead_of
-from ncpc.frontend.torch_cells import own_readers, torch_readers
+from ncpc.frontend.torch_cells import own_readers, read_ode_lstm, torch_readers
 from ncpc.frontend.torch_heads import head_reader
 from ncpc.frontend.with_widths import with_widths
 from ncpc.ir.gated import MixedMemory
@@ -102,6 +102,10 @@ def _is_recurrent(module: Any) -> bool:
 
 def _import_module(module: Any) -> list[Layer]:
     """One module as layers, none for the identity; an activation's width is filled in later."""
+    from ncpc.cells.ode_rnn import is_ode_lstm
+
+    if is_ode_lstm(module):
+        return [read_ode_lstm(module)]
     for kind, reader in _readers().items():
         if isinstance(module, kind) and _unchanged(type(module), kind):
             return reader(module)

@@ -9,10 +9,10 @@ import numpy as np
 
 from ncpc.errors import Unsupported
 from ncpc.ir.cells import CELLS
-from ncpc.ir.gated import Gru, Lstm, Rnn
+from ncpc.ir.gated import Gru, Lstm, OdeRnn, Rnn
 from ncpc.ir.kinds import load
-from ncpc.ir.policy import F64, Layer
-from ncpc.ir.tensors import array_of, class_name
+from ncpc.ir.policy import F64, Dense, Layer
+from ncpc.ir.tensors import array_of, class_name, dense_of
 from ncpc.system.torch_library import torch_module
 
 Parameters = tuple[F64, F64, F64, F64]
@@ -68,3 +68,32 @@ def _gru(p: Parameters) -> Gru:
 
 def _rnn(p: Parameters, function: str) -> Rnn:
     return Rnn(p[0], p[1], p[2] + p[3], function)
+
+
+def read_ode_rnn(module: Any) -> OdeRnn:
+    """An ``OdeRnn`` of ``ncpc.cells``."""
+    (cell,) = torch_readers()[type(module.cell)](module.cell)
+    return OdeRnn(cell, _flow(module.flow, class_name(module)), module.first, module.unfolds, module.solver)
+
+
+def read_ode_lstm(module: Any) -> OdeRnn:
+    """An ``ODELSTMCell`` of github.com/mlech26l/ode-lstms: three fixed steps after the LSTM's.
+
+    With another solver its code integrates from the earliest timespan of a batch on: a sequence alone not at all.
+    """
+    solver = str(module.solver_type)
+    if solver not in ("fixed_euler", "fixed_heun", "fixed_rk4"):
+        raise Unsupported(f"{class_name(module)} with solver_type '{solver}' depends on the rest of its batch; train "
+                          "it with 'fixed_euler', 'fixed_heun' or 'fixed_rk4'")
+    flow = _flow(module.f_node, class_name(module))
+    return OdeRnn(_lstm(_parameters(module.lstm, "")), flow, "cell", 3, solver.removeprefix("fixed_"))
+
+
+def _flow(parts: Any, where: str) -> tuple[Dense, ...]:
+    """Linear layers with Tanh between them. Raises Unsupported for others."""
+    nn, parts = torch_module().nn, list(parts)
+    for k, part in enumerate(parts):
+        if not isinstance(part, nn.Tanh if k % 2 else nn.Linear) or len(parts) % 2 == 0:
+            raise Unsupported(f"{where}: the ODE of its state is made of {', '.join(type(p).__name__ for p in parts)}; "
+                              "known are Linear layers with a Tanh between each two")
+    return tuple(dense_of(part) for part in parts[::2])

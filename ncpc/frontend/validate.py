@@ -14,7 +14,7 @@ import numpy as np
 
 from ncpc.errors import BadInput
 from ncpc.ir.cells import KINDS, RECURRENT
-from ncpc.ir.gated import MixedMemory
+from ncpc.ir.gated import MixedMemory, OdeRnn
 from ncpc.ir.kinds import load
 from ncpc.ir.names import identifiers, policy_name
 from ncpc.ir.policy import COMPARED, ROLES, DtRange, Layer, Ltc, Policy, Synapses
@@ -78,7 +78,7 @@ def _policy(policy: Policy) -> Problems:
 
 def _layer(layer: Layer) -> Problems:
     yield from finite(layer)
-    if isinstance(layer, MixedMemory):
+    if isinstance(layer, MixedMemory | OdeRnn):
         yield from (f"cell: {problem}" for problem in _layer(layer.cell))
     if layer.kind in KINDS:
         yield from load(KINDS[layer.kind].problems)(layer)

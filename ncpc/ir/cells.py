@@ -12,12 +12,11 @@ from typing import ClassVar
 import numpy as np
 
 from ncpc.ir.extents import Extent
-from ncpc.ir.gated import Cfc, Gru, GruOde, Lstm, MixedMemory, Rnn, WiredCfc
+from ncpc.ir.gated import Cfc, Gru, GruOde, Lstm, MixedMemory, OdeRnn, Rnn, WiredCfc, steps
 from ncpc.ir.heads import LAYERS
 from ncpc.ir.kinds import Kind
 from ncpc.ir.policy import F64, Dense, Ltc
 from ncpc.ir.problems import Problems, dense_shape, matrix, one_of, positive, shape, square
-from ncpc.ir.tableau import TABLEAUS
 
 RATES = ("tanh", "sigmoid", "relu", "identity")
 
@@ -182,9 +181,7 @@ class Lrc:
 
 
 def _steps(layer: CtRnn | NeuralOde) -> Problems:
-    yield from one_of("solver", layer.solver, tuple(TABLEAUS))
-    if layer.unfolds < 1:
-        yield f"unfolds is {layer.unfolds}, expected at least 1"
+    yield from steps(layer)
     if not layer.step > 0:
         yield f"step is {layer.step:g}, expected a positive share of dt"
     if layer.clip < 0:
@@ -273,6 +270,8 @@ CELLS = (
     Kind(GruOde, "ncpc.passes.lower_gru_ode:lower_gru_ode", "ncpc.ir.gated:gru_ode_problems"),
     Kind(Rnn, "ncpc.passes.lower_gates:lower_rnn", "ncpc.ir.gated:rnn_problems"),
     Kind(MixedMemory, "ncpc.passes.lower_mixed:lower_mixed_memory", "ncpc.ir.gated:mixed_memory_problems"),
+    Kind(OdeRnn, "ncpc.passes.lower_ode_rnn:lower_ode_rnn", "ncpc.ir.gated:ode_rnn_problems",
+         "ncpc.cells.ode_rnn:OdeRnn", "ncpc.frontend.torch_cells:read_ode_rnn"),
     Kind(CtRnn, "ncpc.passes.lower_ode:lower_ct_rnn", "ncpc.ir.cells:ct_rnn_problems",
          "ncpc.cells.ode:CtRnn", "ncpc.cells.ode:CtRnn.layer"),
     Kind(NeuralOde, "ncpc.passes.lower_ode:lower_neural_ode", "ncpc.ir.cells:neural_ode_problems",

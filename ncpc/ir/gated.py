@@ -15,6 +15,7 @@ from ncpc.ir.extents import Extent
 from ncpc.ir.names import identifiers
 from ncpc.ir.policy import F64, ROLES, Dense, Layer
 from ncpc.ir.problems import Problems, dense_shape, matrix, one_of, shape, square
+from ncpc.ir.tableau import TABLEAUS
 
 MODES = ("default", "pure", "no_gate")
 ACTIVATIONS = ("lecun_tanh", "tanh", "relu", "silu", "gelu")
@@ -191,6 +192,33 @@ class MixedMemory:
         return self.cell.outputs
 
 
+@dataclass(frozen=True, eq=False)
+class OdeRnn:
+    """A gated cell whose ``h`` follows an ODE between inputs: ``dh/dt = flow(h)``, dense layers with tanh between them.
+
+    ``first`` is ``ode``: h evolves over dt, then the cell reads x (ODE-RNN; Rubanova, Chen & Duvenaud 2019), or
+    ``cell``: the cell reads x, then h evolves over dt (ODE-LSTM; Lechner & Hasani 2020). The output is the h that this
+    leaves, and the next step goes on from it; an LSTM's ``c`` is that of the cell. ``unfolds`` steps of dt/unfolds with
+    ``solver``, one of ``TABLEAUS``.
+    """
+
+    kind: ClassVar[str] = "ode_rnn"
+
+    cell: Layer
+    flow: tuple[Dense, ...]
+    first: str
+    unfolds: int = 3
+    solver: str = "heun"
+
+    @property
+    def inputs(self) -> int:
+        return self.cell.inputs
+
+    @property
+    def outputs(self) -> int:
+        return self.cell.outputs
+
+
 def cfc_problems(layer: Cfc) -> Problems:
     """Heads and gates that fit the backbone, and those that the mode needs."""
     for name, value, known in (("mode", layer.mode, MODES), ("activation", layer.activation, ACTIVATIONS),
@@ -295,3 +323,26 @@ def mixed_memory_problems(layer: MixedMemory) -> Problems:
         yield f"its memory has {layer.memory.neurons} neurons, but its cell {cell.neurons}"
     elif layer.cell.inputs != (cell.neurons if layer.into == "input" else layer.inputs):
         yield f"its cell takes {layer.cell.inputs} values, which is not what it is given"
+
+
+def ode_rnn_problems(layer: OdeRnn) -> Problems:
+    """A cell of torch.nn; dense layers that lead from its state to that state's rate of change; a known solver."""
+    cell = layer.cell
+    yield from one_of("cell", cell.kind, ("lstm", "gru", "rnn"))
+    yield from one_of("first", layer.first, ("ode", "cell"))
+    yield from steps(layer)
+    if not layer.flow:
+        yield "its flow has no dense layer; it needs at least one"
+    width = cell.outputs
+    for i, dense in enumerate(layer.flow):
+        yield from matrix(f"flow {i}.weight", dense.weight)
+        last = i == len(layer.flow) - 1
+        yield from dense_shape(f"flow {i}", dense, cell.outputs if last else dense.outputs, width)
+        width = dense.outputs
+
+
+def steps(layer: Any) -> Problems:
+    """A known method, at least one step."""
+    yield from one_of("solver", layer.solver, tuple(TABLEAUS))
+    if layer.unfolds < 1:
+        yield f"unfolds is {layer.unfolds}, expected at least 1"

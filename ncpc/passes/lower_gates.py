@@ -49,28 +49,38 @@ def _sum(b: Builder, name: str, weight_x: F64, weight_h: F64, bias: F64, x: Valu
 
 def lower_gru(layer: Gru, ctx: Lowering) -> Value:
     """``h <- n + u*(h - n)``."""
-    b, axis = ctx.builder, Axis(ctx.builder.unique("neurons"), layer.neurons)
-    h = b.value("h", [axis])
-    b.origin = Origin("gru", "gates r, u", axis.name)
-    (rx, ux, nx), (rh, uh, nh) = np.split(layer.weight_x, 3), np.split(layer.weight_h, 3)
-    (rb, ub, nb), (_, _, nb_h) = np.split(layer.bias_x + layer.bias_h, 3), np.split(layer.bias_h, 3)
-    r = b.op("sigmoid", "r", _sum(b, "r", rx, rh, rb, ctx.x, h, axis))
-    u = b.op("sigmoid", "u", _sum(b, "u", ux, uh, ub, ctx.x, h, axis))
-    b.origin = Origin("gru", "n = tanh(W_x x + b_x + r*(W_h h + b_h))", axis.name)
-    recalled = b.op("mul", "recalled", r, weighted(b, "n_h", nh, h, nb_h, axis))
-    n = b.op("tanh", "n", b.op("add", "n_arg", weighted(b, "n_x", nx, ctx.x, nb - nb_h, axis), recalled))
-    b.origin = Origin("gru", "h <- n + u*(h - n)", axis.name)
-    h_next = b.op("mix", "h_next", n, h, u)
+    h = ctx.builder.value("h", [Axis(ctx.builder.unique("neurons"), layer.neurons)])
+    h_next = gru_step(layer, ctx.builder, ctx.x, h)
     ctx.states.append(State(h, h_next.name, np.zeros(layer.neurons)))
     return h_next
 
 
+def gru_step(layer: Gru, b: Builder, x: Value, h: Value) -> Value:
+    """The new ``h``."""
+    axis = h.axes[0]
+    b.origin = Origin("gru", "gates r, u", axis.name)
+    (rx, ux, nx), (rh, uh, nh) = np.split(layer.weight_x, 3), np.split(layer.weight_h, 3)
+    (rb, ub, nb), (_, _, nb_h) = np.split(layer.bias_x + layer.bias_h, 3), np.split(layer.bias_h, 3)
+    r = b.op("sigmoid", "r", _sum(b, "r", rx, rh, rb, x, h, axis))
+    u = b.op("sigmoid", "u", _sum(b, "u", ux, uh, ub, x, h, axis))
+    b.origin = Origin("gru", "n = tanh(W_x x + b_x + r*(W_h h + b_h))", axis.name)
+    recalled = b.op("mul", "recalled", r, weighted(b, "n_h", nh, h, nb_h, axis))
+    n = b.op("tanh", "n", b.op("add", "n_arg", weighted(b, "n_x", nx, x, nb - nb_h, axis), recalled))
+    b.origin = Origin("gru", "h <- n + u*(h - n)", axis.name)
+    return b.op("mix", "h_next", n, h, u)
+
+
 def lower_rnn(layer: Rnn, ctx: Lowering) -> Value:
     """``h <- function(W_x x + W_h h + b)``."""
-    b, axis = ctx.builder, Axis(ctx.builder.unique("neurons"), layer.outputs)
-    h = b.value("h", [axis])
-    b.origin = Origin("rnn", f"h <- {layer.function}(W_x x + W_h h + b)", axis.name)
-    total = _sum(b, "rnn", layer.weight_x, layer.weight_h, layer.bias, ctx.x, h, axis)
-    h_next = elementwise(b, layer.function, total)
+    h = ctx.builder.value("h", [Axis(ctx.builder.unique("neurons"), layer.outputs)])
+    h_next = rnn_step(layer, ctx.builder, ctx.x, h)
     ctx.states.append(State(h, h_next.name, np.zeros(layer.outputs)))
     return h_next
+
+
+def rnn_step(layer: Rnn, b: Builder, x: Value, h: Value) -> Value:
+    """The new ``h``."""
+    axis = h.axes[0]
+    b.origin = Origin("rnn", f"h <- {layer.function}(W_x x + W_h h + b)", axis.name)
+    total = _sum(b, "rnn", layer.weight_x, layer.weight_h, layer.bias, x, h, axis)
+    return elementwise(b, layer.function, total)

@@ -276,10 +276,10 @@ def _carrying(module: Any, forward: Forward, data: tuple[F64, F64], where: str) 
     for its own state, if it does take that.
     """
     given = forward.call(module, data[0][:1, :1], data[1][:1, :1], None, where) if forward.takes.state else None
-    tops = list(dict.fromkeys(path[0] for path, _ in leaves(given)))
+    tops = list(dict.fromkeys(path[:1] for path, _ in leaves(given)))
     if forward.gives.states or forward.whole or len(tops) < 2:
         return []
-    found = replace(forward, gives=replace(forward.gives, states=((tops[-1],),)))
+    found = replace(forward, gives=replace(forward.gives, states=(tops[-1],)))
     try:
         found.run(module, data, where, cut=STEPS // 2)
     except BadInput:

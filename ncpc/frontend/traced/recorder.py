@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import wraps
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -244,11 +245,30 @@ def watching(recorder: Recorder, module: Any, cells: Mapping[str, Any], called: 
     with ExitStack() as stack:
         for name, part in module.named_modules():
             enter, leave = _hooks(recorder, name, called if name in cells else None)
+            if name in cells:
+                stack.callback(_wrap_forward(recorder, part, enter, leave))
             stack.callback(part.register_forward_pre_hook(enter, with_kwargs=True).remove)
             stack.callback(part.register_forward_hook(leave, with_kwargs=True).remove)
         stack.enter_context(functions_seen(recorder.call))
         stack.enter_context(torch.no_grad())
         yield
+
+
+def _wrap_forward(recorder: Recorder, part: Any, enter: Any, leave: Any) -> Callable[[], None]:
+    """See calls of a cell's ``forward`` itself, which no hook sees, until what is returned is called."""
+    own, inner = vars(part).get("forward"), part.forward
+
+    @wraps(inner)
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        if recorder.inside:
+            return inner(*args, **kwargs)
+        enter(part, args, kwargs)
+        output = inner(*args, **kwargs)
+        leave(part, args, kwargs, output)
+        return output
+
+    part.forward = forward
+    return lambda: setattr(part, "forward", own) if own is not None else delattr(part, "forward")
 
 
 def _hooks(recorder: Recorder, name: str, called: Callable[..., None] | None) -> tuple[Any, Any]:
