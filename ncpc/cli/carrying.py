@@ -1,4 +1,4 @@
-"""The option that names the states of an ONNX file."""
+"""The option that names the states of an ONNX file, or of a module whose names do not tell them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from ncpc.errors import BadInput
 
 carry_option = click.option(
     "--carry", multiple=True, metavar="INPUT=OUTPUT",
-    help="Of an ONNX file: a state, as the input that takes it and the output that gives it for the next step. It "
-         "begins with zeros. Once for each state.")
+    help="Of an ONNX file, or of a module of yours: a state, as the input that takes it and the output that gives it "
+         "for the next step. It begins with zeros. Once for each state.")
 
 
 def carried(pairs: Sequence[str]) -> dict[str, str] | None:

@@ -24,7 +24,7 @@ from ncpc.targets.tflite.channels_last import Order, channels_last
 from ncpc.targets.tflite.describe import description, state_names
 from ncpc.targets.tflite.graph import GraphBuilder, TfliteGraph
 from ncpc.targets.tflite.placing import Placed, place
-from ncpc.targets.tflite.tensors import Shape, Tensors, reshape
+from ncpc.targets.tflite.tensors import Shape, Tensors, concatenation, reshape
 
 CONV: dict[str, Attribute] = {
     "padding": 1, "strideW": 1, "strideH": 1, "dilationWFactor": 1, "dilationHFactor": 1,
@@ -167,6 +167,12 @@ def _slice(g: FloatGraph, op: Op) -> None:
     g.result("SLICE", [g.operand(op.args[0]), begin, extent], op.out)
 
 
+def _concat(g: FloatGraph, op: Op) -> None:
+    parts = [g.operand(name) for name in op.args]
+    target = g.b.tensor(op.out.name, (1, 1, 1, _width(op.out)), "float32")
+    g.tensors.put(op.out.name, concatenation(g.b, parts, target))
+
+
 def _segment_sum(g: FloatGraph, op: Op) -> None:
     post = g.program.constants[op.args[1]][1]
     incidence = post[None, :] == np.arange(_width(op.out))[:, None]
@@ -237,7 +243,7 @@ def _limit(g: FloatGraph, op: Op, end: str) -> str:
 EMITTERS: dict[str, Callable[[FloatGraph, Op], None]] = {
     "add": _each("ADD"), "sub": _each("SUB"), "mul": _each("MUL"), "div": _each("DIV"), "neg": _each("NEG"),
     "min": _each("MINIMUM"), "max": _each("MAXIMUM"), "exp": _each("EXP"), "sigmoid": _each("LOGISTIC"),
-    "tanh": _each("TANH"), "relu": _each("RELU"), "concat": _each("CONCATENATION", axis=3), "cast": _cast,
+    "tanh": _each("TANH"), "relu": _each("RELU"), "concat": _concat, "cast": _cast,
     "gather": _gather, "slice": _slice, "segment_sum": _segment_sum, "matmul": _matmul, "clamp": _clamp,
     "mix": _mix, "conv2d": _conv2d, "pool": _pool, "gt": _greater,
     "sqrt": _sqrt,

@@ -19,7 +19,7 @@ from ncpc.targets.tflite.graph import GraphBuilder, Quant, TfliteGraph
 from ncpc.targets.tflite.integer_program import IntegerProgram
 from ncpc.targets.tflite.placing import Placed, place
 from ncpc.targets.tflite.scales import Format, constant_key, plan
-from ncpc.targets.tflite.tensors import Shape, Tensors, reshape
+from ncpc.targets.tflite.tensors import Shape, Tensors, concatenation, reshape
 from ncpc.targets.tflite.weights import row_scales
 
 F64 = NDArray[np.float64]
@@ -142,9 +142,22 @@ def _transpose(g: IntegerGraph, op: Op) -> None:
     g.result("TRANSPOSE", [g.tensors.shaped(op.args[0], (1, 1, *shape)), order], op.out, (1, 1, *shape[::-1]))
 
 
+def _slice(g: IntegerGraph, op: Op) -> None:
+    begin, extent = (g.b.constant(f"{op.out.name}/{what}", np.array([*ends, n], np.int32)) for what, ends, n in (
+        ("begin", (0, 0, 0), int(op.attrs["start"] or 0)), ("size", (1, 1, 1), width(op.out))))
+    g.result("SLICE", [g.tensors.row(op.args[0]), begin, extent], op.out)
+
+
+def _concat(g: IntegerGraph, op: Op) -> None:
+    assert len({(g.quants[name].step, g.quants[name].zero_point) for name in (*op.args, op.out.name)}) == 1
+    target = g.b.tensor(op.out.name, (1, 1, 1, width(op.out)), g.form.dtype, g.quants[op.out.name])
+    g.tensors.put(op.out.name, concatenation(g.b, [g.tensors.row(name) for name in op.args], target))
+
+
 EMITTERS: dict[str, Callable[[IntegerGraph, Op], None]] = {
     "add": _elementwise("ADD", potScaleInt16=False), "sub": _elementwise("SUB", potScaleInt16=False),
     "mul": _elementwise("MUL"), "sigmoid": _elementwise("LOGISTIC"), "tanh": _elementwise("TANH"),
     "max": _elementwise("MAXIMUM"), "min": _elementwise("MINIMUM"), "matmul": _matmul,
     "conv2d": _conv2d, "pool": _pool, "gather": _transpose,
+    "slice": _slice, "concat": _concat,
 }

@@ -26,6 +26,7 @@ from ncpc.targets.tflite.affine import F64, Affine
 from ncpc.targets.tflite.channels_last import Order, channels_last
 from ncpc.targets.tflite.division import quotient, reciprocal
 from ncpc.targets.tflite.float_graph import EMITTERS as FLOATS
+from ncpc.targets.tflite.histories import history, is_history
 from ncpc.targets.tflite.norms import normalizations, normalized
 from ncpc.targets.tflite.rewriter import Ends, Ranges, Rewriter
 
@@ -91,7 +92,7 @@ def _rewrite(r: Rewriter, op: Op) -> None:
     if len(op.out.axes) > 1:
         raise Unsupported(f"target tflite: '{op.out.name}' has {len(op.out.axes)} axes, one is supported; use "
                           "target 'c'")
-    form = _constant(r, op) or RULES[op.kind](r, op)
+    form = _constant(r, op) or (history(r, op) if is_history(op) else RULES[op.kind](r, op))
     if op.out.name in r.boxes and op.kind not in CURVES:
         form = affine.of_atom(r.value(form, op.out.name, r.boxes[op.out.name]))
     r.forms[op.out.name] = form

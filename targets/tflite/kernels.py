@@ -184,6 +184,6 @@ KERNELS: dict[str, Callable[[Sequence[Tensor], Tensor], Kernel]] = {
 WINDOWED: dict[str, Callable[[Node, Sequence[Tensor], Tensor], Kernel]] = {
     "CONV_2D": _convolve, "MAX_POOL_2D": window_kernels.max_pool, "AVERAGE_POOL_2D": window_kernels.average_pool,
     "PAD": window_kernels.pad, "PADV2": window_kernels.pad, "TRANSPOSE": window_kernels.transpose,
-    "SLICE": window_kernels.cut,
+    "SLICE": window_kernels.cut, "CONCATENATION": window_kernels.joined,
 }
 """Kernels that also read their node's options."""

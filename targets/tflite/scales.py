@@ -24,7 +24,7 @@ SMALLEST = 2.0**-40
 """A tensor that is always 0 gets this scale."""
 
 LIMITING = ("max", "min")
-MOVING = ("pool", "gather")
+MOVING = ("pool", "gather", "slice", "concat")
 """Kernels that keep their argument's scale: those that limit it by a number, and those that move it about."""
 
 FIXED: dict[tuple[str, str], Quant] = {
@@ -159,7 +159,8 @@ def _fine(program: Program) -> set[str]:
     for op in ops:
         if op.kind == "mul" and fine.issuperset(op.args):
             fine.discard(min(op.args, key=lambda name: _worth(name, made, tied)))
-    moved = [(op.out.name, op.args[0]) for op in ops if op.kind in MOVING]
+    moved = [(op.out.name, name) for op in ops if op.kind in MOVING
+             for name in op.args[: len(op.args) if op.kind == "concat" else 1]]
     for one, other in (*moved[::-1], *((source, out) for out, source in moved)):
         if one not in fine:
             fine.discard(other)

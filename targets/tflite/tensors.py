@@ -7,6 +7,8 @@ import numpy as np
 from ncpc.targets.tflite.graph import GraphBuilder
 
 Shape = tuple[int, ...]
+MOST_JOINED = 10
+"""Tensors that TFLite Micro's CONCATENATION takes."""
 
 
 class Tensors:
@@ -60,3 +62,13 @@ def reshape(b: GraphBuilder, source: str, target: str) -> str:
     shape = b.tensors[target].shape
     size = b.constant("shape_" + "_".join(map(str, shape)), np.array(shape, np.int32))
     return b.node("RESHAPE", [source, size], target, newShape=shape)
+
+
+def concatenation(b: GraphBuilder, parts: list[str], target: str) -> str:
+    """CONCATENATIONs of rows into ``target``, ``MOST_JOINED`` at a time."""
+    while len(parts) > MOST_JOINED:
+        first, tensor = parts[:MOST_JOINED], b.tensors[target]
+        size = sum(b.tensors[name].shape[3] for name in first)
+        longer = b.tensor(f"{target}/first", (1, 1, 1, size), tensor.dtype, tensor.quant)
+        parts = [b.node("CONCATENATION", first, longer, axis=3), *parts[MOST_JOINED:]]
+    return b.node("CONCATENATION", parts, target, axis=3)

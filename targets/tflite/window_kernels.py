@@ -96,6 +96,12 @@ def cut(node: Node, inputs: Sequence[Tensor], out: Tensor) -> Kernel:
     return lambda a: _flat(a[0].reshape(-1, *shape[1:])[:, *box])
 
 
+def joined(node: Node, inputs: Sequence[Tensor], out: Tensor) -> Kernel:
+    """CONCATENATION along the last dimension, of tensors with the scale of the result: they are copied."""
+    sizes = [int(np.prod(tensor.shape)) for tensor in inputs]
+    return lambda a: np.concatenate([part.reshape(-1, n) for part, n in zip(a, sizes, strict=True)], axis=1)
+
+
 def _flat(y: I64) -> I64:
     return np.ascontiguousarray(y).reshape(len(y), -1)
 

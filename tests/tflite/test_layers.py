@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from ncpc.errors import Unsupported
+from ncpc.ir.heads import History
 from ncpc.ir.policy import Policy
 from ncpc.semantics.run import run
-from tests.layer_policies import FORMS, STILL, sequences
+from tests.layer_policies import FORMS, STILL, alone, sequences
 from tests.tflite.conftest import Emit
 
 RUNTIMES = ("litert-reference", "litert-xnnpack", "tflite-micro")
@@ -39,3 +40,14 @@ def test_integer_layers_equal_the_model(emit: Emit, form: str, scheme: str) -> N
 def test_an_output_that_nothing_decides_is_refused(emit: Emit) -> None:
     with pytest.raises(Unsupported, match="the output of 'net' depends on neither input nor state"):
         emit(Policy("net", STILL, np.tile([-1.0, 1.0], (6, 1))), "int16")
+
+
+@pytest.mark.parametrize("scheme", ["int16", "int8"])
+def test_a_history_is_copied_and_not_multiplied(emit: Emit, scheme: str) -> None:
+    """One convolution brings new values to the scale of the state; no matrix is as large as the state."""
+    graph = emit(alone(History(np.arange(40, -1, -2), 2)), scheme).artifact.graph
+    kinds = [node.kind for node in graph.nodes if node.kind != "RESHAPE"]
+    assert kinds.count("CONV_2D") == 1
+    assert set(kinds) == {"CONV_2D", "SLICE", "CONCATENATION"}
+    assert max(len(node.inputs) for node in graph.nodes) <= 10
+    assert max(tensor.data.size for tensor in graph.tensors.values() if tensor.data is not None) < 20
