@@ -215,6 +215,9 @@ def test_outputs_are_chosen_by_name(tmp_path: Path) -> None:
     path = recurrent(tmp_path / "net.onnx")
     policy = saved(path, observed(INPUTS), carry=CARRIED["LSTM"], outputs="value")
     assert policy.output_names == ("value",)
+    words = ["--head", "action", *ROBOT, "--input-range", "-1", "1", "-o", str(tmp_path / "p.safetensors")]
+    assert cli(["import", str(path), *words]) == 0
+    assert read_policy(tmp_path / "p.safetensors").output_names == ("action_0", "action_1")
     with pytest.raises(BadInput, match=r"no output 'speed'; .* gives action, value"):
         saved(path, observed(INPUTS), carry=CARRIED["LSTM"], outputs="speed")
 

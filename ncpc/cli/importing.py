@@ -42,6 +42,8 @@ class FixedSolver(click.ParamType[tuple[str, int]]):
 @click.option("--clip-negative", is_flag=True, help="Clip negative w, cm and gleak to 0.")
 @click.option("--trust-pickle", is_flag=True, help="Unpickle the weights file. This runs code that the file contains.")
 @carry_option
+@click.option("--head", "heads", multiple=True, metavar="NAME",
+              help="An output to deploy, of several that have names; once for each.  [default: all]")
 @click.option("--key", metavar="NAME", help="Which dictionary of a checkpoint, where it holds several: agent.actor.")
 @click.option("--prefix", metavar="P", help="How names of weights begin, where others stand beside them: model.")
 @click.option("--unfolds", type=click.IntRange(1), metavar="N", help="For weights alone: solver steps (ncps: 6).")
@@ -65,7 +67,7 @@ class FixedSolver(click.ParamType[tuple[str, int]]):
 def import_command(
     source: str, weights: Path | None, out: Path, calibrate: Path | None, input_range: tuple[float, float] | None,
     dt: tuple[float, float] | None, clip_negative: bool, trust_pickle: bool, key: str | None, prefix: str | None,
-    draft: Path | None, carry: tuple[str, ...], **unsaid: Any,
+    draft: Path | None, carry: tuple[str, ...], heads: tuple[str, ...], **unsaid: Any,
 ) -> None:
     """Make a policy file from an ONNX file, a Keras file, a checkpoint, or your own code.
 
@@ -100,7 +102,7 @@ def import_command(
                         part=CheckpointPart(key, prefix))
     policy = watch(False, lambda phases: save(
         found.model, out, like=found.like, calibration=calibrate, input_range=input_range or None, dt=dt or None,
-        clip_negative=clip_negative, carry=carried(carry), phases=phases), least=1.0)
+        clip_negative=clip_negative, carry=carried(carry), outputs=heads or "values", phases=phases), least=1.0)
     click.echo(f"{out}: {policy.inputs} inputs, {policy.outputs} outputs, "
                f"layers {', '.join(layer.kind for layer in policy.layers)}")
     if unsaid["solver"] is not None:

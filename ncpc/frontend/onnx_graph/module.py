@@ -99,6 +99,7 @@ class OnnxModule(nn.Module):  # type: ignore[misc]  # torch is loaded when it is
         """Compute a node of constants at once; keep any other."""
         if not is_cell(node) and node.op not in OPERATORS:
             why = f"; {INSTEAD[node.op]}" if node.op in INSTEAD else ""
+            why += "; or choose outputs that do without (--head NAME)" if len(self.outputs) > 1 else ""
             raise Unsupported(f"{node.place}: is not among the operators that can be read{why}")
         step = GraphStep(node, f"{node.op}_{len(self.cells)}" if is_cell(node) else None, self.layout.time is not None)
         if step.cell is not None:
