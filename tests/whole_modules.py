@@ -198,12 +198,13 @@ class TwoClocks(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.a, self.b = LTCCell(AutoNCP(8, 2), 4), LTCCell(AutoNCP(8, 2), 2)
+        self.direct = nn.Linear(4, 2)
 
     def forward(self, x: Any, state: Any = (None, None)) -> Any:
         a, b = (x.new_zeros(x.shape[0], 8) if part is None else part for part in state)
         y, a = self.a(x, a, 0.1)
         y, b = self.b(y, b, 0.2)
-        return y, (a, b)
+        return y + self.direct(x), (a, b)
 
 
 SHAPES: dict[type[Module], dict[str, tuple[int, ...]]] = {
