@@ -63,7 +63,11 @@ class IntegerGraph:
 
 
 def integer_graph(made: IntegerProgram, form: Format, dt: float | None) -> TfliteGraph:
-    """The graph of one step; ``dt`` is the timespan that was compiled in."""
+    """The graph of one step; ``dt`` is the timespan that was compiled in. Raises Unsupported for an output that nothing
+    decides.
+    """
+    if made.program.y.value.name in made.program.constants:
+        raise Unsupported(f"target tflite: the output of '{made.program.name}' depends on neither input nor state")
     g = IntegerGraph(made, form)
     program = g.program
     states = list(zip(state_names(program), program.states, strict=True))
