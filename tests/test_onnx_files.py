@@ -211,6 +211,23 @@ def test_what_torch_exports_is_read(kind: str, layers: int, first: bool, steps: 
     np.testing.assert_allclose(computed(policy), y.numpy() if first else y.numpy().swapaxes(0, 1), atol=1e-5)
 
 
+def test_what_looks_like_a_state_and_is_not_carried_is_told(tmp_path: Path) -> None:
+    """A cell that is written out could as well be a network without state, of 16 inputs."""
+    path = written_out(tmp_path / "net.onnx", "LSTM")
+    with pytest.warns(UserWarning, match=r"look like states, .* name them by --carry hidden=hidden_out"):
+        ncpc.save(path, tmp_path / "p.safetensors", input_range=(-1, 1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", "the calibration")
+        ncpc.save(path, tmp_path / "q.safetensors", input_range=(-1, 1), carry=CARRIED["LSTM"])
+
+
+def test_an_output_is_carried_to_one_state(tmp_path: Path) -> None:
+    carry = dict.fromkeys(CARRIED["LSTM"], "hidden_out")
+    with pytest.raises(BadInput, match="--carry names 'hidden_out' for hidden and cell; each state goes on from an"):
+        saved(recurrent(tmp_path / "net.onnx"), observed(INPUTS), carry=carry)
+
+
 def test_outputs_are_chosen_by_name(tmp_path: Path) -> None:
     path = recurrent(tmp_path / "net.onnx")
     policy = saved(path, observed(INPUTS), carry=CARRIED["LSTM"], outputs="value")

@@ -78,7 +78,21 @@ def _states(file: OnnxFile, carry: Mapping[str, str]) -> tuple[OnnxPort, ...]:
                                + (f"did you mean '{close[0]}'? " if close else "") + f"it has {_names(ports.values())}")
         if any(a and b and a != b for a, b in zip(inputs[taken].dims, outputs[given].dims, strict=False)):
             raise BadInput(f"{file.where}: --carry {taken}={given}: {outputs[given]} does not fit {inputs[taken]}")
+        if list(carry.values()).count(given) > 1:
+            takers = " and ".join(name for name, out in carry.items() if out == given)
+            raise BadInput(f"{file.where}: --carry names '{given}' for {takers}; each state goes on from an output of its "
+                           "own")
     return tuple(inputs[name] for name in carry)
+
+
+def forgotten(file: OnnxFile, carry: Mapping[str, str]) -> dict[str, str]:
+    """Inputs and outputs that look like states though ``carry`` does not name them: of one shape, and alike in name."""
+    found = {}
+    for port in file.inputs:
+        alike = [out.name for out in file.outputs if out.dims == port.dims and out.name not in carry.values()]
+        if port.name not in carry and (close := get_close_matches(port.name, alike, 1)):
+            found[port.name] = close[0]
+    return found
 
 
 def _require_carried(file: OnnxFile, inputs: Mapping[str, OnnxPort], carry: Mapping[str, str]) -> None:

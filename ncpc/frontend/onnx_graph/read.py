@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 from ncpc.errors import BadInput, NcpcError, Unsupported
 from ncpc.frontend.imported import Imported
 from ncpc.frontend.onnx_graph.file import OnnxFile, OnnxPort, read_onnx
-from ncpc.frontend.onnx_graph.layout import CallForm, layouts
+from ncpc.frontend.onnx_graph.layout import CallForm, forgotten, layouts
 from ncpc.frontend.traced.cells import Reader
 from ncpc.frontend.traced.read import StepsMixed, read_module
 from ncpc.system.onnx_library import require_runtime
@@ -32,10 +33,15 @@ def read_file(path: str | Path, carry: Mapping[str, str], shapes: Sequence[Mappi
 
     ``carry``: the outputs that are states, by the inputs that take them in the next step. ``shapes``: guesses of one
     step's inputs by name, which may be empty. ``heads``: the outputs that are wanted, all that are no state if empty.
-    Raises BadInput or Unsupported, naming the node that cannot be read; MissingTool without onnx or ONNX Runtime.
+    Raises BadInput or Unsupported, naming the node that cannot be read; MissingTool without onnx or ONNX Runtime. Warns
+    of what looks like a state and is not carried.
     """
     require_runtime()
     file, failed = read_onnx(Path(path)), None
+    if pairs := forgotten(file, carry):
+        warnings.warn(f"{file.where}: {', '.join(f'{a} and {b}' for a, b in pairs.items())} look like states, and "
+                      "nothing carries them from step to step: they are observed and given like any other; name them "
+                      f"by {' '.join(f'--carry {a}={b}' for a, b in pairs.items())}", stacklevel=5)
     for guess in [*shapes, {}]:
         for layout in layouts(file, carry, guess):
             try:
