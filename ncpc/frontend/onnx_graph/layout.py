@@ -80,8 +80,8 @@ def _states(file: OnnxFile, carry: Mapping[str, str]) -> tuple[OnnxPort, ...]:
             raise BadInput(f"{file.where}: --carry {taken}={given}: {outputs[given]} does not fit {inputs[taken]}")
         if list(carry.values()).count(given) > 1:
             takers = " and ".join(name for name, out in carry.items() if out == given)
-            raise BadInput(f"{file.where}: --carry names '{given}' for {takers}; each state goes on from an output of its "
-                           "own")
+            raise BadInput(f"{file.where}: --carry names '{given}' for {takers}; each state goes on from an output of "
+                           "its own")
     return tuple(inputs[name] for name in carry)
 
 
