@@ -108,7 +108,7 @@ def import_command(
     if unsaid["solver"] is not None:
         from ncpc.inspect.policies import record_steps
 
-        click.echo(record_steps(out, *unsaid["solver"]))
+        click.echo(record_steps(policy, out, *unsaid["solver"]))
 
 
 def _write_draft(source: str, path: Path) -> None:

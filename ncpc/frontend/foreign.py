@@ -11,6 +11,7 @@ from pathlib import Path
 from ncpc.errors import BadInput, NcpcError
 from ncpc.frontend.pickles import BROKEN, ZIP
 from ncpc.system.files import is_file
+from ncpc.system.user_code import one_line
 
 HEAD = 4096
 """Bytes that are looked at."""
@@ -160,5 +161,5 @@ def read_or_refused(path: Path, library: str) -> Iterator[None]:
     except MemoryError:
         raise BadInput(f"{path}: needs more memory than there is; save the model again") from None
     except Exception as error:  # a damaged file makes zipfile, h5py, protobuf and what reads them raise a dozen kinds
-        why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise BadInput(f"{path}: damaged, or of another version of {library} ({why}); save the model again") from None
+        raise BadInput(f"{path}: damaged, or of another version of {library} ({one_line(error)}); save the model "
+                       "again") from None

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -123,7 +123,8 @@ def _read_whole(module: Any, asked: Asked, where: str) -> ModelRead:
     from ncpc.frontend import ncps_torch  # need torch
     from ncpc.frontend.traced import agreement, read
 
-    carry, failed = _carried(asked.carry, where), cast(NcpcError | None, None)
+    carry = _carried(asked.carry, where)
+    failed: NcpcError | None = None
     for shapes in _shapes(module, asked):
         try:
             found = read.read_module(module, shapes, ncps_torch.read_cell, where, asked.heads, carry)

@@ -60,13 +60,12 @@ def study(path: Path) -> Json:
     return solver_study(read_policy(path))
 
 
-def record_steps(path: Path, method: str, steps: int) -> str:
+def record_steps(policy: Policy, path: Path, method: str, steps: int) -> str:
     """Measure how far ``steps`` steps of ``method`` are from the ODE, which an adaptive solver was to follow, and write
     that into the policy's provenance; in a line.
     """
-    held = read_policy(path)
-    found = steps_apart(held, method, steps)
-    write_policy(replace(held, provenance={**held.provenance, "solver": found}), path)
+    found = steps_apart(policy, method, steps)
+    write_policy(replace(policy, provenance={**policy.provenance, "solver": found}), path)
     halved = "" if found["halved"] is None else f"; twice as many steps divide that by {found['halved']:.3g}"
     return (f"{path}: {steps} steps of {method} are at most {found['error']:.2g} of the outputs' range from the ODE "
             f"({found['data']}, {found['length']} steps of time){halved}")

@@ -1,4 +1,4 @@
-"""The widths of layers, each read off the shape of one of its arrays."""
+"""The widths of layers, each read off one of its fields."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Extent:
-    """An attribute of a record: the size of its field ``array`` along ``axis``."""
+    """An attribute of a record: the size of its array ``field`` along ``axis``; without one the number ``field``."""
 
-    array: str
-    axis: int
+    field: str
+    axis: int | None = None
 
     def __get__(self, record: Any, _: type[Any] | None = None) -> int:
-        return int(getattr(record, self.array).shape[self.axis])
+        held = getattr(record, self.field)
+        return int(held if self.axis is None else held.shape[self.axis])

@@ -75,13 +75,8 @@ class Softmax:
 
     width: int
 
-    @property
-    def inputs(self) -> int:
-        return self.width
-
-    @property
-    def outputs(self) -> int:
-        return self.width
+    inputs = Extent("width")
+    outputs = Extent("width")
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,13 +104,11 @@ class Combine:
     function: str
     width: int
 
+    outputs = Extent("width")
+
     @property
     def inputs(self) -> int:
         return 2 * self.width
-
-    @property
-    def outputs(self) -> int:
-        return self.width
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,11 +120,8 @@ class Select:
     index: I64
     width: int
 
+    inputs = Extent("width")
     outputs = Extent("index", 0)
-
-    @property
-    def inputs(self) -> int:
-        return self.width
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,9 +138,7 @@ class History:
     delays: I64
     width: int
 
-    @property
-    def inputs(self) -> int:
-        return self.width
+    inputs = Extent("width")
 
     @property
     def outputs(self) -> int:

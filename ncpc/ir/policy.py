@@ -129,13 +129,8 @@ class Activation:
     width: int
     parameters: tuple[float, ...] = ()
 
-    @property
-    def inputs(self) -> int:
-        return self.width
-
-    @property
-    def outputs(self) -> int:
-        return self.width
+    inputs = Extent("width")
+    outputs = Extent("width")
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,9 @@ The blocks of a gate's weights become one weighted sum each, so that no product 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import numpy as np
 
 from ncpc.ir.build import Builder
@@ -15,6 +18,8 @@ from ncpc.ir.types import Axis
 from ncpc.passes.context import Lowering
 from ncpc.passes.functions import elementwise
 from ncpc.passes.weigh import weighted
+
+T = TypeVar("T", Gru, Rnn)
 
 
 def lower_lstm(layer: Lstm, ctx: Lowering) -> Value:
@@ -47,12 +52,17 @@ def _sum(b: Builder, name: str, weight_x: F64, weight_h: F64, bias: F64, x: Valu
     return weighted(b, f"{name}_sum", weight_x, x, weighted(b, f"{name}_h", weight_h, h, bias, axis), axis)
 
 
+def _carried(layer: T, ctx: Lowering, step: Callable[[T, Builder, Value, Value], Value]) -> Value:
+    """The new ``h`` of a cell that has no other state."""
+    h = ctx.builder.value("h", [Axis(ctx.builder.unique("neurons"), layer.outputs)])
+    h_next = step(layer, ctx.builder, ctx.x, h)
+    ctx.states.append(State(h, h_next.name, np.zeros(layer.outputs)))
+    return h_next
+
+
 def lower_gru(layer: Gru, ctx: Lowering) -> Value:
     """``h <- n + u*(h - n)``."""
-    h = ctx.builder.value("h", [Axis(ctx.builder.unique("neurons"), layer.neurons)])
-    h_next = gru_step(layer, ctx.builder, ctx.x, h)
-    ctx.states.append(State(h, h_next.name, np.zeros(layer.neurons)))
-    return h_next
+    return _carried(layer, ctx, gru_step)
 
 
 def gru_step(layer: Gru, b: Builder, x: Value, h: Value) -> Value:
@@ -72,10 +82,7 @@ def gru_step(layer: Gru, b: Builder, x: Value, h: Value) -> Value:
 
 def lower_rnn(layer: Rnn, ctx: Lowering) -> Value:
     """``h <- function(W_x x + W_h h + b)``."""
-    h = ctx.builder.value("h", [Axis(ctx.builder.unique("neurons"), layer.outputs)])
-    h_next = rnn_step(layer, ctx.builder, ctx.x, h)
-    ctx.states.append(State(h, h_next.name, np.zeros(layer.outputs)))
-    return h_next
+    return _carried(layer, ctx, rnn_step)
 
 
 def rnn_step(layer: Rnn, b: Builder, x: Value, h: Value) -> Value:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -43,12 +45,14 @@ def check_agreement(reading: OnnxReading, policy: Policy, where: str) -> None:
 
 def _representable(x: F64, layout: CallForm) -> F64:
     """Inputs as the file can take them: rounded to its kind of numbers."""
-    parts, first = [], 0
-    for port in layout.inputs:
-        width = int(np.prod(layout.shapes[port.name], dtype=np.int64))
-        parts.append(_rounded(x[..., first : first + width], np.dtype(port.dtype)))
-        first += width
+    parts = [_rounded(part, np.dtype(port.dtype)) for port, part in _each(x, layout)]
     return np.concatenate(parts, axis=-1).astype(np.float64)
+
+
+def _each(x: F64, layout: CallForm) -> Iterator[tuple[OnnxPort, F64]]:
+    """The inputs, with what of the policy's (..., inputs) is theirs."""
+    widths = [math.prod(layout.shapes[port.name]) for port in layout.inputs]
+    return zip(layout.inputs, np.split(x, np.cumsum(widths)[:-1], axis=-1), strict=True)
 
 
 def _rounded(part: F64, dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -75,16 +79,10 @@ def _outputs(reading: OnnxReading, x: F64, where: str) -> F64:
 
 def _given(x: F64, layout: CallForm) -> dict[str, NDArray[Any]]:
     """Each input of each call, (B, calls, *dimensions)."""
-    found, first = {}, 0
     rows, steps = x.shape[:2]
     each = 1 if layout.time is None else steps
-    for port in layout.inputs:
-        shape = layout.given_shape(port, each)
-        width = int(np.prod(layout.shapes[port.name], dtype=np.int64))
-        part = x[..., first : first + width]
-        found[port.name] = part.reshape(rows, steps // each, *shape).astype(port.dtype)
-        first += width
-    return found
+    return {port.name: part.reshape(rows, steps // each, *layout.given_shape(port, each)).astype(port.dtype)
+            for port, part in _each(x, layout)}
 
 
 def _over_time(y: NDArray[Any], port: OnnxPort, layout: CallForm, steps: int) -> F64:

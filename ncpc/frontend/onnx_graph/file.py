@@ -70,7 +70,7 @@ class OnnxFile:
     constants: Mapping[str, NDArray[Any]]
     inputs: tuple[OnnxPort, ...]
     outputs: tuple[OnnxPort, ...]
-    provenance: Mapping[str, object]
+    provenance: Mapping[str, Any]
 
 
 def read_onnx(path: Path) -> OnnxFile:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -111,8 +111,8 @@ def _require_carried(file: OnnxFile, inputs: Mapping[str, OnnxPort], carry: Mapp
             todo += makers[name].inputs if name in makers else ()
 
 
-def _names(ports: object) -> str:
-    return ", ".join(map(str, ports))  # type: ignore[call-overload]
+def _names(ports: Iterable[OnnxPort]) -> str:
+    return ", ".join(map(str, ports))
 
 
 def _words(ports: Sequence[OnnxPort]) -> dict[str, str]:

@@ -150,8 +150,9 @@ def as_module(file: OnnxFile, layout: CallForm, outputs: Sequence[OnnxPort]) -> 
         return _forward(self, {port.name: given[layout.names[port.name]] for port in layout.inputs}, states)
 
     own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
-    forward.__signature__ = inspect.Signature([own, *arguments, *state])  # type: ignore[attr-defined]
-    module.__class__ = type("OnnxModule", (OnnxModule,), {"forward": forward})
+    told: Any = forward  # a function's signature is no attribute that it is declared with
+    told.__signature__ = inspect.Signature([own, *arguments, *state])
+    module.__class__ = type("OnnxModule", (OnnxModule,), {"forward": told})
     return module
 
 

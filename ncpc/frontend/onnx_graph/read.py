@@ -81,4 +81,4 @@ def _read(file: OnnxFile, layout: CallForm, known: Reader, where: str, heads: Se
 def _told(file: OnnxFile, imported: Imported, layout: CallForm) -> dict[str, Any]:
     read: Any = imported.provenance
     return {**file.provenance, "file": Path(file.where).name, "carry": dict(layout.carry), "cells": read["cells"],
-            "versions": {**read["versions"], **dict(file.provenance["versions"])}}  # type: ignore[call-overload]
+            "versions": {**read["versions"], **file.provenance["versions"]}}

@@ -21,7 +21,7 @@ class Polynomials:
     """
 
     def __init__(self, graph: TracedGraph, first: int) -> None:
-        self.graph, self.found = graph, dict[int, Polynomial]()
+        self.graph, self.first, self.found = graph, first, dict[int, Polynomial]()
         self.varying = {-1: True}
         for k, taps in enumerate(graph.wires):
             self.varying[k] = any(tap.stop > first if tap.source == INPUT else self.varying[tap.source] for tap in taps)

@@ -54,11 +54,11 @@ def _replaced(graph: TracedGraph, first: int, state: CarriedState, left: Sequenc
     others = [other for other in left if other is not state and len(other.entering) == len(own)]
     for cell in others:
         if (gates := _lstm(at, cell.entering, out, at.of(cell.leaving))) and _put(
-                graph, first, place, "lstm", gates, state.entering):
+                at, place, "lstm", gates, state.entering):
             return [state, cell]
     for kind, rows in (("gru", _gru(at, state.entering, out)), ("tanh", _rnn(at, out, "tanh")),
                        ("relu", _rnn(at, out, "relu"))):
-        if rows and _put(graph, first, place, kind, rows, state.entering):
+        if rows and _put(at, place, kind, rows, state.entering):
             return [state]
     return []
 
@@ -123,12 +123,13 @@ def _rnn(at: Polynomials, h: Rows, function: str) -> list[Rows] | None:
     return None if None in rows else [[row for row in rows if row is not None]]
 
 
-def _put(graph: TracedGraph, first: int, place: int, kind: str, gates: list[Rows], entering: I64) -> bool:
+def _put(at: Polynomials, place: int, kind: str, gates: list[Rows], entering: I64) -> bool:
     """Replace the layer; False where a gate is no affine function of the state and of other channels."""
-    rows, states = [row for gate in gates for row in gate], range(first, graph.inputs)
+    graph, rows = at.graph, [row for gate in gates for row in gate]
+    states = range(at.first, graph.inputs)
     if any(len(term) > 1 for row in rows for term in row):
         return False
-    rows = _cheaper(graph, rows, [Polynomials(graph, first).opened(row) for row in rows], states)
+    rows = _cheaper(graph, rows, [at.opened(row) for row in rows], states)
     terms = {term[0] for row in rows for term in row if term}
     read = _reading(graph, sorted(terms - set(states)))
     if read is None or not {k for k in terms if k in states} <= set(entering.tolist()):
