@@ -118,6 +118,51 @@ def test_timespans_reach_a_forward_that_takes_them(tmp_path: Path) -> None:
         save(Robot().layers, tmp_path, Robot(), dt=0.1)
 
 
+def test_rows_with_timespans_of_their_own_are_computed_in_one_call(tmp_path: Path) -> None:
+    """A forward that writes into a tensor of its own cannot be computed for all rows at once: row after row then."""
+    calls: list[int] = []
+
+    class Counted(Timed):
+        def forward(self, x: Any, timespans: Any = None) -> Any:
+            calls.append(len(x))
+            return super().forward(x, timespans)
+
+    class Written(Counted):
+        def forward(self, x: Any, timespans: Any = None) -> Any:
+            found = torch.zeros(*x.shape[:2], 2, dtype=x.dtype)
+            found[:] = super().forward(x, timespans)
+            return found
+
+    rng = np.random.default_rng(0)
+    log = {"x": rng.uniform(-1, 1, (7, 5, 3)), "dt": rng.uniform(0.5, 1.5, (7, 5))}
+    for kind, most in ((Counted, 2), (Written, 2 + 4 + 7)):
+        calls.clear()
+        save(kind().layers, tmp_path, kind(), dt=(0.5, 1.5), calibration=log)
+        assert calls == [1] * most
+        calls.clear()
+        save(kind(), tmp_path, None, dt=(0.5, 1.5), calibration=log)
+        whole = len(calls)
+        calls.clear()
+        save(kind(), tmp_path, None, dt=(0.5, 1.5), calibration={name: part[:1] for name, part in log.items()})
+        assert (len(calls) == whole) is (kind is Counted)
+
+
+def test_rows_computed_at_once_are_compared_each(tmp_path: Path) -> None:
+    class Odd(Timed):
+        """Otherwise in the one sequence that begins with 0.875, at its last step."""
+
+        def forward(self, x: Any, timespans: Any = None) -> Any:
+            y, told = super().forward(x, timespans), (x[:, :1, :1] == 0.875).to(x)
+            return y + 1e-3 * told * (torch.arange(x.shape[1]) == x.shape[1] - 1).to(x)[None, :, None]
+
+    x = np.random.default_rng(0).uniform(-1, 1, (7, 5, 3))
+    log = {"x": x, "dt": np.random.default_rng(1).uniform(0.5, 1.5, (7, 5))}
+    save(Odd().layers, tmp_path, Odd(), dt=(0.5, 1.5), calibration=log)
+    x[4, 0, 0] = 0.875
+    with pytest.raises(BadInput, match=r"compute otherwise than Odd\.forward"):
+        save(Odd().layers, tmp_path, Odd(), dt=(0.5, 1.5), calibration=log)
+
+
 def test_time_before_the_batch(tmp_path: Path) -> None:
     module = Robot(batch_first=False)
     save(module.layers, tmp_path, module)

@@ -35,7 +35,8 @@ def imported(source: Path | str, out: Path, *words: str) -> Result:
 def test_a_checkpoint_with_what_it_does_not_say_is_the_module(checkpoint: Path, tmp_path: Path) -> None:
     result = imported(checkpoint, tmp_path / "p.safetensors", *SAID)
     assert result.exit_code == 0, result.output
-    assert result.output.endswith("3 inputs, 2 outputs, layers ltc\n")
+    assert result.stdout.endswith("3 inputs, 2 outputs, layers ltc\n")
+    assert result.stderr.splitlines()[:2] == ["read ...", "compare ..."]  # standard error is no terminal here
     (layer,) = read_policy(tmp_path / "p.safetensors").layers
     assert isinstance(layer, Ltc)
     state = torch.load(checkpoint)

@@ -206,7 +206,7 @@ def compile_command(
     what = counting(counts, strict) or "data+generated"
     requests = [Request(name, quant, dt, cc, tolerance, what, steps, certify, extra) for name in names]
     folders = [out / name for name in names] if len(names) > 1 else [out]
-    source, calibrate = policy_of(policy, checkpoint, calibrate, carried(carry))
+    source, calibrate = policy_of(policy, checkpoint, calibrate, carried(carry), as_json)
 
     def each(request: Request, folder: Path) -> Outcome:
         return watch(as_json, lambda phases: compile_policy(

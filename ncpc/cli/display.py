@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 import click
@@ -20,11 +22,13 @@ T = TypeVar("T")
 
 def watched(as_json: bool, least: float = 0.0) -> tuple[Phases, Callable[[], None]]:
     """Phases shown on the terminal, or silent ones for machines; and what takes the bar away after an error. A phase of
-    less than ``least`` seconds leaves no line.
+    less than ``least`` seconds leaves no line; so that a log tells what is waited for, standard error is then given one
+    as each begins, where that is no terminal.
     """
     if as_json:
         return Phases(Silent()), lambda: None
-    lines = terminal.PhaseLines(Console(), least)
+    log = partial(click.echo, err=True) if least and not sys.stderr.isatty() else None
+    lines = terminal.PhaseLines(Console(), least, log)
     return Phases(lines), lines.stop
 
 

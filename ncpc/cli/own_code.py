@@ -14,12 +14,13 @@ from ncpc.ir.policy import Policy
 from ncpc.system.files import is_file
 
 
-def policy_of(source: Path, weights: Path | None, calibrate: Path | None, carry: Mapping[str, str] | None = None
-              ) -> tuple[Path | Policy, Path | None]:
+def policy_of(source: Path, weights: Path | None, calibrate: Path | None, carry: Mapping[str, str] | None,
+              as_json: bool) -> tuple[Path | Policy, Path | None]:
     """What to compile, and the calibration that it does not hold yet: a file as it is; ``package.module:Class`` (or a
     factory) with its weights, or an ONNX file with its states, imported and checked, on the calibration. Raises
     BadInput.
     """
+    from ncpc.cli.display import watch
     from ncpc.frontend.source import Unsaid, is_onnx_file, read_source
 
     own = ":" in str(source) and not is_file(source)
@@ -36,7 +37,8 @@ def policy_of(source: Path, weights: Path | None, calibrate: Path | None, carry:
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(record=True) as told:
         path = Path(folder) / f"{_name(source) if own else source.stem}.safetensors"
         try:
-            policy = save(found.model, path, like=found.like, calibration=calibrate, carry=carry)
+            policy = watch(as_json, lambda phases: save(
+                found.model, path, like=found.like, calibration=calibrate, carry=carry, phases=phases), least=1.0)
         except NcpcError as error:
             raise type(error)(str(error).replace(str(path), str(source))) from None
     for warning in told:

@@ -6,8 +6,9 @@ A list of layers says nothing of what a forward does between them, so the module
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -53,21 +54,38 @@ def check_forward(policy: Policy, module: Any, where: str, input_shape: Sequence
         return
     timed = TIMESPANS in inspect.signature(module.forward).parameters
     module = module.eval().cpu().double()
+
+    def forwarded(x: Any, spans: Any) -> tuple[Any, ...]:
+        return (_forward(module, x, spans, f"{where}: {name}"),)
+
     for probe in probes(policy):
         nominal = np.full(probe.x.shape[:2], policy.dt.nominal)
         dt = probe.dt if timed and probe.dt is not None else nominal
         expected = run(lower(policy), Sequences(probe.x, dt)).y
-        x = probe.x if input_shape is None else probe.x.reshape(*probe.x.shape[:2], *input_shape)
-        calls = [(x[k : k + 1], dt[k : k + 1]) for k in range(len(x))] if timed else [(x, None)]
-        given = np.concatenate([_forward(module, row, spans, f"{where}: {name}") for row, spans in calls])
-        require_equal(given, expected, f"{where}: the layers", name)
+        shaped = probe.x if input_shape is None else probe.x.reshape(*probe.x.shape[:2], *input_shape)
+        x, spans = (torch_module().as_tensor(part) for part in (shaped, dt))
+        (given,) = each_row(forwarded, x, spans) if timed else forwarded(x, None)
+        require_equal(given.numpy(), expected, f"{where}: the layers", name)
 
 
-def _forward(module: Any, inputs: F64, dt: F64 | None, what: str) -> F64:
+def each_row(call: Callable[..., tuple[Any, ...]], *rows: Any) -> tuple[Any, ...]:
+    """What ``call`` gives for each row (1, ...) of tensors (B, ...) by itself, put together: tensors (B, ...).
+
+    All rows are computed at once by ``torch.vmap``, in which each is alone as it would be in a call of its own; one
+    after the other where ``call`` does what that cannot follow (writes into its own tensors, asks for a number).
+    """
+    torch = torch_module()
+    with warnings.catch_warnings(), suppress(Exception):
+        warnings.simplefilter("ignore")
+        return tuple(part.flatten(0, 1) for part in torch.vmap(lambda *row: call(*(x[None] for x in row)))(*rows))
+    found = [call(*row) for row in zip(*(x.split(1) for x in rows), strict=True)]
+    return tuple(map(torch.cat, zip(*found, strict=True)))
+
+
+def _forward(module: Any, x: Any, dt: Any, what: str) -> Any:
     """What the module's forward gives, (B, T, outputs), or (B, outputs) of the last step."""
     torch, first = torch_module(), time_first(module)
-    x = torch.as_tensor(inputs, dtype=torch.float64)
-    options = {} if dt is None else {TIMESPANS: torch.as_tensor(dt, dtype=torch.float64)}
+    options = {} if dt is None else {TIMESPANS: dt}
     try:
         with torch.no_grad(), double_by_default():
             given = module(x.transpose(0, 1) if first else x, **options)
@@ -77,8 +95,7 @@ def _forward(module: Any, inputs: F64, dt: F64 | None, what: str) -> F64:
     if not torch.is_tensor(y):
         raise BadInput(f"{what} returned a {type(y).__name__}; like= takes a module that returns its outputs, or a "
                        "tuple that begins with them")
-    result: F64 = (y.transpose(0, 1) if first and y.ndim == 3 else y).double().numpy()
-    return result
+    return (y.transpose(0, 1) if first and y.ndim == 3 else y).double()
 
 
 @contextmanager

@@ -25,14 +25,16 @@ MARKS: Mapping[Mark, str] = {"✓": "green", "✗": "red", "-": "yellow"}
 
 class PhaseLines:
     """A ``ncpc.phases.View``: a bar while a phase runs (on a terminal only), one line with its time when it is done,
-    where that took ``least`` seconds or more.
+    where that took ``least`` seconds or more. ``log`` is given a plain line as each phase begins, if anywhere.
     """
 
-    def __init__(self, console: Console, least: float = 0.0) -> None:
-        self._console, self._least = console, least
+    def __init__(self, console: Console, least: float = 0.0, log: Callable[[str], None] | None = None) -> None:
+        self._console, self._least, self._log = console, least, log
         self._bar: Progress | None = None
 
     def begin(self, name: str) -> None:
+        if self._log is not None:
+            self._log(f"{name} ...")
         if not self._console.is_terminal:
             return
         spinner = SpinnerColumn("dots" if self._console.encoding.startswith("utf") else "line")

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncpc.errors import BadInput
+from ncpc.frontend.forward import each_row
 from ncpc.frontend.traced.first_states import first_state
 from ncpc.frontend.traced.precision import in_double
 from ncpc.ir.policy import ChannelGroup
@@ -94,10 +95,13 @@ class Forward:
         (fresh,) = copy_of([module])
         fresh = fresh.eval().cpu()
         fresh = fresh.double() if double else fresh
-        x, dt = data
-        rows = [slice(k, k + 1) for k in range(len(x))] if self.takes.timespans else [slice(None)]
-        found = [self._row(fresh, x[row], dt[row], where, cut) for row in rows]
-        return {name: np.concatenate([part[name] for part in found]) for name in self.gives.outputs}
+        tensors = [torch_module().as_tensor(part) for part in data]
+
+        def rows(x: Any, dt: Any) -> tuple[Any, ...]:
+            return self._rows(fresh, x, dt, where, cut)
+
+        found = each_row(rows, *tensors) if self.takes.timespans else rows(*tensors)
+        return {name: part.numpy() for name, part in zip(self.gives.outputs, found, strict=True)}
 
     def cuts(self, module: Any, data: tuple[F64, F64], where: str) -> tuple[int, ...]:
         """Where runs are to be cut (0: nowhere) to see that a call goes on from the one before: where a state is given
@@ -114,7 +118,8 @@ class Forward:
         pairs = [(at(first, path), at(second, path)) for path in self.gives.outputs.values()]
         return (0,) if all(torch_module().equal(*pair) for pair in pairs) else (0, half)
 
-    def _row(self, fresh: Any, x: F64, dt: F64, where: str, cut: int) -> dict[str, F64]:
+    def _rows(self, fresh: Any, x: Any, dt: Any, where: str, cut: int) -> tuple[Any, ...]:
+        """Outputs as tensors in double precision, each (B, T, width) or (B, 1, width)."""
         (module,), steps = copy_of([fresh]), x.shape[1]
         ends = ([0, cut, steps] if cut else [0, steps]) if self.over_time else list(range(steps + 1))
         pieces, state = [], None
@@ -124,10 +129,10 @@ class Forward:
             state = parts[0] if len(parts) == 1 else tuple(parts) or None
             pieces.append({name: self._over_time(at(given, path), len(x), hi - lo)
                            for name, path in self.gives.outputs.items()})
-        return {name: np.concatenate([piece[name] for piece in pieces], axis=1) for name in self.gives.outputs}
+        return tuple(torch_module().cat([piece[name] for piece in pieces], 1) for name in self.gives.outputs)
 
-    def call(self, module: Any, x: F64, dt: F64, state: Any, where: str) -> Any:
-        """One call, on (B, T, inputs) and (B, T); without time, T is 1."""
+    def call(self, module: Any, x: Any, dt: Any, state: Any, where: str) -> Any:
+        """One call, on (B, T, inputs) and (B, T), arrays or tensors; without time, T is 1."""
         torch = torch_module()
         dtype = next((p.dtype for p in module.parameters()), torch.float32)
         given = self.arguments(torch.as_tensor(x, dtype=dtype), torch.as_tensor(dt, dtype=dtype))
@@ -159,9 +164,9 @@ class Forward:
             return part[:, 0].contiguous()
         return (part.transpose(0, 1) if self.time_first else part).contiguous()
 
-    def _over_time(self, tensor: Any, rows: int, steps: int) -> F64:
-        y = np.asarray(tensor.detach().double())
-        y = np.swapaxes(y, 0, 1) if self.time_first and y.ndim > 2 else y
+    def _over_time(self, tensor: Any, rows: int, steps: int) -> Any:
+        y = tensor.detach().double()
+        y = y.transpose(0, 1) if self.time_first and y.ndim > 2 else y
         whole = self.over_time and y.shape[:2] == (rows, steps)
         return y.reshape(rows, steps if whole else 1, -1)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from ncpc.frontend.forward import double_by_default
@@ -13,10 +14,16 @@ NARROW = ("float", "half", "bfloat16")
 """Methods that convert to less than double precision, and dtypes of those names beside ``float32`` and ``float16``."""
 
 
+@cache
+def _coarse() -> tuple[Any, frozenset[Any]]:
+    """The library and its dtypes below double precision, looked up once: every function of a run asks for them."""
+    torch = torch_module()
+    return torch, frozenset((torch.float32, torch.float16, torch.bfloat16))
+
+
 def doubled(func: Any, args: Any, kwargs: Any) -> tuple[Any, Any, Any]:
     """A call of a torch function in double precision wherever it asks for less."""
-    torch = torch_module()
-    narrow = (torch.float32, torch.float16, torch.bfloat16)
+    torch, narrow = _coarse()
     if getattr(func, "__name__", "") in NARROW and len(args) == 1 and torch.is_tensor(args[0]):
         func = torch.Tensor.double
 
