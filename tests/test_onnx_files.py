@@ -286,6 +286,30 @@ def in_one_call(path: Path) -> Path:
     return made.save(path, {"obs": [5, 1, INPUTS], "hidden": held}, {"action": [5, 1, 6], "hidden_out": held})
 
 
+def other_names(path: Path) -> Path:
+    """An LSTM whose states have names that say nothing: ``b`` is the cell's, ``v`` is what it becomes."""
+    words = {"hidden": "a", "cell": "b", "hidden_out": "w", "cell_out": "v"}
+    model = onnx.load(written_out(path, "LSTM"))
+    for port in (*model.graph.input, *model.graph.output):
+        port.name = words.get(port.name, port.name)
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            names[:] = [words.get(name, name) for name in names]
+    onnx.save(model, str(path))
+    return path
+
+
+def no_cell(path: Path) -> Path:
+    """A leaky sum, which is the state of no cell."""
+    made = Made()
+    z = made.node("Add", [made.node("MatMul", ["obs", made.weight(INPUTS, 6)], "z"), "hidden"], "hidden_out")
+    made.node("MatMul", [z, made.weight(6, 2)], "action")
+    held = ["batch", 6]
+    return made.save(path, {"obs": ["batch", INPUTS], "hidden": held}, {"action": ["batch", 2], "hidden_out": held})
+
+
+CROSSED = {"hidden": "cell_out", "cell": "hidden_out"}
+BOTH = r"can be read with --carry hidden=hidden_out --carry cell=cell_out$"
 REFUSED: dict[str, tuple[Callable[[Path], Path], dict[str, str], str]] = {
     "reverse": (partial(with_cell, direction="reverse"), CARRIED["LSTM"],
                 r"net\.onnx: node 'LSTM_\d+' \(LSTM\): runs reverse: it reads the future"),
@@ -300,12 +324,20 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], dict[str, str], str]] = {
     "power": (lambda path: with_node(path, "Pow", np.float32(0.3)),
               {}, r"\(Pow\): takes the power 0\.3"),
     "in one call": (in_one_call, {"hidden": "hidden_out"}, r"\(GRU\): runs over 5 steps in one call"),
-    "no state named": (recurrent, {}, r"\(LSTM\): its state begins with the input '\w+'; .*--carry (\w+)=\1_out"),
+    "no state named": (recurrent, {}, r"\(LSTM\): its state begins with the inputs 'hidden' and 'cell', to .*" + BOTH),
     "one left out": (recurrent, {"hidden": "hidden_out"}, r"--carry cell=cell_out"),
     "misspelt": (recurrent, {"hiden": "hidden_out"}, r"no input 'hiden'; did you mean 'hidden'\?"),
     "no output": (recurrent, {"hidden": "hidden_o"}, r"no output 'hidden_o'; did you mean 'hidden_out'\?"),
     "does not fit": (recurrent, {"obs": "action"}, r"action \(\?, 2\) does not fit obs \(\?, 5\)"),
-    "crossed": (recurrent, {"hidden": "cell_out", "cell": "hidden_out"}, r"is every state named by --carry"),
+    "crossed": (recurrent, CROSSED, r"net\.onnx: with --carry hidden=cell_out --carry cell=hidden_out it computes "
+                r"otherwise .*; hidden and hidden_out, cell and cell_out are states: it " + BOTH),
+    "written out, crossed": (partial(written_out, form="LSTM"), CROSSED, BOTH),
+    "written out, one left out": (partial(written_out, form="TF LSTM"), {"cell": "cell_out"}, BOTH),
+    "written out, none": (partial(written_out, form="LSTM"), {},
+                          r"do not hold all of its inputs \(obs .*, hidden .*, cell .*\).*" + BOTH),
+    "by other names": (other_names, {}, r"can be read with --carry a=w --carry b=v$"),
+    "by other names, crossed": (other_names, {"a": "v", "b": "w"}, r"can be read with --carry a=w --carry b=v$"),
+    "no cell": (no_cell, {"hidden": "hidden_out"}, r"is every state named by --carry INPUT=OUTPUT\? \(inputs obs"),
     "reset before": (partial(written_out, form="GRU, reset before"), CARRIED["GRU"],
                      r"net\.onnx: what is carried from step to step is computed otherwise than an LSTM"),
     "the state of before": (partial(written_out, form="R tanh late"), CARRIED["RNN"], "used outside of its cell"),

@@ -88,7 +88,9 @@ def _read_onnx(path: str | Path, asked: Asked, where: str) -> ModelRead:
     if asked.clip_negative or asked.like is not None:
         raise BadInput(f"{where}: an ONNX file takes neither clip_negative nor like=; leave them out")
     told = [] if asked.input_shape is None else _told_shapes(asked)
-    found = read.read_file(path, _carried(asked.carry, where) or {}, told, ncps_torch.read_cell, where, asked.heads)
+    data = [] if asked.calibration is None else shapes_in(asked.calibration)
+    found = read.read_file(path, _carried(asked.carry, where) or {}, told, ncps_torch.read_cell, where, asked.heads,
+                           data)
     return ModelRead(found.imported, (partial(agreement.check_agreement, found),), "file", named=True)
 
 

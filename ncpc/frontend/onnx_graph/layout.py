@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
 from ncpc.errors import BadInput, Unsupported
 from ncpc.frontend.onnx_graph.cells import is_cell
 from ncpc.frontend.onnx_graph.file import OnnxFile, OnnxPort
+from ncpc.frontend.onnx_graph.states import fits, ports, require_carried
 from ncpc.frontend.traced.forward import word
-
-SHAPES = ("Shape", "Size")
-"""What these give says nothing of a tensor's numbers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,9 +48,9 @@ def layouts(file: OnnxFile, carry: Mapping[str, str], told: Mapping[str, Sequenc
     states = _states(file, carry)
     inputs = tuple(port for port in file.inputs if port.name not in carry)
     if not inputs:
-        raise BadInput(f"{file.where}: --carry names all of its inputs ({_names(file.inputs)}); leave out what is "
+        raise BadInput(f"{file.where}: --carry names all of its inputs ({ports(file.inputs)}); leave out what is "
                        "observed")
-    _require_carried(file, {port.name: port for port in inputs}, carry)
+    require_carried(file, carry)
     names = _words([*inputs, *file.outputs])
     only = told.get("") if len(inputs) == 1 else None
     by_name = {port.name: told.get(port.name, told.get(names[port.name], only)) for port in inputs}
@@ -60,8 +58,8 @@ def layouts(file: OnnxFile, carry: Mapping[str, str], told: Mapping[str, Sequenc
     axes: Sequence[int | None] = _time_axes(inputs[0], by_name[inputs[0].name]) if alone else [None]
     if not axes:
         raise BadInput(f"{file.where}: its cells begin anew in each call, and nothing says what is carried from one to "
-                       f"the next; give --carry INPUT=OUTPUT for each state (inputs {_names(file.inputs)}, outputs "
-                       f"{_names(file.outputs)}), or export it with its states, or with sequences of any length")
+                       f"the next; give --carry INPUT=OUTPUT for each state (inputs {ports(file.inputs)}, outputs "
+                       f"{ports(file.outputs)}), or export it with its states, or with sequences of any length")
     for time in axes:
         shapes = {port.name: _step_shape(file.where, port, by_name[port.name], time) for port in inputs}
         yield CallForm(file.where, inputs, shapes, states, carry, names, time,
@@ -69,50 +67,20 @@ def layouts(file: OnnxFile, carry: Mapping[str, str], told: Mapping[str, Sequenc
 
 
 def _states(file: OnnxFile, carry: Mapping[str, str]) -> tuple[OnnxPort, ...]:
-    inputs, outputs = ({port.name: port for port in ports} for ports in (file.inputs, file.outputs))
+    inputs, outputs = ({port.name: port for port in part} for part in (file.inputs, file.outputs))
     for taken, given in carry.items():
-        for name, ports, kind in ((taken, inputs, "input"), (given, outputs, "output")):
-            if name not in ports:
-                close = get_close_matches(name, ports, 1)
+        for name, known, kind in ((taken, inputs, "input"), (given, outputs, "output")):
+            if name not in known:
+                close = get_close_matches(name, known, 1)
                 raise BadInput(f"{file.where}: --carry {taken}={given}: no {kind} '{name}'; "
-                               + (f"did you mean '{close[0]}'? " if close else "") + f"it has {_names(ports.values())}")
-        if any(a and b and a != b for a, b in zip(inputs[taken].dims, outputs[given].dims, strict=False)):
+                               + (f"did you mean '{close[0]}'? " if close else "") + f"it has {ports(known.values())}")
+        if not fits(inputs[taken], outputs[given]):
             raise BadInput(f"{file.where}: --carry {taken}={given}: {outputs[given]} does not fit {inputs[taken]}")
         if list(carry.values()).count(given) > 1:
             takers = " and ".join(name for name, out in carry.items() if out == given)
             raise BadInput(f"{file.where}: --carry names '{given}' for {takers}; each state goes on from an output of "
                            "its own")
     return tuple(inputs[name] for name in carry)
-
-
-def forgotten(file: OnnxFile, carry: Mapping[str, str]) -> dict[str, str]:
-    """Inputs and outputs that look like states though ``carry`` does not name them: of one shape, and alike in name."""
-    found = {}
-    for port in file.inputs:
-        alike = [out.name for out in file.outputs if out.dims == port.dims and out.name not in carry.values()]
-        if port.name not in carry and (close := get_close_matches(port.name, alike, 1)):
-            found[port.name] = close[0]
-    return found
-
-
-def _require_carried(file: OnnxFile, inputs: Mapping[str, OnnxPort], carry: Mapping[str, str]) -> None:
-    """Raises BadInput where a cell begins from an input that no output is carried to."""
-    makers = {name: node for node in file.nodes if node.op not in SHAPES for name in node.outputs}
-    for node in filter(is_cell, file.nodes):
-        todo = list(node.inputs[5:7])
-        while todo:
-            name = todo.pop()
-            if name in inputs:
-                left = [port.name for port in file.outputs if port.name not in carry.values()
-                        and len(port.dims) == len(inputs[name].dims)]
-                close = get_close_matches(name, left, 1, 0.0) or ["OUTPUT"]
-                raise BadInput(f"{node.place}: its state begins with the input '{name}'; name the output that gives it "
-                               f"for the next step: --carry {name}={close[0]} (outputs {_names(file.outputs)})")
-            todo += makers[name].inputs if name in makers else ()
-
-
-def _names(ports: Iterable[OnnxPort]) -> str:
-    return ", ".join(map(str, ports))
 
 
 def _words(ports: Sequence[OnnxPort]) -> dict[str, str]:

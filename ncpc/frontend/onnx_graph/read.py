@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ncpc.errors import BadInput, NcpcError, Unsupported
+from ncpc.errors import BadInput, NcpcError
 from ncpc.frontend.imported import Imported
 from ncpc.frontend.onnx_graph.file import OnnxFile, OnnxPort, read_onnx
-from ncpc.frontend.onnx_graph.layout import CallForm, forgotten, layouts
+from ncpc.frontend.onnx_graph.layout import CallForm, layouts
+from ncpc.frontend.onnx_graph.states import StatesUntold, advised, forgotten, ports, said
 from ncpc.frontend.traced.cells import Reader
 from ncpc.frontend.traced.read import StepsMixed, read_module
+from ncpc.frontend.traced.written_out import CellUnknown
 from ncpc.system.onnx_library import require_runtime
+
+Shapes = Sequence[Mapping[str, Sequence[int]]]
+"""Guesses of what one step's inputs look like, by name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,21 +34,57 @@ class OnnxReading:
     outputs: tuple[OnnxPort, ...]
 
 
-def read_file(path: str | Path, carry: Mapping[str, str], shapes: Sequence[Mapping[str, Sequence[int]]], known: Reader,
-              where: str, heads: Sequence[str] = ()) -> OnnxReading:
+def read_file(path: str | Path, carry: Mapping[str, str], shapes: Shapes, known: Reader, where: str,
+              heads: Sequence[str] = (), data: Shapes = ()) -> OnnxReading:
     """The layers that compute what the ONNX file at ``path`` computes step by step.
 
     ``carry``: the outputs that are states, by the inputs that take them in the next step. ``shapes``: guesses of one
     step's inputs by name, which may be empty. ``heads``: the outputs that are wanted, all that are no state if empty.
-    Raises BadInput or Unsupported, naming the node that cannot be read; MissingTool without onnx or ONNX Runtime. Warns
-    of what looks like a state and is not carried.
+    ``data``: what a step of the data at hand may look like, by name, or under '' of all inputs at once.
+    Raises BadInput or Unsupported, naming the node that cannot be read; MissingTool without onnx or ONNX Runtime. Says
+    what looks like a state and is not carried: a warning, or an error where the data hold no values of it.
     """
     require_runtime()
-    file, failed = read_onnx(Path(path)), None
-    if pairs := forgotten(file, carry):
+    file = read_onnx(Path(path))
+
+    def read(pairs: Mapping[str, str]) -> OnnxReading:
+        return _first_read(file, pairs, shapes, known, where, heads)
+
+    def reads(pairs: Mapping[str, str]) -> bool:
+        with suppress(NcpcError):
+            return _held(read(pairs).layout, data) is not False
+        return False
+
+    try:
+        found = read(carry)
+        held = _held(found.layout, data)
+    except StatesUntold as error:
+        raise StatesUntold(f"{error}{advised(file, carry, reads)}") from None
+    pairs = forgotten(file, carry)
+    if held is False and (advice := advised(file, carry, reads, sure=True)):
+        needed = ports(found.layout.inputs)
+        raise StatesUntold(f"{file.where}: the data do not hold all of its inputs ({needed}){advice}")
+    if pairs:
         warnings.warn(f"{file.where}: {', '.join(f'{a} and {b}' for a, b in pairs.items())} look like states, and "
                       "nothing carries them from step to step: they are observed and given like any other; name them "
-                      f"by {' '.join(f'--carry {a}={b}' for a, b in pairs.items())}", stacklevel=5)
+                      f"by {said(pairs)}", stacklevel=5)
+    return found
+
+
+def _held(layout: CallForm, data: Shapes) -> bool | None:
+    """Whether the data hold every input that is no state; None where there are no data, or of something else too."""
+    names = {port.name: layout.names[port.name] for port in layout.inputs}
+    if not data or data[0].keys() - {"", *names, *names.values()}:
+        return None
+    if "" in data[0]:
+        return sum(map(math.prod, layout.shapes.values())) in {math.prod(shapes[""]) for shapes in data}
+    return all(data[0].keys() & pair for pair in names.items())
+
+
+def _first_read(file: OnnxFile, carry: Mapping[str, str], shapes: Shapes, known: Reader,
+                where: str, heads: Sequence[str]) -> OnnxReading:
+    """By the first of the ways to call the file that can be read."""
+    failed = None
     for guess in [*shapes, {}]:
         for layout in layouts(file, carry, guess):
             try:
@@ -67,13 +110,17 @@ def _read(file: OnnxFile, layout: CallForm, known: Reader, where: str, heads: Se
     try:
         reading = read_module(module, by_name, known, where, states=written_out)
     except StepsMixed as error:
-        raise BadInput(f"{error}; is every state named by --carry, with the output that gives it?") from None
+        how = f"with {said(layout.carry)}" if layout.carry else "with no state carried"
+        raise StatesUntold(f"{file.where}: {how} it computes otherwise over {error.steps} steps than its cells do "
+                           f"(outputs differ by {error.apart:.3g})") from None
+    except CellUnknown as error:
+        raise StatesUntold(f"{file.where}: {error}") from None
     except NcpcError as error:
-        said = str(error).startswith((file.where, where))
-        raise error if said else type(error)(f"{file.where}: {error}") from None
+        placed = str(error).startswith((file.where, where))
+        raise error if placed else type(error)(f"{file.where}: {error}") from None
     if len(reading.forward.gives.outputs) != len(wanted):
-        raise Unsupported(f"{file.where}: what --carry hands on ({', '.join(layout.carry.values())}) is no state of an "
-                          "LSTM, GRU or RNN; a policy holds the cells that it knows")
+        raise StatesUntold(f"{file.where}: what --carry hands on ({', '.join(layout.carry.values())}) is no state of "
+                           "an LSTM, GRU or RNN; a policy holds the cells that it knows")
     imported = replace(reading.imported, provenance=_told(file, reading.imported, layout))
     return OnnxReading(imported, file, layout, wanted)
 

@@ -32,7 +32,7 @@ from ncpc.frontend.traced.precision import in_double
 from ncpc.frontend.traced.recorder import Recorder, Sizes, as_traced, watching
 from ncpc.frontend.traced.tidy import tidied
 from ncpc.frontend.traced.timespans import common_timespan
-from ncpc.frontend.traced.written_out import CarriedState, replace_cells
+from ncpc.frontend.traced.written_out import CarriedState, CellUnknown, replace_cells
 from ncpc.ir.cells import RECURRENT
 from ncpc.ir.heads import History
 from ncpc.ir.policy import INPUT, ChannelGroup, DtRange, Policy
@@ -49,7 +49,13 @@ TRIED = 1e-6
 
 
 class StepsMixed(BadInput):
-    """What is read step by step is not what the module computes over a sequence."""
+    """What is read step by step is not what the module computes over ``steps``: ``apart`` is the difference."""
+
+    steps = STEPS
+
+    def __init__(self, message: str, apart: float) -> None:
+        super().__init__(message)
+        self.apart = apart
 
 
 @dataclass(frozen=True)
@@ -97,7 +103,7 @@ def read_module(module: Any, shapes: Mapping[str, Sequence[int]] | None, known: 
             f"{where}: {forward.name} computes over a sequence of {STEPS} steps otherwise than step by step (outputs "
             f"differ by {apart:.3g}): it mixes steps of time{f' at {line}' if line else ''}, which cells alone may do: "
             "those of ncps, torch.nn and ncpc.cells"
-            + (f"; '{held}' is taken for its state" if held and not reading.forward.gives.states else ""))
+            + (f"; '{held}' is taken for its state" if held and not reading.forward.gives.states else ""), apart)
     told = ", ".join(f"{group.name} {group.shape}" for group in groups)
     if takes.required and refusal is None:
         raise BadInput(f"{where}: forward of {type(module).__name__} must be given '{held}', of which no "
@@ -241,7 +247,7 @@ def _imported(recorder: Recorder, calls: CellCalls, outputs: Any, forward: Forwa
     taps = graph.taps(outputs)
     layers, wires, initial = tidied(graph.layers, [*graph.wires, taps], calls.initial)
     if any(tap.source == INPUT and tap.stop > graph.inputs for taps in wires for tap in taps):
-        raise Unsupported("a state is used outside of its cell; use what the cell gives")
+        raise CellUnknown("a state is used outside of its cell; use what the cell gives")
     if not layers:
         raise Unsupported("its outputs are its inputs; there is nothing to deploy")
     named = len(forward.groups) > 1

@@ -20,6 +20,10 @@ from ncpc.ir.policy import Layer
 Rows = list[Polynomial]
 
 
+class CellUnknown(Unsupported):
+    """What is taken for a state is none of a cell that a policy holds."""
+
+
 @dataclass(frozen=True, eq=False)
 class CarriedState:
     """A state: the channels it enters by, and what is carried to the next step."""
@@ -31,13 +35,13 @@ class CarriedState:
 def replace_cells(graph: TracedGraph, first: int, states: Sequence[CarriedState]) -> None:
     """Put an LSTM, GRU or RNN in the place of the layer that gives its state. The states are inputs from ``first`` on.
 
-    Raises Unsupported for a state that no such cell computes.
+    Raises CellUnknown for a state that no such cell computes.
     """
     left = list(states)
     while left:
         found = next((taken for state in left if (taken := _replaced(graph, first, state, left))), None)
         if found is None:
-            raise Unsupported("what is carried from step to step is computed otherwise than an LSTM, a GRU or an RNN "
+            raise CellUnknown("what is carried from step to step is computed otherwise than an LSTM, a GRU or an RNN "
                               "does; a policy holds the cells that it knows")
         left = [state for state in left if state not in found]
 
