@@ -66,6 +66,17 @@ def test_options_without_effect_are_refused(checkpoint: Path, tmp_path: Path, mo
     assert "--constraints is for a checkpoint" in str(result.exception)
 
 
+def test_missing_data_are_told_before_anything_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "never_made.py").write_text("raise AssertionError\n")
+    monkeypatch.chdir(tmp_path)
+    for command in ("import", "compile"):
+        for words, said in (([], "never_made:make: neither calibration nor input_range given"),
+                            (["--calibrate", "log.npz"], "log.npz: no such file; write it with numpy.savez")):
+            result = CliRunner().invoke(cli, [command, "never_made:make", *words])
+            assert isinstance(result.exception, NcpcError)
+            assert said in str(result.exception)
+
+
 @pytest.mark.parametrize("words", ["--mode default", "--activation tanh", "--nonlinearity relu", "--layers fc,rnn"])
 def test_options_of_torchs_weights_are_refused_elsewhere(
     words: str, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

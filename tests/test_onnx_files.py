@@ -152,8 +152,14 @@ def test_one_command_makes_c_of_a_file(tmp_path: Path, monkeypatch: pytest.Monke
     assert (tmp_path / "build" / "robot.c").exists()
     assert cli(words) == 2
     assert "--carry cell=cell_out" in capsys.readouterr().err
+    assert cli([*words, *ROBOT, "--head", "speed"]) == 2
+    assert "no output 'speed'; robot.onnx gives action, value" in capsys.readouterr().err
+    assert cli([*words, *ROBOT, "--head", "value", "-o", "one"]) == 0
+    assert read_policy(tmp_path / "one" / "policy.safetensors").output_names == ("value",)
+    assert cli(["compile", "build/policy.safetensors", "--head", "value"]) == 2
+    assert "--head: build/policy.safetensors is no ONNX file" in capsys.readouterr().err
     assert cli(["compile", "build/policy.safetensors", *ROBOT]) == 2
-    assert "is no ONNX file; leave it out" in capsys.readouterr().err
+    assert "is no ONNX file, and no code of yours; leave it out" in capsys.readouterr().err
 
 
 DIMS: dict[str, tuple[Any, bool]] = {
@@ -230,13 +236,13 @@ def test_an_output_is_carried_to_one_state(tmp_path: Path) -> None:
 
 def test_outputs_are_chosen_by_name(tmp_path: Path) -> None:
     path = recurrent(tmp_path / "net.onnx")
-    policy = saved(path, observed(INPUTS), carry=CARRIED["LSTM"], outputs="value")
+    policy = saved(path, observed(INPUTS), carry=CARRIED["LSTM"], head="value")
     assert policy.output_names == ("value",)
     words = ["--head", "action", *ROBOT, "--input-range", "-1", "1", "-o", str(tmp_path / "p.safetensors")]
     assert cli(["import", str(path), *words]) == 0
     assert read_policy(tmp_path / "p.safetensors").output_names == ("action_0", "action_1")
     with pytest.raises(BadInput, match=r"no output 'speed'; .* gives action, value"):
-        saved(path, observed(INPUTS), carry=CARRIED["LSTM"], outputs="speed")
+        saved(path, observed(INPUTS), carry=CARRIED["LSTM"], head="speed")
 
 
 @pytest.mark.parametrize(("op", "order"), [("LSTM", (0, 1, 2, 3)), ("LSTM", (0, 3, 2, 1)), ("LSTM", (2, 0, 3, 1)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from functools import partial
+from functools import partial, wraps
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -146,12 +146,12 @@ def test_outputs_have_the_names_of_forward_and_are_chosen_by_them(tmp_path: Path
     _, policy = saved(whole.Actor, tmp_path)
     assert policy.output_names == ("action_0", "action_1", "value")
     assert [(g.name, g.shape) for g in policy.output_groups] == [("action", (2,)), ("value", (1,))]
-    _, action = saved(whole.Actor, tmp_path, outputs="action")
+    _, action = saved(whole.Actor, tmp_path, head="action")
     assert action.outputs == 2
     assert len(action.layers) == len(policy.layers) - 1, "the value's layer is left out"
     assert np.array_equal(computed(action), computed(policy)[..., :2])
     with pytest.raises(BadInput, match="no output 'speed'; forward gives action, value"):
-        saved(whole.Actor, tmp_path, outputs=["action", "speed"])
+        saved(whole.Actor, tmp_path, head=["action", "speed"])
     _, learned = saved(whole.Learned, tmp_path)
     assert learned.output_names == ("mean_0", "mean_1", "spread_0", "spread_1")
 
@@ -190,6 +190,30 @@ def test_inputs_by_name_from_the_calibration_to_a_step_of_the_build(tmp_path: Pa
     with pytest.raises(BadInput, match="no array speed; give every input: frame, speed"):
         ncpc.save(made(whole.Camera), tmp_path / "q.safetensors", calibration={"frame": data["frame"]},
                   input_shape=SHAPES[whole.Camera])
+
+
+def test_a_misspelt_input_is_named_before_the_module_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*given: Any, **named: Any) -> Any:
+        raise AssertionError("the module is run")
+
+    monkeypatch.setattr(whole.Camera, "forward", wraps(whole.Camera.forward)(run))
+    frame, speed = np.zeros((2, 30, 1, 12, 10)), np.zeros((2, 30, 1))
+    for data, options in (({"frame": frame, "sped": speed}, {}), ({"frame": frame, "speed": speed, "sped": speed}, {}),
+                          (frame, {"input_shape": {"frame": (1, 12, 10), "sped": (1,)}})):
+        with pytest.raises(BadInput, match=r"no input is called 'sped'; did you mean 'speed'\? the inputs"):
+            ncpc.save(made(whole.Camera), tmp_path / "p.safetensors", calibration=data, **options)
+
+
+def test_what_is_missing_is_said_before_anything_is_read(tmp_path: Path) -> None:
+    class Never(torch.nn.Module):
+        def forward(self, x: Any) -> Any:
+            raise AssertionError("the module is run")
+
+    for options, said in (({}, "neither calibration nor input_range given"),
+                          ({"calibration": tmp_path / "log.npz"}, r"log\.npz: no such file; write it with numpy"),
+                          ({"input_range": (-1, 1), "outputs": "action"}, "values, logits; .* head='action'")):
+        with pytest.raises(BadInput, match=said):
+            ncpc.save(Never(), tmp_path / "p.safetensors", **options)
 
 
 def test_a_shape_that_nobody_told_is_asked_for(tmp_path: Path) -> None:
@@ -335,11 +359,11 @@ class Scored(nn.Module):
 
 def test_what_no_output_asks_for_needs_no_reading(tmp_path: Path) -> None:
     module = Scored().eval()
-    assert ncpc.save(module, tmp_path / "p.safetensors", input_range=(-1, 1), outputs="y").outputs == 3
+    assert ncpc.save(module, tmp_path / "p.safetensors", input_range=(-1, 1), head="y").outputs == 3
     line = r"test_whole_modules.py:\d+ \('scores = torch.log_softmax\(y, dim=-1\)'\): torch's 'log_softmax' .*logits"
-    for wanted in ("values", "scores", "first", "late"):
+    for wanted in ((), "scores", "first", "late"):
         with pytest.raises(Unsupported, match=line):
-            ncpc.save(module, tmp_path / "q.safetensors", input_range=(-1, 1), outputs=wanted)
+            ncpc.save(module, tmp_path / "q.safetensors", input_range=(-1, 1), head=wanted)
     module.forward = partial(module.forward, inner=True)
     with pytest.raises(Unsupported, match=line):
-        ncpc.save(module, tmp_path / "q.safetensors", input_range=(-1, 1), outputs="y")
+        ncpc.save(module, tmp_path / "q.safetensors", input_range=(-1, 1), head="y")

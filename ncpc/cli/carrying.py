@@ -1,4 +1,4 @@
-"""The option that names the states of an ONNX file, or of a module whose names do not tell them."""
+"""The options that name states and outputs of an ONNX file, or of a module."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ carry_option = click.option(
     "--carry", multiple=True, metavar="INPUT=OUTPUT",
     help="Of an ONNX file, or of a module of yours: a state, as the input that takes it and the output that gives it "
          "for the next step. It begins with zeros. Once for each state.")
+
+head_option = click.option(
+    "--head", "heads", multiple=True, metavar="NAME",
+    help="Of an ONNX file, or of a module of yours: an output to deploy, of several that have names; once for each.  "
+         "[default: all]")
 
 
 def carried(pairs: Sequence[str]) -> dict[str, str] | None:

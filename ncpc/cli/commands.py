@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from ncpc.cli.carrying import carried, carry_option
+from ncpc.cli.carrying import carried, carry_option, head_option
 from ncpc.cli.display import show, watch, worst_code
 from ncpc.cli.files import NewFile
 from ncpc.cli.importing import import_command
@@ -163,6 +163,7 @@ counts_option = click.option(
 @click.option("--checkpoint", type=click.Path(path_type=Path), metavar="FILE",
               help="The weights, where POLICY is your own code: package.module:Class, or a factory of a module.")
 @carry_option
+@head_option
 @click.option("--dt", type=click.Choice(("fixed", "runtime")),
               help="Compile the nominal timespan in, or make it an input of each step.  [default: runtime if the "
                    "policy declares a range]")
@@ -180,7 +181,7 @@ counts_option = click.option(
 def compile_command(
     policy: Path, targets: str, out: Path, force: bool, quant: Any, calibrate: Path | None, checkpoint: Path | None,
     dt: Any, cc: str, tolerance: float | None, counts: Any, strict: bool, steps: int | None, certify: Any,
-    as_json: bool, carry: tuple[str, ...], **own: str | None,
+    as_json: bool, carry: tuple[str, ...], heads: tuple[str, ...], **own: str | None,
 ) -> int:
     """Quantize, lower, emit, build, simulate, verify and report.
 
@@ -191,7 +192,7 @@ def compile_command(
     Examples:
       ncpc compile policy.safetensors
       ncpc compile train:RobotPolicy --checkpoint last.ckpt --calibrate log.npz -t cortex-m4 -o build/
-      ncpc compile model.onnx --carry hidden=hidden_out --calibrate log.npz -t cortex-m4 -o build/
+      ncpc compile model.onnx --carry hidden=hidden_out --head action --calibrate log.npz -t cortex-m4 -o build/
       ncpc compile policy.safetensors --target cortex-m4 -o build/
       ncpc compile policy.safetensors --target host,cortex-m4,rv32imc-ibex --quant int8 --tolerance 0.1
       ncpc compile policy.safetensors --quant float32 --dt runtime --json > report.json
@@ -206,7 +207,7 @@ def compile_command(
     what = counting(counts, strict) or "data+generated"
     requests = [Request(name, quant, dt, cc, tolerance, what, steps, certify, extra) for name in names]
     folders = [out / name for name in names] if len(names) > 1 else [out]
-    source, calibrate = policy_of(policy, checkpoint, calibrate, carried(carry), as_json)
+    source, calibrate = policy_of(policy, checkpoint, calibrate, carried(carry), heads, as_json)
 
     def each(request: Request, folder: Path) -> Outcome:
         return watch(as_json, lambda phases: compile_policy(

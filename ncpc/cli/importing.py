@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ncpc.cli.carrying import carried, carry_option
+from ncpc.cli.carrying import carried, carry_option, head_option
 from ncpc.cli.files import NewFile
 from ncpc.ir.gated import ACTIVATIONS
 from ncpc.ir.tableau import TABLEAUS
@@ -42,8 +42,7 @@ class FixedSolver(click.ParamType[tuple[str, int]]):
 @click.option("--clip-negative", is_flag=True, help="Clip negative w, cm and gleak to 0.")
 @click.option("--trust-pickle", is_flag=True, help="Unpickle the weights file. This runs code that the file contains.")
 @carry_option
-@click.option("--head", "heads", multiple=True, metavar="NAME",
-              help="An output to deploy, of several that have names; once for each.  [default: all]")
+@head_option
 @click.option("--key", metavar="NAME", help="Which dictionary of a checkpoint, where it holds several: agent.actor.")
 @click.option("--prefix", metavar="P", help="How names of weights begin, where others stand beside them: model.")
 @click.option("--unfolds", type=click.IntRange(1), metavar="N", help="For weights alone: solver steps (ncps: 6).")
@@ -93,16 +92,18 @@ def import_command(
     from ncpc.cli.display import watch
     from ncpc.frontend.api import save
     from ncpc.frontend.checkpoints import CheckpointPart
+    from ncpc.frontend.data import require_data
     from ncpc.frontend.source import Unsaid, read_source
 
     if draft is not None:
         _write_draft(source, draft)
         return
+    require_data(calibrate, input_range, source)
     found = read_source(source, weights=weights, trust_pickle=trust_pickle, unsaid=Unsaid(**unsaid),
                         part=CheckpointPart(key, prefix))
     policy = watch(False, lambda phases: save(
         found.model, out, like=found.like, calibration=calibrate, input_range=input_range or None, dt=dt or None,
-        clip_negative=clip_negative, carry=carried(carry), outputs=heads or "values", phases=phases), least=1.0)
+        clip_negative=clip_negative, carry=carried(carry), head=heads, phases=phases), least=1.0)
     click.echo(f"{out}: {policy.inputs} inputs, {policy.outputs} outputs, "
                f"layers {', '.join(layer.kind for layer in policy.layers)}")
     if unsaid["solver"] is not None:

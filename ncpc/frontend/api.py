@@ -15,11 +15,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from ncpc.errors import BadInput
 from ncpc.frontend.container import read_policy, write_policy
-from ncpc.frontend.data import frames_of, read_sequences
+from ncpc.frontend.data import frames_of, read_sequences, told_data
 from ncpc.frontend.imported import Imported
 from ncpc.frontend.models import Asked, Check, Shape, read_model
 from ncpc.frontend.ranges import MARGIN, guessed, short_calibration
-from ncpc.frontend.validate import MEANINGS, check_dt_range, check_input_range, check_policy
+from ncpc.frontend.validate import check_dt_range, check_input_range, check_policy, require_meaning
 from ncpc.ir.names import MOST, policy_name
 from ncpc.ir.policy import ASSUMED_MEANS, DtRange, Policy
 from ncpc.ir.sequences import Sequences
@@ -46,7 +46,8 @@ def save(
     margin: float = MARGIN,
     clip_negative: bool = False,
     input_shape: Shape = None,
-    outputs: str | Sequence[str] = "values",
+    outputs: str = "values",
+    head: str | Sequence[str] = (),
     carry: str | Mapping[str, str | int] | None = None,
     phases: Phases | None = None,
 ) -> Policy:
@@ -68,23 +69,26 @@ def save(
     documents how often steps happen. ``clip_negative`` sets negative w, cm, gleak to 0, as
     ``apply_weight_constraints()`` does, without touching ``model``. ``input_shape``: that of one step's input where
     torch modules read frames, (channels, height, width), or a mapping of such by the arguments of forward; Keras tells
-    it. ``outputs="logits"`` says that the policy is a classifier: reports compare its decisions too. Other words are
-    names of the outputs to deploy: ``outputs="action"`` or ``("action", "value")``. ``phases`` watches progress.
+    it. ``outputs="logits"`` says that the policy is a classifier: reports compare its decisions too. ``head`` names the
+    outputs to deploy, of several that have names (``--head`` of the command line): ``head="action"`` or ``("action",
+    "value")``; left out, all. ``phases`` watches progress.
 
     Returns the policy as written. Raises ``BadInput`` or ``Unsupported``; nothing is written then.
     """
-    where, heads = str(path), () if outputs in MEANINGS else _heads(outputs)
-    asked, phases = Asked(like, clip_negative, input_shape, calibration, input_range, heads, carry), phases or Phases()
+    where, heads, phases = str(path), (head,) if isinstance(head, str) else tuple(head), phases or Phases()
+    require_meaning(outputs, where)
+    calibration, source = told_data(calibration, input_range, where)
+    asked = Asked(like, clip_negative, input_shape, calibration, input_range, heads, carry)
     with phases.phase("read"):
         found = read_model(model, asked, where)
     told = _told_timespan(found.imported, dt, where)
     draft = _drafted(found.imported, _identifier(Path(path).stem) if name is None else name)
-    data = None if calibration is None else _sequences(calibration, draft, told or ANY)
+    data = None if calibration is None else _sequences(calibration, draft, told or ANY, source)
     policy = replace(
         draft, input_range=_range(input_range, data, draft, margin, where), dt=told or _spanned(data),
         input_names=tuple(input_names or draft.input_names), output_names=tuple(output_names or draft.output_names),
         calibration=data, sample_hz=None if sample_hz is None else float(sample_hz), compared=found.compared,
-        meaning="values" if heads else str(outputs), range_guessed=input_range is None,
+        meaning=outputs, range_guessed=input_range is None,
     )
     check_policy(policy, where)
     policy = _assuming(policy, where) if told is None and (data is None or data.dt is None) else policy
@@ -93,10 +97,9 @@ def save(
     return policy
 
 
-def _sequences(calibration: object, draft: Policy, told: DtRange) -> Sequences:
+def _sequences(calibration: object, draft: Policy, told: DtRange, source: str) -> Sequences:
     """The calibration as the policy's inputs."""
-    return read_sequences(calibration, draft.inputs, told, _source(calibration), frames_of(draft), draft.outputs,
-                          draft.input_groups)
+    return read_sequences(calibration, draft.inputs, told, source, frames_of(draft), draft.outputs, draft.input_groups)
 
 
 def _drafted(read: Imported, name: str) -> Policy:
@@ -124,10 +127,6 @@ def _fixed_inside(read: Imported, told: DtRange | None, where: str) -> DtRange |
     return DtRange(read.dt, read.dt, read.dt)
 
 
-def _heads(outputs: str | Sequence[str]) -> tuple[str, ...]:
-    return (outputs,) if isinstance(outputs, str) else tuple(outputs)
-
-
 def _compare(policy: Policy, where: str, checks: Sequence[Check], phases: Phases) -> None:
     """Make every check that there is; warn of a calibration too short for its width."""
     with phases.phase("compare"):
@@ -140,10 +139,6 @@ def _compare(policy: Policy, where: str, checks: Sequence[Check], phases: Phases
 def load(path: str | Path) -> Policy:
     """The policy in the container at ``path``. Raises ``BadInput`` for any file that is not a valid one."""
     return read_policy(path)
-
-
-def _source(calibration: object) -> str:
-    return str(calibration) if isinstance(calibration, (str, Path)) else "calibration"
 
 
 def _dt_range(dt: float | tuple[float, float], where: str) -> DtRange:
@@ -180,9 +175,6 @@ def _range(
     given: ArrayLike | None, data: Sequences | None, policy: Policy, margin: float, where: str
 ) -> NDArray[np.float64]:
     inputs = policy.inputs
-    if given is None and data is None:
-        raise BadInput(f"{where}: neither calibration nor input_range given; pass typical inputs or their bounds "
-                       "(ncpc import: --calibrate FILE.npz, --input-range LO HI)")
     if given is None:
         assert data is not None
         return guessed(data, policy, margin)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,35 @@ from ncpc.ir.policy import INPUT, ChannelGroup, DtRange, Policy, Tap
 from ncpc.ir.sequences import Sequences
 from ncpc.ir.windows import Windows
 from ncpc.ir.wires import taps_of
+from ncpc.system.files import is_file
 
 _KEYS = ("x", "dt", "reset", "y")
-
+WRITTEN = "write it with numpy.savez(path, x=...), x (steps, inputs)"
+"""How to make a file of data."""
 
 Frames = tuple[tuple[int, ...], ...]
 """Shapes that one step's input may have beside the flat one."""
+
+
+def require_data(calibration: object, input_range: object, where: str) -> None:
+    """Raises BadInput where neither is given, or the calibration is the path of no file: asked before any model is
+    read, which may take long.
+    """
+    if calibration is None and input_range is None:
+        raise BadInput(f"{where}: neither calibration nor input_range given; pass typical inputs or their bounds "
+                       "(ncpc import: --calibrate FILE.npz, --input-range LO HI)")
+    if isinstance(calibration, (str, Path)) and not is_file(Path(calibration)):
+        raise BadInput(f"{calibration}: no such file; {WRITTEN}")
+
+
+def told_data(calibration: object, input_range: object, where: str) -> tuple[object, str]:
+    """The calibration, a file's arrays read once, and its name in messages. Raises BadInput as ``require_data`` does,
+    and for a file that holds no arrays.
+    """
+    require_data(calibration, input_range, where)
+    if isinstance(calibration, (str, Path)):
+        return read_npz(Path(calibration), WRITTEN), str(calibration)
+    return calibration, "calibration"
 
 
 def read_sequences(
@@ -55,7 +79,7 @@ def read_sequences(
 
 def _arrays(source: object, where: str, groups: Sequence[ChannelGroup]) -> Mapping[str, object]:
     if isinstance(source, (str, Path)):
-        told = read_npz(Path(source), "write it with numpy.savez(path, x=...), x (steps, inputs)")
+        told = read_npz(Path(source), WRITTEN)
         return _known(_ungrouped(told, where, groups), where)
     if isinstance(source, Mapping):
         return _known(_ungrouped(source, where, groups), where)
@@ -67,6 +91,7 @@ def _ungrouped(arrays: Mapping[Any, object], where: str, groups: Sequence[Channe
     names = [group.name for group in groups]
     if "x" in arrays or not set(names) & set(arrays):
         return arrays
+    require_names(arrays, names, where)
     if missing := [name for name in names if name not in arrays]:
         raise BadInput(f"{where}: no array {missing[0]}; give every input: {', '.join(names)}")
     parts = [_group(_numbers(arrays[group.name], group.name, where), group, where) for group in groups]
@@ -74,6 +99,15 @@ def _ungrouped(arrays: Mapping[Any, object], where: str, groups: Sequence[Channe
         shapes = ", ".join(f"{name} {part.shape[:-1]}" for name, part in zip(names, parts, strict=True))
         raise BadInput(f"{where}: inputs of different lengths: {shapes}")
     return {"x": np.concatenate(parts, axis=-1), **{key: value for key, value in arrays.items() if key not in names}}
+
+
+def require_names(given: Iterable[object], names: Sequence[str], where: str) -> None:
+    """Raises BadInput for a name among the ``given`` that no input has, nor anything else that data hold."""
+    for name in given:
+        if name not in names and name not in _KEYS:
+            close = get_close_matches(str(name), names, 1)
+            raise BadInput(f"{where}: no input is called {name!r}; "
+                           + (f"did you mean '{close[0]}'? " if close else "") + f"the inputs are {', '.join(names)}")
 
 
 def _group(array: NDArray[np.float64], group: ChannelGroup, where: str) -> NDArray[np.float64]:
@@ -112,7 +146,6 @@ def shapes_in(source: object) -> list[Mapping[str, tuple[int, ...]]]:
     steps, or steps alone. What cannot be read says so later.
     """
     arrays: Mapping[Any, Any] = (
-        read_npz(Path(source), "write it with numpy.savez(path, x=...)") if isinstance(source, (str, Path)) else
         source if isinstance(source, Mapping) else {"x": source.x if isinstance(source, Sequences) else source})
     shapes = {str(name): tuple(np.shape(array)) for name, array in arrays.items()
               if name not in _KEYS or (name == "x" and len(arrays.keys() - set(_KEYS)) == 0)}

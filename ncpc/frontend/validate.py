@@ -39,6 +39,13 @@ def check_sequences(sequences: Sequences, inputs: int, dt: DtRange, where: str) 
         raise BadInput(f"{where}: {problem}")
 
 
+def require_meaning(outputs: object, where: str) -> None:
+    """Raises BadInput where ``outputs`` is no meaning that a policy's outputs may have."""
+    if outputs not in MEANINGS:
+        raise BadInput(f"{where}: outputs are {outputs!r}; known are {', '.join(MEANINGS)}; an output to deploy is "
+                       f"named by head={outputs!r}")
+
+
 def check_dt_range(dt: DtRange, where: str) -> None:
     """Raise ``BadInput`` unless 0 < lo <= nominal <= hi < inf."""
     for problem in _dt_range(dt):

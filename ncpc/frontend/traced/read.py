@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ncpc.errors import BadInput, NcpcError, Unsupported
+from ncpc.frontend.data import require_names
 from ncpc.frontend.imported import Imported
 from ncpc.frontend.traced.cells import CellCalls, Reader, cells_in
 from ncpc.frontend.traced.channels import F64, LATER, TIMESPAN, Traced, TracedGraph, of_channels
@@ -77,6 +78,7 @@ def read_module(module: Any, shapes: Mapping[str, Sequence[int]] | None, known: 
     Raises Unsupported or BadInput, with the line of the user's file, for what cannot be read.
     """
     takes = arguments_of(module, shapes or {}, where, carry)
+    require_names(filter(None, shapes or ()), takes.inputs, where)
     alone, held = len(takes.inputs) == 1, "', '".join(takes.state)
     shapes = {name or takes.inputs[0]: shape for name, shape in (shapes or {}).items() if name or alone}
     groups = input_groups(takes.inputs, shapes, where)
