@@ -61,8 +61,8 @@ def cell(made: Made, op: str, x: str, states: Sequence[str] = (), **attributes: 
     parts = [made.weight(1, GATES[op] * UNITS, INPUTS + 2), made.weight(1, GATES[op] * UNITS, UNITS),
              made.weight(1, 2 * GATES[op] * UNITS), "", *states]
     given = list(CARRIED[op].values()) if states else []
-    made.node(op, [x, *parts], "Y", *given, hidden_size=UNITS, **({"linear_before_reset": 1} if op == "GRU" else {}),
-              **attributes)
+    options = {"hidden_size": UNITS, **({"linear_before_reset": 1} if op == "GRU" else {}), **attributes}
+    made.node(op, [x, *parts], "Y", *given, **options)
     return made.node("Squeeze", ["Y", made.constant(np.array([1]))], "over_time")
 
 
@@ -80,13 +80,13 @@ def recurrent(path: Path, op: str = "LSTM", **attributes: Any) -> Path:
                      {"action": ["batch", 2], "value": ["batch", 1], **dict.fromkeys(CARRIED[op].values(), held)})
 
 
-def sequence(path: Path, *, dims: Dims, last: bool = False, op: str = "LSTM") -> Path:
+def sequence(path: Path, *, dims: Dims, last: bool = False, op: str = "LSTM", **attributes: Any) -> Path:
     """Whole sequences, their state inside; ``dims`` of the input say which axis is time: open, or longer than 1."""
     made = Made()
     batched = dims[0] in (1, "batch")
     z = made.node("Tanh", [made.node("MatMul", ["obs", made.weight(INPUTS, INPUTS + 2)], "product")], "features")
     z = made.node("Transpose", [z], "turned", perm=[1, 0, 2]) if batched else z
-    y = cell(made, op, z)
+    y = cell(made, op, z, **attributes)
     y = made.node("Transpose", [y], "back", perm=[1, 0, 2]) if batched else y
     y = made.node("Gather", [y, made.constant(np.array(-1))], "end", axis=1 if batched else 0) if last else y
     made.node("MatMul", [y, made.weight(UNITS, 2)], "action")

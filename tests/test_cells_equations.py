@@ -107,6 +107,21 @@ def test_ct_gru(decay: str) -> None:
     assert np.abs(outputs(cell, x) - want).max() < 1e-6
 
 
+@pytest.mark.parametrize("unfolds", [1, 3])
+def test_gru_ode(unfolds: int) -> None:
+    x, want = sequence(3), []
+    cell = cells.GruOde(INPUTS, UNITS, unfolds=unfolds).double()
+    (wr, br), (wz, bz), (wg, bg) = (weights(getattr(cell, name)) for name in ("reset", "update", "detect"))
+    h = np.zeros(UNITS)
+    for now in x:
+        for _ in range(unfolds):
+            seen = np.append(now, h)
+            r, z = sigmoid(wr @ seen + br), sigmoid(wz @ seen + bz)
+            h = h + (1 - z) * (np.tanh(wg @ np.append(now, r * h) + bg) - h) / unfolds
+        want.append(h)
+    assert np.abs(outputs(cell, x) - want).max() < 1e-12
+
+
 def test_published_ct_gru_forgets_its_fastest_trace() -> None:
     cell = cells.CtGru(INPUTS, UNITS, decay="published")
     assert float(cell.decay[0]) == 0.0
@@ -259,7 +274,8 @@ def test_ode_rnn(kind: str, first: str) -> None:
 
 TRAINABLE = {
     "ct_rnn": lambda: cells.CtRnn(INPUTS, UNITS, feedback=True), "neural_ode": lambda: cells.NeuralOde(INPUTS, UNITS),
-    "ct_gru": lambda: cells.CtGru(INPUTS, UNITS), "leaky": lambda: cells.LeakyIntegrator(INPUTS, UNITS, ahead=0.5),
+    "ct_gru": lambda: cells.CtGru(INPUTS, UNITS), "gru_ode": lambda: cells.GruOde(INPUTS, UNITS),
+    "leaky": lambda: cells.LeakyIntegrator(INPUTS, UNITS, ahead=0.5),
     "lrc": lambda: cells.LRC(INPUTS, UNITS), "lrc_asymmetric": lambda: cells.LRC(INPUTS, UNITS, elastance="asymmetric"),
     "lif": lambda: cells.LIF(INPUTS, UNITS, recurrent=True, r=10.0),
     "ode_lstm": lambda: cells.OdeRnn(INPUTS, UNITS), "ode_rnn": lambda: cells.OdeRnn(INPUTS, UNITS, cell="gru",

@@ -14,7 +14,7 @@ from tests.test_layout import ROOT, sources
 TRAINED = ("ncpc/cells/", "ncpc/ir/cells.py")
 """The torch module that a user trains, and the record that it is read as (``Kind.module``, ``Kind.record``)."""
 SHARED = {**dict.fromkeys(("CtGru", "CtRnn", "LeakyIntegrator", "NeuralOde"), TRAINED),
-          "OdeRnn": ("ncpc/cells/", "ncpc/ir/gated.py")}
+          **dict.fromkeys(("GruOde", "OdeRnn"), ("ncpc/cells/", "ncpc/ir/gated.py"))}
 """One idea in two worlds under one name, and where its two classes stand: the module's name is public."""
 
 

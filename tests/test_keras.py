@@ -111,6 +111,19 @@ def test_model_that_computes_something_else_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "p.safetensors").exists()
 
 
+@pytest.mark.parametrize("biased", [True, False])
+def test_a_gru_that_resets_before_its_matrix_is_one_step_of_an_ode(biased: bool, tmp_path: Path) -> None:
+    gru = keras.layers.GRU(5, return_sequences=True, reset_after=False, use_bias=biased, bias_initializer="normal")
+    model = keras.Sequential([keras.Input((None, 3)), gru, keras.layers.Dense(2)])
+    policy = ncpc.save(model, tmp_path / "p.safetensors", input_range=(-1, 1))
+    assert [layer.kind for layer in policy.layers] == ["gru_ode", "dense"]
+    assert (policy.dt.lo, policy.dt.hi, policy.dt.assumed) == (1.0, 1.0, False)
+    x = inputs_of(0, 3, 40)
+    for name in ("model.keras", "model.h5"):
+        model.save(tmp_path / name)
+        assert np.abs(outputs(import_file(tmp_path / name), x) - np.asarray(model(x).detach())).max() < 1e-5
+
+
 def test_last_output_alone_is_compared(tmp_path: Path) -> None:
     model = keras.Sequential([keras.layers.Input((None, 2)), ncps_keras.CfC(3, backbone_units=4)])
     assert ncpc.save(model, tmp_path / "p.safetensors", input_range=(-1, 1)).outputs == 3

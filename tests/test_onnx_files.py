@@ -73,6 +73,8 @@ def step_by_step(path: Path, x: np.ndarray, carry: dict[str, str], names: list[s
 STEPWISE: dict[str, tuple[Callable[[Path], Path], tuple[int, ...], dict[str, str], list[str]]] = {
     "LSTM": (recurrent, (INPUTS,), CARRIED["LSTM"], ["action", "value"]),
     "GRU": (partial(recurrent, op="GRU"), (INPUTS,), CARRIED["GRU"], ["action", "value"]),
+    "GRU, reset before": (partial(recurrent, op="GRU", linear_before_reset=0), (INPUTS,), CARRIED["GRU"],
+                          ["action", "value"]),
     "RNN": (partial(recurrent, op="RNN"), (INPUTS,), CARRIED["RNN"], ["action", "value"]),
     "RNN of relu": (partial(recurrent, op="RNN", activations=["Relu"]), (INPUTS,), CARRIED["RNN"], ["action", "value"]),
     "perceptron": (perceptron, (INPUTS,), {}, ["out/p:0"]),
@@ -160,6 +162,58 @@ def test_one_command_makes_c_of_a_file(tmp_path: Path, monkeypatch: pytest.Monke
     assert "--head: build/policy.safetensors is no ONNX file" in capsys.readouterr().err
     assert cli(["compile", "build/policy.safetensors", *ROBOT]) == 2
     assert "is no ONNX file, and no code of yours; leave it out" in capsys.readouterr().err
+
+
+def test_a_gru_that_resets_before_its_matrix_is_one_step_of_an_ode(tmp_path: Path) -> None:
+    """Over sequences too; the policy's dt is 1, and no other is taken."""
+    path = sequence(tmp_path / "net.onnx", dims=["batch", "time", INPUTS], op="GRU", linear_before_reset=0)
+    policy = saved(path, observed(INPUTS))
+    assert [layer.kind for layer in policy.layers] == ["dense", "activation", "gru_ode", "dense"]
+    assert (policy.dt.lo, policy.dt.hi, policy.dt.assumed) == (1.0, 1.0, False)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (expected,) = session.run(None, {"obs": observed(INPUTS)})
+    np.testing.assert_allclose(computed(policy), expected, atol=1e-5)
+    with pytest.raises(BadInput, match="the timespan 1, whatever dt is"):
+        saved(path, observed(INPUTS), dt=0.1)
+
+
+def of_rows(path: Path, rows: int, time: int = 0) -> Path:
+    """The file, exported for so many rows at once, and so many steps."""
+    model = onnx.load(path)
+    for port in (*model.graph.input, *model.graph.output):
+        for dim in port.type.tensor_type.shape.dim:
+            if dim.dim_param in ("batch", "time"):
+                dim.dim_value = rows if dim.dim_param == "batch" else time
+    onnx.save(model, str(path))
+    return path
+
+
+FIXED: dict[str, tuple[Callable[[Path], Path], tuple[int, ...], dict[str, str]]] = {
+    "LSTM": (recurrent, (INPUTS,), CARRIED["LSTM"]), "frames": (frames, (8, 8, 2), {}),
+    "written out": (partial(written_out, form="LSTM"), (INPUTS,), CARRIED["LSTM"]),
+    "sequences": (partial(sequence, dims=["batch", "time", INPUTS]), (INPUTS,), {}),
+    "sequences, time first": (partial(sequence, dims=["time", "batch", INPUTS]), (INPUTS,), {}),
+}
+
+
+@pytest.mark.parametrize("name", FIXED)
+def test_a_file_of_a_fixed_batch_is_read_as_one_row(name: str, tmp_path: Path) -> None:
+    write, shape, carry = FIXED[name]
+    expected = computed(saved(write(tmp_path / "open.onnx"), observed(*shape), carry=carry))
+    policy = saved(of_rows(write(tmp_path / "net.onnx"), 4, 7), observed(*shape), carry=carry)
+    assert (policy.inputs, policy.compared) == (int(np.prod(shape)), "file")
+    assert np.array_equal(computed(policy), expected)
+
+
+def test_rows_that_are_none_are_noticed(tmp_path: Path) -> None:
+    """Each row less the mean of all: of one row alone that is 0, of four equal ones too."""
+    made = Made()
+    z = made.node("MatMul", ["obs", made.weight(INPUTS, 2)], "z")
+    mean = made.node("ReduceMean", [z], "mean", axes=[0])
+    made.node("Add", [z, made.node("Sub", [z, mean], "apart")], "action")
+    path = made.save(tmp_path / "net.onnx", {"obs": [4, INPUTS]}, {"action": [4, 2]})
+    with pytest.raises(BadInput, match=r"in ONNX Runtime differ by|does not depend on the inputs"):
+        saved(path, observed(INPUTS))
 
 
 DIMS: dict[str, tuple[Any, bool]] = {

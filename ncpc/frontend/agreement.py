@@ -44,7 +44,7 @@ def check_agreement(
                            "an override changes what the module computes, remove it before saving")
         own = _largest(run_modules(modules, data, input_shape, double=False), expected)
         if not own <= tolerance:
-            warnings.warn(f"{where}: {strays(modules, own)}", stacklevel=4)
+            warnings.warn(f"{where}: {strays(modules, own)}", stacklevel=5)
 
 
 def tolerance_of(expected: NDArray[np.float64]) -> float:
@@ -65,7 +65,7 @@ def require_close(found: NDArray[np.float64], exact: NDArray[np.float64], single
         raise BadInput(f"{where}: policy and {model} differ by {strayed:.3g} (more than {tolerance:.3g}); {remedy}")
     if not strayed <= tolerance:
         warnings.warn(f"{where}: in its own precision the model strays {strayed:.3g} from exact arithmetic: this "
-                      "network amplifies rounding, and so will any deployment of it", stacklevel=5)
+                      "network amplifies rounding, and so will any deployment of it", stacklevel=6)
 
 
 def strays(modules: list[Any], by: float) -> str:

@@ -90,9 +90,15 @@ def save(
         calibration=data, sample_hz=None if sample_hz is None else float(sample_hz), compared=found.compared,
         meaning=outputs, range_guessed=input_range is None,
     )
+    return _written(policy, path, told is None and (data is None or data.dt is None), found.checks, phases)
+
+
+def _written(policy: Policy, path: str | Path, assumed: bool, checks: Sequence[Check], phases: Phases) -> Policy:
+    """The policy once every check has passed, in its file; one whose dt is ``assumed`` says so."""
+    where = str(path)
     check_policy(policy, where)
-    policy = _assuming(policy, where) if told is None and (data is None or data.dt is None) else policy
-    _compare(policy, where, found.checks, phases)
+    policy = _assuming(policy, where) if assumed else policy
+    _compare(policy, where, checks, phases)
     write_policy(policy, path)
     return policy
 
@@ -133,7 +139,7 @@ def _compare(policy: Policy, where: str, checks: Sequence[Check], phases: Phases
         for check in checks:
             check(policy, where)
     if short := short_calibration(policy):
-        warnings.warn(f"{where}: {short}", stacklevel=3)
+        warnings.warn(f"{where}: {short}", stacklevel=4)
 
 
 def load(path: str | Path) -> Policy:
@@ -167,7 +173,7 @@ def _assuming(policy: Policy, where: str) -> Policy:
         return policy
     policy = replace(policy, dt=replace(policy.dt, assumed=True))
     warnings.warn(f"{where}: {policy.dt.words}: {ASSUMED_MEANS}; save it with dt=..., the timespan or the range "
-                  "(lo, hi) of training, dt=1.0 where none were given", stacklevel=3)
+                  "(lo, hi) of training, dt=1.0 where none were given", stacklevel=4)
     return policy
 
 

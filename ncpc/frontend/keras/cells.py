@@ -155,12 +155,24 @@ def _lstm(layer: KerasLayer, where: str) -> Lstm:
     return Lstm(weight_x, weight_h, layer.weights.get("bias", np.zeros(len(weight_x))))
 
 
-def _gru(layer: KerasLayer, where: str) -> Gru:
-    """Blocks in the order update, reset, new, two biases each (``reset_after``)."""
-    _require(layer, where, activation="tanh", recurrent_activation="sigmoid", reset_after="true")
+def _gru(layer: KerasLayer, where: str) -> Gru | GruOde:
+    """Blocks in the order update, reset, new, two biases each (``reset_after``). The other form, whose state is reset
+    before its matrix (Cho et al. 2014), is one step of a GRU-ODE of dt = 1.
+    """
+    _require(layer, where, activation="tanh", recurrent_activation="sigmoid")
+    if resets_before(layer):
+        weight = np.concatenate(_kernels(layer), axis=1)
+        bias = layer.weights.get("bias", np.zeros(len(weight)))
+        update, reset, new = (Dense(*part) for part in zip(np.split(weight, 3), np.split(bias, 3), strict=True))
+        return GruOde(reset, update, new, unfolds=1)
     weight_x, weight_h = (_reset_first(kernel) for kernel in _kernels(layer))
     bias = layer.weights.get("bias", np.zeros((2, len(weight_x))))
     return Gru(weight_x, weight_h, _reset_first(bias[0]), _reset_first(bias[1]))
+
+
+def resets_before(layer: KerasLayer) -> bool:
+    """Whether it is a GRU that is read as a step of an ODE, which takes dt = 1."""
+    return layer.kind == "GRUCell" and function_of(layer.options.get("reset_after", True)) == "false"
 
 
 def _reset_first(block: F64) -> F64:

@@ -9,7 +9,7 @@ from ncpc.errors import BadInput, Unsupported
 from ncpc.frontend.foreign import read_or_refused
 from ncpc.frontend.heads import merged
 from ncpc.frontend.imported import Imported
-from ncpc.frontend.keras.cells import READERS, TOLD, read_cell
+from ncpc.frontend.keras.cells import READERS, TOLD, read_cell, resets_before
 from ncpc.frontend.keras.files import SUFFIXES, read_file
 from ncpc.frontend.keras.heads import Shape, read_head
 from ncpc.frontend.keras.live import read_live
@@ -43,7 +43,8 @@ def _imported(model: KerasModel, where: str) -> Imported:
     shape = model.shape
     for found in model.layers:
         layers, shape = appended(layers, shape, found, where)
-    return Imported(finished(layers, where), model.provenance)
+    fixed = 1.0 if any(map(resets_before, model.layers)) else None
+    return Imported(finished(layers, where), model.provenance, dt=fixed)
 
 
 def appended(layers: list[Layer], shape: Shape, found: KerasLayer, where: str) -> tuple[list[Layer], Shape]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ncpc.errors import BadInput, ProofFailed
 from ncpc.frontend.agreement import probes, require_close
-from ncpc.frontend.onnx_graph.file import OnnxPort
+from ncpc.frontend.onnx_graph.file import FixedBatch, OnnxPort
 from ncpc.frontend.onnx_graph.layout import CallForm
 from ncpc.frontend.onnx_graph.read import OnnxReading
 from ncpc.ir.policy import Policy
@@ -66,12 +66,18 @@ def _outputs(reading: OnnxReading, x: F64, where: str) -> F64:
     """What the file gives, (B, T, outputs), or (B, 1, outputs) where it gives the last step alone."""
     layout = reading.layout
     head = {"carry": list(layout.carry.items()), "outputs": [port.name for port in reading.outputs]}
-    states = {port.name: np.zeros([n or 1 for n in port.dims], port.dtype) for port in layout.states}
+    batch = reading.file.batch
+    states = {port.name: np.zeros([n or (batch.rows if batch else 1) for n in port.dims], port.dtype)
+              for port in layout.states}
     arrays = {**_given(x, layout), **states}
+    if batch:
+        arrays |= {port.name: _among_others(arrays[port.name], batch, port.name) for port in layout.inputs}
     try:
         with borrowed(SERVICE, "ONNX Runtime") as worker:
             worker.ask("open", {"level": "ORT_ENABLE_ALL"}, {"model": np.frombuffer(reading.file.content, np.uint8)})
             answer = worker.ask("carried", head, arrays).arrays
+            if batch:
+                answer = {name: y.take([0], axis=2 + batch.axes[name]) for name, y in answer.items()}
     except ProofFailed as error:
         raise BadInput(f"{where}: {reading.file.where} cannot be run to compare with ({error})") from None
     return np.concatenate([_over_time(answer[port.name], port, layout, x.shape[1]) for port in reading.outputs], axis=2)
@@ -83,6 +89,15 @@ def _given(x: F64, layout: CallForm) -> dict[str, NDArray[Any]]:
     each = 1 if layout.time is None else steps
     return {port.name: part.reshape(rows, steps // each, *layout.given_shape(port, each)).astype(port.dtype)
             for port, part in _each(x, layout)}
+
+
+def _among_others(part: NDArray[Any], batch: FixedBatch, name: str) -> NDArray[Any]:
+    """An input (B, calls, *dimensions) of one row each as the first of so many; the others hold other steps, so that
+    rows which are none show.
+    """
+    along = 1 if part.shape[1] > 1 else 2 + int(not batch.axes[name])
+    others = [np.roll(part, k, axis=along) for k in range(batch.rows)]
+    return np.concatenate(others, axis=2 + batch.axes[name])
 
 
 def _over_time(y: NDArray[Any], port: OnnxPort, layout: CallForm, steps: int) -> F64:

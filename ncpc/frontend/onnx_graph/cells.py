@@ -22,7 +22,9 @@ def is_cell(node: OnnxNode) -> bool:
 
 
 def cell_of(node: OnnxNode, constants: Mapping[str, Any]) -> Any:
-    """The ``torch.nn`` module (time first, double) of an LSTM, GRU or RNN node. Raises Unsupported."""
+    """The ``torch.nn`` module (time first, double) of an LSTM, GRU or RNN node; that of ``ncpc.cells`` (batch first) of
+    a GRU that resets the state before its matrix. Raises Unsupported.
+    """
     _require_plain(node)
     given: list[Any] = [constants.get(name) for name in node.inputs]
     if any(value is None for name, value in zip(node.inputs[1:4], given[1:4], strict=True) if name):
@@ -31,13 +33,35 @@ def cell_of(node: OnnxNode, constants: Mapping[str, Any]) -> Any:
         raise Unsupported("has peepholes, which no cell of ncpc has; train an LSTM without them")
     weight_x, weight_h = given[1], given[2]
     nn, size = torch_module().nn, int(weight_h.shape[-1])
+    bias = given[3] if len(given) > 3 and given[3] is not None else torch_module().zeros(1, 2 * len(weight_x[0]))
+    if node.op == "GRU" and not node.get("linear_before_reset"):
+        return _reset_before(weight_x[0], weight_h[0], bias[0])
     options = {"nonlinearity": functions(node)[0].lower()} if node.op == "RNN" else {}
     cell = getattr(nn, node.op)(int(weight_x.shape[-1]), size, **options).double()
-    bias = given[3] if len(given) > 3 and given[3] is not None else torch_module().zeros(1, 2 * len(weight_x[0]))
     parts = {"weight_ih_l0": weight_x[0], "weight_hh_l0": weight_h[0], "bias_ih_l0": bias[0, : len(weight_x[0])],
              "bias_hh_l0": bias[0, len(weight_x[0]) :]}
     order = ORDERS[node.op]
     cell.load_state_dict({name: _ordered(part, order, size) for name, part in parts.items()})
+    return cell.requires_grad_(False)
+
+
+def _one_row(state: Any) -> Any:
+    """A constant state of several rows, which are all the same."""
+    return state[:, :1] if bool((state == state[:, :1]).all()) else state
+
+
+def _reset_before(weight_x: Any, weight_h: Any, bias: Any) -> Any:
+    """The GRU of Cho et al. 2014, ``h <- z*h + (1 - z)*tanh(W_x x + W_h (r*h) + b)``: one step of a GRU-ODE of dt = 1.
+    Rows of the gates z, r, h; ``bias`` holds those of x, then those of h.
+    """
+    from ncpc.cells import GruOde  # needs torch
+
+    torch, size = torch_module(), len(weight_h) // 3
+    cell = GruOde(weight_x.shape[1], size, unfolds=1).double()
+    rows = torch.cat([weight_x, weight_h], 1), bias[: 3 * size] + bias[3 * size :]
+    for k, part in enumerate((cell.update, cell.reset, cell.detect)):
+        part.load_state_dict({name: row[k * size : (k + 1) * size] for name, row in zip(
+            ("weight", "bias"), rows, strict=True)})
     return cell.requires_grad_(False)
 
 
@@ -61,9 +85,6 @@ def _require_plain(node: OnnxNode) -> None:
     if functions(node) not in ACTIVATIONS[node.op]:
         raise Unsupported(f"has the activations {', '.join(functions(node))}; read are "
                           f"{' or '.join(', '.join(names) for names in ACTIVATIONS[node.op])}")
-    if node.op == "GRU" and not node.get("linear_before_reset"):
-        raise Unsupported("resets the state before its matrix (linear_before_reset=0), read is the other form: train "
-                          "it with reset_after=True (Keras), or torch's GRU")
 
 
 def run_cell(node: OnnxNode, given: Sequence[Any], cell: Any, over_time: bool) -> tuple[Any, ...]:
@@ -77,6 +98,11 @@ def run_cell(node: OnnxNode, given: Sequence[Any], cell: Any, over_time: bool) -
     if lengths is not None and lengths.tolist() != [steps] * rows:
         raise Unsupported("has sequences of several lengths (sequence_lens); export it without")
     states = [given[k] if len(given) > k else None for k in (5, 6)]
-    h, c = (torch.zeros(1, rows, cell.hidden_size, dtype=x.dtype) if s is None else s for s in states)
+    states = [s if s is None or s.shape[1] == rows else _one_row(s) for s in states]
+    size = getattr(cell, "units", None) or cell.hidden_size
+    h, c = (torch.zeros(1, rows, size, dtype=x.dtype) if s is None else s for s in states)
+    if hasattr(cell, "units"):  # a cell of ncpc
+        y, state = cell(x.transpose(0, 1), h[0])
+        return y.transpose(0, 1).unsqueeze(1), state.unsqueeze(0)
     y, state = cell(x, (h, c) if node.op == "LSTM" else h)
     return (y.unsqueeze(1), *state) if node.op == "LSTM" else (y.unsqueeze(1), state)

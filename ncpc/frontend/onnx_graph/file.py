@@ -60,9 +60,19 @@ class OnnxPort:
         return f"{self.name} ({', '.join('?' if n is None else str(n) for n in self.dims)})"
 
 
+@dataclass(frozen=True)
+class FixedBatch:
+    """The only number of rows that a file takes, and the axis of rows of each input and output by name."""
+
+    rows: int
+    axes: Mapping[str, int]
+
+
 @dataclass(frozen=True, eq=False)
 class OnnxFile:
-    """What a file says. ``content`` is the model, with what lay beside it, as ONNX Runtime takes it."""
+    """What a file says. ``content`` is the model, with what lay beside it, as ONNX Runtime takes it; ``batch`` the rows
+    that it wants, where inputs and outputs are told here as if any number would do.
+    """
 
     where: str
     content: bytes
@@ -71,6 +81,7 @@ class OnnxFile:
     inputs: tuple[OnnxPort, ...]
     outputs: tuple[OnnxPort, ...]
     provenance: Mapping[str, Any]
+    batch: FixedBatch | None = None
 
 
 def read_onnx(path: Path) -> OnnxFile:

@@ -62,8 +62,17 @@ def layouts(file: OnnxFile, carry: Mapping[str, str], told: Mapping[str, Sequenc
                        f"{ports(file.outputs)}), or export it with its states, or with sequences of any length")
     for time in axes:
         shapes = {port.name: _step_shape(file.where, port, by_name[port.name], time) for port in inputs}
+        if several := [port for port in inputs if _rows(port, len(port.dims) - len(shapes[port.name]), time) > 1]:
+            if time == axes[-1]:
+                raise Unsupported(f"{file.where}: takes {several[0]}, several rows in one call")
+            continue
         yield CallForm(file.where, inputs, shapes, states, carry, names, time,
                      None if time is None else inputs[0].dims[time])
+
+
+def _rows(port: OnnxPort, leads: int, time: int | None) -> int:
+    """How many rows an input has at least, by the axes in front of a step's values."""
+    return max((port.dims[axis] or 1 for axis in range(leads) if axis != time), default=1)
 
 
 def _states(file: OnnxFile, carry: Mapping[str, str]) -> tuple[OnnxPort, ...]:

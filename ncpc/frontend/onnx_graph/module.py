@@ -26,6 +26,7 @@ from ncpc.system.user_code import one_line
 torch: Any = torch_module()
 nn: Any = torch.nn
 Values = dict[str, Any]
+RESHAPING = ("Reshape", "Expand")
 STATE = "carried_state"
 """The argument of forward that takes the state."""
 INSTEAD = {
@@ -38,11 +39,14 @@ INSTEAD = {
 
 @dataclass(frozen=True, eq=False)
 class GraphStep:
-    """A node as it is computed; ``cell`` is the name of its module, where it is a recurrent one."""
+    """A node as it is computed; ``cell`` is the name of its module, where it is a recurrent one. ``batch``: the rows of
+    a file that takes no other number, computed as one.
+    """
 
     node: OnnxNode
     cell: str | None
     over_time: bool
+    batch: int = 0
 
     @property
     def place(self) -> str:
@@ -52,6 +56,8 @@ class GraphStep:
     def run(self, values: Values, cells: Mapping[str, Any], most: int = MOST_MADE) -> None:
         """Put the node's outputs among the values. Raises Unsupported, naming the node."""
         node, given = self.node, [values[name] if name else None for name in self.node.inputs]
+        if self.batch and node.op in RESHAPING:
+            given = [given[0], _of_one_row(given[1], self.batch), *given[2:]]
         try:
             made = (OPERATORS[node.op](node, given) if self.cell is None
                     else run_cell(node, given, cells[self.cell], self.over_time))
@@ -66,12 +72,17 @@ class GraphStep:
             values[name] = value
 
 
+def _of_one_row(shape: Any, rows: int) -> Any:
+    """A shape told as a constant, with one row instead of so many, where only one of its sides can be them."""
+    return torch.where(shape == rows, 1, shape) if int((shape == rows).sum()) == 1 else shape
+
+
 class OnnxModule(nn.Module):  # type: ignore[misc]  # torch is loaded when it is needed
     """See the module's text. ``names`` gives each input that is no state the name of its argument, and each output."""
 
     def __init__(self, file: OnnxFile, layout: CallForm, outputs: Sequence[OnnxPort]) -> None:
         super().__init__()
-        self.layout, self.outputs = layout, tuple(outputs)
+        self.layout, self.outputs, self.batch = layout, tuple(outputs), file.batch.rows if file.batch else 0
         self.precision = nn.Parameter(torch.zeros((), dtype=torch.float64), requires_grad=False)
         self.constants: Values = {name: tensor_of(array) for name, array in file.constants.items()}
         self.cells = nn.ModuleDict()
@@ -101,7 +112,8 @@ class OnnxModule(nn.Module):  # type: ignore[misc]  # torch is loaded when it is
             why = f"; {INSTEAD[node.op]}" if node.op in INSTEAD else ""
             why += "; or choose outputs that do without (--head NAME)" if len(self.outputs) > 1 else ""
             raise Unsupported(f"{node.place}: is not among the operators that can be read{why}")
-        step = GraphStep(node, f"{node.op}_{len(self.cells)}" if is_cell(node) else None, self.layout.time is not None)
+        step = GraphStep(node, f"{node.op}_{len(self.cells)}" if is_cell(node) else None, self.layout.time is not None,
+                         self.batch)
         if step.cell is not None:
             try:
                 self.cells[step.cell] = cell_of(node, self.constants)

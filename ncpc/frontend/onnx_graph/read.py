@@ -12,6 +12,7 @@ from typing import Any
 
 from ncpc.errors import BadInput, NcpcError
 from ncpc.frontend.imported import Imported
+from ncpc.frontend.onnx_graph.batch import unbatched
 from ncpc.frontend.onnx_graph.file import OnnxFile, OnnxPort, read_onnx
 from ncpc.frontend.onnx_graph.layout import CallForm, layouts
 from ncpc.frontend.onnx_graph.states import StatesUntold, advised, forgotten, ports, said
@@ -48,7 +49,7 @@ def read_file(path: str | Path, carry: Mapping[str, str], shapes: Shapes, known:
     file = read_onnx(Path(path))
 
     def read(pairs: Mapping[str, str]) -> OnnxReading:
-        return _first_read(file, pairs, shapes, known, where, heads)
+        return _first_read(file, pairs, shapes, known, where, heads, data)
 
     def reads(pairs: Mapping[str, str]) -> bool:
         with suppress(NcpcError):
@@ -81,9 +82,32 @@ def _held(layout: CallForm, data: Shapes) -> bool | None:
     return all(data[0].keys() & pair for pair in names.items())
 
 
-def _first_read(file: OnnxFile, carry: Mapping[str, str], shapes: Shapes, known: Reader,
-                where: str, heads: Sequence[str]) -> OnnxReading:
-    """By the first of the ways to call the file that can be read."""
+def _first_read(file: OnnxFile, carry: Mapping[str, str], shapes: Shapes, known: Reader, where: str,
+                heads: Sequence[str], data: Shapes) -> OnnxReading:
+    """By the first of the ways to call the file that can be read, and whose inputs the data hold if there are such."""
+    failures: list[NcpcError] = []
+    lacking: list[OnnxReading] = []
+    forms = [file, *unbatched(file)]
+    for form in forms:
+        try:
+            found = _any_layout(form, carry, shapes, known, where, heads)
+        except NcpcError as error:
+            failures.append(error)
+            continue
+        if _held(found.layout, data) is not False:
+            return found
+        lacking.append(found)
+    if lacking:
+        return lacking[0]
+    failed = next((error for error in failures if isinstance(error, StatesUntold)), failures[0])
+    if len(forms) > 1 and failed is failures[0]:
+        rows = " or ".join(str(form.batch.rows) for form in forms if form.batch)
+        raise type(failed)(f"{failed}; if it takes a fixed batch of {rows}, export it with an open (dynamic) one")
+    raise failed
+
+
+def _any_layout(file: OnnxFile, carry: Mapping[str, str], shapes: Shapes, known: Reader, where: str,
+                heads: Sequence[str]) -> OnnxReading:
     failed = None
     for guess in [*shapes, {}]:
         for layout in layouts(file, carry, guess):

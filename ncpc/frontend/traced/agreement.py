@@ -35,7 +35,7 @@ def check_reading(module: Any, forward: Forward, policy: Policy, where: str) -> 
         own = _outputs(forward, module, data, where, double=False)
         apart = float(np.nan_to_num(np.abs(own - expected[:, -own.shape[1]:]), nan=np.inf).max(initial=0.0))
         if apart > tolerance_of(expected):
-            warnings.warn(f"{where}: {strays([module], apart)}", stacklevel=5)
+            warnings.warn(f"{where}: {strays([module], apart)}", stacklevel=6)
 
 
 def _outputs(forward: Forward, module: Any, data: Sequences, where: str, *, double: bool, cut: int = 0) -> F64:
