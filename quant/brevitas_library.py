@@ -25,12 +25,15 @@ class Brevitas:
     (``quant_weight()``); its scale follows the largest magnitude, or is 2**-fraction where that is not None.
     ``activation(bits, channels)``: a quantizer of values (..., channels) with one scale per channel, or of values of
     any shape with one scale where ``channels`` is None. ``calibrating(module)``: within it, quantizers only observe.
+    ``rounding(scale, bits, values, narrow)``: values as multiples of ``scale`` that ``bits`` bits hold, element by
+    element, ``narrow`` without the lowest; the gradient is the identity's.
     """
 
     torch: ModuleType
     vector: Callable[[Any, int, int | None], Any]
     activation: Callable[[int, int | None], Any]
     calibrating: Callable[[Any], Any]
+    rounding: Callable[[Any, Any, Any, bool], Any]
 
 
 @cache
@@ -54,7 +57,7 @@ def brevitas_library() -> Brevitas:
             return QuantIdentity(act_quant=per_tensor, **common)
         return QuantIdentity(act_quant=per_channel, per_channel_broadcastable_shape=(1, channels), **common)
 
-    return Brevitas(torch, _vectors(torch, half_up), activation, calibration_mode)
+    return Brevitas(torch, _vectors(torch, half_up), activation, calibration_mode, _grids(torch, half_up))
 
 
 def _rounding(torch: ModuleType) -> Any:
@@ -96,6 +99,19 @@ def _vectors(torch: ModuleType, half_up: Any) -> Any:
             self.eval()
 
     return QuantVector
+
+
+def _grids(torch: ModuleType, half_up: Any) -> Callable[[Any, Any, Any, bool], Any]:
+    """brevitas' integer quantizers for scales that are given."""
+    from brevitas.core.function_wrapper import Identity, TensorClampSte
+    from brevitas.core.quant import IntQuant
+
+    narrowed, whole = (IntQuant(narrow, True, Identity(), half_up(), TensorClampSte()) for narrow in (True, False))
+
+    def rounding(scale: Any, bits: Any, values: Any, narrow: bool) -> Any:
+        return (narrowed if narrow else whole)(scale, torch.zeros((), dtype=values.dtype), bits, values)
+
+    return rounding
 
 
 def _activations(half_up: Any) -> tuple[Any, Any]:

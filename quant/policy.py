@@ -139,6 +139,13 @@ def _quantized(policy: Policy, position: int, incoming: Incoming, dt: Timespans,
     return quantize_generic(step, incoming, dt, demand, fractions, observed)
 
 
+def real_steps(policy: Policy, scheme: str, dt_mode: str) -> list[Program | None]:
+    """Each layer's step over the reals, of which ``quantize`` makes integers; None for an LTC by its own arithmetic."""
+    timespans, bits = _timespans(policy, dt_mode), SCHEMES[scheme].weight_bits
+    return [None if _has_own_arithmetic(layer) else _step(policy, position, timespans, bits)
+            for position, layer in enumerate(policy.layers)]
+
+
 def by_rows(layer: Layer, bits: int) -> bool:
     """Whether a dense layer's rows have a scale each and exact sums: in 8 bits always; in 16, where that takes more
     time, if the weights of some output or input are far smaller than others, so that one scale is too coarse for them.

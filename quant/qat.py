@@ -28,6 +28,8 @@ from ncpc.quant.brevitas_weights import brevitas_scales, fraction
 from ncpc.quant.calibrate import dead_band
 from ncpc.quant.ltc import Incoming, synapse_vectors
 from ncpc.quant.policy import quantize
+from ncpc.quant.twin_ltc import FLAT
+from ncpc.quant.twin_training import error_loss
 from ncpc.system.torch_library import torch_module
 
 if TYPE_CHECKING:
@@ -38,10 +40,6 @@ else:
 Contributions = Callable[[torch.Tensor], torch.Tensor]
 HOLD = 2.0**-40
 """Share by which a largest weight that is a power of two is raised, so that its scale stays (see ``_held``)."""
-
-
-FLAT = 2.0**-50
-"""A slope that rounds to 0 at every fraction and still has a centre: that of a synapse whose slope was rounded to 0."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,20 +215,15 @@ def fine_tune(twin: QuantLtc, x: F64, target: F64, dt: F64, *, updates: int = 10
     for _ in range(updates):
         rows = rng.choice(len(x), min(batch, len(x)), replace=False)
         y, _ = twin(_tensor(x[rows]), _tensor(dt[rows]))
-        error = (y - _tensor(target[rows])) / span
-        loss = (error**2).mean() + PEAKS * (error**4).mean()
+        loss = error_loss(y, _tensor(target[rows]), span)
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(twin.parameters(), 1.0)
         optimizer.step()
         schedule.step()
         twin.clamp_parameters()
         losses.append(float(loss.detach()))
     return losses
-
-
-PEAKS = 100.0
-"""Weight of the fourth powers: at an error of 10 % of the range they count as much as the squares."""
 
 
 def _synapses(layer: Ltc, s: Synapses, vectors: Mapping[str, F64], tag: str, shift: F64, grids: Grids) -> QuantSynapses:

@@ -20,12 +20,12 @@ from ncpc.errors import BadInput
 from ncpc.frontend.api import save
 from ncpc.frontend.container import Container, policy_bytes, read_container, write_policy
 from ncpc.ir.heads import Softmax
+from ncpc.ir.held_out import split
 from ncpc.ir.policy import F64, Dense, Policy
 from ncpc.ir.sequences import Sequences
 from ncpc.report import terminal
 from ncpc.targets import registry
 from ncpc.targets.base import PROGRAM, CompileOptions
-from ncpc.verification.data import split
 from ncpc.verification.verdict import SEARCH
 from tests.interpreter import interpreter_target
 from tests.layer_policies import STILL

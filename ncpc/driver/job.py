@@ -21,6 +21,7 @@ from ncpc.frontend.container import Container, policy_bytes, read_container
 from ncpc.frontend.data import frames_of, read_sequences
 from ncpc.frontend.ranges import guessed
 from ncpc.ir.heads import affordable, products
+from ncpc.ir.held_out import split
 from ncpc.ir.policy import Policy
 from ncpc.ir.schemes import DEFAULT, SCHEMES, Scheme
 from ncpc.ir.sequences import Sequences
@@ -30,7 +31,7 @@ from ncpc.targets import registry
 from ncpc.targets.base import Built, CompileOptions, DtMode, LinkSpec, Lowered, Target
 from ncpc.verification.beyond import kept_states, outside
 from ncpc.verification.compare import state_names
-from ncpc.verification.data import Counting, DataSet, split
+from ncpc.verification.data import Counting, DataSet
 from ncpc.verification.explain import Explanation
 from ncpc.verification.sequences import prefix, suite, within
 from ncpc.verification.verdict import Criteria, Verdict, Verification

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ncpc.frontend.container import Container
+from ncpc.ir.held_out import calibrating
 from ncpc.ir.policy import Policy
 from ncpc.ir.program import Program, statements, values
 from ncpc.ir.schemes import SCHEMES
@@ -25,7 +26,6 @@ from ncpc.quant.calibrate import Formats, dead_band, formats_from_json, recorded
 from ncpc.quant.inputs import input_ranges
 from ncpc.quant.policy import quantize
 from ncpc.targets.base import CompileOptions, Lowered
-from ncpc.verification.data import calibrating
 
 ASSUMPTIONS = (
     "inputs and dt outside their ranges are saturated and flagged",

@@ -17,7 +17,7 @@ from ncpc.errors import BadInput
 from ncpc.frontend.container import read_policy, write_policy
 from ncpc.frontend.data import frames_of, read_sequences, told_data
 from ncpc.frontend.imported import Imported
-from ncpc.frontend.models import Asked, Check, Shape, read_model
+from ncpc.frontend.models import Asked, Check, ModelRead, Shape, read_model
 from ncpc.frontend.ranges import MARGIN, guessed, short_calibration
 from ncpc.frontend.validate import check_dt_range, check_input_range, check_policy, require_meaning
 from ncpc.ir.names import MOST, policy_name
@@ -81,16 +81,14 @@ def save(
     asked = Asked(like, clip_negative, input_shape, calibration, input_range, heads, carry)
     with phases.phase("read"):
         found = read_model(model, asked, where)
-    told = _told_timespan(found.imported, dt, where)
-    draft = _drafted(found.imported, _identifier(Path(path).stem) if name is None else name)
-    data = None if calibration is None else _sequences(calibration, draft, told or ANY, source)
+    draft = policy_of(found, asked, dt, where, _identifier(Path(path).stem) if name is None else name, source, margin)
     policy = replace(
-        draft, input_range=_range(input_range, data, draft, margin, where), dt=told or _spanned(data),
-        input_names=tuple(input_names or draft.input_names), output_names=tuple(output_names or draft.output_names),
-        calibration=data, sample_hz=None if sample_hz is None else float(sample_hz), compared=found.compared,
-        meaning=outputs, range_guessed=input_range is None,
+        draft, input_names=tuple(input_names or draft.input_names), compared=found.compared,
+        output_names=tuple(output_names or draft.output_names), meaning=outputs,
+        sample_hz=None if sample_hz is None else float(sample_hz),
     )
-    return _written(policy, path, told is None and (data is None or data.dt is None), found.checks, phases)
+    data, told = policy.calibration, dt is not None or found.imported.dt is not None
+    return _written(policy, path, not told and (data is None or data.dt is None), found.checks, phases)
 
 
 def _written(policy: Policy, path: str | Path, assumed: bool, checks: Sequence[Check], phases: Phases) -> Policy:
@@ -101,6 +99,18 @@ def _written(policy: Policy, path: str | Path, assumed: bool, checks: Sequence[C
     _compare(policy, where, checks, phases)
     write_policy(policy, path)
     return policy
+
+
+def policy_of(found: ModelRead, asked: Asked, dt: float | tuple[float, float] | None, where: str, name: str,
+              source: str, margin: float = MARGIN) -> Policy:
+    """The policy of what was read, with what a caller of ``save`` says of ranges, timespans and calibration, which
+    messages call ``source``.
+    """
+    told = _told_timespan(found.imported, dt, where)
+    draft = _drafted(found.imported, name)
+    data = None if asked.calibration is None else _sequences(asked.calibration, draft, told or ANY, source)
+    return replace(draft, input_range=_range(asked.input_range, data, draft, margin, where), dt=told or _spanned(data),
+                   calibration=data, range_guessed=asked.input_range is None)
 
 
 def _sequences(calibration: object, draft: Policy, told: DtRange, source: str) -> Sequences:

@@ -48,6 +48,8 @@ class ModelRead:
     compared: str
     named: bool = False
     """Whether outputs have names, of which some may be chosen."""
+    forward: Any = None
+    """How a torch module's own forward is called (``ncpc.frontend.traced.forward.Forward``); None for all others."""
 
 
 def read_model(model: Any, asked: Asked, where: str) -> ModelRead:
@@ -107,6 +109,9 @@ def _read_keras(model: Any, asked: Asked) -> ModelRead:
 def _read_torch(model: Any, asked: Asked, where: str) -> ModelRead:
     from ncpc.frontend import agreement, ncps_torch  # need torch
 
+    model = ncps_torch.unwrapped(model)
+    if hasattr(model, "ncpc_plain"):  # made by ncpc.quant.prepare: what it is trained for
+        model = model.ncpc_plain()
     modules = ncps_torch.flatten(model)
     if asked.clip_negative:
         modules = copy_of(modules)
@@ -133,7 +138,7 @@ def _read_whole(module: Any, asked: Asked, where: str) -> ModelRead:
             if asked.carry == ATTRIBUTES:
                 read.require_kept(module, found.forward, where)
             checks = (partial(agreement.check_reading, module, found.forward),)
-            return ModelRead(found.imported, checks, "forward", named=True)
+            return ModelRead(found.imported, checks, "forward", named=True, forward=found.forward)
         except NcpcError as error:
             failed = failed or error
     assert failed is not None

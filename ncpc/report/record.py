@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncpc.frontend.ranges import short_calibration
+from ncpc.ir.held_out import calibrating
 from ncpc.ir.policy import Policy
 from ncpc.ir.schemes import SCHEMES
 from ncpc.ir.sequences import Trace
@@ -21,7 +22,7 @@ from ncpc.quant.inputs import remark
 from ncpc.report.anatomy import anatomy, parameters
 from ncpc.semantics.ops import FLAGS
 from ncpc.targets.base import Built, CompileOptions, CycleCounts, Memory, RunResult, Target
-from ncpc.verification.data import Counting, calibrating
+from ncpc.verification.data import Counting
 from ncpc.verification.errors import ErrorStats
 from ncpc.verification.explain import Explanation
 from ncpc.verification.links import Link

@@ -1,17 +1,13 @@
 """What a verdict is measured on: named data sets, the user's own and generated ones, and what each is for.
 
-The calibration data a policy carries is split. One part is what quantization may look at; the other is held out and
-meets the finished build only, so that the verdict is not about data the number formats were fitted to.
+Of the calibration data a policy carries, what is held out (``ncpc.ir.held_out``) meets the finished build only.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
-from ncpc.ir.policy import Policy
 from ncpc.ir.sequences import Sequences
 from ncpc.verification.sequences import prefix
 
@@ -21,11 +17,6 @@ error is measured on it (what lies outside the declared ranges has none that mea
 Counting = Literal["data", "data+generated", "all"]
 """What counts towards the verdict: the user's data, those and generated sequences, the search for the worst input too.
 Where there is no data of the user's, generated sequences count alone."""
-
-EACH = 5
-"""One sequence, or step, of so many is held out."""
-FEW = 10
-"""Steps below which a data set is not divided, and has no output range of its own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,36 +42,3 @@ class DataSet:
     def counts(self, counting: Counting) -> bool:
         """Whether the error on it decides."""
         return self.purpose == "data" or (self.purpose == "generated" and counting != "data")
-
-
-@dataclass(frozen=True, eq=False)
-class Split:
-    """Calibration data in two: what quantization sees, what it does not (None: too little to divide), and the rule."""
-
-    seen: Sequences
-    held_out: Sequences | None
-    rule: str
-
-
-def split(calibration: Sequences) -> Split:
-    """Of several sequences every fifth is held out (of fewer than five the last one), of a single one its last fifth.
-
-    The end of a single sequence becomes a sequence of its own, which starts from the reset state. Nothing is held out
-    where that would be fewer than ``FEW`` steps.
-    """
-    rows, length = calibration.x.shape[:2]
-    at = length - length // EACH
-    held = np.arange(rows) % EACH == EACH - 1 if rows >= EACH else np.arange(rows) == rows - 1
-    if (int(held.sum()) * length if rows > 1 else length - at) < FEW:
-        return Split(calibration, None, f"{rows * length} steps are too few to hold some out")
-    if rows == 1:
-        before, after = (calibration.part(slice(None), steps) for steps in (slice(at), slice(at, length)))
-        return Split(before, after, f"the last {length - at} of {length} steps, from the reset state")
-    which = f"every {EACH}th of {rows} sequences" if rows >= EACH else f"the last of {rows} sequences"
-    return Split(calibration.part(~held), calibration.part(held), which)
-
-
-def calibrating(policy: Policy) -> Policy:
-    """The policy with that part of its calibration data which quantization may look at."""
-    return policy if policy.calibration is None else replace(policy, calibration=split(policy.calibration).seen)
-

@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncpc.errors import EXIT_DOES_NOT_HOLD, EXIT_HOLDS, EXIT_MISSING_TOOL, BadInput
+from ncpc.ir.held_out import FEW
 from ncpc.ir.policy import INPUT, Policy
 from ncpc.ir.sequences import Sequences, Trace
 from ncpc.ir.wires import taps_of
 from ncpc.phases import Phases
 from ncpc.targets.base import MODEL, POLICY, PROGRAM, Artifact
 from ncpc.verification.clamping import Clamping, clamping
-from ncpc.verification.data import FEW, Counting, DataSet
+from ncpc.verification.data import Counting, DataSet
 from ncpc.verification.errors import Agreement, ErrorStats, agreement, measure
 from ncpc.verification.links import Chain, Link, Setting, check, cut, run_root
 from ncpc.verification.search import Worst, search

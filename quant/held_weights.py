@@ -1,0 +1,179 @@
+"""The weights of a policy as its integer program holds them: over the reals, as integers, and the grid between the two.
+
+Nothing here knows a rule by which a scale is chosen: the policy is quantized and lowered as compiling it would, and the
+grids are read off the program that comes of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from ncpc.errors import Unsupported
+from ncpc.ir.held_out import calibrating
+from ncpc.ir.policy import F64, I64, Ltc, Policy
+from ncpc.ir.program import Op, Program, statements
+from ncpc.ir.quantized import QuantizedLtc, QuantizedPolicy
+from ncpc.ir.schemes import SCHEMES
+from ncpc.ir.types import Fixed, Real
+from ncpc.passes.lower_fixed import lower_fixed
+from ncpc.quant.brevitas_weights import brevitas_scales
+from ncpc.quant.calibrate import dead_band
+from ncpc.quant.policy import quantize, real_steps
+
+PRODUCTS = ("matmul", "matmulshr", "conv2d", "mul", "mulshr")
+"""Ops whose factors are weights."""
+FINEST = 62
+"""A fraction of which no weight of 16 bits has more: stands where a row of zeros says nothing."""
+
+
+@dataclass(frozen=True, eq=False)
+class HeldWeight:
+    """A weight of a program: ``data`` over the reals, ``raw`` in integers, ``frac`` their fractions, alike in shape.
+
+    ``name`` is that of the constant in the step of the layer at ``place``; integers have ``bits`` bits, the lowest of
+    which an LTC leaves out.
+    """
+
+    place: int
+    name: str
+    data: F64
+    raw: I64
+    frac: I64
+    bits: int
+    narrow: bool = False
+
+    @property
+    def key(self) -> tuple[int, str]:
+        """Place and name."""
+        return self.place, self.name
+
+    @property
+    def where(self) -> str:
+        """The weight in words."""
+        return f"layer {self.place}, {self.name}"
+
+    @property
+    def lost(self) -> F64:
+        """What rounding took from each element, in units of its grid."""
+        lost: F64 = np.abs(self.data * np.exp2(self.frac.astype(np.float64)) - self.raw)
+        return lost
+
+
+def held_weights(policy: Policy, scheme: str) -> list[HeldWeight]:
+    """Every weight that the integer program of ``policy`` in ``scheme`` holds; raises what quantizing it raises."""
+    policy, vectors = calibrating(policy), dict[str, Mapping[str, F64]]()
+
+    def scales(position: str, given: Mapping[str, F64], bits: int) -> Mapping[str, int]:
+        vectors[position] = given
+        return brevitas_scales(position, given, bits)
+
+    stall = dead_band(policy, SCHEMES[scheme])
+    quantized = quantize(policy, scheme, dt_mode(policy), stall, scales)
+    program = lower_fixed(policy, quantized)
+    return [weight for place in range(len(policy.layers))
+            for weight in _of_layer(policy, quantized, program, place, vectors.get(str(place), {}))]
+
+
+def real_weights(policy: Policy, scheme: str) -> list[tuple[int, str, F64]]:
+    """Place, name and data of the same weights over the reals, in the same order; those of LTCs by their own
+    arithmetic are left out.
+    """
+    steps = real_steps(calibrating(policy), scheme, dt_mode(policy))
+    return [(place, name, np.asarray(step.constants[name][1], np.float64))
+            for place, step in enumerate(steps) if step is not None for name, _ in _factors(step)]
+
+
+def dt_mode(policy: Policy) -> str:
+    """How timespans reach the program: constants where the policy knows only one."""
+    return "fixed" if policy.dt.fixed else "runtime"
+
+
+def _of_layer(policy: Policy, quantized: QuantizedPolicy, program: Program, place: int,
+              vectors: Mapping[str, F64]) -> Iterator[HeldWeight]:
+    numbers, layer = quantized.layers[place], policy.layers[place]
+    if isinstance(numbers, QuantizedLtc):
+        assert isinstance(layer, Ltc)
+        yield from _of_ltc(layer, numbers, vectors, place)
+        return
+    emitted = [op for op in statements(program.body)
+               if op.kind in PRODUCTS and op.origin is not None and op.origin.place == place]
+    for name, op in _factors(numbers.real):
+        data = np.asarray(numbers.real.constants[name][1], np.float64)
+        yield _matched(data, _emitted(op, emitted), program, (place, name))
+
+
+def _factors(real: Program) -> list[tuple[str, Op]]:
+    """The constants that are factors of a step, each once, with the op that multiplies by it."""
+    found: dict[str, Op] = {}
+    for op in statements(real.body):
+        for name in op.args[:1] if op.kind in ("matmul", "conv2d") else op.args if op.kind == "mul" else ():
+            if name in real.constants and real.constants[name][0].axes and _is_real(real, name):
+                found.setdefault(name, op)
+    return list(found.items())
+
+
+def _is_real(real: Program, name: str) -> bool:
+    return isinstance(real.constants[name][0].type, Real)
+
+
+def _emitted(op: Op, emitted: list[Op]) -> Op:
+    """The integer op that was made of a real one: names of a whole program differ by a number at their ends."""
+    pattern = re.compile(re.escape(op.out.name) + r"(_\d+)?")
+    at = next(k for k, other in enumerate(emitted) if other.kind.startswith(op.kind)
+              and pattern.fullmatch(other.out.name))
+    return emitted.pop(at)
+
+
+def _matched(data: F64, op: Op, program: Program, where: tuple[int, str]) -> HeldWeight:
+    """The integers of a weight: of the op's constants the one that is called so and has its shape."""
+    pattern = re.compile(re.escape(where[1]) + r"(_\d+)?")
+    name = next(name for name in op.args if name in program.constants and pattern.fullmatch(name))
+    value, raw = program.constants[name]
+    assert isinstance(value.type, Fixed)
+    rows = np.indices(data.shape)[0] if data.ndim > 1 else np.zeros(data.shape, np.int64)
+    frac = fractions_of(data, raw.astype(np.int64), value.type, rows, f"layer {where[0]}, {where[1]}")
+    return HeldWeight(*where, data, raw.astype(np.int64), frac, value.type.bits)
+
+
+def _of_ltc(layer: Ltc, numbers: QuantizedLtc, vectors: Mapping[str, F64], place: int) -> Iterator[HeldWeight]:
+    for tag, own, part in (("_s", numbers.sensory, layer.sensory), ("", numbers.recurrent, layer.recurrent)):
+        current = np.where(own.w == 0, 0.0, vectors[f"we{tag}"])  # a synapse whose w rounds to 0 has no current
+        for name, data, raw, frac in (("w", vectors[f"w{tag}"], own.w, own.format.w),
+                                      ("we", current, own.we, own.format.we),
+                                      ("sigma", vectors[f"sigma{tag}"], own.sigma, own.format.sigma)):
+            kind, where = Fixed(own.format.bits, frac), f"layer {place}, {name}{tag}"
+            found = fractions_of(data, raw, kind, part.post, where, narrow=True)
+            yield HeldWeight(place, name + tag, data, raw, found, kind.bits, narrow=True)
+
+
+def fractions_of(data: F64, raw: I64, kind: Fixed, rows: I64, where: str, narrow: bool = False) -> I64:
+    """The fraction of each element of ``data`` whose integers are ``raw``: that of their type, or one for each of
+    ``rows``, which says of every element where it belongs.
+
+    Raises Unsupported where neither gives these integers.
+    """
+    lowest = kind.lo + (1 if narrow else 0)
+    for frac in (np.full(data.shape, kind.frac, np.int64), _by_rows(data, raw, rows)):
+        exact = np.floor(data * np.exp2(frac.astype(np.float64)) + 0.5)
+        if np.array_equal(np.clip(exact, lowest, kind.hi).astype(np.int64), raw):
+            return frac
+    raise Unsupported(f"{where}: the program holds this weight on no grid of one scale, nor of one for each row; it "
+                      "cannot be trained on it")
+
+
+def _by_rows(data: F64, raw: I64, rows: I64) -> I64:
+    """One fraction for each row, by its largest integer."""
+    frac = np.full(data.shape, FINEST, np.int64)
+    for row in np.unique(rows):
+        inside = rows == row
+        largest = int(np.abs(raw[inside]).max(initial=0))
+        if largest:
+            at = int(np.argmax(np.abs(raw[inside])))
+            frac[inside] = round(float(np.log2(largest / abs(data[inside][at]))))
+        elif np.any(data[inside]):
+            frac[inside] = int(np.floor(np.log2(0.49 / np.abs(data[inside]).max())))
+    return frac

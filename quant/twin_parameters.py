@@ -1,0 +1,152 @@
+"""Parameters seen through the grids of the weights that are made of them. Importing this needs torch and brevitas."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ncpc.ir.policy import F64, I64
+from ncpc.quant.brevitas_library import brevitas_library
+from ncpc.quant.held_weights import HeldWeight
+from ncpc.quant.weight_origins import Origin, Term
+from ncpc.system.torch_library import torch_module
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = torch_module()
+
+
+@dataclass
+class Once:
+    """What parameters became within one call of a module's forward: they are asked for in every step of time."""
+
+    values: dict[Any, Any] | None = None
+
+    def begin(self, *_: Any) -> None:
+        self.values = {}
+
+    def end(self, *_: Any) -> None:
+        self.values = None
+
+    def get(self, key: Any, make: Any) -> Any:
+        """What ``make()`` gave for this key since forward began; anew where it does not run."""
+        key = (*key, torch.is_grad_enabled())
+        if self.values is None:
+            return make()
+        if key not in self.values:
+            self.values[key] = make()
+        return self.values[key]
+
+
+@dataclass(frozen=True, eq=False)
+class ParameterGrid:
+    """For each element of one parameter, all flat: the weight it belongs to is ``gain`` times it plus the ``others``,
+    and is held as an integer of ``bits`` bits times ``unit``. A ``unit`` of 0: it belongs to none.
+    """
+
+    gain: F64
+    unit: F64
+    bits: I64
+    others: tuple[Term, ...] = field(default=())
+
+
+class OnGrid(torch.nn.Module):
+    """A parametrization: the parameter moved by what brings the weight that is made of it onto its grid.
+
+    The gradient passes unchanged. ``state_dict`` holds the grid, so that a loaded one is the trained one.
+    """
+
+    unit: torch.Tensor
+    gain: torch.Tensor
+    bits: torch.Tensor
+
+    def __init__(self, parameter: torch.Tensor, once: Once) -> None:
+        super().__init__()
+        self.once = once
+        self.others: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+        for name in ("unit", "gain", "bits"):
+            self.register_buffer(name, torch.zeros(parameter.shape, dtype=torch.float64, device=parameter.device))
+
+    def put(self, grid: ParameterGrid, others: Sequence[torch.Tensor]) -> None:
+        """Take another grid; ``others`` are the parameters of its other terms."""
+        for name in ("unit", "gain", "bits"):
+            buffer = getattr(self, name)
+            buffer.copy_(torch.as_tensor(np.asarray(getattr(grid, name), np.float64)).reshape(buffer.shape))
+        device = self.unit.device
+        self.others = [(other, torch.as_tensor(term.gain, device=device), torch.as_tensor(term.index, device=device))
+                       for other, term in zip(others, grid.others, strict=True)]
+
+    def forward(self, parameter: torch.Tensor) -> torch.Tensor:
+        return self.once.get((id(self),), lambda: self._moved(parameter))  # type: ignore[no-any-return]
+
+    def _moved(self, parameter: torch.Tensor) -> torch.Tensor:
+        held = self.unit > 0
+        exact = parameter.detach().double() * self.gain
+        for other, gain, index in self.others:
+            values = other.detach().double().reshape(-1)
+            added = gain.to(values.device) * values[index.to(values.device)]
+            exact = exact + added.reshape(exact.shape)
+        unit, bits = torch.where(held, self.unit, 1.0), torch.where(held, self.bits, 8.0)
+        rounded = brevitas_library().rounding(unit, bits, exact, False)
+        moved = torch.where(held, (rounded - exact) / torch.where(held, self.gain, 1.0), 0.0)
+        return parameter + moved.to(parameter.dtype)
+
+
+def parameter_grids(weights: Sequence[HeldWeight], origins: Sequence[Origin],
+                    sizes: dict[str, int]) -> dict[str, ParameterGrid]:
+    """The grid of each parameter: the last term of a weight's element carries it. ``sizes`` are the parameters' numbers
+    of elements; weights of others are left out.
+
+    What several weights are made of lies on the coarsest of their grids.
+    """
+    found = {name: _Carried(size) for name, size in sizes.items()}
+    for weight, origin in zip(weights, origins, strict=True):
+        free = origin.known & (weight.data != 0)
+        for k, term in reversed(list(enumerate(origin.terms))):
+            mine = free & (term.gain != 0)
+            free = free & ~mine
+            if term.parameter in found:
+                found[term.parameter].take(weight, term, mine, origin.terms[:k])
+    return {name: carried.grid() for name, carried in found.items() if carried.unit.any()}
+
+
+def over(grid: ParameterGrid, before: ParameterGrid | None) -> ParameterGrid:
+    """The grid, and the one before where it has none."""
+    if before is None:
+        return grid
+    old = grid.unit == 0
+    gain, unit, bits = (np.where(old, b, a) for a, b in ((grid.gain, before.gain), (grid.unit, before.unit),
+                                                         (grid.bits, before.bits)))
+    others = [Term(term.parameter, np.where(old == kept, term.gain, 0.0), term.index)
+              for terms, kept in ((grid.others, False), (before.others, True)) for term in terms]
+    return ParameterGrid(gain, unit, bits, tuple(others))
+
+
+class _Carried:
+    """The grid of one parameter while weights are gone through."""
+
+    def __init__(self, size: int) -> None:
+        self.gain, self.unit, self.bits = np.zeros(size), np.zeros(size), np.zeros(size, np.int64)
+        self.others: dict[str, tuple[F64, I64]] = {}
+
+    def take(self, weight: HeldWeight, term: Term, mine: np.ndarray[Any, Any], others: Sequence[Term]) -> None:
+        """The elements ``mine`` of a weight, where their grid is coarser than what is known so far."""
+        at, gain = term.index[mine], term.gain[mine]
+        unit = np.exp2(-weight.frac[mine].astype(np.float64))
+        coarser = unit / np.abs(gain) > self.unit[at] / np.maximum(np.abs(self.gain[at]), 1e-300)
+        at = at[coarser]
+        self.gain[at], self.unit[at], self.bits[at] = gain[coarser], unit[coarser], weight.bits
+        for name in self.others:
+            self.others[name][0][at] = 0.0
+        for other in others:
+            added, index = self.others.setdefault(other.parameter, (np.zeros(len(self.gain)),
+                                                                    np.zeros(len(self.gain), np.int64)))
+            added[at], index[at] = other.gain[mine][coarser], other.index[mine][coarser]
+
+    def grid(self) -> ParameterGrid:
+        others = tuple(Term(name, *parts) for name, parts in self.others.items() if parts[0].any())
+        return ParameterGrid(self.gain, self.unit, self.bits, others)

@@ -1,0 +1,279 @@
+"""Fine-tuning of prepared modules: they are taught what their float module does. Importing this needs torch."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ncpc.errors import BadInput
+from ncpc.frontend.api import ANY
+from ncpc.frontend.data import frames_of, read_sequences
+from ncpc.frontend.models import Shape
+from ncpc.ir.held_out import FEW, split
+from ncpc.ir.sequences import Sequences
+from ncpc.phases import Phases
+from ncpc.quant.twin import Twin, read_twin, refresh, require_twin
+from ncpc.quant.twin_run import Run, carries_state, detached, runner
+from ncpc.system.torch_library import copy_of, torch_module
+
+if TYPE_CHECKING:
+    import torch
+else:
+    torch = torch_module()
+
+WHERE = "ncpc.quant.fine_tune"
+PEAKS = 100.0
+"""Weight of the fourth powers: at an error of 10 % of the range they count as much as the squares."""
+LEAST = 1e-6
+"""The smallest range of an output that errors are shares of."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How long and how fast: see ``fine_tune``."""
+
+    epochs: int = 20
+    batch: int = 16
+    window: int = 32
+    rate: float = 1e-3
+    patience: int = 5
+    seed: int = 0
+
+
+@dataclass
+class Tuning:
+    """What came of it: ``losses`` of every update; ``errors`` on what was held out, rms in shares of the outputs'
+    range, before the first epoch and after each; ``best`` is the one whose weights were kept.
+    """
+
+    losses: list[float] = field(default_factory=list)
+    errors: list[float] = field(default_factory=list)
+
+    @property
+    def best(self) -> int:
+        return int(np.argmin(self.errors))
+
+
+@dataclass(frozen=True, eq=False)
+class _Lesson:
+    """All that stays the same during a training."""
+
+    twin: Twin
+    teacher: Any
+    run: Run
+    recipe: Recipe
+    seen: Sequences
+    held_out: Sequences
+    window: int
+    span: Any
+
+
+def error_loss(y: torch.Tensor, target: torch.Tensor, span: torch.Tensor) -> torch.Tensor:
+    """Mean of squares plus that of fourth powers of the error in shares of each output's range: large errors count
+    more.
+    """
+    error = (y - target) / span
+    return (error**2).mean() + PEAKS * (error**4).mean()
+
+
+def fine_tune(
+    module: Any,
+    sequences: object,
+    *,
+    epochs: int = 20,
+    batch: int = 16,
+    window: int = 32,
+    rate: float = 1e-3,
+    patience: int = 5,
+    seed: int = 0,
+    checkpoint: str | Path | None = None,
+    phases: Phases | None = None,
+) -> Tuning:
+    """Train what ``ncpc.quant.prepare`` made, in place, to give the outputs of the float module; no labels are needed.
+
+    ``sequences``: inputs in any form that ``ncpc.save`` takes for a calibration. A fifth is held out. Adam, its rate
+    falling from ``rate`` to 0 along a cosine over ``epochs``; in each, ``batch`` sequences at a time are gone through
+    in windows of ``window`` steps, an update each, the state carried from one to the next and gradients cut there
+    (truncated backpropagation through time). Grids are asked for anew after each epoch. It ends early after
+    ``patience`` epochs without a smaller error on what is held out; the weights with the smallest are kept, those of
+    the start included. Dropout is off and running statistics stand still. ``checkpoint``: a file written after each
+    epoch, from which the same call goes on and ends with the same weights. ``phases`` watches progress.
+
+    The same ``seed`` gives the same weights on the same machine. Raises ``BadInput`` for a module that was not
+    prepared, sequences that do not fit it, hold NaN, or are too few, and a checkpoint of another training.
+    """
+    recipe, phases = Recipe(epochs, batch, window, rate, patience, seed), phases or Phases()
+    _require_sound(recipe)
+    lesson = _lesson(require_twin(module, WHERE), sequences, recipe)
+    training = module.training
+    module.eval()
+    try:
+        with phases.phase("fine-tune") as running:
+            tuning = _trained(lesson, None if checkpoint is None else Path(checkpoint), running.advance)
+            running.note = f"{tuning.errors[0]:.2%} to {tuning.errors[tuning.best]:.2%} of the range, rms"
+    finally:
+        module.train(training)
+    return tuning
+
+
+def _require_sound(recipe: Recipe) -> None:
+    for name in ("epochs", "batch", "window", "patience"):
+        value = getattr(recipe, name)
+        if not isinstance(value, int) or value < 1:
+            raise BadInput(f"{WHERE}: {name} is {value!r}; give a whole number, at least 1")
+    if not (np.isfinite(recipe.rate) and recipe.rate > 0):
+        raise BadInput(f"{WHERE}: rate is {recipe.rate!r}; give a number above 0")
+
+
+def _lesson(twin: Twin, given: object, recipe: Recipe) -> _Lesson:
+    found, policy = read_twin(twin, twin.plain)
+    told = policy.dt if twin.dt is not None or found.imported.dt is not None else ANY
+    data = read_sequences(given, policy.inputs, told, WHERE, frames_of(policy), None, policy.input_groups)
+    if data.reset is not None and data.reset.any():
+        raise BadInput(f"{WHERE}: sequences with resets; give what is between them as sequences of their own")
+    parts = split(data)
+    if parts.held_out is None:
+        steps = data.x.shape[0] * data.x.shape[1]
+        raise BadInput(f"{WHERE}: {steps} steps are too few to hold some out; give at least {5 * FEW}")
+    run = runner(found, twin.once, _frame(twin.asked.input_shape), twin.asked.carry)
+    seen, held_out = (_timed(part, policy.dt.nominal) for part in (parts.seen, parts.held_out))
+    teacher = copy_of([twin.plain])[0].to(_device(twin.module))
+    length = recipe.window if carries_state(found) else seen.x.shape[1]
+    lesson = _Lesson(twin, teacher, run, recipe, seen, held_out, length, None)
+    y = torch.cat([y.reshape(-1, y.shape[-1]) for y, _ in _compared(lesson, seen)])
+    span = (y.amax(0) - y.amin(0)).clamp(min=LEAST)
+    return _Lesson(twin, teacher, run, recipe, seen, held_out, length, span)
+
+
+def _frame(shape: Shape) -> Any:
+    return None if isinstance(shape, dict) else shape
+
+
+def _timed(data: Sequences, nominal: float) -> Sequences:
+    dt = np.full(data.x.shape[:2], nominal) if data.dt is None else data.dt
+    return Sequences(data.x, dt)
+
+
+def _device(module: Any) -> Any:
+    return next((p.device for p in module.parameters()), torch.device("cpu"))
+
+
+def _windows(lesson: _Lesson, data: Sequences) -> Iterator[tuple[Any, Any]]:
+    """Inputs and timespans, window by window."""
+    first = next(lesson.twin.module.parameters())
+    assert data.dt is not None
+    x, dt = (torch.as_tensor(part, dtype=first.dtype, device=first.device) for part in (data.x, data.dt))
+    for lo in range(0, x.shape[1], lesson.window):
+        yield x[:, lo : lo + lesson.window], dt[:, lo : lo + lesson.window]
+
+
+@torch.no_grad()
+def _compared(lesson: _Lesson, data: Sequences) -> list[tuple[Any, Any]]:
+    """What teacher and twin give, window by window."""
+    states: list[Any] = [None, None]
+    found = []
+    for x, dt in _windows(lesson, data):
+        ys = []
+        for k, module in enumerate((lesson.teacher, lesson.twin.module)):
+            y, states[k] = lesson.run(module, x, dt, states[k])
+            ys.append(y)
+        found.append((ys[0], ys[1]))
+    return found
+
+
+def _error(lesson: _Lesson) -> float:
+    """Rms on what is held out, in shares of each output's range."""
+    pairs = _compared(lesson, lesson.held_out)
+    squares = torch.cat([(((y - target) / lesson.span) ** 2).reshape(-1) for target, y in pairs])
+    return float(squares.mean().sqrt())
+
+
+def _trained(lesson: _Lesson, checkpoint: Path | None, advance: Any) -> Tuning:
+    module, recipe, tuning = lesson.twin.module, lesson.recipe, Tuning()
+    optimizer = torch.optim.Adam([p for p in module.parameters() if p.requires_grad], recipe.rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, recipe.epochs)
+    best = copy.deepcopy(module.state_dict())
+    if checkpoint is not None and checkpoint.exists():
+        best = _resume(checkpoint, lesson, tuning, optimizer, schedule)
+    refresh(module)
+    if not tuning.errors:
+        tuning.errors.append(_error(lesson))
+    while len(tuning.errors) <= recipe.epochs and len(tuning.errors) - 1 - tuning.best < recipe.patience:
+        _epoch(lesson, optimizer, tuning, advance)
+        schedule.step()
+        refresh(module)
+        tuning.errors.append(_error(lesson))
+        if tuning.best == len(tuning.errors) - 1:
+            best = copy.deepcopy(module.state_dict())
+        if checkpoint is not None:
+            _write(checkpoint, lesson, tuning, optimizer, schedule, best)
+    module.load_state_dict(best)
+    refresh(module)
+    return tuning
+
+
+def _epoch(lesson: _Lesson, optimizer: Any, tuning: Tuning, advance: Any) -> None:
+    """Every sequence once."""
+    recipe, module, done = lesson.recipe, lesson.twin.module, len(tuning.errors) - 1
+    order = np.random.default_rng([recipe.seed, done]).permutation(len(lesson.seen.x))
+    batches = [order[k : k + recipe.batch] for k in range(0, len(order), recipe.batch)]
+    for k, rows in enumerate(batches):
+        chosen = np.zeros(len(order), bool)
+        chosen[rows] = True
+        states: list[Any] = [None, None]
+        for x, dt in _windows(lesson, lesson.seen.part(chosen)):
+            with torch.no_grad():
+                target, states[0] = lesson.run(lesson.teacher, x, dt, states[0])
+            y, state = lesson.run(module, x, dt, states[1])
+            states[1] = detached(state)
+            loss = error_loss(y, target, lesson.span)
+            optimizer.zero_grad()
+            torch.autograd.backward(loss)
+            torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+            optimizer.step()
+            for cell in lesson.twin.cells.values():
+                cell.apply_weight_constraints()
+            tuning.losses.append(float(loss.detach()))
+        advance((done + (k + 1) / len(batches)) / recipe.epochs)
+
+
+def _told(lesson: _Lesson) -> dict[str, Any]:
+    """What must be the same for a training to go on."""
+    seen = lesson.seen
+    data = hashlib.sha256(np.ascontiguousarray(seen.x).tobytes() + np.ascontiguousarray(seen.dt).tobytes()).hexdigest()
+    start = hashlib.sha256(b"".join(p.detach().cpu().numpy().tobytes() for p in lesson.twin.plain.parameters()))
+    return {**asdict(lesson.recipe), "scheme": lesson.twin.scheme, "sequences": data, "module": start.hexdigest()}
+
+
+def _write(path: Path, lesson: _Lesson, tuning: Tuning, optimizer: Any, schedule: Any, best: Any) -> None:
+    """The whole state of a training; a reader finds the file before or the one after."""
+    partial = path.with_name(f"{path.name}.part")
+    torch.save({"told": _told(lesson), "losses": tuning.losses, "errors": tuning.errors, "best": best,
+                "module": lesson.twin.module.state_dict(), "optimizer": optimizer.state_dict(),
+                "schedule": schedule.state_dict()}, partial)
+    os.replace(partial, path)
+
+
+def _resume(path: Path, lesson: _Lesson, tuning: Tuning, optimizer: Any, schedule: Any) -> Any:
+    """Go on where a file left off; what it held as the best."""
+    try:
+        held = torch.load(path, weights_only=True)
+        other = [name for name, value in _told(lesson).items() if held["told"][name] != value]
+    except Exception as error:
+        raise BadInput(f"{WHERE}: {path} is no checkpoint of a fine-tuning ({type(error).__name__}); delete it, or "
+                       "name another file") from None
+    if other:
+        raise BadInput(f"{WHERE}: {path} is of a training with another {' and '.join(other)}; delete it, or name "
+                       "another file")
+    lesson.twin.module.load_state_dict(held["module"])
+    optimizer.load_state_dict(held["optimizer"])
+    schedule.load_state_dict(held["schedule"])
+    tuning.losses[:], tuning.errors[:] = held["losses"], held["errors"]
+    return held["best"]
