@@ -26,13 +26,13 @@ from ncpc.quant.policy import quantize, real_steps
 
 PRODUCTS = ("matmul", "matmulshr", "conv2d", "mul", "mulshr")
 """Ops whose factors are weights."""
-FINEST = 62
-"""A fraction of which no weight of 16 bits has more: stands where a row of zeros says nothing."""
+NEAR, FAR = 0.6, 4.0
+"""By how many units integers may miss what they stand for: on the average of a row, and each of them."""
 
 
 @dataclass(frozen=True, eq=False)
 class HeldWeight:
-    """A weight of a program: ``data`` over the reals, ``raw`` in integers, ``frac`` their fractions, alike in shape.
+    """A weight of a program: ``data`` over the reals, ``raw`` in integers, ``unit`` what those count, alike in shape.
 
     ``name`` is that of the constant in the step of the layer at ``place``; integers have ``bits`` bits, the lowest of
     which an LTC leaves out.
@@ -42,7 +42,7 @@ class HeldWeight:
     name: str
     data: F64
     raw: I64
-    frac: I64
+    unit: F64
     bits: int
     narrow: bool = False
 
@@ -59,7 +59,7 @@ class HeldWeight:
     @property
     def lost(self) -> F64:
         """What rounding took from each element, in units of its grid."""
-        lost: F64 = np.abs(self.data * np.exp2(self.frac.astype(np.float64)) - self.raw)
+        lost: F64 = np.abs(self.data / self.unit - self.raw)
         return lost
 
 
@@ -136,7 +136,7 @@ def _matched(data: F64, op: Op, program: Program, where: tuple[int, str]) -> Hel
     assert isinstance(value.type, Fixed)
     rows = np.indices(data.shape)[0] if data.ndim > 1 else np.zeros(data.shape, np.int64)
     frac = fractions_of(data, raw.astype(np.int64), value.type, rows, f"layer {where[0]}, {where[1]}")
-    return HeldWeight(*where, data, raw.astype(np.int64), frac, value.type.bits)
+    return HeldWeight(*where, data, raw.astype(np.int64), np.exp2(-frac.astype(np.float64)), value.type.bits)
 
 
 def _of_ltc(layer: Ltc, numbers: QuantizedLtc, vectors: Mapping[str, F64], place: int) -> Iterator[HeldWeight]:
@@ -146,34 +146,35 @@ def _of_ltc(layer: Ltc, numbers: QuantizedLtc, vectors: Mapping[str, F64], place
                                       ("we", current, own.we, own.format.we),
                                       ("sigma", vectors[f"sigma{tag}"], own.sigma, own.format.sigma)):
             kind, where = Fixed(own.format.bits, frac), f"layer {place}, {name}{tag}"
-            found = fractions_of(data, raw, kind, part.post, where, narrow=True)
-            yield HeldWeight(place, name + tag, data, raw, found, kind.bits, narrow=True)
+            found = fractions_of(data, raw, kind, part.post, where)
+            yield HeldWeight(place, name + tag, data, raw, np.exp2(-found.astype(np.float64)), kind.bits, narrow=True)
 
 
-def fractions_of(data: F64, raw: I64, kind: Fixed, rows: I64, where: str, narrow: bool = False) -> I64:
+def fractions_of(data: F64, raw: I64, kind: Fixed, rows: I64, where: str) -> I64:
     """The fraction of each element of ``data`` whose integers are ``raw``: that of their type, or one for each of
     ``rows``, which says of every element where it belongs.
 
-    Raises Unsupported where neither gives these integers.
+    Integers need not be the nearest ones: roundings may make up for each other. Raises Unsupported where they are near
+    on no such grid.
     """
-    lowest = kind.lo + (1 if narrow else 0)
-    for frac in (np.full(data.shape, kind.frac, np.int64), _by_rows(data, raw, rows)):
-        exact = np.floor(data * np.exp2(frac.astype(np.float64)) + 0.5)
-        if np.array_equal(np.clip(exact, lowest, kind.hi).astype(np.int64), raw):
-            return frac
-    raise Unsupported(f"{where}: the program holds this weight on no grid of one scale, nor of one for each row; it "
-                      "cannot be trained on it")
-
-
-def _by_rows(data: F64, raw: I64, rows: I64) -> I64:
-    """One fraction for each row, by its largest integer."""
-    frac = np.full(data.shape, FINEST, np.int64)
+    frac = np.full(data.shape, kind.frac, np.int64)
     for row in np.unique(rows):
         inside = rows == row
-        largest = int(np.abs(raw[inside]).max(initial=0))
-        if largest:
-            at = int(np.argmax(np.abs(raw[inside])))
-            frac[inside] = round(float(np.log2(largest / abs(data[inside][at]))))
-        elif np.any(data[inside]):
-            frac[inside] = int(np.floor(np.log2(0.49 / np.abs(data[inside]).max())))
+        frac[inside] = _of_row(data[inside], raw[inside], kind.frac)
+    lost = np.abs(data * np.exp2(frac.astype(np.float64)) - raw)
+    if np.any(lost > FAR):
+        raise Unsupported(f"{where}: the program holds this weight on no grid of one scale, nor of one for each row; "
+                          "it cannot be trained on it")
     return frac
+
+
+def _of_row(data: F64, raw: I64, told: int) -> int:
+    """``told`` if the integers are near on it, else the fraction near that of the largest integer on which they are."""
+    def error(frac: int) -> float:
+        return float(np.sqrt(np.mean((data * 2.0**frac - raw) ** 2)))
+
+    at = int(np.argmax(np.abs(raw)))
+    if error(told) <= NEAR or not raw[at] or not data[at]:
+        return told
+    middle = round(float(np.log2(abs(raw[at] / data[at]))))
+    return min((told, middle, middle - 1, middle + 1), key=error)

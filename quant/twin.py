@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from torch.nn.utils import parametrize
 
 from ncpc.errors import BadInput, Unsupported
 from ncpc.frontend.api import policy_of
@@ -25,8 +24,8 @@ from ncpc.ir.schemes import SCHEMES
 from ncpc.quant.brevitas_library import brevitas_library
 from ncpc.quant.held_weights import HeldWeight, held_weights, real_weights
 from ncpc.quant.twin_ltc import LtcParameters
-from ncpc.quant.twin_parameters import Once, OnGrid, ParameterGrid, over, parameter_grids
-from ncpc.quant.weight_origins import Origin, Weights, explains, origins_of
+from ncpc.quant.twin_parameters import Once, ParameterGrid, WeightOnGrid, over, parameter_grids
+from ncpc.quant.weight_origins import WeightOrigin, Weights, explains, origins_of
 from ncpc.system.torch_library import copy_of, ncps_torch_module, torch_module
 
 if TYPE_CHECKING:
@@ -59,9 +58,9 @@ class Twin:
     dt: float | tuple[float, float] | None
     source: str
     once: Once = field(default_factory=Once)
-    on_grid: dict[str, list[OnGrid]] = field(default_factory=dict)
+    on_grid: dict[str, list[WeightOnGrid]] = field(default_factory=dict)
     cells: dict[str, LtcParameters] = field(default_factory=dict)
-    origins: dict[tuple[int, str], Origin] = field(default_factory=dict)
+    origins: dict[tuple[int, str], WeightOrigin] = field(default_factory=dict)
     grids: dict[str, ParameterGrid] = field(default_factory=dict)
     left: tuple[str, ...] = ()
 
@@ -193,9 +192,10 @@ def _wrap(twin: Twin) -> None:
         made = []
         for name in names:
             owner, leaf = _owner(module, name)
-            made.append(OnGrid(getattr(owner, leaf), twin.once))
-            parametrize.register_parametrization(owner, leaf, made[-1])
+            made.append(WeightOnGrid(getattr(owner, leaf), twin.once))
+            torch.nn.utils.parametrize.register_parametrization(owner, leaf, made[-1])
         twin.on_grid[names[0]] = made
+    twin.once.flat += [part for part in module.modules() if isinstance(part, torch.nn.RNNBase)]
     module.ncpc_twin, module.ncpc_plain = twin, twin.finished
     module.register_forward_pre_hook(twin.once.begin)
     module.register_forward_hook(twin.once.end, always_call=True)
@@ -221,7 +221,7 @@ def _matrices(twin: Twin) -> list[list[str]]:
     return [names for names in found.values() if carried & set(names)]
 
 
-def _origins(twin: Twin, double: Any) -> dict[tuple[int, str], Origin]:
+def _origins(twin: Twin, double: Any) -> dict[tuple[int, str], WeightOrigin]:
     """What the weights of the program are made of, by place and name, found in a module in double precision."""
     def read() -> Weights:
         return real_weights(read_twin(twin, double)[1], twin.scheme)
@@ -246,7 +246,7 @@ def _put(twin: Twin, policy: Policy, weights: Sequence[HeldWeight], double: Any)
             parameters.put(layer, {w.name: w for w in weights if w.place == place})
 
 
-def _is_carried(origin: Origin, parameters: Collection[str]) -> bool:
+def _is_carried(origin: WeightOrigin, parameters: Collection[str]) -> bool:
     """Whether every element of a weight has a term that can bring it onto its grid; zeros need none."""
     carried = np.zeros(origin.known.shape, bool)
     for term in origin.terms:

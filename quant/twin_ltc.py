@@ -40,7 +40,7 @@ class SynapseGrid:
     own there.
     """
 
-    bits: int
+    bits: Mapping[str, int]
     w: torch.Tensor
     we: torch.Tensor
     sigma: torch.Tensor
@@ -91,9 +91,9 @@ class LtcParameters(Mapping[str, Any]):
         there = mask != 0
         scale = torch.where(there, mask, 1.0)
         strength = self.positive(w) * scale
-        held = _rounded(strength, grid.w, grid.bits).clamp(min=0.0)
+        held = _rounded(strength, grid.w, grid.bits["w"]).clamp(min=0.0)
         open_ = held > 0
-        current = _rounded(strength * erev, grid.we, grid.bits)
+        current = _rounded(strength * erev, grid.we, grid.bits["we"])
         driven = torch.where(there & open_, current / torch.where(open_, held, 1.0), erev)
         slope, centre = self._argument(sigma, mu, grid, prefix)
         return {"w": torch.where(there, held / scale, self.positive(w)), "erev": driven,
@@ -107,7 +107,7 @@ class LtcParameters(Mapping[str, Any]):
             gain = gain * inputs["input_w"].detach()[:, None]
         shift = 0.0 if inputs.get("input_b") is None else inputs["input_b"][:, None]
         gain = torch.where(gain == 0, 1.0, gain)
-        slope = _rounded(sigma * gain, grid.sigma, grid.bits) / gain
+        slope = _rounded(sigma * gain, grid.sigma, grid.bits["sigma"]) / gain
         slope = torch.where(slope == 0, FLAT, slope)
         return slope, shift - sigma * (shift - mu) / slope
 
@@ -122,9 +122,9 @@ class LtcParameters(Mapping[str, Any]):
             own = synapses.sigma * (layer.input_w[synapses.pre] if prefix else 1.0)
             channel = np.divide(found["sigma"].data, own, out=np.ones(len(synapses)), where=own != 0)
             shape = self.cell._parameters[prefix + "w"].shape
-            units = {name: self._dense(synapses, np.exp2(-held.frac.astype(np.float64)), shape)
-                     for name, held in found.items()}
-            grid = SynapseGrid(found["w"].bits, channel=self._dense(synapses, channel, shape), **units)
+            units = {name: self._dense(synapses, held.unit, shape) for name, held in found.items()}
+            bits = {name: held.bits for name, held in found.items()}
+            grid = SynapseGrid(bits, channel=self._dense(synapses, channel, shape), **units)
             self.grids[prefix] = _coarser(grid, self.grids.get(prefix))
 
     def _dense(self, synapses: Synapses, values: F64, shape: Any) -> Any:

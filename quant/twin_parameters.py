@@ -11,7 +11,7 @@ import numpy as np
 from ncpc.ir.policy import F64, I64
 from ncpc.quant.brevitas_library import brevitas_library
 from ncpc.quant.held_weights import HeldWeight
-from ncpc.quant.weight_origins import Origin, Term
+from ncpc.quant.weight_origins import WeightOrigin, WeightTerm
 from ncpc.system.torch_library import torch_module
 
 if TYPE_CHECKING:
@@ -22,15 +22,22 @@ else:
 
 @dataclass
 class Once:
-    """What parameters became within one call of a module's forward: they are asked for in every step of time."""
+    """What parameters became within one call of a module's forward: they are asked for in every step of time.
+
+    ``flat`` are the modules of torch that keep a list of them from call to call, of which no copy can be made while it
+    remembers how they were computed.
+    """
 
     values: dict[Any, Any] | None = None
+    flat: list[Any] = field(default_factory=list)
 
     def begin(self, *_: Any) -> None:
         self.values = {}
 
     def end(self, *_: Any) -> None:
         self.values = None
+        for module in self.flat:
+            module._flat_weights = [None if weight is None else weight.detach() for weight in module._flat_weights]
 
     def get(self, key: Any, make: Any) -> Any:
         """What ``make()`` gave for this key since forward began; anew where it does not run."""
@@ -51,10 +58,10 @@ class ParameterGrid:
     gain: F64
     unit: F64
     bits: I64
-    others: tuple[Term, ...] = field(default=())
+    others: tuple[WeightTerm, ...] = field(default=())
 
 
-class OnGrid(torch.nn.Module):
+class WeightOnGrid(torch.nn.Module):
     """A parametrization: the parameter moved by what brings the weight that is made of it onto its grid.
 
     The gradient passes unchanged. ``state_dict`` holds the grid, so that a loaded one is the trained one.
@@ -96,7 +103,7 @@ class OnGrid(torch.nn.Module):
         return parameter + moved.to(parameter.dtype)
 
 
-def parameter_grids(weights: Sequence[HeldWeight], origins: Sequence[Origin],
+def parameter_grids(weights: Sequence[HeldWeight], origins: Sequence[WeightOrigin],
                     sizes: dict[str, int]) -> dict[str, ParameterGrid]:
     """The grid of each parameter: the last term of a weight's element carries it. ``sizes`` are the parameters' numbers
     of elements; weights of others are left out.
@@ -121,7 +128,7 @@ def over(grid: ParameterGrid, before: ParameterGrid | None) -> ParameterGrid:
     old = grid.unit == 0
     gain, unit, bits = (np.where(old, b, a) for a, b in ((grid.gain, before.gain), (grid.unit, before.unit),
                                                          (grid.bits, before.bits)))
-    others = [Term(term.parameter, np.where(old == kept, term.gain, 0.0), term.index)
+    others = [WeightTerm(term.parameter, np.where(old == kept, term.gain, 0.0), term.index)
               for terms, kept in ((grid.others, False), (before.others, True)) for term in terms]
     return ParameterGrid(gain, unit, bits, tuple(others))
 
@@ -133,10 +140,11 @@ class _Carried:
         self.gain, self.unit, self.bits = np.zeros(size), np.zeros(size), np.zeros(size, np.int64)
         self.others: dict[str, tuple[F64, I64]] = {}
 
-    def take(self, weight: HeldWeight, term: Term, mine: np.ndarray[Any, Any], others: Sequence[Term]) -> None:
+    def take(self, weight: HeldWeight, term: WeightTerm, mine: np.ndarray[Any, Any],
+             others: Sequence[WeightTerm]) -> None:
         """The elements ``mine`` of a weight, where their grid is coarser than what is known so far."""
         at, gain = term.index[mine], term.gain[mine]
-        unit = np.exp2(-weight.frac[mine].astype(np.float64))
+        unit = weight.unit[mine]
         coarser = unit / np.abs(gain) > self.unit[at] / np.maximum(np.abs(self.gain[at]), 1e-300)
         at = at[coarser]
         self.gain[at], self.unit[at], self.bits[at] = gain[coarser], unit[coarser], weight.bits
@@ -148,5 +156,5 @@ class _Carried:
             added[at], index[at] = other.gain[mine][coarser], other.index[mine][coarser]
 
     def grid(self) -> ParameterGrid:
-        others = tuple(Term(name, *parts) for name, parts in self.others.items() if parts[0].any())
+        others = tuple(WeightTerm(name, *parts) for name, parts in self.others.items() if parts[0].any())
         return ParameterGrid(self.gain, self.unit, self.bits, others)

@@ -42,8 +42,8 @@ class Recipe:
     epochs: int = 20
     batch: int = 16
     window: int = 32
-    rate: float = 1e-3
-    patience: int = 5
+    rate: float = 5e-4
+    patience: int = 10
     seed: int = 0
 
 
@@ -90,8 +90,8 @@ def fine_tune(
     epochs: int = 20,
     batch: int = 16,
     window: int = 32,
-    rate: float = 1e-3,
-    patience: int = 5,
+    rate: float = 5e-4,
+    patience: int = 10,
     seed: int = 0,
     checkpoint: str | Path | None = None,
     phases: Phases | None = None,

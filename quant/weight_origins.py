@@ -27,7 +27,7 @@ CLOSE = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
-class Term:
+class WeightTerm:
     """What one parameter adds to a weight's elements: ``gain`` times its element at the flat ``index``; arrays of the
     weight's shape. Where it adds nothing, ``gain`` is 0.
     """
@@ -38,10 +38,10 @@ class Term:
 
 
 @dataclass(frozen=True, eq=False)
-class Origin:
+class WeightOrigin:
     """The terms of one weight; ``known`` (its shape): which elements their sum explains. Zeros need no explanation."""
 
-    terms: tuple[Term, ...]
+    terms: tuple[WeightTerm, ...]
     known: np.ndarray[Any, np.dtype[np.bool_]]
 
     def sum(self, values: Mapping[str, F64]) -> F64:
@@ -52,14 +52,14 @@ class Origin:
         return total
 
 
-def explains(origin: Origin, data: F64, values: Mapping[str, F64]) -> bool:
+def explains(origin: WeightOrigin, data: F64, values: Mapping[str, F64]) -> bool:
     """Whether a weight is still made so of its parameters, wherever that was known; and no element is new."""
     if origin.known.shape != data.shape or np.any((data != 0) & ~origin.known):
         return False
     return bool(_near(origin.sum(values), data).all())
 
 
-def origins_of(module: Any, read: Read) -> list[Origin]:
+def origins_of(module: Any, read: Read) -> list[WeightOrigin]:
     """The origin of each weight that ``read()`` finds in ``module``, a copy in double precision whose parameters are
     changed and put back.
     """
@@ -70,7 +70,7 @@ def origins_of(module: Any, read: Read) -> list[Origin]:
     found = _at_once(parameters, matrices, base, values, read)
     if all(origin.known.all() for origin in found):
         return found
-    terms: list[list[Term]] = [[] for _ in base]
+    terms: list[list[WeightTerm]] = [[] for _ in base]
     for name in sorted(parameters, key=lambda name: -parameters[name].dim()):
         for k, term in _one(name, parameters[name], base, read):
             terms[k].append(term)
@@ -79,12 +79,12 @@ def origins_of(module: Any, read: Read) -> list[Origin]:
 
 
 def _at_once(parameters: Mapping[str, Any], names: Sequence[str], base: Sequence[F64], values: Mapping[str, F64],
-             read: Read) -> list[Origin]:
+             read: Read) -> list[WeightOrigin]:
     """Weights whose every element is a multiple of one element of a matrix: all matrices changed in two readings."""
     sizes = [values[name].size for name in names]
     total, ends = sum(sizes), np.cumsum([0, *sizes])
     if not total:
-        return [Origin((), data == 0) for data in base]
+        return [WeightOrigin((), data == 0) for data in base]
     flat = np.concatenate([values[name].reshape(-1) for name in names])
     order = np.random.default_rng(0).permutation(total)
     changes = STEP * (1 + np.arange(total)) / total, STEP * (1 + order) / total
@@ -102,13 +102,13 @@ def _at_once(parameters: Mapping[str, Any], names: Sequence[str], base: Sequence
                                       for ratio, change in zip(ratios, changes, strict=True)], axis=0)
         gain = np.divide(data, flat[index], out=np.zeros_like(data), where=known & (flat[index] != 0))
         whose = np.searchsorted(ends, index, side="right") - 1
-        terms = tuple(Term(names[n], np.where(whose == n, gain, 0.0), np.where(whose == n, index - ends[n], 0))
+        terms = tuple(WeightTerm(names[n], np.where(whose == n, gain, 0.0), np.where(whose == n, index - ends[n], 0))
                       for n in np.unique(whose[gain != 0]))
-        found.append(Origin(terms, known))
+        found.append(WeightOrigin(terms, known))
     return found
 
 
-def _one(name: str, parameter: Any, base: Sequence[F64], read: Read) -> Iterator[tuple[int, Term]]:
+def _one(name: str, parameter: Any, base: Sequence[F64], read: Read) -> Iterator[tuple[int, WeightTerm]]:
     """What one parameter adds to each weight, where each element of that depends on one of its."""
     count, value = parameter.numel(), parameter.detach().numpy().reshape(-1).copy()
     if not count:
@@ -128,10 +128,10 @@ def _one(name: str, parameter: Any, base: Sequence[F64], read: Read) -> Iterator
         linear = moved & (np.abs(place - index) < 1e-2) & (value[index] != 0)
         gain = np.divide(first, value[index] * STEP, out=np.zeros_like(first), where=linear)
         if np.any(gain):
-            yield k, Term(name, gain, index)
+            yield k, WeightTerm(name, gain, index)
 
 
-def _put_together(terms: Sequence[Term], data: F64, values: Mapping[str, F64]) -> Origin:
+def _put_together(terms: Sequence[WeightTerm], data: F64, values: Mapping[str, F64]) -> WeightOrigin:
     """Element by element the first parameter that explains it alone, else all of them together."""
     kept = [np.zeros_like(data) for _ in terms]
     known = data == 0
@@ -139,15 +139,16 @@ def _put_together(terms: Sequence[Term], data: F64, values: Mapping[str, F64]) -
         alone = ~known & (term.gain != 0) & _near(_added(term, values), data)
         kept[k][alone] = term.gain[alone]
         known = known | alone
-    whole = Origin(tuple(terms), known).sum(values)
+    whole = WeightOrigin(tuple(terms), known).sum(values)
     together = ~known & _near(whole, data)
     for k, term in enumerate(terms):
         kept[k][together] = term.gain[together]
-    found = tuple(Term(term.parameter, gain, term.index) for term, gain in zip(terms, kept, strict=True) if gain.any())
-    return Origin(found, known | together)
+    found = tuple(WeightTerm(term.parameter, gain, term.index)
+                  for term, gain in zip(terms, kept, strict=True) if gain.any())
+    return WeightOrigin(found, known | together)
 
 
-def _added(term: Term, values: Mapping[str, F64]) -> F64:
+def _added(term: WeightTerm, values: Mapping[str, F64]) -> F64:
     added: F64 = term.gain * values[term.parameter].reshape(-1)[term.index]
     return added
 

@@ -76,7 +76,7 @@ def test_compiling_rounds_no_weight_that_was_trained(family: str, scheme: str, t
                           if data.shape == weight.raw.shape and np.array_equal(data, weight.raw))
         assert isinstance(value.type, Fixed)
         if weight.where not in left:
-            exact = weight.data * np.exp2(weight.frac.astype(float))
+            exact = weight.data / weight.unit
             np.testing.assert_allclose(exact, raw, rtol=0, atol=2.0**-5, err_msg=weight.where)
             found += raw.size
     assert found
