@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +56,11 @@ def test_it_never_ends_worse_than_it_began() -> None:
 @pytest.mark.parametrize("family", ["gru", "ltc"])
 def test_the_same_seed_gives_the_same_weights(family: str) -> None:
     first, second, other = (prepared(family) for _ in range(3))
-    for module, seed in ((first, 3), (second, 3), (other, 4)):
-        quant.fine_tune(module, sequences(family), seed=seed, **QUICK)
+    found = [quant.fine_tune(module, sequences(family), seed=seed, **QUICK)
+             for module, seed in ((first, 3), (second, 3), (other, 4))]
     assert all(torch.equal(a, b) for a, b in zip(weights(first), weights(second), strict=True))
-    assert not all(torch.equal(a, b) for a, b in zip(weights(first), weights(other), strict=True))
+    assert found[0] == found[1]
+    assert found[0].losses != found[2].losses
 
 
 def test_a_training_that_was_cut_off_goes_on_as_if_it_had_not_been(tmp_path: Path,
@@ -146,17 +146,3 @@ def test_a_module_that_keeps_its_state_itself_is_refused() -> None:
     assert twin is not None
     with pytest.raises(Unsupported, match="keeps its state in attributes"):
         runner(read_twin(twin, twin.plain)[0], twin.once, None, "attributes")
-
-
-@pytest.mark.slow
-def test_a_row_of_the_committed_table_comes_again() -> None:
-    """As near as other machines' float training is, whose sums have another order."""
-    from benchmarks import qat_cells
-
-    rows = json.loads(qat_cells.RESULT.read_text())["rows"]
-    assert {row["cell"] for row in rows} == set(qat_cells.CELLS)
-    held = next(row for row in rows if row["cell"] == "RNN")
-    found = qat_cells.row("RNN", held["scheme"])
-    for kind in ("rounded", "fine_tuned"):
-        assert found[kind]["rms_over_range"] == pytest.approx(held[kind]["rms_over_range"], rel=0.2)
-    assert found["weights_alone"]["fine_tuned"] < found["weights_alone"]["rounded"]

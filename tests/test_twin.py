@@ -204,7 +204,7 @@ def test_what_is_no_module_or_no_twin_is_refused() -> None:
 
 @pytest.mark.parametrize(("given", "problem"), [
     ({}, "neither calibration nor input_range given"),
-    ({"calibration": np.zeros((5, 7))}, "7 inputs|expected 3|width"),
+    ({"calibration": np.zeros((5, 7))}, "7 values per step, but the policy takes 3"),
     ({"calibration": np.full((50, 3), np.nan)}, "NaN|not finite|finite"),
 ])
 def test_bad_data_is_refused(given: dict[str, Any], problem: str) -> None:
