@@ -43,6 +43,7 @@ from ncpc.targets.base import PROGRAM
 from ncpc.targets.nir_graded.layers import layer_fields, layer_from_fields
 from ncpc.verification.verdict import SEARCH
 from tests.nets import random_policy
+from tests.onnx_files import CARRIED, frames, recurrent
 
 ROLES = ("motor", "motor", "inter", "inter")
 RANGE = ("--input-range", "-1", "1", "-o", "policy.safetensors")
@@ -179,10 +180,17 @@ def _checkpoints() -> tuple[bytes, bytes, bytes]:
     return new.getvalue(), old.getvalue(), to_bytes(state)
 
 
-def _imported(path: Path, unsaid: Unsaid = WHOLE) -> object:
+def _graph(write: Callable[[Path], Path]) -> bytes:
+    """An ONNX file."""
+    with tempfile.TemporaryDirectory() as name:
+        return write(Path(name, "net.onnx")).read_bytes()
+
+
+def _imported(path: Path, unsaid: Unsaid = WHOLE, carry: Mapping[str, str] | None = None) -> object:
     """What ``ncpc import`` does."""
-    model = read_source(str(path), weights=None, trust_pickle=False, unsaid=unsaid)
-    return save(model, path.with_name("policy.safetensors"), input_range=(-1.0, 1.0))
+    found = read_source(str(path), weights=None, trust_pickle=False, unsaid=unsaid)
+    out = path.with_name("policy.safetensors")
+    return save(found.model, out, like=found.like, input_range=(-1.0, 1.0), carry=carry)
 
 
 def _models() -> dict[str, Kind]:
@@ -192,7 +200,11 @@ def _models() -> dict[str, Kind]:
     archived = mutations.zipped(json=mutations.any_json, h5=mutations.hdf5)
     weights, asked = partial(_imported, unsaid=Unsaid(6)), ("--unfolds", "6", *RANGE)
     checkpoint, words = partial(_imported, unsaid=LTC), (*WORDS, *RANGE)
+    carried = [word for pair in CARRIED["LSTM"].items() for word in ("--carry", "=".join(pair))]
     return {
+        "onnx": Kind(_graph(recurrent), "net.onnx", mutations.onnx_graph, partial(_imported, carry=CARRIED["LSTM"]),
+                     ("import", "FILE", *carried, *RANGE)),
+        "onnx of frames": Kind(_graph(frames), "net.onnx", mutations.onnx_graph, _imported, ("import", "FILE", *RANGE)),
         "keras": Kind(_archive(), "net.keras", archived, _imported, ("import", "FILE", *RANGE)),
         "hdf5 model": Kind(whole, "net.h5", mutations.hdf5, _imported, ("import", "FILE", *RANGE)),
         "hdf5 weights": Kind(_hdf5({"ltc": ltc_weights()}), "net.h5", mutations.hdf5, weights,

@@ -1,4 +1,4 @@
-"""Files changed at random: bytes alone, or the structure that a format has (JSON, zip, HDF5, pickles in a zip).
+"""Files changed at random: bytes alone, or the structure that a format has (JSON, zip, HDF5, ONNX, pickles in a zip).
 
 Every function draws from the ``random.Random`` it is given and from nothing else.
 """
@@ -14,6 +14,8 @@ from typing import Any
 
 import h5py
 import numpy as np
+import onnx
+import onnx.defs
 
 Mutation = Callable[[bytes, random.Random], bytes]
 
@@ -29,6 +31,8 @@ PICKLES = (CODE, b"\x80\x02" + CODE, b"\x80\x02cbuiltins\neval\n(S'open(\"" + MA
            b"\x80\x02c__builtin__\nexec\n(S'open(\"" + MARK.encode() + b"\",\"w\")'\ntR.",
            b"\x80\x04\x8c\x05posix\x8c\x06system\x93\x8c\x12touch " + MARK.encode() + b"\x85R.", b"(" * 50_000 + b".",
            b"\x80\x02]" * 20_000 + b".", b"\x80\x02J\xff\xff\xff\x7f.", b"\x80\x04\x8d" + b"\xff" * 8 + b".")
+
+OPERATORS = sorted({schema.name for schema in onnx.defs.get_all_schemas()})
 
 
 def any_bytes(seed: bytes, rng: random.Random) -> bytes:
@@ -175,6 +179,91 @@ def hdf5(seed: bytes, rng: random.Random) -> bytes:
             _edit_hdf5(file, rng)
     data = content.getvalue()
     return any_bytes(data, rng) if rng.random() < 0.1 else data
+
+
+def onnx_graph(seed: bytes, rng: random.Random) -> bytes:
+    """Nodes, attributes, tensors and ports of an ONNX model changed, exchanged or removed; or its bytes."""
+    if rng.random() < 0.3:
+        return any_bytes(seed, rng)
+    model = onnx.load_from_string(seed)
+    for _ in range(rng.choice([1, 1, 2, 4])):
+        rng.choice([_edit_node, _edit_node, _edit_tensor, _edit_port, _edit_model])(model, rng)
+    return bytes(model.SerializeToString())
+
+
+def _edit_node(model: Any, rng: random.Random) -> None:
+    nodes = model.graph.node
+    node, way = rng.choice(nodes), rng.randrange(8)
+    names = [name for other in nodes for name in (*other.input, *other.output)] + [""]
+    if way <= 1:
+        node.op_type = rng.choice([other.op_type for other in nodes] + OPERATORS)
+    elif way == 2 and node.input:
+        node.input[rng.randrange(len(node.input))] = rng.choice(names)
+    elif way == 3:
+        node.output[:] = rng.sample(names, rng.randrange(4))
+    elif way == 4:
+        nodes.remove(node)
+        if rng.random() < 0.5:
+            nodes.insert(rng.randrange(len(nodes) + 1), node)
+    elif way == 5:
+        node.input.extend(rng.sample(names, rng.randrange(1, 4)))
+    elif way == 6 and node.attribute:
+        node.attribute.remove(rng.choice(node.attribute))
+    else:
+        name = rng.choice([a.name for other in nodes for a in other.attribute] + ["axis", "axes", "perm", "pads"])
+        values = (0, -1, 3, 2**31, -2**62, 1.5, float("nan"), 1e300, "x", [0], [3, -9], [2**40], [0.5], [1] * 70)
+        node.attribute.append(onnx.helper.make_attribute(name, rng.choice(values)))
+
+
+def _edit_tensor(model: Any, rng: random.Random) -> None:
+    if not model.graph.initializer:
+        return
+    tensor, way = rng.choice(model.graph.initializer), rng.randrange(6)
+    if way == 0:
+        tensor.data_type = rng.randrange(30)
+    elif way == 1:
+        tensor.dims[:] = rng.choice([[], [0], [-1], [2**40], [2**62, 4], [1] * 70, [7, 3], [*tensor.dims, 1]])
+    elif way == 2:
+        shape = [rng.choice([n, 0, 1, 2 * n]) for n in tensor.dims]
+        tensor.CopyFrom(onnx.numpy_helper.from_array(np.full(shape, rng.choice(NUMBERS[-9:]), np.float32), tensor.name))
+    elif way == 3:
+        tensor.CopyFrom(onnx.numpy_helper.from_array(np.array(rng.choice([-9, 0, 1, 2**40]), np.int64), tensor.name))
+    elif way == 4:
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        for key, value in (("location", rng.choice(["../x", "/dev/zero", "net.onnx"])), ("length", "99999999999")):
+            tensor.external_data.add(key=key, value=value)
+    else:
+        tensor.name = rng.choice([other.name for other in model.graph.initializer] + ["", "obs", "hidden"])
+
+
+def _edit_port(model: Any, rng: random.Random) -> None:
+    ports = rng.choice([model.graph.input, model.graph.output])
+    if not ports:
+        return
+    port, way = rng.choice(ports), rng.randrange(5)
+    shape = port.type.tensor_type.shape
+    if way == 0:
+        ports.remove(port)
+    elif way == 1:
+        port.type.tensor_type.elem_type = rng.randrange(30)
+    elif way == 2 and shape.dim:
+        rng.choice(shape.dim).dim_value = rng.choice([0, -1, 1, 2, 7, 2**40])
+    elif way == 3:
+        del shape.dim[rng.randrange(len(shape.dim) + 1) :]
+    else:
+        port.name = rng.choice([name for node in model.graph.node for name in node.output] + ["", "a/b", "hidden_out"])
+
+
+def _edit_model(model: Any, rng: random.Random) -> None:
+    way = rng.randrange(4)
+    if way == 0:
+        model.opset_import[0].version = rng.choice([0, -1, 1, 7, 12, 24, 2**40])
+    elif way == 1:
+        model.ir_version = rng.choice([0, 1, 3, 99])
+    elif way == 2:
+        model.opset_import[0].domain = rng.choice(["x", "ai.onnx.ml", "\x00"])
+    else:
+        model.graph.input.add().CopyFrom(rng.choice(model.graph.output or [onnx.ValueInfoProto()]))
 
 
 def _edit_hdf5(file: h5py.File, rng: random.Random) -> None:
