@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,11 +11,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 import ncpc
 from ncpc.errors import BadInput, Unsupported
 from ncpc.frontend.container import policy_bytes, read_policy, write_policy
 from ncpc.frontend.validate import check_policy
+from ncpc.inspect.policies import inspection, inspection_tables
 from ncpc.ir.policy import INPUT, ChannelGroup, DtRange, InitialState, Policy, Tap
 from ncpc.ir.sequences import Sequences
 from ncpc.ir.wires import before, frames_in, group_names, is_row, only_layer, readers, row, unlike_row
@@ -151,3 +155,15 @@ def test_wires_that_make_no_sense_are_refused(changes: dict[str, object], words:
     with pytest.raises(BadInput) as error:
         check_policy(replace(random_policy(1), **changes), "p")  # type: ignore[arg-type]
     assert words in str(error.value)
+
+
+def test_inspect_breaks_no_word_at_80_columns(tmp_path: Path) -> None:
+    write_policy(wired_policy(0), tmp_path / "p.safetensors")
+    found = inspection(tmp_path / "p.safetensors")
+    console = Console(record=True, width=80, file=io.StringIO())
+    for table in inspection_tables(found):
+        console.print(table)
+    words = set(re.findall(r"[a-z_]+\d*[a-z]*", console.export_text()))
+    assert {"parameters", "neurons", "wires", "reads"} <= words
+    for layer in found["layers"]:
+        assert set(re.findall(r"[a-z_]+\d*[a-z]*", f"{layer['kind']} {layer['reads']}")) <= words

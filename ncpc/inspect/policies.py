@@ -115,7 +115,7 @@ def inspection_tables(found: Json) -> list[Table]:
     told = f"{found['input_range']['source']} range"
     ranges = [_ranges("inputs", found["inputs"], told),
               _ranges("neurons", found["states"], "range on generated inputs")]
-    return [_summary(found), _layers(found), *ranges, *_costs(found["cost"])]
+    return [_summary(found), _layers(found), *_wires(found), *ranges, *_costs(found["cost"])]
 
 
 def _costs(costs: list[Json]) -> list[Table]:
@@ -146,21 +146,30 @@ def _summary(found: Json) -> Table:
 
 
 def _layers(found: Json) -> Table:
-    reads = f"layers; the outputs read {found['outputs_read']}" if "outputs_read" in found else ""
-    table = Table(title=reads or "layers", title_justify="left")
-    for name in (*(("layer", "reads") if reads else ()), "kind", "inputs", "outputs", "neurons", "synapses",
-                 "parameters", "products"):
-        words = name in ("kind", "neurons", "reads")
+    table = Table(title="layers", title_justify="left")
+    for name in ("kind", "inputs", "outputs", "neurons", "synapses", "parameters", "products"):
+        words = name in ("kind", "neurons")
         table.add_column(name, justify="left" if words else "right", no_wrap=not words, overflow="fold")
     for layer in found["layers"]:
         roles = ", ".join(f"{count} {role}" for role, count in layer.get("roles", {}).items())
         synapses = f"{layer['synapses']:,} + {layer['sensory_synapses']:,}" if "synapses" in layer else ""
         kind = f"{layer['kind']}, {layer['unfolds']} unfolds" if "unfolds" in layer else layer["kind"]
         numbers = (f"{layer[name]:,}" for name in ("inputs", "outputs"))
-        wired = (str(layer["position"]), layer["reads"]) if reads else ()
-        table.add_row(*wired, kind, *numbers, roles or str(layer.get("neurons", "")), synapses,
+        table.add_row(kind, *numbers, roles or str(layer.get("neurons", "")), synapses,
                       f"{layer['parameters']:,}", f"{layer['products']:,}")
     return table
+
+
+def _wires(found: Json) -> list[Table]:
+    """What each layer reads, where they are no row: a table of its own, as 80 columns do not hold both."""
+    if "outputs_read" not in found:
+        return []
+    table = Table(title=f"wires; the outputs read {found['outputs_read']}", title_justify="left")
+    for name in ("layer", "kind", "reads"):
+        table.add_column(name, no_wrap=name != "reads")
+    for layer in found["layers"]:
+        table.add_row(str(layer["position"]), layer["kind"], layer["reads"])
+    return [table]
 
 
 def _ranges(title: str, rows: list[Json], heading: str) -> Table:
