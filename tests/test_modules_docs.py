@@ -29,8 +29,8 @@ def run(folder: Path, *command: str) -> str:
 
 @pytest.mark.slow
 def test_the_page_runs_as_written(tmp_path: Path) -> None:
-    train, save = blocks("python")
-    (tmp_path / "train.py").write_text(train + save)
+    train, save, declared = blocks("python")
+    (tmp_path / "train.py").write_text(train + save + declared)
     run(tmp_path, "train.py")
     (tmp_path / "robot.py").write_text(train.partition("\n\ntorch.manual_seed")[0])
     saved = (tmp_path / "robot.safetensors").read_bytes()
