@@ -94,6 +94,13 @@ def solved_ltc(rng: np.random.Generator) -> Model:
     return [cells.LTC(inputs, wiring, solver=solver, unfolds=unfolds)], inputs
 
 
+def exponential_ltc(rng: np.random.Generator) -> Model:
+    """An LTC by exponential Euler, which no step makes unstable."""
+    inputs, units = int(rng.integers(1, 5)), int(rng.integers(2, 8))
+    wiring = wirings.FullyConnected(units, int(rng.integers(1, units + 1)), erev_init_seed=int(rng.integers(1000)))
+    return [cells.LTC(inputs, wiring, solver="exponential", unfolds=int(rng.integers(1, 8)))], inputs
+
+
 def ct_gru(rng: np.random.Generator) -> Model:
     inputs, units = sizes(rng)
     decay, clip = str(rng.choice(["tau", "published"])), float(rng.choice([0.0, 0.5]))
@@ -126,7 +133,7 @@ def lrc(rng: np.random.Generator) -> Model:
 
 FAMILIES: dict[str, Callable[[np.random.Generator], Model]] = {
     "cfc": cfc, "wired_cfc": wired_cfc, "mixed_ltc": mixed_ltc, "gated": gated, "ode": ode,
-    "solved_ltc": solved_ltc, "ct_gru": ct_gru, "leaky": leaky, "lif": lif,
+    "solved_ltc": solved_ltc, "exponential_ltc": exponential_ltc, "ct_gru": ct_gru, "leaky": leaky, "lif": lif,
     "lrc": lrc,
 }
 

@@ -23,7 +23,8 @@ UNBOUNDED = ("keras_cfc", "keras_wired_cfc", "ode")
 """Families of cells whose states nothing bounds: their networks amplify roundings, or never forget one."""
 BITS_UNUSED = 2.0**3
 """So many times coarser than needed a format may be: it also holds what the proof allows and nobody has seen."""
-TORCH = ("ltc", "solved_ltc", "cfc", "wired_cfc", "mixed_ltc", "gated", "ode", "ct_gru", "leaky", "lif", "lrc")
+TORCH = ("ltc", "solved_ltc", "exponential_ltc", "cfc", "wired_cfc", "mixed_ltc", "gated", "ode", "ct_gru", "leaky",
+         "lif", "lrc")
 
 
 def row_of(family: str) -> dict[str, Any]:
