@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -146,3 +147,17 @@ def test_a_module_that_keeps_its_state_itself_is_refused() -> None:
     assert twin is not None
     with pytest.raises(Unsupported, match="keeps its state in attributes"):
         runner(read_twin(twin, twin.plain)[0], twin.once, None, "attributes")
+
+
+@pytest.mark.slow
+def test_a_row_of_the_committed_table_comes_again() -> None:
+    """As near as other machines' float training is, whose sums have another order."""
+    from benchmarks import qat_cells
+
+    rows = json.loads(qat_cells.RESULT.read_text())["rows"]
+    assert {row["cell"] for row in rows} == set(qat_cells.CELLS)
+    held = next(row for row in rows if row["cell"] == "RNN")
+    found = qat_cells.row("RNN", held["scheme"])
+    for kind in ("rounded", "fine_tuned"):
+        assert found[kind]["rms_over_range"] == pytest.approx(held[kind]["rms_over_range"], rel=0.2)
+    assert found["weights_alone"]["fine_tuned"] < found["weights_alone"]["rounded"]

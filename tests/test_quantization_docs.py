@@ -1,7 +1,8 @@
-"""The training that docs/quantization.md shows runs as written."""
+"""The training that docs/quantization.md shows runs as written, and its table is the committed one."""
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -29,3 +30,13 @@ def test_the_training_runs_as_written(tmp_path: Path) -> None:
     assert best <= start
     assert last == "1 CfC True"
     assert {"policy.safetensors", "tuning.pt"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_the_table_is_the_committed_one() -> None:
+    rows = json.loads((ROOT / "benchmarks" / "qat_cells.json").read_text())["rows"]
+    told = {tuple(cell.strip() for cell in line.strip("│ \n").split("│")) for line in PAGE.splitlines() if "│" in line}
+    for row in rows:
+        numbers = [f"{row[kind][which]:.2%}" for kind in ("rounded", "fine_tuned")
+                   for which in ("max_over_range", "rms_over_range")]
+        alone = [f"{row['weights_alone'][kind]:.3%}" for kind in ("rounded", "fine_tuned")]
+        assert (row["cell"], row["scheme"], *numbers, *alone) in told
