@@ -242,7 +242,10 @@ def _put(twin: Twin, policy: Policy, weights: Sequence[HeldWeight], double: Any)
         for on_grid in twin.on_grid[name]:
             on_grid.put(twin.grids[name], [raw[other.parameter] for other in twin.grids[name].others])
     for path, parameters in twin.cells.items():
-        for place, layer in _places(policy, read_cell(double.get_submodule(path))):
+        places = list(_places(policy, read_cell(double.get_submodule(path))))
+        if places:
+            parameters.grids.clear()  # a finer grid than before is one, too
+        for place, layer in places:
             parameters.put(layer, {w.name: w for w in weights if w.place == place})
 
 

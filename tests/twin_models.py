@@ -89,7 +89,8 @@ def model(family: str) -> Any:
 
 def told(family: str) -> dict[str, Any]:
     """What ``ncpc.save`` must be told of it."""
-    return {"input_range": (-1.0, 1.0), **({"input_shape": (1, 8, 8)} if family == "conv" else {})}
+    shape = {"conv": (1, 8, 8), "limbs": (6,)}.get(family)
+    return {"input_range": (-1.0, 1.0), **({"input_shape": shape} if shape else {})}
 
 
 def inputs(family: str, rows: int = 3, steps: int = 12) -> Any:
