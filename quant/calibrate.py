@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from ncpc.errors import BadInput
-from ncpc.ir.policy import F64, Policy
+from ncpc.ir.policy import F64, I64, Policy
 from ncpc.ir.schemes import NumberScheme
 from ncpc.quant.observe import output_range
-from ncpc.quant.policy import Scales
+from ncpc.quant.policy import Choices
 
 
 @dataclass(frozen=True)
@@ -19,17 +21,20 @@ class Formats:
 
     ``activations`` are the fractions that the calibration data alone would have given ``x``, ``y`` (per channel) and
     the states (by name): not what is compiled, which holds on proved ranges, but what a report shows beside it.
+    ``integers`` are weights of few bits per layer position and vector name, where they were rounded together.
     """
 
     dead_band: float
     scales: Mapping[str, Mapping[str, int]]
     activations: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    integers: Mapping[str, Mapping[str, I64]] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """What a container stores under the scheme's name."""
+        whole = {k: {n: a.tolist() for n, a in v.items()} for k, v in self.integers.items()}
         return {
             "activations": {k: list(v) for k, v in self.activations.items()}, "dead_band": self.dead_band,
-            "scales": {k: dict(v) for k, v in self.scales.items()},
+            **({"integers": whole} if whole else {}), "scales": {k: dict(v) for k, v in self.scales.items()},
         }
 
 
@@ -38,8 +43,10 @@ def formats_from_json(stored: Mapping[str, Any]) -> Formats:
     try:
         scales = {str(k): {str(n): int(f) for n, f in v.items()} for k, v in stored["scales"].items()}
         activations = {str(k): [int(f) for f in v] for k, v in stored["activations"].items()}
-        return Formats(float(stored["dead_band"]), scales, activations)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        integers = {str(k): {str(n): np.array(a, np.int64) for n, a in v.items()}
+                    for k, v in stored.get("integers", {}).items()}
+        return Formats(float(stored["dead_band"]), scales, activations, integers)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise BadInput(f"stored formats: not readable ({error!r}); save the policy again") from None
 
 
@@ -48,26 +55,38 @@ def dead_band(policy: Policy, scheme: NumberScheme, tolerance: float | None = No
     return scheme.stall_share * (scheme.tolerance if tolerance is None else tolerance) * output_range(policy)
 
 
-def stored(formats: Formats) -> Scales:
-    """The scales as ``quantize`` asks for them; raises ``BadInput`` when one is missing."""
+def stored(formats: Formats) -> Choices:
+    """The choices as ``quantize`` asks for them; raises ``BadInput`` when one is missing."""
 
     def scales(position: str, vectors: Mapping[str, F64], bits: int) -> Mapping[str, int]:
         found = formats.scales.get(position, {})
-        absent = [name for name in vectors if name not in found]
-        if absent:
-            names = ", ".join(absent)
-            raise BadInput(f"stored formats: layer {position} has no scale for {names}; save the policy again")
-        return found
+        _require(position, "scale", vectors, found)
+        return {name: found[name] for name in vectors}
 
-    return scales
+    def integers(position: str, make: Callable[[], Mapping[str, I64]]) -> Mapping[str, I64]:
+        if position not in formats.integers:
+            raise BadInput(f"stored formats: layer {position} has no integers; save the policy again")
+        return formats.integers[position]
+
+    return Choices(scales, integers)
 
 
-def recorded(scales: Scales, into: dict[str, dict[str, int]]) -> Scales:
-    """``scales``, writing down every choice."""
+def _require(position: str, what: str, wanted: Iterable[str], found: Iterable[str]) -> None:
+    absent = [name for name in wanted if name not in found]
+    if absent:
+        raise BadInput(f"stored formats: layer {position} has no {what} for {', '.join(absent)}; save the policy again")
 
-    def record(position: str, vectors: Mapping[str, F64], bits: int) -> Mapping[str, int]:
-        chosen = dict(scales(position, vectors, bits))
-        into.setdefault(position, {}).update(chosen)
+
+def recorded(choices: Choices, scales: dict[str, dict[str, int]], integers: dict[str, dict[str, I64]]) -> Choices:
+    """``choices``, writing down every one."""
+
+    def record_scales(position: str, vectors: Mapping[str, F64], bits: int) -> Mapping[str, int]:
+        chosen = dict(choices.scales(position, vectors, bits))
+        scales.setdefault(position, {}).update(chosen)
         return chosen
 
-    return record
+    def record_integers(position: str, make: Callable[[], Mapping[str, I64]]) -> Mapping[str, I64]:
+        integers[position] = dict(choices.integers(position, make))
+        return integers[position]
+
+    return Choices(record_scales, record_integers)

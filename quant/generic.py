@@ -8,21 +8,26 @@ overstate it so much that too few of them would be left (``ncpc.quant.limits``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from ncpc.errors import Unsupported
-from ncpc.ir.policy import F64
+from ncpc.ir.policy import F64, I64
 from ncpc.ir.program import Op, Program, statements
-from ncpc.ir.quantized import QuantizedGeneric
+from ncpc.ir.quantized import TABLE_SIZE, QuantizedGeneric
 from ncpc.ir.rewrite import MOVES, carries, only_moves
 from ncpc.ir.types import Fixed
+from ncpc.passes.weight_rows import RowWeights, row_weights
 from ncpc.quant.intervals import ROOM, Ranges, UnclosedError, ranges_of, roomy
 from ncpc.quant.limits import OBSERVED_ROOM, held_narrow, limited, snug, too_wide
 from ncpc.quant.ltc import Demand, Fractions, Incoming, Timespans
-from ncpc.quant.rounding import fraction_for
+from ncpc.quant.matrix_rounding import with_weights
+from ncpc.quant.rounding import fraction_for, require_sizes
 from ncpc.semantics.bounds import Range, exactly, hull, meet, over
+
+Rounding = Callable[[Sequence[RowWeights]], Mapping[str, I64]]
+"""Chooses integers of weights of few bits (``ncpc.quant.matrix_rounding.rounded_rows``)."""
 
 ITERATIONS = 24
 WIDEST = 2.0**14
@@ -38,8 +43,16 @@ ENOUGH = 0.1
 
 
 def quantize_generic(real: Program, incoming: Incoming, dt: Timespans, demand: Demand, fractions: Fractions,
-                     observed: Mapping[str, Range]) -> QuantizedGeneric:
-    """Formats of one layer's step ``real``; ``observed`` holds the ranges its states took on calibration data."""
+                     observed: Mapping[str, Range], rounding: Rounding) -> QuantizedGeneric:
+    """Formats of one layer's step ``real``; ``observed`` holds the ranges its states took on calibration data.
+
+    ``rounding`` is asked for the integers of weights that are rounded together.
+    """
+    if demand.together:
+        weights = row_weights(real)
+        chosen = rounding(weights) if weights else {}
+        require_sizes(chosen, {of.name: of.data.size for of in weights})
+        real = with_weights(real, weights, demand.bits, chosen)
     inputs = {real.x.value.name: _physical(incoming)}
     if real.dt is not None:
         inputs[real.dt.value.name] = Range(np.array(dt.lo), np.array(dt.hi))
@@ -57,6 +70,7 @@ def quantize_generic(real: Program, incoming: Incoming, dt: Timespans, demand: D
     return QuantizedGeneric(
         real, ranges, limits, dict(fractions(_matrices(real), demand.bits)),
         demand.bits, incoming.fracs, y, (y.frac,) * real.y.value.shape[0],
+        min(demand.table, TABLE_SIZE), demand.together,
     )
 
 

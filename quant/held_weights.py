@@ -20,9 +20,10 @@ from ncpc.ir.quantized import QuantizedLtc, QuantizedPolicy
 from ncpc.ir.schemes import SCHEMES
 from ncpc.ir.types import Fixed, Real
 from ncpc.passes.lower_fixed import lower_fixed
+from ncpc.passes.weight_rows import row_weights
 from ncpc.quant.brevitas_weights import brevitas_scales
 from ncpc.quant.calibrate import dead_band
-from ncpc.quant.policy import quantize, real_steps
+from ncpc.quant.policy import Choices, quantize, real_steps
 
 PRODUCTS = ("matmul", "matmulshr", "conv2d", "mul", "mulshr")
 """Ops whose factors are weights."""
@@ -65,17 +66,17 @@ class HeldWeight:
 
 def held_weights(policy: Policy, scheme: str) -> list[HeldWeight]:
     """Every weight that the integer program of ``policy`` in ``scheme`` holds; raises what quantizing it raises."""
-    policy, vectors = calibrating(policy), dict[str, Mapping[str, F64]]()
+    policy, slopes = calibrating(policy), dict[str, dict[str, F64]]()
 
     def scales(position: str, given: Mapping[str, F64], bits: int) -> Mapping[str, int]:
-        vectors[position] = given
+        slopes.setdefault(position, {}).update(given)
         return brevitas_scales(position, given, bits)
 
     stall = dead_band(policy, SCHEMES[scheme])
-    quantized = quantize(policy, scheme, dt_mode(policy), stall, scales)
-    program = lower_fixed(policy, quantized)
-    return [weight for place in range(len(policy.layers))
-            for weight in _of_layer(policy, quantized, program, place, vectors.get(str(place), {}))]
+    quantized = quantize(policy, scheme, dt_mode(policy), stall, Choices(scales))
+    program, steps = lower_fixed(policy, quantized), real_steps(policy, scheme, dt_mode(policy))
+    return [weight for place, step in enumerate(steps)
+            for weight in _of_layer(policy, quantized, program, (place, step), slopes.get(str(place), {}))]
 
 
 def real_weights(policy: Policy, scheme: str) -> list[tuple[int, str, F64]]:
@@ -92,18 +93,22 @@ def dt_mode(policy: Policy) -> str:
     return "fixed" if policy.dt.fixed else "runtime"
 
 
-def _of_layer(policy: Policy, quantized: QuantizedPolicy, program: Program, place: int,
-              vectors: Mapping[str, F64]) -> Iterator[HeldWeight]:
+def _of_layer(policy: Policy, quantized: QuantizedPolicy, program: Program, at: tuple[int, Program | None],
+              slopes: Mapping[str, F64]) -> Iterator[HeldWeight]:
+    """The weights of the layer and its step over the reals (None: an LTC by its own arithmetic) that ``at`` names."""
+    place, step = at
     numbers, layer = quantized.layers[place], policy.layers[place]
     if isinstance(numbers, QuantizedLtc):
         assert isinstance(layer, Ltc)
-        yield from _of_ltc(layer, numbers, vectors, place)
+        yield from _of_ltc(layer, numbers, slopes, place)
         return
+    assert step is not None
+    listed = {of.name: of.rows for of in row_weights(step)}
     emitted = [op for op in statements(program.body)
                if op.kind in PRODUCTS and op.origin is not None and op.origin.place == place]
-    for name, op in _factors(numbers.real):
-        data = np.asarray(numbers.real.constants[name][1], np.float64)
-        yield _matched(data, _emitted(op, emitted), program, (place, name))
+    for name, op in _factors(step):
+        data = np.asarray(step.constants[name][1], np.float64)
+        yield _matched(data, _emitted(op, emitted), program, (place, name), listed.get(name))
 
 
 def _factors(real: Program) -> list[tuple[str, Op]]:
@@ -122,32 +127,36 @@ def _is_real(real: Program, name: str) -> bool:
 
 def _emitted(op: Op, emitted: list[Op]) -> Op:
     """The integer op that was made of a real one: names of a whole program differ by a number at their ends."""
-    pattern = re.compile(re.escape(op.out.name) + r"(_\d+)?")
+    pattern = re.compile(re.escape(op.out.name) + r"(_rows)?(_\d+)?")
     at = next(k for k, other in enumerate(emitted) if other.kind.startswith(op.kind)
               and pattern.fullmatch(other.out.name))
     return emitted.pop(at)
 
 
-def _matched(data: F64, op: Op, program: Program, where: tuple[int, str]) -> HeldWeight:
-    """The integers of a weight: of the op's constants the one that is called so and has its shape."""
+def _matched(data: F64, op: Op, program: Program, where: tuple[int, str], listed: I64 | None) -> HeldWeight:
+    """The integers of a weight: of the op's constants the one that is called so and has its shape; ``listed`` says to
+    which sum each of its elements belongs, where it is known.
+    """
     pattern = re.compile(re.escape(where[1]) + r"(_\d+)?")
     name = next(name for name in op.args if name in program.constants and pattern.fullmatch(name))
     value, raw = program.constants[name]
     assert isinstance(value.type, Fixed)
-    rows = np.indices(data.shape)[0] if data.ndim > 1 else np.zeros(data.shape, np.int64)
+    alone = np.indices(data.shape)[0] if data.ndim > 1 else np.zeros(data.shape, np.int64)
+    rows = alone if listed is None else listed
     frac = fractions_of(data, raw.astype(np.int64), value.type, rows, f"layer {where[0]}, {where[1]}")
     return HeldWeight(*where, data, raw.astype(np.int64), np.exp2(-frac.astype(np.float64)), value.type.bits)
 
 
-def _of_ltc(layer: Ltc, numbers: QuantizedLtc, vectors: Mapping[str, F64], place: int) -> Iterator[HeldWeight]:
+def _of_ltc(layer: Ltc, numbers: QuantizedLtc, slopes: Mapping[str, F64], place: int) -> Iterator[HeldWeight]:
+    """Conductances and currents count in units that their neuron's gain divides."""
     for tag, own, part in (("_s", numbers.sensory, layer.sensory), ("", numbers.recurrent, layer.recurrent)):
-        current = np.where(own.w == 0, 0.0, vectors[f"we{tag}"])  # a synapse whose w rounds to 0 has no current
-        for name, data, raw, frac in (("w", vectors[f"w{tag}"], own.w, own.format.w),
-                                      ("we", current, own.we, own.format.we),
-                                      ("sigma", vectors[f"sigma{tag}"], own.sigma, own.format.sigma)):
-            kind, where = Fixed(own.format.bits, frac), f"layer {place}, {name}{tag}"
-            found = fractions_of(data, raw, kind, part.post, where)
-            yield HeldWeight(place, name + tag, data, raw, np.exp2(-found.astype(np.float64)), kind.bits, narrow=True)
+        gain, form = numbers.gain[part.post], own.format
+        current = np.where(own.w == 0, 0.0, part.w * part.erev)  # a synapse whose w rounds to 0 has no current
+        for name, data, raw, unit, bits in (("w", part.w, own.w, 2.0**-form.w / gain, form.bits),
+                                            ("we", current, own.we, 2.0**-form.we / gain, form.bits),
+                                            ("sigma", slopes[f"sigma{tag}"], own.sigma,
+                                             np.full(len(gain), 2.0**-form.sigma), form.sigma_bits)):
+            yield HeldWeight(place, name + tag, data, raw, unit, bits, narrow=True)
 
 
 def fractions_of(data: F64, raw: I64, kind: Fixed, rows: I64, where: str) -> I64:

@@ -26,10 +26,13 @@ from ncpc.ir.quantized import (
 )
 from ncpc.ir.types import Fixed
 from ncpc.quant.box import Step, invariant_box
-from ncpc.quant.rounding import fits, fraction_for, to_raw
+from ncpc.quant.ltc_rounding import CENTRE_FRAC, GAIN_FRAC, LtcReading, equalizing, scaled
+from ncpc.quant.rounding import fits, fraction_for, from_raw, require_sizes, to_raw
 
 Fractions = Callable[[Mapping[str, F64], int], Mapping[str, int]]
 """Chooses a power-of-two scale for each of a layer's vectors: (vectors, bits) -> fractions."""
+Rounding = Callable[[LtcReading], Mapping[str, I64]]
+"""Chooses the integers of vectors of few bits together (``ncpc.quant.ltc_rounding.rounded_together``)."""
 
 INDEX_BITS = 26
 """sigma*u may have at most this fraction: the biased argument spans 2*Z_HALF = 2**5 and must fit 31 bits."""
@@ -62,7 +65,8 @@ class Demand:
     """What a quantized layer is to have: widths of weights and outputs, and the state's largest dead band, physical.
 
     ``state_bits`` is the width of the state where its dead band is small enough, and of the view the synapses read;
-    ``table`` is the number of intervals of the sigmoid's table.
+    ``table`` is the number of intervals of the sigmoid's table, ``sigma_bits`` the width of ``sigma`` (0: ``bits``).
+    ``together``: weights are so coarse that it pays to choose how each is rounded.
     """
 
     bits: int
@@ -70,6 +74,12 @@ class Demand:
     dead_band: float
     state_bits: int = 16
     table: int = TABLE_SIZE
+    sigma_bits: int = 0
+    together: bool = False
+
+    def width(self, vector: str) -> int:
+        """Bits of one of ``synapse_vectors``."""
+        return self.sigma_bits or self.bits if vector.startswith("sigma") else self.bits
 
 
 def synapse_vectors(layer: Ltc, incoming: Incoming) -> dict[str, F64]:
@@ -78,22 +88,39 @@ def synapse_vectors(layer: Ltc, incoming: Incoming) -> dict[str, F64]:
     The input mapping and the channels' fractions are folded into the sensory sigma.
     """
     s, r = layer.sensory, layer.recurrent
-    channel = np.exp2(incoming.type.frac - np.array(incoming.fracs, np.float64))
     return {
-        "sigma_s": s.sigma * (layer.input_w * channel)[s.pre], "w_s": s.w, "we_s": s.w * s.erev,
+        "sigma_s": s.sigma * (layer.input_w * channel_units(incoming))[s.pre], "w_s": s.w, "we_s": s.w * s.erev,
         "sigma": r.sigma, "w": r.w, "we": r.w * r.erev,
     }
 
 
+def channel_units(incoming: Incoming) -> F64:
+    """(inputs,): what a physical input is divided by to be what its raw integer says at the nominal fraction."""
+    units: F64 = np.exp2(incoming.type.frac - np.array(incoming.fracs, np.float64))
+    return units
+
+
 def quantize_ltc(layer: Ltc, incoming: Incoming, dt: Timespans, demand: Demand, fractions: Fractions,
-                 start: F64 | None = None) -> QuantizedLtc:
+                 rounding: Rounding, start: F64 | None = None) -> QuantizedLtc:
     """Integers and formats of the layer, whose state is ``start`` at first (0 where that is None).
 
-    Raises ``ProofFailed`` naming the neuron when no format closes.
+    ``rounding`` is asked where weights are rounded together. Raises ``ProofFailed`` naming the neuron when no format
+    closes.
     """
-    first = np.zeros(layer.neurons) if start is None else start
+    first, gain = np.zeros(layer.neurons) if start is None else start, np.ones(layer.neurons)
+    if demand.together:
+        gain = equalizing(layer)
+        layer = scaled(layer, gain)
     vectors = synapse_vectors(layer, incoming)
-    fracs = fractions(vectors, demand.bits)
+    fracs = {name: frac for bits in {demand.sigma_bits or demand.bits, demand.bits}
+             for name, frac in fractions({n: v for n, v in vectors.items() if demand.width(n) == bits}, bits).items()}
+    if demand.together:
+        widths = {name: demand.width(name) for name in vectors}
+        chosen = rounding(LtcReading(layer, vectors, widths, fracs, channel_units(incoming)))
+        require_sizes(chosen, {**{name: len(vector) for name, vector in vectors.items()}, "gain": layer.neurons,
+                               "centre_s": len(layer.sensory), "centre": len(layer.recurrent)})
+        layer, gain = scaled(layer, from_raw(chosen["gain"], GAIN_FRAC)), gain * from_raw(chosen["gain"], GAIN_FRAC)
+        vectors = {name: from_raw(whole, fracs.get(name, CENTRE_FRAC)) for name, whole in chosen.items()}
     hull = max(_hull(layer, vectors, fracs, demand.bits), float(np.abs(first).max(initial=0.0)))
     reason = ""
     for spare in range(-FINER, COARSER):
@@ -101,7 +128,7 @@ def quantize_ltc(layer: Ltc, incoming: Incoming, dt: Timespans, demand: Demand, 
         attempt = _attempt(layer, incoming, dt, demand, vectors, fracs, u, hull)
         box, reason = invariant_box(step_of(attempt), to_raw(first, attempt.v.frac))
         if not reason and _holds(box, attempt):
-            return _finish(layer, attempt, box, demand.out_bits)
+            return _finish(layer, dataclasses.replace(attempt, gain=gain), box, demand.out_bits)
     raise ProofFailed(f"LTC layer: no fixed-point format holds the state's range: {reason or 'the box keeps growing'}")
 
 
@@ -144,7 +171,7 @@ def _attempt(layer: Ltc, incoming: Incoming, dt: Timespans, demand: Demand, vect
         sensory, recurrent, g, n, d, v, u, leak, gleak, cm_t, to_raw(cm, cm_frac), cm_frac,
         k_inverse, n - d - v.frac + 46 + k_inverse,
         box=np.zeros((layer.neurons, 2), np.int64), output_w=empty, output_b=empty, output_w_frac=0, k_y=1,
-        y=Fixed(demand.out_bits, demand.out_bits - 1), y_fracs=(),
+        y=Fixed(demand.out_bits, demand.out_bits - 1), y_fracs=(), gain=np.ones(layer.neurons),
     )
 
 
@@ -175,15 +202,33 @@ def _synapses(s: Synapses, tag: str, vectors: Mapping[str, F64], fracs: Mapping[
               source: tuple[F64, Fixed, int], sums: tuple[int, int]) -> QuantizedSynapses:
     """One synapse set. ``source`` is the presynaptic offset, type and largest magnitude (raw)."""
     (shift, kind, reach), bits, z = source, demand.bits, argument_frac(demand.table)
-    centre = s.sigma * (shift[s.pre] - s.mu)
+    centre = s.sigma * (shift[s.pre] - s.mu) + vectors.get(f"centre{tag}", 0.0)
     w, we = _weights(vectors, fracs, tag, bits)
-    widths = (bits, kind.frac, z)
+    widths = (demand.width("sigma"), kind.frac, z)
     sigma_frac, sigma, offset = _argument(vectors[f"sigma{tag}"], centre, fracs[f"sigma{tag}"], widths, reach)
-    form = SynapseFormat(bits, sigma_frac, fracs[f"w{tag}"], fracs[f"we{tag}"])
+    k_offset = 0
+    if demand.together:
+        offset, k_offset = _short(offset, np.abs(sigma) * reach, max(sigma_frac + kind.frac, z), z)
+    form = SynapseFormat(bits, demand.width("sigma"), sigma_frac, fracs[f"w{tag}"], fracs[f"we{tag}"])
     return QuantizedSynapses(
         form, s.pre, s.post, sigma, offset, w, we, k_z=sigma_frac + kind.frac - z,
-        k_den=form.w + S_FRAC - sums[0], k_num=form.we + S_FRAC - sums[1],
+        k_den=form.w + S_FRAC - sums[0], k_num=form.we + S_FRAC - sums[1], k_offset=k_offset,
     )
+
+
+def _short(offset: I64, swing: I64, product: int, z: int) -> tuple[I64, int]:
+    """The offsets in 16 bits and how far they are shifted up, where that costs no more than a unit of the table's
+    argument; else as they are, and 0. ``product`` and ``z`` are the fractions of offsets and of that argument.
+
+    One that keeps its sigmoid at an end of the table for every state may be any that does.
+    """
+    span = 2 * Z_HALF << product
+    held = np.clip(offset, -swing - 1, span + swing)
+    lost = max(0, int(np.abs(held).max(initial=0)).bit_length() - 15)
+    if lost > product - z + 1:
+        return offset, 0
+    rounded = (held + (1 << lost >> 1)) >> lost
+    return np.clip(rounded, -(1 << 15), (1 << 15) - 1), lost
 
 
 def _argument(slope: F64, centre: F64, frac: int, widths: tuple[int, int, int], reach: int) -> tuple[int, I64, I64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -22,6 +23,9 @@ FRAME, SHORT = 512, 20
 """Inputs beyond which a policy reads frames, and the steps of generated data for one."""
 STEPS, PROBED = 400, 200
 """Steps of generated data where a policy carries no calibration, and beside it."""
+ROWS, HELD = 16, 4
+PROBE_SHARE = 1.0
+"""How much data that cover the declared ranges count beside the calibration."""
 STILL = 1e-6
 """An output that moves less than this says nothing about the tolerance."""
 
@@ -52,6 +56,43 @@ def observed_step(policy: Policy, position: int, step: Program) -> dict[str, Ran
     found = _ranges(step, _before(policy, position, _few(policy)))
     probed = _ranges(step, _before(policy, position, _probe(policy)))
     return {name: hull(seen, meet(probed[name], roomy(seen, 1.0))) for name, seen in found.items()}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Signals:
+    """What a layer meets: its inputs ``x`` (n, inputs), what it computes of them by name (n, ...), and how much such
+    data count.
+    """
+
+    x: F64
+    values: Mapping[str, F64]
+    share: float
+
+
+def observed_signals(policy: Policy, position: int, step: Program, names: Sequence[str]) -> tuple[Signals, ...]:
+    """The values ``names`` of one layer's own ``step`` (states as they are after it), on the calibration data and, with
+    less weight, on data that cover the declared ranges.
+    """
+    return tuple(Signals(*_seen(step, _before(policy, position, data), names), share)
+                 for data, share in ((_few(policy), 1.0), (_corners(policy), PROBE_SHARE)))
+
+
+def _seen(step: Program, data: Sequences, names: Sequence[str]) -> tuple[F64, dict[str, F64]]:
+    executor, dt, seen = Executor(step), encoded_dt(step, data), []
+    executor.reset(len(data.x))
+    for t in range(data.x.shape[1]):
+        if data.reset is not None and data.reset[:, t].any():
+            executor.reset(len(data.x), data.reset[:, t])
+        executor.step(data.x[:, t], None if dt is None else dt[:, t])
+        seen.append({name: executor.value(name).astype(np.float64) for name in names})
+    values = {name: np.concatenate([_rows(now[name], len(data.x)) for now in seen]) for name in names}
+    return data.x.swapaxes(0, 1).reshape(-1, data.x.shape[2]), values
+
+
+def _rows(value: F64, batch: int) -> F64:
+    """(batch, n), also of what does not depend on the data."""
+    flat = value.reshape(len(value), -1) if value.ndim > 1 else value[None]
+    return np.broadcast_to(flat, (batch, flat.shape[1]))
 
 
 def _before(policy: Policy, position: int, data: Sequences) -> Sequences:
@@ -95,6 +136,17 @@ def _probe(policy: Policy) -> Sequences:
     lo, hi = policy.input_range.T
     dt = np.exp(rng.uniform(np.log(policy.dt.lo), np.log(policy.dt.hi), part.shape[:2]))
     return Sequences(lo + (hi - lo) * part, dt.clip(policy.dt.lo, policy.dt.hi))
+
+
+def _corners(policy: Policy) -> Sequences:
+    """Values held for some steps, half of them ends of the ranges; timespans over their range."""
+    rng, steps = np.random.default_rng(1), affordable(policy.layers, PROBED, ROWS)
+    part = rng.random((ROWS, -(-steps // HELD), policy.inputs))
+    part[::2] = part[::2] > 0.5
+    lo, hi = policy.input_range.T
+    x = np.repeat(lo + (hi - lo) * part, HELD, axis=1)[:, :steps]
+    dt = np.exp(rng.uniform(np.log(policy.dt.lo), np.log(policy.dt.hi), x.shape[:2]))
+    return Sequences(x, dt.clip(policy.dt.lo, policy.dt.hi))
 
 
 def _few(policy: Policy) -> Sequences:

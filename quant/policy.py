@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 
-from ncpc.ir.policy import F64, Activation, Dense, Layer, Ltc, Policy, Taps
+from ncpc.ir.policy import F64, I64, Activation, Dense, Layer, Ltc, Policy, Taps
 from ncpc.ir.program import Program, statements
 from ncpc.ir.quantized import (
     FINE_SIZE,
@@ -26,10 +26,13 @@ from ncpc.ir.wires import readers, taps_of
 from ncpc.passes.fold import fix_dt, fold_constants
 from ncpc.passes.lower import lower
 from ncpc.passes.lower_heads import WIDE
+from ncpc.passes.weight_rows import RowWeights
 from ncpc.quant.generic import quantize_generic
 from ncpc.quant.inputs import boundary
-from ncpc.quant.ltc import Demand, Fractions, Incoming, Timespans, quantize_ltc
-from ncpc.quant.observe import observed_step
+from ncpc.quant.ltc import Demand, Incoming, Timespans, quantize_ltc
+from ncpc.quant.ltc_rounding import LtcReading, rounded_together
+from ncpc.quant.matrix_rounding import rounded_rows
+from ncpc.quant.observe import observed_signals, observed_step
 from ncpc.quant.rounding import fraction_for, to_raw
 
 HIDDEN_BITS = 16
@@ -42,9 +45,24 @@ ARGUMENT_BITS = 31
 
 Scales = Callable[[str, Mapping[str, F64], int], Mapping[str, int]]
 """Fractions of a layer's vectors: (layer's position, vectors, bits) -> fractions. Brevitas, or a stored choice."""
+Integers = Callable[[str, Callable[[], Mapping[str, I64]]], Mapping[str, I64]]
+"""Integers of a layer's vectors of few bits: (layer's position, what computes them) -> integers, or a stored choice."""
 
 
-def quantize(policy: Policy, scheme: str, dt_mode: str, dead_band: float, scales: Scales) -> QuantizedPolicy:
+def computed(position: str, make: Callable[[], Mapping[str, I64]]) -> Mapping[str, I64]:
+    """Integers that are stored nowhere."""
+    return make()
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Who decides about weights: fractions of whole tensors, and how each of few bits is rounded."""
+
+    scales: Scales
+    integers: Integers = computed
+
+
+def quantize(policy: Policy, scheme: str, dt_mode: str, dead_band: float, choices: Choices) -> QuantizedPolicy:
     """The policy in integers.
 
     ``dead_band`` is the largest stall of a state that is acceptable, in physical units; where the errors of an LTC's
@@ -55,13 +73,14 @@ def quantize(policy: Policy, scheme: str, dt_mode: str, dead_band: float, scales
     numbers = SCHEMES[scheme]
     x = boundary(policy, numbers)
     given = [Incoming(x.type, x.fracs, x.raw)]
-    timespans, table = _timespans(policy, dt_mode), table_size(policy, dead_band)
+    timespans, table = _timespans(policy, dt_mode), table_size(policy, dead_band, numbers.table)
     layers = []
     for position, layer in enumerate(policy.layers):
         incoming = _tapped(given, taps_of(policy)[position])
         out_bits = _handed(policy, position, numbers.activation_bits)
-        demand = Demand(numbers.weight_bits, out_bits, dead_band, numbers.state_bits, table)
-        quantized = _quantized(policy, position, incoming, timespans, demand, partial(scales, str(position)))
+        demand = Demand(numbers.weight_bits, out_bits, dead_band, numbers.state_bits, table, numbers.sigma_bits,
+                        numbers.together)
+        quantized = _quantized(policy, position, incoming, timespans, demand, choices)
         layers.append(quantized)
         given.append(_outgoing(layer, quantized))
     dt = None if timespans.frac is None else Fixed(32, timespans.frac, signed=False)
@@ -70,15 +89,18 @@ def quantize(policy: Policy, scheme: str, dt_mode: str, dead_band: float, scales
                            tuple(layers))
 
 
-def table_size(policy: Policy, dead_band: float) -> int:
-    """Intervals of the LTCs' sigmoid table.
+def table_size(policy: Policy, dead_band: float, least: int = TABLE_SIZE) -> int:
+    """Intervals of the LTCs' sigmoid table: ``least``, or as many more as its errors need.
 
     A sigmoid that is off by e moves a resting state by at most e times its distance from the reversal potential, in all
-    synapses alike: about e times the largest of those.
+    synapses alike: about e times the largest of those. Half the intervals err up to four times as much.
     """
-    reach = [np.abs(np.concatenate([layer.sensory.erev, layer.recurrent.erev])).max(initial=0.0)
-             for layer in policy.layers if isinstance(layer, Ltc) and _has_own_arithmetic(layer)]
-    return FINE_SIZE if TABLE_ERROR * max(reach, default=0.0) > 2.0 * dead_band else TABLE_SIZE
+    reach = max((float(np.abs(np.concatenate([layer.sensory.erev, layer.recurrent.erev])).max(initial=0.0))
+                 for layer in policy.layers if isinstance(layer, Ltc) and _has_own_arithmetic(layer)), default=0.0)
+    size = least
+    while size < FINE_SIZE and TABLE_ERROR * max(TABLE_SIZE / size, 1.0)**2 * reach > 2.0 * dead_band:
+        size *= 2
+    return size
 
 
 def _handed(policy: Policy, position: int, bits: int) -> int:
@@ -126,17 +148,27 @@ def _tapped(given: list[Incoming], taps: Taps) -> Incoming:
 
 
 def _quantized(policy: Policy, position: int, incoming: Incoming, dt: Timespans, demand: Demand,
-               fractions: Fractions) -> QuantizedLayer:
+               choices: Choices) -> QuantizedLayer:
     """An LTC by its own arithmetic, any other layer by that of its step over the reals."""
-    layer = policy.layers[position]
+    layer, step = policy.layers[position], _step(policy, position, dt, demand.bits)
+    fractions, integers = partial(choices.scales, str(position)), partial(choices.integers, str(position))
     if isinstance(layer, Ltc) and _has_own_arithmetic(layer):
+        state = step.states[0].inp.name
+
+        def rounding(reading: LtcReading) -> Mapping[str, I64]:
+            return integers(lambda: rounded_together(reading, state, observed_signals(policy, position, step, [state])))
+
         starts = [start.values for start in policy.initial if start.layer == position]
-        return quantize_ltc(layer, incoming, dt, demand, fractions, *starts)
-    step = _step(policy, position, dt, demand.bits)
+        return quantize_ltc(layer, incoming, dt, demand, fractions, rounding, *starts)
     convolves = any(op.kind == "conv2d" for op in statements(step.body))
     handed_on = readers(policy, position) != (len(policy.layers),) and demand.out_bits <= HIDDEN_BITS
     observed = observed_step(policy, position, step) if step.states or convolves or handed_on else {}
-    return quantize_generic(step, incoming, dt, demand, fractions, observed)
+
+    def rounding_rows(weights: Sequence[RowWeights]) -> Mapping[str, I64]:
+        names = [one.source for one in weights]
+        return integers(lambda: rounded_rows(weights, demand.bits, observed_signals(policy, position, step, names)))
+
+    return quantize_generic(step, incoming, dt, demand, fractions, observed, rounding_rows)
 
 
 def real_steps(policy: Policy, scheme: str, dt_mode: str) -> list[Program | None]:

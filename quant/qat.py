@@ -27,7 +27,7 @@ from ncpc.quant.brevitas_library import brevitas_library
 from ncpc.quant.brevitas_weights import brevitas_scales, fraction
 from ncpc.quant.calibrate import dead_band
 from ncpc.quant.ltc import Incoming, synapse_vectors
-from ncpc.quant.policy import quantize
+from ncpc.quant.policy import Choices, quantize
 from ncpc.quant.twin_ltc import FLAT
 from ncpc.quant.twin_training import error_loss
 from ncpc.system.torch_library import torch_module
@@ -192,7 +192,7 @@ def quantized_twin(policy: Policy, scheme: str, tolerance: float) -> QuantLtc:
     if not isinstance(layer, Ltc) or layer.solver != "fused":
         raise Unsupported("quantization-aware training: the policy is not a single LTC with the fused solver")
     quantized = quantize(policy, scheme, "fixed" if policy.dt.fixed else "runtime",
-                         dead_band(policy, SCHEMES[scheme], tolerance), brevitas_scales)
+                         dead_band(policy, SCHEMES[scheme], tolerance), Choices(brevitas_scales))
     incoming = Incoming(quantized.x, quantized.x_fracs, quantized.x_range)
     vectors = synapse_vectors(layer, incoming)
     return QuantLtc(layer, vectors, _grids(layer, vectors, quantized, SCHEMES[scheme].weight_bits))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ncpc.errors import BadInput
 from ncpc.ir.types import Fixed
 
 
@@ -16,6 +18,11 @@ def to_raw(x: NDArray[np.float64] | float, frac: int) -> NDArray[np.int64]:
     return raw
 
 
+def from_raw(raw: NDArray[np.int64], frac: int) -> NDArray[np.float64]:
+    """The numbers that raw integers stand for."""
+    return raw.astype(np.float64) * 2.0**-frac
+
+
 def fraction_for(magnitude: float, bits: int, most: int = 31) -> int:
     """The largest fraction at which ``magnitude`` rounds into a signed integer of ``bits`` bits, at most ``most``."""
     if magnitude <= 0.0:
@@ -23,6 +30,16 @@ def fraction_for(magnitude: float, bits: int, most: int = 31) -> int:
     frac = min(bits - 1 - math.frexp(magnitude)[1], most)
     limit = (1 << (bits - 1)) - 1
     return frac if math.floor(magnitude * 2.0**frac + 0.5) <= limit else frac - 1
+
+
+def require_sizes(chosen: Mapping[str, NDArray[np.int64]], sizes: Mapping[str, int]) -> None:
+    """Raises ``BadInput`` where integers that were stored are not as many as a layer has weights."""
+    for name, size in sizes.items():
+        found = chosen.get(name)
+        if found is None or found.size != size:
+            held = "none" if found is None else str(found.size)
+            raise BadInput(f"stored formats: {size} integers of {name} are needed and {held} are there; "
+                           "save the policy again")
 
 
 def fits(raw: NDArray[np.int64], kind: Fixed) -> bool:

@@ -18,7 +18,7 @@ from ncpc.passes.fold import fix_dt
 from ncpc.passes.lower import lower
 from ncpc.passes.lower_fixed import lower_fixed
 from ncpc.passes.to_float32 import to_float32
-from ncpc.quant.policy import largest_fractions, quantize
+from ncpc.quant.policy import Choices, largest_fractions, quantize
 from ncpc.semantics.run import run
 from ncpc.targets.c.emit import emit_c
 from ncpc.targets.c.host import run_library
@@ -34,7 +34,8 @@ def float_program(policy: Policy, dt: str = "fixed") -> Program:
 
 
 def fixed_program(policy: Policy, scheme: str = "int16", dt: str = "fixed") -> Program:
-    return lower_fixed(policy, quantize(policy, scheme, dt, 1e-4 if scheme == "int16" else 1e-2, largest_fractions))
+    stall = 1e-4 if scheme == "int16" else 1e-2
+    return lower_fixed(policy, quantize(policy, scheme, dt, stall, Choices(largest_fractions)))
 
 
 def program_of(policy: Policy, scheme: str, dt: str) -> Program:

@@ -38,7 +38,7 @@ from ncpc.proofs.errors.rest import search_witness
 from ncpc.proofs.errors.witness import Witness, proves
 from ncpc.proofs.errors.words import above
 from ncpc.proofs.prove import prove
-from ncpc.quant.policy import largest_fractions, quantize
+from ncpc.quant.policy import Choices, largest_fractions, quantize
 from ncpc.semantics.run import Executor, run
 from ncpc.targets import registry
 from ncpc.targets.base import CompileOptions, Lowered
@@ -49,7 +49,7 @@ DEAD_BAND = 1e-3
 
 
 def program_of(policy: Policy, scheme: str = "int16", dt: str = "fixed", dead_band: float = DEAD_BAND) -> Program:
-    program = fold_constants(lower_fixed(policy, quantize(policy, scheme, dt, dead_band, largest_fractions)))
+    program = fold_constants(lower_fixed(policy, quantize(policy, scheme, dt, dead_band, Choices(largest_fractions))))
     prove(program)
     return program
 

@@ -21,7 +21,7 @@ from ncpc.passes.lower_fixed import lower_fixed
 from ncpc.proofs import division
 from ncpc.proofs.prove import prove
 from ncpc.proofs.ranges import CrowdedError
-from ncpc.quant.policy import largest_fractions, quantize
+from ncpc.quant.policy import Choices, largest_fractions, quantize
 from ncpc.semantics import fixed
 from ncpc.semantics.formed import Intervals, operations, value
 from ncpc.semantics.ops import implementation
@@ -197,7 +197,7 @@ def slow_leak(gleak: float = 63.8, cm: float = 1e6) -> Policy:
 def crowded_program(**changes: float) -> Program:
     """As quantized, before any shift has found room."""
     policy = slow_leak(**changes)
-    return lower_fixed(policy, quantize(policy, "int16", "runtime", 1e-4, largest_fractions))
+    return lower_fixed(policy, quantize(policy, "int16", "runtime", 1e-4, Choices(largest_fractions)))
 
 
 def test_a_conductance_that_fills_its_bits_is_shifted_without_overflow() -> None:

@@ -26,7 +26,7 @@ from ncpc.proofs import division
 from ncpc.proofs.invariance import CHUNK, Terms, Update, _conductance_range, _overshoot, lemmas
 from ncpc.proofs.prove import _before_updates
 from ncpc.proofs.ranges import Interval
-from ncpc.quant.policy import largest_fractions, quantize
+from ncpc.quant.policy import Choices, largest_fractions, quantize
 from ncpc.semantics import fixed
 from tests.nets import random_policy
 
@@ -46,7 +46,7 @@ POLICIES: dict[str, tuple[Policy, str, str, float]] = {
 def made(name: str) -> tuple[Program, QuantizedLtc, np.ndarray]:
     """Program, layer, and all that the sigmoid's table returns."""
     policy, scheme, mode, stall = POLICIES[name]
-    quantized = quantize(policy, scheme, mode, stall, largest_fractions)
+    quantized = quantize(policy, scheme, mode, stall, Choices(largest_fractions))
     layer = quantized.layers[0]
     assert isinstance(layer, QuantizedLtc)
     every = fixed.lut(np.arange(128 * (len(quantized.table) - 1)), quantized.table, 7)
@@ -265,7 +265,7 @@ def alone(leak: int) -> tuple[Program, int]:
     """A neuron without synapses that rests at ``2*leak``, its pull exact to half a unit; and its overshoot."""
     none = Synapses(*(np.zeros(0, np.int64),) * 2, *(np.zeros(0),) * 4)
     policy = random_policy(1, neurons=1, inputs=1, outputs=1, sensory=none, recurrent=none)
-    quantized = quantize(policy, "int16", "fixed", 1e-4, largest_fractions)
+    quantized = quantize(policy, "int16", "fixed", 1e-4, Choices(largest_fractions))
     q = quantized.layers[0]
     assert isinstance(q, QuantizedLtc)
     layer = dataclasses.replace(q, gleak=np.array([1 << (q.g + q.v.frac - q.n) >> 1]), leak=np.array([leak]))

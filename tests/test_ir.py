@@ -18,7 +18,7 @@ from ncpc.passes.fold import fix_dt, fold_constants
 from ncpc.passes.lower import lower
 from ncpc.passes.lower_fixed import lower_fixed
 from ncpc.passes.to_float32 import to_float32
-from ncpc.quant.policy import largest_fractions, quantize
+from ncpc.quant.policy import Choices, largest_fractions, quantize
 from ncpc.semantics.ops import _MAKERS
 from tests.conftest import Golden
 from tests.nets import random_policy
@@ -29,7 +29,7 @@ def tiny() -> Policy:
 
 
 def integer_program() -> Program:
-    return lower_fixed(tiny(), quantize(tiny(), "int16", "fixed", 1e-4, largest_fractions))
+    return lower_fixed(tiny(), quantize(tiny(), "int16", "fixed", 1e-4, Choices(largest_fractions)))
 
 
 def test_text_of_the_step_over_the_reals(golden: Golden) -> None:

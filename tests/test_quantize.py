@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,6 +13,7 @@ from ncpc.errors import BadInput
 from ncpc.ir.policy import Activation, Dense, DtRange, Layer, Policy
 from ncpc.ir.program import Program, statements
 from ncpc.ir.quantized import FINE_SIZE, TABLE_SIZE
+from ncpc.ir.schemes import SCHEMES
 from ncpc.ir.sequences import Sequences
 from ncpc.ir.types import Fixed
 from ncpc.passes.lower import lower
@@ -18,7 +21,7 @@ from ncpc.passes.lower_fixed import lower_fixed
 from ncpc.proofs.prove import prove
 from ncpc.quant import policy as policy_module
 from ncpc.quant.calibrate import Formats, formats_from_json, recorded, stored
-from ncpc.quant.policy import largest_fractions, quantize
+from ncpc.quant.policy import Choices, largest_fractions, quantize
 from ncpc.quant.rounding import fraction_for, to_raw
 from ncpc.semantics.run import run
 from ncpc.verification.sequences import suite
@@ -29,7 +32,7 @@ TOLERANCE = {"int16": 1e-3, "int8": 5e-2}
 
 def integer_error(policy: Policy, scheme: str, mode: str = "fixed", seed: int = 0) -> float:
     """The largest output error as a fraction of the output's range, the program proved first."""
-    program = lower_fixed(policy, quantize(policy, scheme, mode, 1e-4, largest_fractions))
+    program = lower_fixed(policy, quantize(policy, scheme, mode, 1e-4, Choices(largest_fractions)))
     prove(program)
     rng = np.random.default_rng(seed)
     lo, hi = policy.input_range.T
@@ -101,7 +104,7 @@ def test_far_off_centres_and_steep_slopes_saturate_exactly() -> None:
 def test_the_state_widens_when_its_dead_band_would_show() -> None:
     kinds = {}
     for dead_band in (1.0, 1e-5):
-        quantized = quantize(random_policy(0), "int16", "fixed", dead_band, largest_fractions)
+        quantized = quantize(random_policy(0), "int16", "fixed", dead_band, Choices(largest_fractions))
         kinds[dead_band] = quantized.layers[0].v.bits  # type: ignore[union-attr]
     assert kinds == {1.0: 16, 1e-5: 32}
 
@@ -112,7 +115,7 @@ def test_the_sigmoid_s_table_grows_when_its_error_would_show() -> None:
     data = suite(policy, 600, False)
     want = run(lower(policy), data).y
     for size, dead_band in ((TABLE_SIZE, 1e-4), (FINE_SIZE, 5e-5)):
-        quantized = quantize(policy, "int16", "fixed", dead_band, largest_fractions)
+        quantized = quantize(policy, "int16", "fixed", dead_band, Choices(largest_fractions))
         assert len(quantized.table) == size + 1
         program = lower_fixed(policy, quantized)
         prove(program)
@@ -135,7 +138,7 @@ def unequal(spread: float) -> Policy:
 
 def dense_error(policy: Policy, scheme: str) -> tuple[float, set[str]]:
     """The largest error, and the kinds of ops that take the products."""
-    program = lower_fixed(policy, quantize(policy, scheme, "fixed", 1e-4, largest_fractions))
+    program = lower_fixed(policy, quantize(policy, scheme, "fixed", 1e-4, Choices(largest_fractions)))
     prove(program)
     data = suite(policy, 300, False)
     found = run(program, data)
@@ -163,7 +166,7 @@ def test_sigmoid_layers_read_the_table_of_an_ltc_beside_them(dead_band: float) -
     policy = Policy("net", (Activation("sigmoid", layer.inputs), layer, Activation("sigmoid", layer.outputs)),
                     np.tile([-2.0, 2.0], (layer.inputs, 1)))
     data = suite(policy, 300, False)
-    program = lower_fixed(policy, quantize(policy, "int16", "fixed", dead_band, largest_fractions))
+    program = lower_fixed(policy, quantize(policy, "int16", "fixed", dead_band, Choices(largest_fractions)))
     want = run(lower(policy), data).y
     assert np.abs(run(program, data).y - want).max() < 1e-3 * np.ptp(want)
 
@@ -177,15 +180,20 @@ def test_the_chosen_fraction_holds_and_one_more_would_not(magnitude: float, bits
     assert frac == 60 or magnitude == 0 or int(to_raw(abs(magnitude), frac + 1)) > kind.hi
 
 
-def _program(policy: Policy, formats: Formats) -> Program:
-    return lower_fixed(policy, quantize(policy, "int16", "fixed", formats.dead_band, stored(formats)))
+def _program(policy: Policy, formats: Formats, scheme: str = "int16") -> Program:
+    return lower_fixed(policy, quantize(policy, scheme, "fixed", formats.dead_band, stored(formats)))
 
 
-def test_stored_formats_give_the_same_program_again() -> None:
+@pytest.mark.parametrize("scheme", ["int16", "w8a16"])
+def test_stored_formats_give_the_same_program_again(scheme: str) -> None:
     policy = random_policy(1)
     chosen: dict[str, dict[str, int]] = {}
-    first = lower_fixed(policy, quantize(policy, "int16", "fixed", 1e-4, recorded(largest_fractions, chosen)))
-    again = _program(policy, formats_from_json(Formats(1e-4, chosen).as_json()))
+    integers: dict[str, dict[str, np.ndarray]] = {}
+    choices = recorded(Choices(largest_fractions), chosen, integers)
+    first = lower_fixed(policy, quantize(policy, scheme, "fixed", 1e-4, choices))
+    assert bool(integers) == (SCHEMES[scheme].weight_bits < 16)
+    again = _program(policy, formats_from_json(json.loads(json.dumps(Formats(1e-4, chosen, {}, integers).as_json()))),
+                     scheme)
     assert [s.inp.type for s in first.states] == [s.inp.type for s in again.states]
     assert all((first.constants[n][1] == again.constants[n][1]).all() for n in first.constants)
 

@@ -52,8 +52,8 @@ def run_of(program: Program, folder: Path, seed: int = 0, **changes: Any) -> Run
 QUICK = ("LTC", "CfC", "wired CfC", "mixed memory, LTC", "GRU", "CT-GRU", "LIF", "neural ODE")
 
 
-@pytest.mark.parametrize("row", QUICK)
-@pytest.mark.parametrize("scheme", ["int16"])
+@pytest.mark.parametrize(("row", "scheme"), [*((row, "int16") for row in QUICK), ("LTC", "w8a16"), ("CfC", "w8a16"),
+                                            ("wired CfC", "w8a16"), ("CT-GRU", "w8a16")])
 def test_cells_are_defined_everywhere(row: str, scheme: str, tmp_path: Path) -> None:
     policy = with_dt(policy_of(row), *spans(row))
     assert run_under_ubsan(run_of(lowered(policy, scheme, "runtime"), tmp_path)) == ""
@@ -68,6 +68,7 @@ def test_ltcs_with_a_fixed_timespan_are_defined_everywhere(scheme: str, tmp_path
 @pytest.mark.parametrize(("row", "scheme", "dt"), [
     *((row, *how) for row in ROWS for how in (("int16", "runtime"), ("int8", "fixed"))),
     *((row, "float32", "runtime") for row in list(ROWS)[::3]),
+    *((row, "w8a16", "runtime") for row in list(ROWS)[1::2]),
 ])
 def test_every_row_of_the_table_is_defined_everywhere(row: str, scheme: str, dt: str, tmp_path: Path) -> None:
     policy = with_dt(policy_of(row), *spans(row)) if dt == "runtime" else policy_of(row)

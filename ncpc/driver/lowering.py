@@ -9,7 +9,7 @@ from typing import Any
 
 from ncpc.frontend.container import Container
 from ncpc.ir.held_out import calibrating
-from ncpc.ir.policy import Policy
+from ncpc.ir.policy import I64, Policy
 from ncpc.ir.program import Program, statements, values
 from ncpc.ir.schemes import SCHEMES
 from ncpc.ir.types import Fixed
@@ -24,7 +24,7 @@ from ncpc.quant.brevitas_activations import brevitas_activations
 from ncpc.quant.brevitas_weights import brevitas_scales
 from ncpc.quant.calibrate import Formats, dead_band, formats_from_json, recorded, stored
 from ncpc.quant.inputs import input_ranges
-from ncpc.quant.policy import quantize
+from ncpc.quant.policy import Choices, quantize
 from ncpc.targets.base import CompileOptions, Lowered
 
 ASSUMPTIONS = (
@@ -102,9 +102,11 @@ def _quantized(policy: Policy, options: CompileOptions, held: Any) -> tuple[Form
         formats = formats_from_json(held)
         return formats, quantize(policy, options.quant, options.dt, formats.dead_band, stored(formats))
     stall = dead_band(policy, SCHEMES[options.quant])
-    chosen: dict[str, dict[str, int]] = {}
-    quantized = quantize(policy, options.quant, options.dt, stall, recorded(brevitas_scales, chosen))
-    return Formats(stall, chosen, brevitas_activations(policy, SCHEMES[options.quant])), quantized
+    scales: dict[str, dict[str, int]] = {}
+    integers: dict[str, dict[str, I64]] = {}
+    choices = recorded(Choices(brevitas_scales), scales, integers)
+    quantized = quantize(policy, options.quant, options.dt, stall, choices)
+    return Formats(stall, scales, brevitas_activations(policy, SCHEMES[options.quant]), integers), quantized
 
 
 def _formats(program: Program) -> dict[str, str]:

@@ -20,9 +20,10 @@ F64 = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class SynapseFormat:
-    """Fractions of one synapse set. ``bits`` is the width of each weight."""
+    """Fractions of one synapse set. ``bits`` is the width of w and we, ``sigma_bits`` that of sigma."""
 
     bits: int
+    sigma_bits: int
     sigma: int
     w: int
     we: int
@@ -32,7 +33,8 @@ class SynapseFormat:
 class QuantizedSynapses:
     """Synapses as raw integers, one element each; ``pre`` and ``post`` as in ``ncpc.ir.policy.Synapses``.
 
-    The sigmoid's argument is ``asr(sigma*u_pre + offset, k_z)`` (for k_z < 0: ``shl(sigma*u_pre, -k_z) + offset``), at
+    The sigmoid's argument is ``asr(sigma*u_pre + offset, k_z)`` (for k_z < 0: ``shl(sigma*u_pre, -k_z) + offset``;
+    ``shl(offset, k_offset)`` where that is not 0), at
     the fraction that the table reads (``argument_frac``) and 0 at its left end: ``offset`` holds ``-sigma*mu``, the
     table's half width and the rounding half. With ``s`` of fraction ``S_FRAC`` the conductance is ``asr(w*s, k_den)``
     and the current ``asr(we*s, k_num)``, ``we`` standing for ``w*erev``.
@@ -48,6 +50,7 @@ class QuantizedSynapses:
     k_z: int
     k_den: int
     k_num: int
+    k_offset: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +63,7 @@ class QuantizedLtc:
     ``cm_t`` (fraction ``d``) is ``cm*unfolds/dt`` for a fixed dt; for a run-time dt ``cm`` (fraction ``cm_frac``) is
     ``cm*unfolds``. The output is ``mulshr(v, output_w, k_y) + output_b`` with ``y_fracs`` per output.
     The division is ``mulshr(N - G*v, inverse(D, k_inverse), k_delta)``.
+    ``gain`` is what each neuron's conductances and cm are multiplied by, which cancels out of its update.
     ``box`` (neurons, 2) is the range of the state, raw, that the proof must confirm.
     """
 
@@ -84,6 +88,7 @@ class QuantizedLtc:
     k_y: int
     y: Fixed
     y_fracs: tuple[int, ...]
+    gain: F64
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +98,8 @@ class QuantizedGeneric:
     ``real`` has the layer's input as port ``x``. ``ranges`` are (lo, hi) per value in physical units; ``limits`` name
     the states, and the values carried around repeats, that are limited to their range, True where that range is
     observed rather than proved, so that reaching it is flagged. ``scales`` are fractions of the weight matrices by
-    name, ``bits`` their width; ``y`` is the result's type, ``y_fracs`` its fractions.
+    name, ``bits`` their width; ``y`` is the result's type, ``y_fracs`` its fractions. ``table`` is the number of
+    intervals of a sigmoid's table. ``together``: rows of weights have a scale each, of which sums are brought to one.
     """
 
     real: Program
@@ -104,6 +110,8 @@ class QuantizedGeneric:
     x_fracs: tuple[int, ...]
     y: Fixed
     y_fracs: tuple[int, ...]
+    table: int
+    together: bool
 
 
 QuantizedLayer = QuantizedLtc | QuantizedGeneric

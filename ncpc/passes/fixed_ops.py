@@ -11,6 +11,7 @@ from ncpc.ir.policy import F64
 from ncpc.ir.program import Op, Value
 from ncpc.ir.types import Fixed
 from ncpc.passes.fixed_roots import emit_sqrt
+from ncpc.passes.fixed_rows import emit_matrix, emit_sums, emit_terms
 from ncpc.passes.fixed_scope import (
     FINEST,
     NARROW,
@@ -60,6 +61,8 @@ def _gt(scope: FixedScope, op: Op) -> Value:
 def _mul(scope: FixedScope, op: Op) -> Value:
     """An exact product of narrow operands; a state, dt or rate of change keeps 32 bits, and its product is rounded."""
     a, c = op.args
+    if op.out.name in scope.weights:
+        return emit_terms(scope, op, scope.weights[op.out.name])
     if {a, c} & scope.fine:
         return _rounded(scope, op, wide(scope, a), wide(scope, c))
     if c in scope.precise:
@@ -138,6 +141,8 @@ def _concat(scope: FixedScope, op: Op) -> Value:
 def _segment_sum(scope: FixedScope, op: Op) -> Value:
     """Terms and start at the finest fraction at which no partial sum overflows."""
     axes_of(scope, op.out)  # the index map names this axis
+    if op.out.name in scope.weights:
+        return emit_sums(scope, op, scope.weights[op.out.name])
     source = wide(scope, op.args[0])
     reach = _partial(scope, op)
     frac = min(frac_of(source), WIDE - 2 - int(np.ceil(np.log2(reach))))
@@ -162,6 +167,8 @@ def _matmul(scope: FixedScope, op: Op) -> Value:
 
     What a block's sum is short of is taken from inputs and weights alike: their roundings weigh about the same.
     """
+    if op.out.name in scope.weights:
+        return emit_matrix(scope, op, scope.weights[op.out.name])
     x, bits = narrow(scope, op.args[1]), scope.q.bits
     data = np.asarray(scope.q.real.constants[op.args[0]][1], np.float64)
     terms = np.abs(data) * np.broadcast_to(_magnitude(scope, op.args[1]), x.shape)

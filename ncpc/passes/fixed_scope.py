@@ -14,6 +14,7 @@ from ncpc.ir.build import Builder
 from ncpc.ir.program import Attr, Op, Value
 from ncpc.ir.quantized import QuantizedGeneric
 from ncpc.ir.types import Axis, Fixed, Index
+from ncpc.passes.weight_rows import RowWeights
 
 WIDE, NARROW = 32, 16
 FINEST = 28
@@ -42,6 +43,8 @@ class FixedScope:
     """Rates of change: what, times a step's length, is added to a state."""
     fine: set[str] = field(default_factory=set)
     """What a square root is taken of, quotients by it and what is gathered of those: in 32 bits, exact at any size."""
+    weights: dict[str, RowWeights] = field(default_factory=dict)
+    """Weights of few bits, by the name of the op that multiplies with them and of the one that sums."""
     peaks: dict[str, int] = field(default_factory=dict)
     """The largest raw magnitude of a wide form where it is known exactly: of states, and of what tables hold."""
 

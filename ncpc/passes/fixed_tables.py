@@ -65,9 +65,13 @@ def emit_function(scope: FixedScope, op: Op) -> Value:
 
 
 def _curve(scope: FixedScope, kind: str) -> _Curve:
-    """The function, with as many entries as a table that is there already: the LTCs' sigmoid serves all."""
-    held = scope.builder.shared.get(f"{kind}_table")
-    return _CURVES[kind] if held is None else replace(_CURVES[kind], size=held.shape[0] - 1)
+    """The function, with as many entries as a table that is there already (the LTCs' sigmoid serves all), or as many as
+    weights of the layer's width are worth.
+    """
+    held, curve = scope.builder.shared.get(f"{kind}_table"), _CURVES[kind]
+    if held is not None:
+        return replace(curve, size=held.shape[0] - 1)
+    return curve if curve.half is None else replace(curve, size=curve.size * scope.q.table // TABLE_SIZE)
 
 
 def _inside(scope: FixedScope, op: Op, start: float, span: int, frac: int) -> tuple[Value, int]:

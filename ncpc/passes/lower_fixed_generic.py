@@ -25,6 +25,7 @@ from ncpc.passes.fixed_scope import (
     narrow,
     resized,
 )
+from ncpc.passes.weight_rows import row_weights
 
 
 def lower_fixed_generic(layer: Layer, q: QuantizedGeneric, ctx: FixedLowering) -> Value:
@@ -41,6 +42,8 @@ def lower_fixed_generic(layer: Layer, q: QuantizedGeneric, ctx: FixedLowering) -
     inputs = {state.inp.name: scope.wide[state.inp.name] for state in real.states}
     scope.rates |= _rates(real)
     scope.fine |= _below_roots(real)
+    if q.together:
+        scope.weights |= {name: of for of in row_weights(real) for name in of.ops}
     emit_body(scope, real.body)
     for state in real.states:
         ctx.states.append(_state(scope, state, inputs[state.inp.name]))

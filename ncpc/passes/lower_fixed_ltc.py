@@ -86,8 +86,10 @@ def _sigmoid(b: Builder, tag: str, s: QuantizedSynapses, u_pre: Value, table: Va
     z = argument_frac(table.shape[0] - 1)
     product = Fixed(32, s.format.sigma + u_pre.type.frac)
     argument = Fixed(32, max(product.frac, z))
-    sigma = b.const(f"sigma{tag}", s.sigma, u_pre.axes, Fixed(s.format.bits, s.format.sigma))
-    offset = b.const(f"offset{tag}", s.offset, u_pre.axes, argument)
+    sigma = b.const(f"sigma{tag}", s.sigma, u_pre.axes, Fixed(s.format.sigma_bits, s.format.sigma))
+    offset = b.const(f"offset{tag}", s.offset, u_pre.axes, Fixed(32, argument.frac - s.k_offset))
+    if s.k_offset:
+        offset = b.op("shl", f"offset_wide{tag}", offset, type_=argument, k=s.k_offset)
     slope = b.op("mul", f"slope{tag}", sigma, u_pre, type_=product)
     if s.k_z < 0:
         slope = b.op("shl", f"slope_wide{tag}", slope, type_=argument, k=-s.k_z)

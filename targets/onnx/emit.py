@@ -59,7 +59,7 @@ def step_graph(lowered: Lowered, options: CompileOptions) -> StepGraph:
     forms = choose(program, option(options, "form", ("auto", *FORMS)), prices_for(lowered.numbers))
     graph = translate(program, layouts(program, forms))
     if lowered.numbers.arithmetic != "float":
-        graph = quantize(graph, intervals(graph, known_ranges(lowered, program, graph)), widths(lowered, options))
+        graph = quantize(graph, intervals(graph, known_ranges(lowered, program, graph)), widths(lowered.numbers))
     return StepGraph(graph, program, forms)
 
 
@@ -68,14 +68,11 @@ def prices_for(scheme: NumberScheme) -> Prices:
     return prices() if scheme.arithmetic == "float" else replace(prices(), byte_ns=0.0)
 
 
-def widths(lowered: Lowered, options: CompileOptions) -> Widths:
-    """``--quant`` says how wide activations are, ``--weights`` how wide weights are."""
-    chosen = option(options, "weights", ("auto", "int8", "int16"))
-    if lowered.numbers.weight_bits == 8 and chosen == "int16":
-        raise BadInput("--weights int16 with --quant int8: no runtime multiplies these in integers; use --quant int16")
-    if lowered.numbers.weight_bits == 8:
+def widths(scheme: NumberScheme) -> Widths:
+    """The types of activations and weights; beside 8-bit activations both are unsigned, which every runtime adds up."""
+    if scheme.activation_bits == 8:
         return Widths(np.uint8, np.uint8)
-    return Widths(np.int16, np.int8 if chosen == "int8" else np.int16)
+    return Widths(np.int16, np.int8 if scheme.weight_bits == 8 else np.int16)
 
 
 def known_ranges(lowered: Lowered, program: Program, graph: OnnxGraph) -> dict[str, Range]:

@@ -39,12 +39,10 @@ def target(name: str) -> Target:
     """The target; ``name`` is ``onnx``."""
     form = TargetOption("form", "auto", "how synapses are laid out; auto: a static cost model chooses per axis",
                         ("auto", *FORMS))
-    weights = TargetOption("weights", "auto", "bits of quantized weights; auto: as wide as the activations",
-                           ("auto", "int8", "int16"))
     needs = (Requirement("onnx", "onnx", "to write, check and interpret the models"),
              Requirement("onnxruntime", "onnx", "to run them as they are deployed"))
     summary = "ONNX opset 21: a step model and a Scan over sequences, float32 or QDQ, run in ONNX Runtime"
-    return Target(name, summary, Capabilities(("float32", "int16", "int8")), _prepared, needs, (form, weights))
+    return Target(name, summary, Capabilities(("float32", "int16", "w8a16", "int8")), _prepared, needs, (form,))
 
 
 def _prepared(lowered: Lowered, options: CompileOptions) -> OnnxArtifact:

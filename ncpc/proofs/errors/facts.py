@@ -181,6 +181,9 @@ class _Reader:
         if index.kind == "asr":
             index, k = self.defs[index.args[0]], _k(index)
         _require(index.kind == "add", "slope*u + offset")
+        if index.args[1] in self.defs:
+            raise Unsupported(f"{WHY}, whose neurons share one scale; here each has its own (w8a16): "
+                              "compile with --quant int16")
         slope, wide = self.defs[index.args[0]], 0
         if slope.kind == "shl":
             slope, wide = self.defs[slope.args[0]], _k(slope)
