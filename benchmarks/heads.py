@@ -37,7 +37,7 @@ from ncpc.passes.fold import fold_constants
 from ncpc.passes.fuse import fuse
 from ncpc.passes.lower_fixed import lower_fixed
 from ncpc.proofs.prove import prove
-from ncpc.quant.policy import largest_fractions, quantize
+from ncpc.quant.policy import Choices, largest_fractions, quantize
 from ncpc.semantics.run import run
 from ncpc.sim.run import simulate
 from ncpc.targets.c.device import plan_for, symbol_roots, trace_from
@@ -94,7 +94,7 @@ def network(name: str) -> Policy:
 
 
 def integers(policy: Policy, scheme: str) -> Program:
-    program = fold_constants(lower_fixed(policy, quantize(policy, scheme, "fixed", 1e-3, largest_fractions)))
+    program = fold_constants(lower_fixed(policy, quantize(policy, scheme, "fixed", 1e-3, Choices(largest_fractions))))
     prove(program)
     return program
 
