@@ -42,14 +42,17 @@ def compensated(weights: F64, ends: tuple[F64, F64], hessian: F64) -> I64:
     """``weights`` (rows, n), in units of their grid, as integers within ``ends`` (n,), so that ``d' H d`` is small.
 
     ``hessian`` (n, n), positive definite, is what errors of one unit cost together, the same for all rows up to a
-    factor. Weights that are integers stay what they are.
+    factor. Weights that are integers stay what they are. Where it is not finite, as of a network that diverges, or so
+    uneven that it has no Cholesky factor in float64, each weight is rounded by itself.
     """
     # Two signals that are always equal, weights 0.4 and 0.4: rounded alone both are 0, and the sum misses 0.8. Here
     # the first becomes 0, its 0.4 goes to the second, and 0.8 becomes 1: the sum misses 0.2.
     order = np.argsort(-np.diag(hessian), kind="stable")
     lo, hi, free = ends[0][order], ends[1][order], weights[:, order].copy()
     h = hessian[np.ix_(order, order)]
-    upper = np.linalg.cholesky(np.linalg.inv(h)).T
+    upper = _spread(h)
+    if upper is None:
+        return np.clip(np.floor(weights + 0.5), *ends).astype(np.int64)
     found = np.empty_like(free)
     for k in range(free.shape[1]):
         found[:, k] = np.clip(np.floor(free[:, k] + 0.5), lo[k], hi[k])
@@ -57,6 +60,17 @@ def compensated(weights: F64, ends: tuple[F64, F64], hessian: F64) -> I64:
     back = np.empty(weights.shape, np.int64)
     back[:, order] = _settled(found, weights[:, order], (lo, hi), h)
     return back
+
+
+def _spread(h: F64) -> F64 | None:
+    """How the error of each weight is spread over those after it; None where that cannot be told."""
+    if not np.isfinite(h).all():
+        return None
+    try:
+        upper: F64 = np.linalg.cholesky(np.linalg.inv(h)).T
+    except np.linalg.LinAlgError:
+        return None
+    return upper if np.isfinite(upper).all() else None
 
 
 def _settled(found: F64, weights: F64, ends: tuple[F64, F64], h: F64) -> F64:

@@ -70,6 +70,12 @@ def test_integers_stay_what_they_are(seed: int) -> None:
     assert (compensated(whole.astype(float), ends, ridged(signals.T @ signals)) == whole).all()
 
 
+@pytest.mark.parametrize("hessian", [np.full((2, 2), np.inf), np.full((2, 2), np.nan), np.ones((2, 2)),
+                                     np.diag([1.0, 1e-320])])
+def test_costs_that_say_nothing_leave_each_weight_to_itself(hessian: np.ndarray) -> None:
+    assert compensated(np.array([[0.4, 9.7]]), (np.full(2, -7.0), np.full(2, 7.0)), hessian).tolist() == [[0, 7]]
+
+
 @given(seed=st.integers(0, 10_000), bits=st.integers(2, 16))
 def test_a_rows_scale_is_the_finest_that_holds_it(seed: int, bits: int) -> None:
     rng = np.random.default_rng(seed)

@@ -156,7 +156,8 @@ counts_option = click.option(
               help="The build folder; an earlier build of this policy (by its name) for this target is replaced.")
 @click.option("--force", is_flag=True, help="Replace the build of another policy or target too.")
 @click.option("--quant", type=click.Choice([name for name, row in SCHEMES.items() if row.arithmetic != "units"]),
-              help="Arithmetic: 32-bit float, or integers with 16- or 8-bit weights, inputs and outputs.  "
+              help="Arithmetic: 32-bit float, or integers: weights, inputs and outputs of 16 bits, 8-bit weights "
+                   "beside 16-bit values (w8a16), all of 8 bits.  "
                    "[default: int16, where the target has number formats]")
 @click.option("--calibrate", type=click.Path(path_type=Path), metavar="FILE.npz",
               help="Calibration data (x, optional dt and reset) instead of the policy's own.")
