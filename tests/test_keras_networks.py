@@ -179,7 +179,8 @@ def test_fixed_steps_stand_for_an_adaptive_solver(tmp_path: Path) -> None:
                                                ("rk4:0", "no method and number"), ("dopri5:8", "no method and number")])
 def test_a_solver_that_nothing_asks_for_is_refused(solver: str, words: str, tmp_path: Path) -> None:
     files = written(tmp_path, "ctrnn")
-    shown = CliRunner().invoke(cli, ["import", str(files[0]), "--architecture", str(files[1]), "--solver", solver])
+    shown = CliRunner().invoke(cli, ["import", str(files[0]), "--architecture", str(files[1]), "--solver", solver,
+                                     "--input-range", "-1", "1"])
     assert shown.exit_code != 0
     assert words in shown.output + str(shown.exception)
 
