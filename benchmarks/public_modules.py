@@ -150,7 +150,7 @@ def read(public: PublicModule, module: Any, folder: Path) -> Policy:
         warnings.simplefilter("ignore")  # dt is assumed, calibration short
         return ncpc.save(module, folder / "p.safetensors", input_shape=public.shapes,
                          calibration=data if len(data) > 1 else next(iter(data.values())),
-                         **({"outputs": public.outputs} if public.outputs else {}))
+                         **({"head": public.outputs} if public.outputs else {}))
 
 
 def forward_of(public: PublicModule, module: Any) -> np.ndarray:
