@@ -2,8 +2,9 @@
 
 A state's box is found by iterating the step on intervals from the reset state. Cells whose update is a convex
 combination or a bounded function close (CfC, GRU, RNN); others (LSTM's cell, explicit ODE steps) are limited to twice
-what was observed, and reaching that limit sets a status bit. So is what integers hold in 16 bits where intervals
-overstate it so much that too few of them would be left (``ncpc.quant.limits``).
+what was observed, or some bits further where nothing reads them in 16 bits, and reaching that limit sets a status bit.
+So is what integers hold in 16 bits where intervals overstate it so much that too few of them would be left
+(``ncpc.quant.limits``).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from ncpc.ir.rewrite import MOVES, carries, only_moves
 from ncpc.ir.types import Fixed
 from ncpc.passes.weight_rows import RowWeights, row_weights
 from ncpc.quant.intervals import ROOM, Ranges, UnclosedError, ranges_of, roomy
-from ncpc.quant.limits import OBSERVED_ROOM, held_narrow, limited, snug, too_wide
+from ncpc.quant.limits import OBSERVED_ROOM, SPARE, held_by_format, held_narrow, limited, snug, too_wide
 from ncpc.quant.ltc import Demand, Fractions, Incoming, Timespans
 from ncpc.quant.matrix_rounding import with_weights
 from ncpc.quant.rounding import fraction_for, require_sizes
@@ -122,8 +123,11 @@ def _boxes(real: Program, inputs: Ranges, observed: Mapping[str, Range]) -> tupl
     seen = {s.inp.name: over(roomy(observed[s.inp.name], OBSERVED_ROOM), s.inp.shape) for s in real.states}
     closed = _closed(real, inputs)
     if closed is None:
-        boxes = _with_carried(real, seen, observed)
-        return boxes, dict.fromkeys(boxes, True)
+        narrow = _narrow_states(real)
+        held = {name: box if name in narrow else held_by_format(box, SPARE) for name, box in seen.items()}
+        boxes = _with_carried(real, held, observed)
+        images = _bounded_by_others(real, inputs, boxes)
+        return {**boxes, **images}, {name: name not in images for name in boxes}
     limits = dict.fromkeys(closed, False)
     for state in real.states:
         name = state.inp.name
@@ -132,6 +136,28 @@ def _boxes(real: Program, inputs: Ranges, observed: Mapping[str, Range]) -> tupl
         elif np.ptp(state.init) == 0:
             closed[name] = snug(closed[name])
     return closed, limits
+
+
+def _narrow_states(real: Program) -> set[str]:
+    """The states that something reads in 16 bits, or that start what a repeat carries and something in it reads so."""
+    narrow = held_narrow(real)
+    return narrow | {c.init for c in carries(real.body) if c.inner.name in narrow}
+
+
+def _bounded_by_others(real: Program, inputs: Ranges, boxes: Ranges) -> Ranges:
+    """Boxes of the states that the step bounds while the others stay in theirs: an LSTM's h = o*tanh(c) within 1.
+
+    Not of what a repeat carries, which is limited in there.
+    """
+    carried = {c.inner.name: boxes[c.inner.name] for c in carries(real.body) if c.inner.name in boxes}
+    try:
+        found = ranges_of(real, {**inputs, **boxes}, carried)
+    except UnclosedError:
+        return {}
+    limited_inside = {c.out.name for c in carries(real.body)}
+    images = {s.inp.name: hull(exactly(np.asarray(s.init, np.float64)), found[s.out]) for s in real.states
+              if s.out not in limited_inside}
+    return {name: snug(roomy(image, ROOM)) for name, image in images.items() if image.within(boxes[name])}
 
 
 def _closed(real: Program, inputs: Ranges) -> Ranges | None:

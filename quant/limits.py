@@ -9,6 +9,7 @@ bites; what follows is bounded by the limit, and the proof on the integers is as
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -23,6 +24,9 @@ WIDER = 4.0
 """How many times a bound may exceed what was seen, with its room, before the value is limited."""
 SNUG = 2.0**-7
 """By how much of itself a proved bound may exceed a power of two and still be cut down to just below it."""
+SPARE, LARGE = 3, 10
+"""Bits that a state of 32, which nothing reads in 16, can spare for what was not seen, and log2 of where it cannot:
+with 2**10 before the point it has 20 bits of fraction left, a 32nd of the step of what 16 hold of numbers up to 1."""
 HUGE = 2.0**14
 """A bound beyond which 32 bits are short of fraction too."""
 
@@ -56,6 +60,15 @@ def snug(box: Range) -> Range:
         return box
     end = power * (1 - 2.0**-14)
     return box.clip(-end, end)
+
+
+def held_by_format(seen: Range, spare: int) -> Range:
+    """A range stretched to what the format that holds it holds, and ``spare`` bits further."""
+    # The format's own rule, ``ncpc.passes.fixed_scope.fraction``, asks for a little more than the range.
+    power = math.ceil(math.log2(seen.most * (1 + 2.0**-9) + 2.0**-20))
+    whole = (2.0 ** min(power + spare, max(power, LARGE)) - 2.0**-20) / (1 + 2.0**-9)
+    share = max(whole * (1 - 2.0**-14) / max(seen.most, 2.0**-10), 1.0)
+    return Range(seen.lo * share, seen.hi * share)
 
 
 def limited(
