@@ -21,7 +21,7 @@ from ncpc.ir.rewrite import MOVES, carries, only_moves
 from ncpc.ir.types import Fixed
 from ncpc.passes.weight_rows import RowWeights, row_weights
 from ncpc.quant.intervals import ROOM, Ranges, UnclosedError, ranges_of, roomy
-from ncpc.quant.limits import OBSERVED_ROOM, SPARE, held_by_format, held_narrow, limited, snug, too_wide
+from ncpc.quant.limits import OBSERVED_ROOM, SPARE, coarse, held_by_format, held_narrow, limited, snug, too_wide
 from ncpc.quant.ltc import Demand, Fractions, Incoming, Timespans
 from ncpc.quant.matrix_rounding import with_weights
 from ncpc.quant.rounding import fraction_for, require_sizes
@@ -37,8 +37,14 @@ HOPELESS = 2.0**30
 """A box on its way to infinity."""
 FARTHEST = 2.0**40
 """Beyond, a network diverges: the unit of 32 bits that hold such a value (2**9) is more than most inputs are."""
-HANDING = (*MOVES, "pool", "min", "max")
+HANDING = (*MOVES, "pool", "min", "max", "relu")
 """Ops whose result lies among their arguments."""
+TABLES, WITHIN = ("sigmoid", "tanh"), {"mix": 2, "mul": 2, "min": 2, "max": 2, "concat": 64, "slice": 1, "gather": 1}
+"""Ops that integers read from tables, and those whose result lies within their first few arguments if these are within
+-1 .. 1.
+"""
+NARROWEST = 8
+"""Bits in which an entry of a table may round up to 1."""
 ENOUGH = 0.1
 """A closed box that its image fills up to this share is not worth tightening."""
 
@@ -65,7 +71,7 @@ def quantize_generic(real: Program, incoming: Incoming, dt: Timespans, demand: D
         raise Unsupported(f"{real.name}: no range is known for what a repeat carries; use --quant float32") from None
     ranges.update(_convolved(real, ranges, observed))
     _require_bounded(real, ranges)
-    reach = ranges[real.y.value.name].most * (1 + 2.0**-8) + 2.0**-12
+    reach = _reach(real, ranges, demand.out_bits)
     kept = _chosen_from(real, incoming, demand)
     y = Fixed(demand.out_bits, fraction_for(reach, demand.out_bits, most=demand.out_bits + 8) if kept is None else kept)
     return QuantizedGeneric(
@@ -90,7 +96,23 @@ def _convolved(real: Program, ranges: Ranges, observed: Mapping[str, Range]) -> 
     found = {op.out.name: (int(op.attrs["rows"] or 0) * int(op.attrs["cols"] or 0), roomy(observed[op.out.name],
              OBSERVED_ROOM)) for op in statements(real.body) if op.kind == "conv2d"}
     return {name: meet(ranges[name], seen) for name, (places, seen) in found.items()
-            if places > 1 or too_wide(ranges[name], seen)}
+            if places > 1 or coarse(ranges[name], seen)}
+
+
+def _reach(real: Program, ranges: Ranges, bits: int) -> float:
+    """The largest magnitude of a result, with room for roundings; what is made of tables alone needs none in 16 bits,
+    as their entries are less than 1 by a unit of those.
+    """
+    most = ranges[real.y.value.name].most * (1 + 2.0**-8) + 2.0**-12
+    return min(most, 1.0 - 2.0**-15) if bits > NARROWEST and _below_one(real, real.y.value.name) else most
+
+
+def _below_one(real: Program, name: str) -> bool:
+    """Whether a value lies within what sigmoids and tanhs give: it is one, lies between some, or is their product."""
+    op = next((op for op in statements(real.body) if op.out.name == name), None)
+    if op is None or op.kind not in (*TABLES, *WITHIN):
+        return False
+    return op.kind in TABLES or all(_below_one(real, arg) for arg in op.args[: WITHIN[op.kind]])
 
 
 def _chosen_from(real: Program, incoming: Incoming, demand: Demand) -> int | None:
