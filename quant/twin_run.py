@@ -9,7 +9,7 @@ from typing import Any
 from ncpc.errors import Unsupported
 from ncpc.frontend.models import ATTRIBUTES, ModelRead
 from ncpc.frontend.ncps_torch import flatten
-from ncpc.frontend.traced.forward import Forward, at
+from ncpc.frontend.traced.forward import Forward
 from ncpc.quant.twin_parameters import Once
 from ncpc.system.torch_library import torch_module
 
@@ -62,24 +62,8 @@ def _whole(forward: Forward, module: Any, x: Any, dt: Any, state: Any) -> tuple[
 
 
 def _rows(forward: Forward, module: Any, x: Any, dt: Any, state: Any) -> tuple[Any, Any]:
-    steps, ys = x.shape[1], []
-    for lo, hi in pairwise([0, steps] if forward.over_time else range(steps + 1)):
-        given = forward.arguments(x[:, lo:hi], dt[:, lo:hi])
-        if forward.takes.state and (state is not None or forward.takes.required):
-            first = forward.first(module, len(x), x.dtype) if state is None else state
-            given.update(forward.takes.given_state(first))
-        results = module(**given)
-        parts = [at(results, path) for path in forward.gives.states]
-        state = parts[0] if len(parts) == 1 else tuple(parts) or None
-        tensors = [_over_time(forward, at(results, path), len(x), hi - lo) for path in forward.gives.outputs.values()]
-        ys.append(torch_module().cat(tensors, -1))
-    return torch_module().cat(ys, 1), state
-
-
-def _over_time(forward: Forward, y: Any, rows: int, steps: int) -> Any:
-    y = y.transpose(0, 1) if forward.time_first and y.ndim > 2 else y
-    whole = forward.over_time and y.shape[:2] == (rows, steps)
-    return y.reshape(rows, steps if whole else 1, -1)
+    found, after = forward.over_calls(lambda *given: module(**forward.given(module, *given)), x, dt, state)
+    return torch_module().cat(found, -1), after
 
 
 def detached(state: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, is_dataclass
 from itertools import pairwise
@@ -120,24 +120,29 @@ class Forward:
 
     def _rows(self, fresh: Any, x: Any, dt: Any, where: str, cut: int) -> tuple[Any, ...]:
         """Outputs as tensors in double precision, each (B, T, width) or (B, 1, width)."""
-        (module,), steps = copy_of([fresh]), x.shape[1]
+        (module,) = copy_of([fresh])
+        found, _ = self.over_calls(lambda x, dt, state: self.call(module, x, dt, state, where), x, dt, None, cut)
+        return tuple(part.detach().double() for part in found)
+
+    def over_calls(self, call: Callable[[Any, Any, Any], Any], x: Any, dt: Any, state: Any, cut: int = 0
+                   ) -> tuple[tuple[Any, ...], Any]:
+        """What ``call(x, dt, state)`` returns for as many steps as one call takes, again and again, the state carried:
+        outputs, each (B, T, width) or (B, 1, width), and the last state. ``cut`` as in ``run``.
+        """
+        steps, pieces = x.shape[1], []
         ends = ([0, cut, steps] if cut else [0, steps]) if self.over_time else list(range(steps + 1))
-        pieces, state = [], None
         for lo, hi in pairwise(ends):
-            given = self.call(module, x[:, lo:hi], dt[:, lo:hi], state, where)
-            parts = [at(given, path) for path in self.gives.states]
+            results = call(x[:, lo:hi], dt[:, lo:hi], state)
+            parts = [at(results, path) for path in self.gives.states]
             state = parts[0] if len(parts) == 1 else tuple(parts) or None
-            pieces.append({name: self._over_time(at(given, path), len(x), hi - lo)
-                           for name, path in self.gives.outputs.items()})
-        return tuple(torch_module().cat([piece[name] for piece in pieces], 1) for name in self.gives.outputs)
+            pieces.append([self._over_time(at(results, path), len(x), hi - lo) for path in self.gives.outputs.values()])
+        return tuple(torch_module().cat(part, 1) for part in zip(*pieces, strict=True)), state
 
     def call(self, module: Any, x: Any, dt: Any, state: Any, where: str) -> Any:
         """One call, on (B, T, inputs) and (B, T), arrays or tensors; without time, T is 1."""
         torch = torch_module()
         dtype = next((p.dtype for p in module.parameters()), torch.float32)
-        given = self.arguments(torch.as_tensor(x, dtype=dtype), torch.as_tensor(dt, dtype=dtype))
-        if self.takes.state and (state is not None or self.takes.required):
-            given.update(self.takes.given_state(self.first(module, len(x), dtype) if state is None else state))
+        given = self.given(module, torch.as_tensor(x, dtype=dtype), torch.as_tensor(dt, dtype=dtype), state)
         try:
             with torch.no_grad(), in_double() if dtype == torch.float64 else nullcontext():
                 return module(**given)
@@ -147,6 +152,13 @@ class Forward:
     def first(self, module: Any, rows: int, dtype: Any) -> Any:
         """The state that a first call is given where it must be given one."""
         return first_state(module, rows, dtype) if self.zeros else None
+
+    def given(self, module: Any, x: Any, dt: Any, state: Any) -> dict[str, Any]:
+        """All arguments of a call, the state's among them where forward takes one."""
+        given = self.arguments(x, dt)
+        if self.takes.state and (state is not None or self.takes.required):
+            given.update(self.takes.given_state(self.first(module, len(x), x.dtype) if state is None else state))
+        return given
 
     def arguments(self, x: Any, dt: Any) -> dict[str, Any]:
         """Arguments of a call: tensors of inputs by name, and timespans where forward takes some."""
@@ -165,8 +177,7 @@ class Forward:
         return (part.transpose(0, 1) if self.time_first else part).contiguous()
 
     def _over_time(self, tensor: Any, rows: int, steps: int) -> Any:
-        y = tensor.detach().double()
-        y = y.transpose(0, 1) if self.time_first and y.ndim > 2 else y
+        y = tensor.transpose(0, 1) if self.time_first and tensor.ndim > 2 else tensor
         whole = self.over_time and y.shape[:2] == (rows, steps)
         return y.reshape(rows, steps if whole else 1, -1)
 

@@ -117,13 +117,10 @@ def _run(module: Any, forward: Forward, cells: Mapping[str, Any], meeting: Meeti
         stack.enter_context(torch.no_grad())
         state = None
         for lo, hi in pairwise(calls):
-            given = forward.arguments(x[:, lo:hi], torch.ones((1, hi - lo), dtype=torch.float64))
+            given = forward.given(module, x[:, lo:hi], torch.ones((1, hi - lo), dtype=torch.float64), state)
             for name, step in forward.arguments(steps[:, lo:hi], torch.ones((1, hi - lo))).items():
                 if name != forward.takes.timespans:
                     meeting.mark(given[name], (step == 0, step == 1))
-            if forward.takes.state and (state is not None or forward.takes.required):
-                first = forward.first(module, 1, torch.float64) if state is None else state
-                given.update(forward.takes.given_state(first))
             with in_double(), functions_seen(meeting.call):
                 result = module(**given)
             state = _state(forward, result)
