@@ -88,7 +88,8 @@ class WeightOnGrid(torch.nn.Module):
                        for other, term in zip(others, grid.others, strict=True)]
 
     def forward(self, parameter: torch.Tensor) -> torch.Tensor:
-        return self.once.get((id(self),), lambda: self._moved(parameter))  # type: ignore[no-any-return]
+        moved: torch.Tensor = self.once.get((id(self),), lambda: self._moved(parameter))
+        return moved
 
     def _moved(self, parameter: torch.Tensor) -> torch.Tensor:
         held = self.unit > 0

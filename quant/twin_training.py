@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import os
+import io
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from ncpc.ir.sequences import Sequences
 from ncpc.phases import Phases
 from ncpc.quant.twin import Twin, read_twin, refresh, require_twin
 from ncpc.quant.twin_run import Run, carries_state, detached, runner
+from ncpc.system.files import write_atomically
 from ncpc.system.torch_library import copy_of, torch_module
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def _lesson(twin: Twin, given: object, recipe: Recipe) -> _Lesson:
     lesson = _Lesson(twin, teacher, run, recipe, seen, held_out, length, None)
     y = torch.cat([y.reshape(-1, y.shape[-1]) for y, _ in _compared(lesson, seen)])
     span = (y.amax(0) - y.amin(0)).clamp(min=LEAST)
-    return _Lesson(twin, teacher, run, recipe, seen, held_out, length, span)
+    return replace(lesson, span=span)
 
 
 def _frame(shape: Shape) -> Any:
@@ -254,11 +255,11 @@ def _told(lesson: _Lesson) -> dict[str, Any]:
 
 def _write(path: Path, lesson: _Lesson, tuning: Tuning, optimizer: Any, schedule: Any, best: Any) -> None:
     """The whole state of a training; a reader finds the file before or the one after."""
-    partial = path.with_name(f"{path.name}.part")
+    content = io.BytesIO()
     torch.save({"told": _told(lesson), "losses": tuning.losses, "errors": tuning.errors, "best": best,
                 "module": lesson.twin.module.state_dict(), "optimizer": optimizer.state_dict(),
-                "schedule": schedule.state_dict()}, partial)
-    os.replace(partial, path)
+                "schedule": schedule.state_dict()}, content)
+    write_atomically(path, content.getvalue())
 
 
 def _resume(path: Path, lesson: _Lesson, tuning: Tuning, optimizer: Any, schedule: Any) -> Any:

@@ -28,7 +28,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("brevitas")
 from ncpc import quant  # noqa: E402  (needs torch)
 from ncpc.quant.held_weights import held_weights  # noqa: E402
-from ncpc.quant.twin import twin_of  # noqa: E402
+from ncpc.quant.twin import require_twin  # noqa: E402
 from tests.twin_models import FAMILIES, inputs, model, outputs, told, train  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*nobody said which timespans")
@@ -67,7 +67,7 @@ def test_compiling_rounds_no_weight_that_was_trained(family: str, scheme: str, t
     """Every integer of the program is the twin's weight over its unit; before, none but a few were."""
     prepared = trained(family, scheme)
     policy = saved(prepared, family, tmp_path)
-    left = {weight.where for weight in held_weights(policy, scheme)} & set(twin_of(prepared).left)  # type: ignore[union-attr]
+    left = {weight.where for weight in held_weights(policy, scheme)} & set(require_twin(prepared, family).left)
     assert not left or family in ("ct_gru",)
     program = compiled(policy, scheme)
     found = 0
@@ -125,11 +125,12 @@ def test_an_ltc_holds_the_programs_integers(scheme: str, tmp_path: Path) -> None
     """
     prepared = trained("ltc", scheme)
     program, cell = compiled(saved(prepared, "ltc", tmp_path), scheme), prepared.rnn_cell
+    assert isinstance(program.x.value.type, Fixed)
     gains: dict[int, float] = {}
     for prefix, tag in (("sensory_", "_s"), ("", "")):
         w, erev, sigma = (cell._params[prefix + name].detach().double() for name in ("w", "erev", "sigma"))
         if prefix:
-            channel = np.exp2(program.x.value.type.frac - np.array(program.x.fracs, float))  # type: ignore[union-attr]
+            channel = np.exp2(program.x.value.type.frac - np.array(program.x.fracs, float))
             sigma = sigma * (cell.input_w.detach().double() * torch.as_tensor(channel))[:, None]
         post, pre = torch.nonzero(cell._parameters[f"{prefix}sparsity_mask"].T, as_tuple=True)
         for name, exact in (("w", w), ("we", w * erev), ("sigma", sigma)):

@@ -34,7 +34,7 @@ def cell_of(node: OnnxNode, constants: Mapping[str, Any]) -> Any:
     weight_x, weight_h = given[1], given[2]
     nn, size = torch_module().nn, int(weight_h.shape[-1])
     bias = given[3] if len(given) > 3 and given[3] is not None else torch_module().zeros(1, 2 * len(weight_x[0]))
-    if node.op == "GRU" and not node.get("linear_before_reset"):
+    if _resets_before(node):
         return _reset_before(weight_x[0], weight_h[0], bias[0])
     options = {"nonlinearity": functions(node)[0].lower()} if node.op == "RNN" else {}
     cell = getattr(nn, node.op)(int(weight_x.shape[-1]), size, **options).double()
@@ -43,6 +43,11 @@ def cell_of(node: OnnxNode, constants: Mapping[str, Any]) -> Any:
     order = ORDERS[node.op]
     cell.load_state_dict({name: _ordered(part, order, size) for name, part in parts.items()})
     return cell.requires_grad_(False)
+
+
+def _resets_before(node: OnnxNode) -> bool:
+    """Whether it is a GRU that resets the state before its matrix."""
+    return node.op == "GRU" and not node.get("linear_before_reset")
 
 
 def _one_row(state: Any) -> Any:
@@ -99,9 +104,9 @@ def run_cell(node: OnnxNode, given: Sequence[Any], cell: Any, over_time: bool) -
         raise Unsupported("has sequences of several lengths (sequence_lens); export it without")
     states = [given[k] if len(given) > k else None for k in (5, 6)]
     states = [s if s is None or s.shape[1] == rows else _one_row(s) for s in states]
-    size = getattr(cell, "units", None) or cell.hidden_size
+    size = cell.units if _resets_before(node) else cell.hidden_size
     h, c = (torch.zeros(1, rows, size, dtype=x.dtype) if s is None else s for s in states)
-    if hasattr(cell, "units"):  # a cell of ncpc
+    if _resets_before(node):
         y, state = cell(x.transpose(0, 1), h[0])
         return y.transpose(0, 1).unsqueeze(1), state.unsqueeze(0)
     y, state = cell(x, (h, c) if node.op == "LSTM" else h)
