@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,21 +60,24 @@ def stored(formats: Formats) -> Choices:
 
     def scales(position: str, vectors: Mapping[str, F64], bits: int) -> Mapping[str, int]:
         found = formats.scales.get(position, {})
-        _require(position, "scale", vectors, found)
+        absent = [name for name in vectors if name not in found]
+        if absent:
+            names = ", ".join(absent)
+            raise BadInput(f"stored formats: layer {position} has no scale for {names}; save the policy again")
         return {name: found[name] for name in vectors}
 
-    def integers(position: str, make: Callable[[], Mapping[str, I64]]) -> Mapping[str, I64]:
-        if position not in formats.integers:
+    def integers(position: str, sizes: Mapping[str, int], make: Callable[[], Mapping[str, I64]]) -> Mapping[str, I64]:
+        found = formats.integers.get(position)
+        if found is None:
             raise BadInput(f"stored formats: layer {position} has no integers; save the policy again")
-        return formats.integers[position]
+        for name, size in sizes.items():
+            held = found[name].size if name in found else None
+            if held != size:
+                raise BadInput(f"stored formats: layer {position}: {size} integers of {name} are needed and "
+                               f"{'none' if held is None else held} are there; save the policy again")
+        return found
 
     return Choices(scales, integers)
-
-
-def _require(position: str, what: str, wanted: Iterable[str], found: Iterable[str]) -> None:
-    absent = [name for name in wanted if name not in found]
-    if absent:
-        raise BadInput(f"stored formats: layer {position} has no {what} for {', '.join(absent)}; save the policy again")
 
 
 def recorded(choices: Choices, scales: dict[str, dict[str, int]], integers: dict[str, dict[str, I64]]) -> Choices:
@@ -85,8 +88,9 @@ def recorded(choices: Choices, scales: dict[str, dict[str, int]], integers: dict
         scales.setdefault(position, {}).update(chosen)
         return chosen
 
-    def record_integers(position: str, make: Callable[[], Mapping[str, I64]]) -> Mapping[str, I64]:
-        integers[position] = dict(choices.integers(position, make))
+    def record_integers(position: str, sizes: Mapping[str, int],
+                        make: Callable[[], Mapping[str, I64]]) -> Mapping[str, I64]:
+        integers[position] = dict(choices.integers(position, sizes, make))
         return integers[position]
 
     return Choices(record_scales, record_integers)

@@ -23,7 +23,7 @@ from ncpc.quant.intervals import ROOM, Ranges, UnclosedError, ranges_of, roomy
 from ncpc.quant.limits import OBSERVED_ROOM, held_narrow, limited, snug, too_wide
 from ncpc.quant.ltc import Demand, Fractions, Incoming, Timespans
 from ncpc.quant.matrix_rounding import with_weights
-from ncpc.quant.rounding import fraction_for, require_sizes
+from ncpc.quant.rounding import fraction_for
 from ncpc.semantics.bounds import Range, exactly, hull, meet, over
 
 Rounding = Callable[[Sequence[RowWeights]], Mapping[str, I64]]
@@ -51,7 +51,6 @@ def quantize_generic(real: Program, incoming: Incoming, dt: Timespans, demand: D
     if demand.together:
         weights = row_weights(real)
         chosen = rounding(weights) if weights else {}
-        require_sizes(chosen, {of.name: of.data.size for of in weights})
         real = with_weights(real, weights, demand.bits, chosen)
     inputs = {real.x.value.name: _physical(incoming)}
     if real.dt is not None:

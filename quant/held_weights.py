@@ -73,8 +73,8 @@ def held_weights(policy: Policy, scheme: str) -> list[HeldWeight]:
         return brevitas_scales(position, given, bits)
 
     stall = dead_band(policy, SCHEMES[scheme])
-    quantized = quantize(policy, scheme, dt_mode(policy), stall, Choices(scales))
-    program, steps = lower_fixed(policy, quantized), real_steps(policy, scheme, dt_mode(policy))
+    quantized = quantize(policy, scheme, policy.dt.mode, stall, Choices(scales))
+    program, steps = lower_fixed(policy, quantized), real_steps(policy, scheme, policy.dt.mode)
     return [weight for place, step in enumerate(steps)
             for weight in _of_layer(policy, quantized, program, (place, step), slopes.get(str(place), {}))]
 
@@ -83,14 +83,9 @@ def real_weights(policy: Policy, scheme: str) -> list[tuple[int, str, F64]]:
     """Place, name and data of the same weights over the reals, in the same order; those of LTCs by their own
     arithmetic are left out.
     """
-    steps = real_steps(calibrating(policy), scheme, dt_mode(policy))
+    steps = real_steps(calibrating(policy), scheme, policy.dt.mode)
     return [(place, name, np.asarray(step.constants[name][1], np.float64))
             for place, step in enumerate(steps) if step is not None for name, _ in _factors(step)]
-
-
-def dt_mode(policy: Policy) -> str:
-    """How timespans reach the program: constants where the policy knows only one."""
-    return "fixed" if policy.dt.fixed else "runtime"
 
 
 def _of_layer(policy: Policy, quantized: QuantizedPolicy, program: Program, at: tuple[int, Program | None],

@@ -27,7 +27,7 @@ from ncpc.ir.quantized import (
 from ncpc.ir.types import Fixed
 from ncpc.quant.box import Step, invariant_box
 from ncpc.quant.ltc_rounding import CENTRE_FRAC, GAIN_FRAC, LtcReading, equalizing, scaled
-from ncpc.quant.rounding import fits, fraction_for, from_raw, require_sizes, to_raw
+from ncpc.quant.rounding import fits, fraction_for, from_raw, to_raw
 
 Fractions = Callable[[Mapping[str, F64], int], Mapping[str, int]]
 """Chooses a power-of-two scale for each of a layer's vectors: (vectors, bits) -> fractions."""
@@ -117,9 +117,8 @@ def quantize_ltc(layer: Ltc, incoming: Incoming, dt: Timespans, demand: Demand, 
     if demand.together:
         widths = {name: demand.width(name) for name in vectors}
         chosen = rounding(LtcReading(layer, vectors, widths, fracs, channel_units(incoming)))
-        require_sizes(chosen, {**{name: len(vector) for name, vector in vectors.items()}, "gain": layer.neurons,
-                               "centre_s": len(layer.sensory), "centre": len(layer.recurrent)})
-        layer, gain = scaled(layer, from_raw(chosen["gain"], GAIN_FRAC)), gain * from_raw(chosen["gain"], GAIN_FRAC)
+        more = from_raw(chosen["gain"], GAIN_FRAC)
+        layer, gain = scaled(layer, more), gain * more
         vectors = {name: from_raw(whole, fracs.get(name, CENTRE_FRAC)) for name, whole in chosen.items()}
     hull = max(_hull(layer, vectors, fracs, demand.bits), float(np.abs(first).max(initial=0.0)))
     reason = ""
@@ -205,34 +204,36 @@ def _synapses(s: Synapses, tag: str, vectors: Mapping[str, F64], fracs: Mapping[
     centre = s.sigma * (shift[s.pre] - s.mu) + vectors.get(f"centre{tag}", 0.0)
     w, we = _weights(vectors, fracs, tag, bits)
     widths = (demand.width("sigma"), kind.frac, z)
-    sigma_frac, sigma, offset = _argument(vectors[f"sigma{tag}"], centre, fracs[f"sigma{tag}"], widths, reach)
-    k_offset = 0
+    sigma_frac, sigma, offset, swing = _argument(vectors[f"sigma{tag}"], centre, fracs[f"sigma{tag}"], widths, reach)
+    k_z, k_offset = sigma_frac + kind.frac - z, 0
     if demand.together:
-        offset, k_offset = _short(offset, np.abs(sigma) * reach, max(sigma_frac + kind.frac, z), z)
+        offset, k_offset = _short(offset, swing, max(k_z, 0), z)
     form = SynapseFormat(bits, demand.width("sigma"), sigma_frac, fracs[f"w{tag}"], fracs[f"we{tag}"])
     return QuantizedSynapses(
-        form, s.pre, s.post, sigma, offset, w, we, k_z=sigma_frac + kind.frac - z,
+        form, s.pre, s.post, sigma, offset, w, we, k_z=k_z,
         k_den=form.w + S_FRAC - sums[0], k_num=form.we + S_FRAC - sums[1], k_offset=k_offset,
     )
 
 
-def _short(offset: I64, swing: I64, product: int, z: int) -> tuple[I64, int]:
+def _short(offset: I64, swing: I64, finer: int, z: int) -> tuple[I64, int]:
     """The offsets in 16 bits and how far they are shifted up, where that costs no more than a unit of the table's
-    argument; else as they are, and 0. ``product`` and ``z`` are the fractions of offsets and of that argument.
+    argument; else as they are, and 0. They are ``finer`` bits finer than that argument, whose fraction is ``z``.
 
-    One that keeps its sigmoid at an end of the table for every state may be any that does.
+    One that keeps its sigmoid at an end of the table wherever ``swing`` takes it may be any that does.
     """
-    span = 2 * Z_HALF << product
+    span = 2 * Z_HALF << finer + z
     held = np.clip(offset, -swing - 1, span + swing)
     lost = max(0, int(np.abs(held).max(initial=0)).bit_length() - 15)
-    if lost > product - z + 1:
+    if lost > finer + 1:
         return offset, 0
     rounded = (held + (1 << lost >> 1)) >> lost
     return np.clip(rounded, -(1 << 15), (1 << 15) - 1), lost
 
 
-def _argument(slope: F64, centre: F64, frac: int, widths: tuple[int, int, int], reach: int) -> tuple[int, I64, I64]:
-    """Fraction, sigma and offset such that ``sigma*u + offset`` fits int32 for every u up to ``reach``.
+def _argument(slope: F64, centre: F64, frac: int, widths: tuple[int, int, int],
+              reach: int) -> tuple[int, I64, I64, I64]:
+    """Fraction, sigma and offset such that ``sigma*u + offset`` fits int32 for every u up to ``reach``, and the most
+    that ``sigma*u`` is then.
 
     ``widths`` are the bits of sigma and the fractions of u and of the table's argument. A product coarser than that
     argument (8-bit weights and inputs) is shifted up to it, exactly. An offset so large that the sigmoid is saturated
@@ -251,7 +252,7 @@ def _argument(slope: F64, centre: F64, frac: int, widths: tuple[int, int, int], 
         limit = (1 << 31) - 1 - swing
         saturated = limit - swing >= last << product
         if np.all((exact <= limit) | saturated) and np.all(swing <= limit):
-            return f, sigma, np.clip(exact, -limit, limit).astype(np.int64)
+            return f, sigma, np.clip(exact, -limit, limit).astype(np.int64), swing
     raise ProofFailed("LTC layer: sigma*(v - mu) exceeds 32 bits at every fraction; sigma is too large for this range")
 
 

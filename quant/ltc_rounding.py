@@ -70,6 +70,12 @@ class LtcReading:
     channel: F64
 
     @property
+    def sizes(self) -> dict[str, int]:
+        """How many integers of each name ``rounded_together`` gives."""
+        return {**{f"{name}{tag}": len(one) for name in (*KINDS, "centre") for tag, one in self.sets},
+                "gain": self.layer.neurons}
+
+    @property
     def sets(self) -> tuple[tuple[str, Synapses], ...]:
         """Sensory and recurrent synapses, with the suffix of their vectors' names."""
         return tuple(zip(SETS, (self.layer.sensory, self.layer.recurrent), strict=True))
@@ -87,16 +93,14 @@ def rounded_together(of: LtcReading, state: str, signals: Sequence[Signals]) -> 
     more (``scaled``). ``centre`` is added to ``-sigma*mu``; it is fine enough to be free here. A current rounds to no
     more than its conductance times the largest reversal potential, so that rounding moves no neuron's range.
     """
-    names = [f"{name}{tag}" for name in (*KINDS, "centre") for tag in SETS]
-    found = {name: np.zeros(len(dict(of.sets)["_s" if name.endswith("_s") else ""]), np.int64) for name in names}
-    found["gain"] = np.full(of.layer.neurons, 1 << GAIN_FRAC, np.int64)
-    seen = [(_sigmoids(of, one, state), one.share) for one in signals]
+    found = {name: np.zeros(size, np.int64) for name, size in of.sizes.items()}
+    found["gain"][:] = 1 << GAIN_FRAC
+    seen = [_sigmoids(of, one, state) for one in signals]
     for neuron in range(of.layer.neurons):
         own = {tag: np.flatnonzero(one.post == neuron) for tag, one in of.sets}
         if not sum(map(len, own.values())):
             continue
-        costs = [share * _cost(of, signal, own, neuron) for signal, share in seen]
-        hessian: F64 = np.sum(costs, axis=0)
+        hessian: F64 = np.sum([_cost(of, signal, own, neuron) for signal in seen], axis=0)
         *chosen, found["gain"][neuron] = _neuron(of, own, hessian)
         for kind, values in zip((*KINDS, "centre"), chosen, strict=True):
             for tag, part in zip(SETS, np.split(values, [len(own["_s"])]), strict=True):
@@ -143,48 +147,36 @@ def _neuron(of: LtcReading, own: Mapping[str, I64], hessian: F64) -> tuple[I64, 
     the one whose roundings cost least.
     """
     n = len(hessian) // 4
+    parts = [(kind, tag, len(own[tag])) for kind in KINDS for tag in SETS]
+    real = np.concatenate([of.vectors[f"{kind}{tag}"][own[tag]] * 2.0 ** of.fracs[f"{kind}{tag}"]
+                           for kind, tag, _ in parts])
+    top = np.concatenate([np.full(count, 2.0 ** (of.bits[f"{kind}{tag}"] - 1) - 1.0) for kind, tag, count in parts])
+    farthest = max(float(np.abs(one.erev).max(initial=0.0)) for _, one in of.sets) * (1.0 + 2.0**-30)
+    ratio = np.concatenate([np.full(len(own[tag]), farthest * 2.0 ** (of.fracs[f"we{tag}"] - of.fracs[f"w{tag}"]))
+                            for tag in SETS])
     tried = GAINS if n <= SEARCHED else GAINS[:1]
-    return min((_rounded(of, own, hessian, n, gain) for gain in tried), key=lambda found: found[0])[1]
+    return min((_rounded(real, top, ratio, hessian, gain) for gain in tried), key=lambda found: found[0])[1]
 
 
-def _rounded(of: LtcReading, own: Mapping[str, I64], hessian: F64, n: int,
+def _rounded(real: F64, top: F64, ratio: F64, hessian: F64,
              gain: int) -> tuple[float, tuple[I64, I64, I64, I64, int]]:
-    """What the roundings at one gain cost, and they: each knows what those before it err."""
-    share = gain * 2.0**-GAIN_FRAC
+    """What the roundings at one gain cost, and they: each knows what those before it err.
+
+    ``real`` are sigma, w and we in units, ``top`` the most each may be, ``ratio`` how many units of we the farthest
+    reversal potential makes of one of w.
+    """
+    n, share = len(hessian) // 4, gain * 2.0**-GAIN_FRAC
     scale = np.repeat([1.0, 1.0 / share, 1.0 / share, 1.0], n)
     h = hessian * np.outer(scale, scale)
-    h += np.diag(np.repeat([RIDGE, RIDGE, RIDGE, STRAY], n) * _means(np.diag(h), 4) + TINY)
-    real = np.concatenate([np.concatenate([of.vectors[f"{k}{t}"][own[t]] * 2.0 ** of.fracs[f"{k}{t}"] for t in SETS])
-                           for k in KINDS])
-    real[n:] *= share
-    ends = _ends(of, own)
-    rough = compensated(real[None, :2 * n], (ends[0][:2 * n], ends[1][:2 * n]), reduced(h, 2 * n))[0]
+    means = np.diag(h).reshape(4, n).mean(axis=1)
+    h += np.diag(np.repeat(np.array([RIDGE, RIDGE, RIDGE, STRAY]) * means + TINY, n))
+    real = np.concatenate([real[:n], real[n:] * share])
+    least = np.concatenate([-top[:n], np.zeros(n)])  # w is no less than 0
+    rough = compensated(real[None, :2 * n], (least, top[:2 * n]), reduced(h, 2 * n))[0]
     middle = reduced(h, 3 * n)
     moved = real[2 * n:] - np.linalg.solve(middle[2 * n:, 2 * n:], middle[2 * n:, :2 * n] @ (rough - real[:2 * n]))
-    most = _currents(of, own, rough[n:])
+    most = np.minimum(np.floor(rough[n:] * ratio), top[2 * n:])
     we = compensated(moved[None], (-most, most), middle[2 * n:, 2 * n:])[0]
     error = np.concatenate([rough, we]) - real
-    centre = -np.linalg.solve(h[3 * n:, 3 * n:], h[3 * n:, :3 * n] @ error)
-    centre = np.clip(centre, -STRAYS, STRAYS)
+    centre = np.clip(-np.linalg.solve(h[3 * n:, 3 * n:], h[3 * n:, :3 * n] @ error), -STRAYS, STRAYS)
     return float(error @ middle @ error), (rough[:n], rough[n:], we, to_raw(centre, CENTRE_FRAC), gain)
-
-
-def _means(diagonal: F64, blocks: int) -> F64:
-    return np.repeat(diagonal.reshape(blocks, -1).mean(axis=1), len(diagonal) // blocks)
-
-
-def _ends(of: LtcReading, own: Mapping[str, I64]) -> tuple[F64, F64]:
-    """What sigma, w and we may be: w is no less than 0."""
-    top = np.concatenate([np.full(len(own[tag]), float((1 << (of.bits[f"{kind}{tag}"] - 1)) - 1))
-                          for kind in KINDS for tag in SETS])
-    n = len(top) // 3
-    return np.concatenate([-top[:n], np.zeros(n), -top[2 * n:]]), top
-
-
-def _currents(of: LtcReading, own: Mapping[str, I64], w: I64) -> F64:
-    """The largest ``we`` beside each ``w``, raw."""
-    farthest = max(float(np.abs(one.erev).max(initial=0.0)) for _, one in of.sets)
-    unit = np.concatenate([np.full(len(own[tag]), 2.0 ** (of.fracs[f"we{tag}"] - of.fracs[f"w{tag}"])) for tag in SETS])
-    top = np.concatenate([np.full(len(own[tag]), float((1 << (of.bits[f"we{tag}"] - 1)) - 1)) for tag in SETS])
-    most: F64 = np.minimum(np.floor(w * unit * farthest * (1.0 + 2.0**-30)), top)
-    return most

@@ -26,22 +26,20 @@ def rounded_rows(weights: Sequence[RowWeights], bits: int, signals: Sequence[Sig
 def _rounded(one: RowWeights, bits: int, signals: Sequence[Signals]) -> I64:
     units = one.data * np.exp2(row_fractions(one.data, one.rows, bits).astype(np.float64))
     if one.posts is None:
-        return _together(units, bits, [(s.values[one.source], s.share) for s in signals])
+        return _together(units, bits, [s.values[one.source] for s in signals])
     found = np.zeros(len(units), np.int64)
     for row in np.unique(one.posts):
         at = np.flatnonzero(one.posts == row)
-        found[at] = _together(units[None, at], bits, [(s.values[one.source][:, at], s.share) for s in signals])[0]
+        found[at] = _together(units[None, at], bits, [s.values[one.source][:, at] for s in signals])[0]
     return found
 
 
-def _together(units: F64, bits: int, seen: Sequence[tuple[F64, float]]) -> I64:
-    """Rows of weights (rows, n) that meet the same signals (m, n), each with its share."""
+def _together(units: F64, bits: int, seen: Sequence[F64]) -> I64:
+    """Rows of weights (rows, n) that meet the same signals, (m, n) each."""
     width, top = units.shape[1], float((1 << (bits - 1)) - 1)
     if width > LARGEST:
         return np.clip(to_raw(units, 0), -int(top), int(top))
-    cost = np.zeros((width, width))
-    for x, share in seen:
-        cost += share / len(x) * (x.T @ x)
+    cost = sum((x.T @ x / len(x) for x in seen), start=np.zeros((width, width)))
     return compensated(units, (np.full(width, -top), np.full(width, top)), ridged(cost))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -24,8 +24,7 @@ FRAME, SHORT = 512, 20
 STEPS, PROBED = 400, 200
 """Steps of generated data where a policy carries no calibration, and beside it."""
 ROWS, HELD = 16, 4
-PROBE_SHARE = 1.0
-"""How much data that cover the declared ranges count beside the calibration."""
+"""Sequences that cover the declared ranges, and the steps for which each of their values is held."""
 STILL = 1e-6
 """An output that moves less than this says nothing about the tolerance."""
 
@@ -60,33 +59,35 @@ def observed_step(policy: Policy, position: int, step: Program) -> dict[str, Ran
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Signals:
-    """What a layer meets: its inputs ``x`` (n, inputs), what it computes of them by name (n, ...), and how much such
-    data count.
-    """
+    """What a layer meets: its inputs ``x`` (n, inputs), and what it computes of them by name (n, ...)."""
 
     x: F64
     values: Mapping[str, F64]
-    share: float
 
 
 def observed_signals(policy: Policy, position: int, step: Program, names: Sequence[str]) -> tuple[Signals, ...]:
-    """The values ``names`` of one layer's own ``step`` (states as they are after it), on the calibration data and, with
-    less weight, on data that cover the declared ranges.
+    """The values ``names`` of one layer's own ``step`` (states as they are after it), on the calibration data and on
+    data that cover the declared ranges; each counts as much as the other, however many steps it has.
     """
-    return tuple(Signals(*_seen(step, _before(policy, position, data), names), share)
-                 for data, share in ((_few(policy), 1.0), (_corners(policy), PROBE_SHARE)))
+    return tuple(Signals(*_seen(step, _before(policy, position, data), names))
+                 for data in (_few(policy), _corners(policy)))
 
 
 def _seen(step: Program, data: Sequences, names: Sequence[str]) -> tuple[F64, dict[str, F64]]:
-    executor, dt, seen = Executor(step), encoded_dt(step, data), []
+    seen = [{name: now.value(name).astype(np.float64) for name in names} for now in _steps(step, data)]
+    values = {name: np.concatenate([_rows(now[name], len(data.x)) for now in seen]) for name in names}
+    return data.x.swapaxes(0, 1).reshape(-1, data.x.shape[2]), values
+
+
+def _steps(step: Program, data: Sequences) -> Iterator[Executor]:
+    """The executor of a layer's step after each step of data that the layer receives."""
+    executor, dt = Executor(step), encoded_dt(step, data)
     executor.reset(len(data.x))
     for t in range(data.x.shape[1]):
         if data.reset is not None and data.reset[:, t].any():
             executor.reset(len(data.x), data.reset[:, t])
         executor.step(data.x[:, t], None if dt is None else dt[:, t])
-        seen.append({name: executor.value(name).astype(np.float64) for name in names})
-    values = {name: np.concatenate([_rows(now[name], len(data.x)) for now in seen]) for name in names}
-    return data.x.swapaxes(0, 1).reshape(-1, data.x.shape[2]), values
+        yield executor
 
 
 def _rows(value: F64, batch: int) -> F64:
@@ -104,17 +105,12 @@ def _before(policy: Policy, position: int, data: Sequences) -> Sequences:
 
 def _ranges(step: Program, data: Sequences) -> dict[str, Range]:
     """What the results of repeats and of ops outside of them, and the states, reach on data that the layer receives."""
-    executor, dt = Executor(step), encoded_dt(step, data)
     names = [s.inp.name for s in step.states] + [s.out.name for s in step.body if isinstance(s, Op)]
     names += [carry.out.name for carry in carries(step.body)]
     ends = dict.fromkeys(names, (np.inf, -np.inf)) | {s.inp.name: (0.0, 0.0) for s in step.states}
-    executor.reset(len(data.x))
-    for t in range(data.x.shape[1]):
-        if data.reset is not None and data.reset[:, t].any():
-            executor.reset(len(data.x), data.reset[:, t])
-        executor.step(data.x[:, t], None if dt is None else dt[:, t])
+    for now in _steps(step, data):
         for name, (lo, hi) in ends.items():
-            value = executor.value(name)
+            value = now.value(name)
             ends[name] = float(value.min(initial=lo)), float(value.max(initial=hi))
     return {name: Range(np.asarray(lo), np.asarray(hi)) for name, (lo, hi) in ends.items()}
 
@@ -133,9 +129,7 @@ def _probe(policy: Policy) -> Sequences:
     part[4:] = np.arange(2)[:, None, None]
     if policy.inputs > FRAME and len(policy.input_groups) < 2:
         part = part[4:]
-    lo, hi = policy.input_range.T
-    dt = np.exp(rng.uniform(np.log(policy.dt.lo), np.log(policy.dt.hi), part.shape[:2]))
-    return Sequences(lo + (hi - lo) * part, dt.clip(policy.dt.lo, policy.dt.hi))
+    return _over_ranges(policy, rng, part)
 
 
 def _corners(policy: Policy) -> Sequences:
@@ -143,10 +137,14 @@ def _corners(policy: Policy) -> Sequences:
     rng, steps = np.random.default_rng(1), affordable(policy.layers, PROBED, ROWS)
     part = rng.random((ROWS, -(-steps // HELD), policy.inputs))
     part[::2] = part[::2] > 0.5
+    return _over_ranges(policy, rng, np.repeat(part, HELD, axis=1)[:, :steps])
+
+
+def _over_ranges(policy: Policy, rng: np.random.Generator, part: F64) -> Sequences:
+    """Shares (B, T, inputs) of the declared ranges as inputs; timespans over their range."""
     lo, hi = policy.input_range.T
-    x = np.repeat(lo + (hi - lo) * part, HELD, axis=1)[:, :steps]
-    dt = np.exp(rng.uniform(np.log(policy.dt.lo), np.log(policy.dt.hi), x.shape[:2]))
-    return Sequences(x, dt.clip(policy.dt.lo, policy.dt.hi))
+    dt = np.exp(rng.uniform(np.log(policy.dt.lo), np.log(policy.dt.hi), part.shape[:2]))
+    return Sequences(lo + (hi - lo) * part, dt.clip(policy.dt.lo, policy.dt.hi))
 
 
 def _few(policy: Policy) -> Sequences:

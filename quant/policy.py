@@ -45,11 +45,12 @@ ARGUMENT_BITS = 31
 
 Scales = Callable[[str, Mapping[str, F64], int], Mapping[str, int]]
 """Fractions of a layer's vectors: (layer's position, vectors, bits) -> fractions. Brevitas, or a stored choice."""
-Integers = Callable[[str, Callable[[], Mapping[str, I64]]], Mapping[str, I64]]
-"""Integers of a layer's vectors of few bits: (layer's position, what computes them) -> integers, or a stored choice."""
+Integers = Callable[[str, Mapping[str, int], Callable[[], Mapping[str, I64]]], Mapping[str, I64]]
+"""Integers of a layer's vectors of few bits: (layer's position, how many of each, what computes them) -> integers, or a
+stored choice."""
 
 
-def computed(position: str, make: Callable[[], Mapping[str, I64]]) -> Mapping[str, I64]:
+def computed(position: str, sizes: Mapping[str, int], make: Callable[[], Mapping[str, I64]]) -> Mapping[str, I64]:
     """Integers that are stored nowhere."""
     return make()
 
@@ -150,23 +151,28 @@ def _tapped(given: list[Incoming], taps: Taps) -> Incoming:
 def _quantized(policy: Policy, position: int, incoming: Incoming, dt: Timespans, demand: Demand,
                choices: Choices) -> QuantizedLayer:
     """An LTC by its own arithmetic, any other layer by that of its step over the reals."""
-    layer, step = policy.layers[position], _step(policy, position, dt, demand.bits)
+    layer = policy.layers[position]
     fractions, integers = partial(choices.scales, str(position)), partial(choices.integers, str(position))
     if isinstance(layer, Ltc) and _has_own_arithmetic(layer):
-        state = step.states[0].inp.name
-
         def rounding(reading: LtcReading) -> Mapping[str, I64]:
-            return integers(lambda: rounded_together(reading, state, observed_signals(policy, position, step, [state])))
+            def make() -> Mapping[str, I64]:
+                step = _step(policy, position, dt, demand.bits)
+                state = step.states[0].inp.name
+                return rounded_together(reading, state, observed_signals(policy, position, step, [state]))
+
+            return integers(reading.sizes, make)
 
         starts = [start.values for start in policy.initial if start.layer == position]
         return quantize_ltc(layer, incoming, dt, demand, fractions, rounding, *starts)
+    step = _step(policy, position, dt, demand.bits)
     convolves = any(op.kind == "conv2d" for op in statements(step.body))
     handed_on = readers(policy, position) != (len(policy.layers),) and demand.out_bits <= HIDDEN_BITS
     observed = observed_step(policy, position, step) if step.states or convolves or handed_on else {}
 
     def rounding_rows(weights: Sequence[RowWeights]) -> Mapping[str, I64]:
         names = [one.source for one in weights]
-        return integers(lambda: rounded_rows(weights, demand.bits, observed_signals(policy, position, step, names)))
+        return integers({one.name: one.data.size for one in weights},
+                        lambda: rounded_rows(weights, demand.bits, observed_signals(policy, position, step, names)))
 
     return quantize_generic(step, incoming, dt, demand, fractions, observed, rounding_rows)
 

@@ -191,8 +191,8 @@ def quantized_twin(policy: Policy, scheme: str, tolerance: float) -> QuantLtc:
     layer = only_layer(policy)
     if not isinstance(layer, Ltc) or layer.solver != "fused":
         raise Unsupported("quantization-aware training: the policy is not a single LTC with the fused solver")
-    quantized = quantize(policy, scheme, "fixed" if policy.dt.fixed else "runtime",
-                         dead_band(policy, SCHEMES[scheme], tolerance), Choices(brevitas_scales))
+    stall = dead_band(policy, SCHEMES[scheme], tolerance)
+    quantized = quantize(policy, scheme, policy.dt.mode, stall, Choices(brevitas_scales))
     incoming = Incoming(quantized.x, quantized.x_fracs, quantized.x_range)
     vectors = synapse_vectors(layer, incoming)
     return QuantLtc(layer, vectors, _grids(layer, vectors, quantized, SCHEMES[scheme].weight_bits))

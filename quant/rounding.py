@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ncpc.errors import BadInput
 from ncpc.ir.types import Fixed
 
 
@@ -30,16 +28,6 @@ def fraction_for(magnitude: float, bits: int, most: int = 31) -> int:
     frac = min(bits - 1 - math.frexp(magnitude)[1], most)
     limit = (1 << (bits - 1)) - 1
     return frac if math.floor(magnitude * 2.0**frac + 0.5) <= limit else frac - 1
-
-
-def require_sizes(chosen: Mapping[str, NDArray[np.int64]], sizes: Mapping[str, int]) -> None:
-    """Raises ``BadInput`` where integers that were stored are not as many as a layer has weights."""
-    for name, size in sizes.items():
-        found = chosen.get(name)
-        if found is None or found.size != size:
-            held = "none" if found is None else str(found.size)
-            raise BadInput(f"stored formats: {size} integers of {name} are needed and {held} are there; "
-                           "save the policy again")
 
 
 def fits(raw: NDArray[np.int64], kind: Fixed) -> bool:

@@ -101,13 +101,18 @@ def test_a_neurons_gain_changes_nothing_over_the_reals() -> None:
 
 
 def built(policy: Policy) -> Any:
-    dt: Any = "fixed" if policy.dt.fixed else "runtime"
-    return lower_for(Container(policy), CompileOptions(quant=SCHEME, dt=dt)).lowered
+    return lower_for(Container(policy), CompileOptions(quant=SCHEME, dt=policy.dt.mode)).lowered
+
+
+def calibrated(layers: Any) -> Policy:
+    """A policy of four inputs with random walks as its calibration."""
+    rng = np.random.default_rng(0)
+    walks = Sequences(np.clip(np.cumsum(rng.uniform(-1, 1, (4, 80, 4)), axis=1) * 0.3, -1, 1))
+    return Policy("net", layers, np.tile([-1.0, 1.0], (4, 1)), calibration=walks)
 
 
 @pytest.mark.parametrize("family", ["cfc", "cfc_silu", "wired_cfc", "lstm", "gru", "ct_gru", "lrc", "mixed_cfc"])
-def test_every_family_errs_less_than_one_in_a_hundred(family: str, require_tool: RequireTool,
-                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_family_errs_less_than_one_in_a_hundred(family: str, require_tool: RequireTool) -> None:
     """With its proof; and the weights take 8 bits."""
     require_tool("brevitas")
     torch, ncps, wirings = (require_tool(name) for name in ("torch", "ncps.torch", "ncps.wirings"))
@@ -121,17 +126,14 @@ def test_every_family_errs_less_than_one_in_a_hundred(family: str, require_tool:
         "wired_cfc": lambda: ncps.CfC(4, wirings.AutoNCP(20, 3)), "ct_gru": lambda: cells.CtGru(4, 8, scales=4),
         "lrc": lambda: cells.LRC(4, 10), "mixed_cfc": lambda: ncps.CfC(4, 8, mixed_memory=True, backbone_units=16),
     }[family]()
-    rng = np.random.default_rng(0)
-    calibration = Sequences(np.clip(np.cumsum(rng.uniform(-1, 1, (4, 80, 4)), axis=1) * 0.3, -1, 1))
-    layers = import_model(model).layers
-    policy = Policy("net", layers, np.tile([-1.0, 1.0], (4, 1)), calibration=calibration)
+    policy = calibrated(import_model(model).layers)
     lowered, data = built(policy), suite(policy, 1000, False)
     want = run(lowered.real, data).y
     error = np.abs(run(lowered.program, data).y - want).max() / np.ptp(want)
     assert lowered.proved
     assert error <= SCHEMES[SCHEME].tolerance, error
     narrow = [data.size for value, data in lowered.program.constants.values() if getattr(value.type, "bits", 0) == 8]
-    assert sum(narrow) >= 0.4 * sum(data.size for layer in layers for data in vars(layer).values()
+    assert sum(narrow) >= 0.4 * sum(data.size for layer in policy.layers for data in vars(layer).values()
                                     if isinstance(data, np.ndarray) and data.ndim == 2)
 
 
@@ -142,10 +144,7 @@ def test_rounding_together_is_worth_it(require_tool: RequireTool, monkeypatch: p
     from ncpc.frontend.ncps_torch import import_model
 
     torch.manual_seed(3)
-    layers = import_model(ncps.CfC(4, 16)).layers
-    rng = np.random.default_rng(0)
-    calibration = Sequences(np.clip(np.cumsum(rng.uniform(-1, 1, (4, 80, 4)), axis=1) * 0.3, -1, 1))
-    policy = Policy("net", layers, np.tile([-1.0, 1.0], (4, 1)), calibration=calibration)
+    policy = calibrated(import_model(ncps.CfC(4, 16)).layers)
     data = suite(policy, 1000, False)
 
     def error() -> float:
@@ -165,12 +164,11 @@ def test_rounding_together_is_worth_it(require_tool: RequireTool, monkeypatch: p
 def test_stored_integers_that_do_not_fit_are_refused(change: Any, words: str, require_tool: RequireTool) -> None:
     require_tool("brevitas")
     policy = random_policy(1)
-    dt: Any = "fixed" if policy.dt.fixed else "runtime"
-    formats = dict(lower_for(Container(policy), CompileOptions(quant=SCHEME, dt=dt)).formats or {})[SCHEME]
+    formats = dict(lower_for(Container(policy), CompileOptions(quant=SCHEME, dt=policy.dt.mode)).formats or {})[SCHEME]
     change(formats["integers"])
     held = formats_from_json(formats)
     with pytest.raises(BadInput, match=words):
-        quantize(policy, SCHEME, dt, held.dead_band, stored(held))
+        quantize(policy, SCHEME, policy.dt.mode, held.dead_band, stored(held))
 
 
 def test_error_certificates_say_that_they_do_not_cover_it(require_tool: RequireTool) -> None:

@@ -295,7 +295,7 @@ def _suggested(policy: Policy, data: Sequences) -> NDArray[np.float64]:
 
 
 def _options(policy: Policy, request: Request, target: Target) -> CompileOptions:
-    dt: DtMode = request.dt or ("fixed" if policy.dt.fixed else "runtime")
+    dt: DtMode = request.dt or policy.dt.mode
     can = target.capabilities
     quant: Scheme = request.quant or (DEFAULT if DEFAULT in can.schemes else can.schemes[0])
     for option, asked, held in (("--quant", quant, can.schemes), ("--dt", dt, can.dt)):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -148,6 +148,11 @@ class DtRange:
     @property
     def fixed(self) -> bool:
         return self.lo == self.hi
+
+    @property
+    def mode(self) -> Literal["fixed", "runtime"]:
+        """How timespans reach a program where nothing else is asked for: compiled in where only one is known."""
+        return "fixed" if self.fixed else "runtime"
 
     @property
     def words(self) -> str:

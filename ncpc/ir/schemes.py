@@ -48,7 +48,7 @@ class NumberScheme:
 
     @property
     def tail(self) -> float:
-        """How near to 0 or 1 a sigmoid must be for its synapse to listen no more: what rounding a weight costs, too."""
+        """How near to 0 or 1 a sigmoid must be for its synapse to listen no more: what rounding an input costs, too."""
         return float(2.0**-self.activation_bits)
 
 

@@ -46,12 +46,14 @@ def row_weights(real: Program) -> list[RowWeights]:
 def _weights_of(real: Program, op: Op) -> list[RowWeights]:
     if op.kind == "matmul" or (op.kind == "conv2d" and op.attrs["rows"] == op.attrs["cols"] == 1):
         return [RowWeights((op.out.name,), op.args[0], op.args[1], _data(real, op.args[0]))]
-    sums = [s for s in statements(real.body) if s.kind == "segment_sum" and s.args[0] == op.out.name]
-    if op.kind != "mul" or not sums or sum(op.out.name in reads(other) for other in statements(real.body)) > 1:
+    if op.kind != "mul":
         return []
-    posts = real.constants[sums[0].args[1]][1].astype(np.int64)
+    readers = [other for other in statements(real.body) if op.out.name in reads(other)]
+    if [(reader.kind, reader.args[0]) for reader in readers] != [("segment_sum", op.out.name)]:
+        return []
+    posts = real.constants[readers[0].args[1]][1].astype(np.int64)
     listed = [k for k in (0, 1) if op.args[k] in real.constants and _data(real, op.args[k]).shape == posts.shape]
-    return [RowWeights((op.out.name, sums[0].out.name), op.args[k], op.args[1 - k], _data(real, op.args[k]), posts)
+    return [RowWeights((op.out.name, readers[0].out.name), op.args[k], op.args[1 - k], _data(real, op.args[k]), posts)
             for k in listed[:1]]
 
 
