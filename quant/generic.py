@@ -2,8 +2,9 @@
 
 A state's box is found by iterating the step on intervals from the reset state. Cells whose update is a convex
 combination or a bounded function close (CfC, GRU, RNN); others (LSTM's cell, explicit ODE steps) are limited to twice
-what was observed, and reaching that limit sets a status bit. So is what integers hold in 16 bits where intervals
-overstate it so much that too few of them would be left (``ncpc.quant.limits``).
+what was observed, or some bits further where nothing reads them in 16 bits, and reaching that limit sets a status bit.
+So is what integers hold in 16 bits where intervals overstate it so much that too few of them would be left
+(``ncpc.quant.limits``).
 """
 
 from __future__ import annotations
@@ -20,7 +21,17 @@ from ncpc.ir.rewrite import MOVES, carries, only_moves
 from ncpc.ir.types import Fixed
 from ncpc.passes.weight_rows import RowWeights, row_weights
 from ncpc.quant.intervals import ROOM, Ranges, UnclosedError, ranges_of, roomy
-from ncpc.quant.limits import OBSERVED_ROOM, held_narrow, limited, snug, too_wide
+from ncpc.quant.limits import (
+    FARTHEST,
+    OBSERVED_ROOM,
+    SPARE,
+    coarse,
+    held_by_format,
+    held_narrow,
+    limited,
+    snug,
+    too_wide,
+)
 from ncpc.quant.ltc import Demand, Fractions, Incoming, Timespans
 from ncpc.quant.matrix_rounding import with_weights
 from ncpc.quant.rounding import fraction_for
@@ -34,10 +45,14 @@ WIDEST = 2.0**14
 """A state's box beyond which what was observed is the better guide."""
 HOPELESS = 2.0**30
 """A box on its way to infinity."""
-FARTHEST = 2.0**40
-"""Beyond, a network diverges: the unit of 32 bits that hold such a value (2**9) is more than most inputs are."""
-HANDING = (*MOVES, "pool", "min", "max")
+HANDING = (*MOVES, "pool", "min", "max", "relu")
 """Ops whose result lies among their arguments."""
+TABLES, WITHIN = ("sigmoid", "tanh"), {"mix": 2, "mul": 2, "min": 2, "max": 2, "concat": 64, "slice": 1, "gather": 1}
+"""Ops that integers read from tables, and those whose result lies within their first few arguments if these are within
+-1 .. 1.
+"""
+NARROWEST = 8
+"""Bits in which an entry of a table may round up to 1."""
 ENOUGH = 0.1
 """A closed box that its image fills up to this share is not worth tightening."""
 
@@ -63,7 +78,7 @@ def quantize_generic(real: Program, incoming: Incoming, dt: Timespans, demand: D
         raise Unsupported(f"{real.name}: no range is known for what a repeat carries; use --quant float32") from None
     ranges.update(_convolved(real, ranges, observed))
     _require_bounded(real, ranges)
-    reach = ranges[real.y.value.name].most * (1 + 2.0**-8) + 2.0**-12
+    reach = _reach(real, ranges, demand.out_bits)
     kept = _chosen_from(real, incoming, demand)
     y = Fixed(demand.out_bits, fraction_for(reach, demand.out_bits, most=demand.out_bits + 8) if kept is None else kept)
     return QuantizedGeneric(
@@ -88,7 +103,23 @@ def _convolved(real: Program, ranges: Ranges, observed: Mapping[str, Range]) -> 
     found = {op.out.name: (int(op.attrs["rows"] or 0) * int(op.attrs["cols"] or 0), roomy(observed[op.out.name],
              OBSERVED_ROOM)) for op in statements(real.body) if op.kind == "conv2d"}
     return {name: meet(ranges[name], seen) for name, (places, seen) in found.items()
-            if places > 1 or too_wide(ranges[name], seen)}
+            if places > 1 or coarse(ranges[name], seen)}
+
+
+def _reach(real: Program, ranges: Ranges, bits: int) -> float:
+    """The largest magnitude of a result, with room for roundings; what is made of tables alone needs none in 16 bits,
+    as their entries are less than 1 by a unit of those.
+    """
+    most = ranges[real.y.value.name].most * (1 + 2.0**-8) + 2.0**-12
+    return min(most, 1.0 - 2.0**-15) if bits > NARROWEST and _below_one(real, real.y.value.name) else most
+
+
+def _below_one(real: Program, name: str) -> bool:
+    """Whether a value lies within what sigmoids and tanhs give: it is one, lies between some, or is their product."""
+    op = next((op for op in statements(real.body) if op.out.name == name), None)
+    if op is None or op.kind not in (*TABLES, *WITHIN):
+        return False
+    return op.kind in TABLES or all(_below_one(real, arg) for arg in op.args[: WITHIN[op.kind]])
 
 
 def _chosen_from(real: Program, incoming: Incoming, demand: Demand) -> int | None:
@@ -121,8 +152,11 @@ def _boxes(real: Program, inputs: Ranges, observed: Mapping[str, Range]) -> tupl
     seen = {s.inp.name: over(roomy(observed[s.inp.name], OBSERVED_ROOM), s.inp.shape) for s in real.states}
     closed = _closed(real, inputs)
     if closed is None:
-        boxes = _with_carried(real, seen, observed)
-        return boxes, dict.fromkeys(boxes, True)
+        narrow = _narrow_states(real)
+        held = {name: box if name in narrow else held_by_format(box, SPARE) for name, box in seen.items()}
+        boxes = _with_carried(real, held, observed)
+        images = _bounded_by_others(real, inputs, boxes)
+        return {**boxes, **images}, {name: name not in images for name in boxes}
     limits = dict.fromkeys(closed, False)
     for state in real.states:
         name = state.inp.name
@@ -131,6 +165,28 @@ def _boxes(real: Program, inputs: Ranges, observed: Mapping[str, Range]) -> tupl
         elif np.ptp(state.init) == 0:
             closed[name] = snug(closed[name])
     return closed, limits
+
+
+def _narrow_states(real: Program) -> set[str]:
+    """The states that something reads in 16 bits, or that start what a repeat carries and something in it reads so."""
+    narrow = held_narrow(real)
+    return narrow | {c.init for c in carries(real.body) if c.inner.name in narrow}
+
+
+def _bounded_by_others(real: Program, inputs: Ranges, boxes: Ranges) -> Ranges:
+    """Boxes of the states that the step bounds while the others stay in theirs: an LSTM's h = o*tanh(c) within 1.
+
+    Not of what a repeat carries, which is limited in there.
+    """
+    carried = {c.inner.name: boxes[c.inner.name] for c in carries(real.body) if c.inner.name in boxes}
+    try:
+        found = ranges_of(real, {**inputs, **boxes}, carried)
+    except UnclosedError:
+        return {}
+    limited_inside = {c.out.name for c in carries(real.body)}
+    images = {s.inp.name: hull(exactly(np.asarray(s.init, np.float64)), found[s.out]) for s in real.states
+              if s.out not in limited_inside}
+    return {name: snug(roomy(image, ROOM)) for name, image in images.items() if image.within(boxes[name])}
 
 
 def _closed(real: Program, inputs: Ranges) -> Ranges | None:

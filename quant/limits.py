@@ -3,12 +3,14 @@
 Interval arithmetic forgets that two values depend on each other, so its bounds grow from layer to layer of a deep
 backbone. A value that integers hold in 16 bits loses one of them each time its bound doubles. Where the bound is more
 than ``WIDER`` times what was seen (with room), the value is limited to that, by an op whose status bit says when it
-bites; what follows is bounded by the limit, and the proof on the integers is as complete as without.
+bites; what follows is bounded by the limit, and the proof on the integers is as complete as without. The result of a
+layer without state, an output too, is limited where the bound costs it two bits of its format (``COARSE``).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -21,10 +23,17 @@ OBSERVED_ROOM = 0.5
 """Share of its width by which an observed range is widened on each side."""
 WIDER = 4.0
 """How many times a bound may exceed what was seen, with its room, before the value is limited."""
+COARSE = 2.0
+"""How many times a bound may exceed what the format of what was seen holds, before a layer's result is limited."""
 SNUG = 2.0**-7
 """By how much of itself a proved bound may exceed a power of two and still be cut down to just below it."""
+SPARE, LARGE = 3, 10
+"""Bits that a state of 32, which nothing reads in 16, can spare for what was not seen, and log2 of where it cannot:
+with 2**10 before the point it has 20 bits of fraction left, a 32nd of the step of what 16 hold of numbers up to 1."""
 HUGE = 2.0**14
 """A bound beyond which 32 bits are short of fraction too."""
+FARTHEST = 2.0**40
+"""Beyond, a network diverges: the unit of 32 bits that hold such a value (2**9) is more than most inputs are."""
 
 
 def held_narrow(real: Program) -> set[str]:
@@ -49,13 +58,33 @@ def too_wide(bound: Range, seen: Range) -> bool:
     return bound.most > WIDER * max(seen.most, 2.0**-8)
 
 
+def coarse(bound: Range, seen: Range) -> bool:
+    """Whether the format that holds a bound has two bits of fraction less than one that holds what was seen."""
+    return bound.most > COARSE * max(held_by_format(seen, 0).most, 2.0**-8)
+
+
 def snug(box: Range) -> Range:
     """A proved box a little beyond a power of two, cut to just below: 2**k itself would cost a bit everywhere."""
+    if not box.most <= FARTHEST:
+        return box
     power = 2.0 ** round(np.log2(max(box.most, 2.0**-20)))
     if not power * (1 - 2.0**-14) < box.most <= power * (1 + SNUG):
         return box
     end = power * (1 - 2.0**-14)
     return box.clip(-end, end)
+
+
+def held_by_format(seen: Range, spare: int) -> Range:
+    """A range stretched to what the format that holds it holds, and ``spare`` bits further; none is meant to hold one
+    beyond ``FARTHEST``.
+    """
+    if not seen.most <= FARTHEST:
+        return seen
+    # The format's own rule, ``ncpc.passes.fixed_scope.fraction``, asks for a little more than the range.
+    power = math.ceil(math.log2(seen.most * (1 + 2.0**-9) + 2.0**-20))
+    whole = (2.0 ** min(power + spare, max(power, LARGE)) - 2.0**-20) / (1 + 2.0**-9)
+    share = max(whole * (1 - 2.0**-14) / max(seen.most, 2.0**-10), 1.0)
+    return Range(seen.lo * share, seen.hi * share)
 
 
 def limited(
@@ -78,7 +107,7 @@ def limited(
 def _overstated(real: Program, ranges: Ranges, observed: Mapping[str, Range]) -> Op | None:
     """The first op whose result's bound is too wide for its use; a convolution has a limit of its own.
 
-    A layer without state hands its result on in 16 bits.
+    A layer without state hands its result on, or out, in 16 bits.
     """
     narrow = held_narrow(real) if real.states else {real.y.value.name}
     for op in (stmt for stmt in real.body if isinstance(stmt, Op) and stmt.out.name in observed):
@@ -86,21 +115,27 @@ def _overstated(real: Program, ranges: Ranges, observed: Mapping[str, Range]) ->
             continue
         bound, seen = ranges[op.out.name], roomy(observed[op.out.name], OBSERVED_ROOM)
         following = any(stmt.kind == "clamp" and stmt.args == (op.out.name,) for stmt in statements(real.body))
-        if not following and too_wide(bound, seen) and (op.out.name in narrow or bound.most > HUGE):
+        over = too_wide(bound, seen) if real.states else coarse(bound, seen)
+        if not following and over and (op.out.name in narrow or bound.most > HUGE):
             return op
     return None
 
 
 def _with_limit(real: Program, op: Op, seen: Range) -> Program:
     """The step in which all who read an op's result read it limited."""
-    name = f"{op.out.name}_limited"
-    assert name not in values(real)
     attrs: dict[str, Attr] = {"lo": float(seen.lo), "hi": float(seen.hi), "flag": "activation_limited"}
-    limit = Op("clamp", dataclasses.replace(op.out, name=name), (op.out.name,), attrs, op.origin)
+    out = dataclasses.replace(op.out, name=f"{op.out.name}_limited")
+    return followed(real, op, Op("clamp", out, (op.out.name,), attrs, op.origin))
+
+
+def followed(real: Program, op: Op, second: Op) -> Program:
+    """The step in which all who read an op's result read what a ``second`` one makes of it; ``op`` is in no repeat."""
+    old, new = op.out.name, second.out.name
+    assert new not in values(real)
     at = real.body.index(op) + 1
-    body = (*real.body[:at], limit, *(_renamed(stmt, op.out.name, name) for stmt in real.body[at:]))
-    y = real.y if real.y.value.name != op.out.name else dataclasses.replace(real.y, value=limit.out)
-    states = tuple(_renamed_state(state, op.out.name, name) for state in real.states)
+    body = (*real.body[:at], second, *(_renamed(stmt, old, new) for stmt in real.body[at:]))
+    y = real.y if real.y.value.name != old else dataclasses.replace(real.y, value=second.out)
+    states = tuple(_renamed_state(state, old, new) for state in real.states)
     return dataclasses.replace(real, body=body, states=states, y=y)
 
 

@@ -15,6 +15,7 @@ from ncpc.ir.quantized import (
     FINE_SIZE,
     TABLE_ERROR,
     TABLE_SIZE,
+    QuantizedGeneric,
     QuantizedLayer,
     QuantizedPolicy,
     joined_type,
@@ -27,6 +28,7 @@ from ncpc.passes.fold import fix_dt, fold_constants
 from ncpc.passes.lower import lower
 from ncpc.passes.lower_heads import WIDE
 from ncpc.passes.weight_rows import RowWeights
+from ncpc.quant.gates import bounded_below
 from ncpc.quant.generic import quantize_generic
 from ncpc.quant.inputs import boundary
 from ncpc.quant.ltc import Demand, Incoming, Timespans, quantize_ltc
@@ -39,6 +41,8 @@ HIDDEN_BITS = 16
 """Width of what one layer hands to the next, in every scheme."""
 SPREAD = 8.0
 """How many times the largest weight may exceed a row's or a column's before rows have scales of their own."""
+ROUNDED = 2.0**-10
+"""By what share of a bound weights of 16 bits and what is rounded on the way may carry a layer's result beyond it."""
 ARGUMENT_BITS = 31
 """Width of what a layer hands to an activation function, which takes a 32-bit sum as it is; one bit of headroom."""
 
@@ -135,9 +139,24 @@ def _timespans(policy: Policy, dt_mode: str) -> Timespans:
 
 
 def _outgoing(layer: Layer, q: QuantizedLayer) -> Incoming:
-    """What the next layer receives: the whole range of the type, per channel."""
+    """What the next layer receives, per channel: what the type holds, and of that what the bounds allow."""
     limits = np.array([[q.y.lo, q.y.hi]] * layer.outputs, np.int64)
+    if isinstance(q, QuantizedGeneric) and _bounds_hold(q):
+        lo, hi = q.ranges[q.real.y.value.name]
+        room = 1.0 + ROUNDED * np.maximum(np.abs(lo), np.abs(hi)) * 2.0**q.y.frac
+        wide = np.stack([np.floor(lo * 2.0**q.y.frac - room), np.ceil(hi * 2.0**q.y.frac + room)], axis=-1)
+        limits = np.clip(wide, q.y.lo, q.y.hi).astype(np.int64)
     return Incoming(q.y, q.y_fracs, limits)
+
+
+def _bounds_hold(q: QuantizedGeneric) -> bool:
+    """Whether the integers keep to the bounds over the reals but for roundings that these have room for.
+
+    A convolution is limited to what its type holds, not to its bound; weights of 8 bits are others than those of the
+    bound.
+    """
+    kinds = {op.kind for op in statements(q.real.body)}
+    return "conv2d" not in kinds and (q.bits >= HIDDEN_BITS or "matmul" not in kinds)
 
 
 def _tapped(given: list[Incoming], taps: Taps) -> Incoming:
@@ -166,8 +185,8 @@ def _quantized(policy: Policy, position: int, incoming: Incoming, dt: Timespans,
         return quantize_ltc(layer, incoming, dt, demand, fractions, rounding, *starts)
     step = _step(policy, position, dt, demand.bits)
     convolves = any(op.kind == "conv2d" for op in statements(step.body))
-    handed_on = readers(policy, position) != (len(policy.layers),) and demand.out_bits <= HIDDEN_BITS
-    observed = observed_step(policy, position, step) if step.states or convolves or handed_on else {}
+    short = demand.out_bits <= HIDDEN_BITS
+    observed = observed_step(policy, position, step) if step.states or convolves or short else {}
 
     def rounding_rows(weights: Sequence[RowWeights]) -> Mapping[str, I64]:
         names = [one.source for one in weights]
@@ -201,4 +220,4 @@ def _step(policy: Policy, position: int, dt: Timespans, bits: int) -> Program:
     initial = tuple(replace(start, layer=0) for start in policy.initial if start.layer == position)
     alone = Policy(policy.name, (layer,), np.tile([-1.0, 1.0], (layer.inputs, 1)), policy.dt, initial=initial)
     real = lower(alone, wide=1 if by_rows(layer, bits) else WIDE)
-    return fold_constants(fix_dt(real, dt.lo) if dt.frac is None else real)
+    return bounded_below(fold_constants(fix_dt(real, dt.lo) if dt.frac is None else real))

@@ -108,6 +108,29 @@ def test_an_unbounded_state_is_limited_to_what_was_observed_and_flagged() -> Non
     assert not run(lowered.program, calibration).flags.any()
 
 
+def test_a_memory_cell_goes_as_far_as_its_32_bits_hold() -> None:
+    """Nothing reads an LSTM's c in 16 bits: it may go far beyond what calibration showed. Its h is
+    bounded by the equation, h = o*tanh(c), however far c goes.
+    """
+    torch.manual_seed(1)
+    model = torch.nn.LSTM(INPUTS, UNITS)
+    with torch.no_grad():
+        model.weight_ih_l0 *= 4.0
+        model.bias_ih_l0[UNITS : 2 * UNITS] += 6.0
+    calibration = Sequences(0.1 * sequences(0).x[:, :20])
+    policy = Policy("net", import_model(model).layers, np.tile([-1.0, 1.0], (INPUTS, 1)), DtRange(),
+                    calibration=calibration)
+    lowered = lower_for(Container(policy, None), CompileOptions(quant="int16")).lowered
+    h, _ = lowered.program.states
+    assert np.abs(h.box * h.inp.type.lsb).max() <= 1.0
+    far = Sequences(np.ones((1, 120, INPUTS)))
+    want, got = run(lowered.real, far), run(lowered.program, far)
+    seen, reached = (np.abs(run(lowered.real, data).state).max() for data in (calibration, far))
+    assert reached > 12 * seen
+    assert not got.flags.any()
+    assert np.abs(got.y - want.y).max() <= TOLERANCE * np.ptp(want.y)
+
+
 def test_the_largest_logarithm_of_a_ct_gru_is_not_rounded() -> None:
     """Strong gates give logarithms of hundreds, of which 16 bits would leave a thirtieth as the finest step."""
     torch.manual_seed(2)

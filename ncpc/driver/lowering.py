@@ -138,8 +138,8 @@ def _limits(program: Program) -> list[str]:
     found = []
     if held:
         found.append(f"no bound is proved from the equation of {_listed('state', held)}, or none that its format can "
-                     "hold: each step limits it to its box, which is what was seen with as much room, and sets "
-                     "state_clamped where that bites")
+                     "hold: each step limits it to its box, which is at least what was seen with as much room, and "
+                     "sets state_clamped where that bites")
     if values:
         found.append(f"the bound of {_listed('value', values)} is too wide for 16 bits: it is limited to what was seen "
                      "with as much room, and sets activation_limited where that bites")

@@ -59,12 +59,17 @@ def _gt(scope: FixedScope, op: Op) -> Value:
 
 
 def _mul(scope: FixedScope, op: Op) -> Value:
-    """An exact product of narrow operands; a state, dt or rate of change keeps 32 bits, and its product is rounded."""
+    """An exact product of narrow operands; a state, dt or rate of change keeps 32 bits, and its product is rounded.
+
+    So does a sum that meets its own gate: in 16 bits it would be coarser than what the function leaves of it.
+    """
     a, c = op.args
     if op.out.name in scope.weights:
         return emit_terms(scope, op, scope.weights[op.out.name])
     if {a, c} & scope.fine:
         return _rounded(scope, op, wide(scope, a), wide(scope, c))
+    if op.out.name in scope.self_gated:
+        return _rounded(scope, op, wide(scope, a), narrow(scope, c))
     if c in scope.precise:
         a, c = c, a
     if a in scope.precise:

@@ -45,8 +45,12 @@ class FixedScope:
     """What a square root is taken of, quotients by it and what is gathered of those: in 32 bits, exact at any size."""
     weights: dict[str, RowWeights] = field(default_factory=dict)
     """Weights of few bits, by the name of the op that multiplies with them and of the one that sums."""
+    self_gated: set[str] = field(default_factory=set)
+    """Products ``x*gate(x)``."""
     peaks: dict[str, int] = field(default_factory=dict)
-    """The largest raw magnitude of a wide form where it is known exactly: of states, and of what tables hold."""
+    """The largest raw magnitude of a wide form where it is known exactly: of states, of what tables hold, of aligned
+    inputs. A negative number may have one more, as two's complement does.
+    """
 
 
 def narrow(scope: FixedScope, name: str) -> Value:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ncpc.errors import Unsupported
 from ncpc.ir.build import Builder
-from ncpc.ir.program import Value
+from ncpc.ir.program import Op, Program, Value
 
 # erfc(a) = (c1*t + ... + c5*t**5) * exp(-a*a) with t = 1/(1 + p*a), a >= 0, error at most 1.5e-7:
 # Abramowitz & Stegun 1964, 7.1.26.
@@ -19,6 +19,12 @@ ERFC_HALVES = tuple(c / 2 for c in ERFC_C)
 # ln(1 + t) = c1*t + ... + c8*t**8, 0 <= t <= 1, error at most 3.3e-8: Abramowitz & Stegun 1964, 4.1.44.
 LOG_C = (0.9999964239, -0.4998741238, 0.3317990258, -0.2407338084, 0.1676540711, -0.0953293897, 0.0360884937,
          -0.0064535442)
+
+
+SILU_LEAST = -0.27846454276107374
+"""The least value of SiLU."""
+GELU_DIP, GELU_END = 0.17, 8.0
+"""More than GELU is below ``relu(x)`` at most, and a size of x from which on it is so by less than 1e-14."""
 
 
 def elementwise(b: Builder, function: str, x: Value, parameters: Sequence[float] = ()) -> Value:
@@ -44,13 +50,15 @@ def _silu(b: Builder, x: Value) -> Value:
 
 def _gelu(b: Builder, x: Value) -> Value:
     """``x*Phi(x) = relu(x) - |x|*erfc(|x|/sqrt(2))/2``."""
-    size = magnitude(b, "gelu_size", x)
+    size = b.op("min", "gelu_near", magnitude(b, "gelu_size", x), b.const("gelu_end", GELU_END))
     a = b.op("mul", "gelu_a", size, b.const("gelu_root_half", np.sqrt(0.5)))
     one = b.const("gelu_one", 1.0)
     t = b.op("div", "gelu_t", one, b.op("add", "gelu_1_pa", b.op("mul", "gelu_pa", a, b.const("gelu_p", ERFC_P)), one))
     tail = b.op("exp", "gelu_bell", b.op("neg", "gelu_minus_aa", b.op("mul", "gelu_aa", a, a)))
     half = b.op("mul", "gelu_tail", b.op("mul", "gelu_poly_bell", _polynomial(b, "gelu", t, ERFC_HALVES), tail), size)
-    return b.op("sub", "gelu", b.op("relu", "gelu_relu", x), half)
+    # Said aloud, because intervals do not see it.
+    dip = b.op("clamp", "gelu_dip", half, lo=0.0, hi=GELU_DIP, flag=None)
+    return b.op("sub", "gelu", b.op("relu", "gelu_relu", x), dip)
 
 
 def _polynomial(b: Builder, name: str, t: Value, coefficients: Sequence[float]) -> Value:
@@ -101,6 +109,24 @@ def _hard_silu(b: Builder, x: Value, slope: float) -> Value:
 
 def _op(kind: str) -> Callable[[Builder, Value], Value]:
     return lambda b, x: b.op(kind, kind, x)
+
+
+def self_gated(real: Program) -> dict[str, float]:
+    """Products ``x*gate(x)`` by name, outside of repeats, and the least that each can be.
+
+    Of SiLU that is -0.2785 where ``1 + x*(1 - sigmoid(x)) = 0``; of x times ``s*x + 1/2`` limited to 0 .. 1 it is
+    ``-1/(16*s)``, at ``x = -1/(4*s)``.
+    """
+    made = {op.out.name: op for op in real.body if isinstance(op, Op)}
+    found = {}
+    for op in (op for op in made.values() if op.kind == "mul" and op.args[1] in made):
+        x, gate = op.args[0], made[op.args[1]]
+        if gate.kind == "sigmoid" and gate.args == (x,):
+            found[op.out.name] = SILU_LEAST
+        elif gate.kind == "clamp" and gate.args[0].startswith("hard_line"):
+            steep = made[made[gate.args[0]].args[0]]
+            found[op.out.name] = -0.0625 / float(real.constants[steep.args[1]][1])
+    return found
 
 
 _FUNCTIONS: dict[str, Callable[[Builder, Value], Value]] = {

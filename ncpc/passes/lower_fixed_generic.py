@@ -25,6 +25,7 @@ from ncpc.passes.fixed_scope import (
     narrow,
     resized,
 )
+from ncpc.passes.functions import self_gated
 from ncpc.passes.weight_rows import row_weights
 
 
@@ -44,6 +45,7 @@ def lower_fixed_generic(layer: Layer, q: QuantizedGeneric, ctx: FixedLowering) -
     scope.fine |= _below_roots(real)
     if q.together:
         scope.weights |= {name: of for of in row_weights(real) for name in of.ops}
+    scope.self_gated |= set(self_gated(real))
     emit_body(scope, real.body)
     for state in real.states:
         ctx.states.append(_state(scope, state, inputs[state.inp.name]))
@@ -91,13 +93,15 @@ def _enter(scope: FixedScope, ctx: FixedLowering) -> None:
     b.origin = Origin(next(op.origin.layer for op in statements(real.body) if op.origin),
                       "inputs at one fraction", x.axes[0].name)
     name = real.x.value.name
-    frac = min(fraction(scope.q, name, NARROW), max(scope.q.x_fracs))
+    frac = min(max(fraction(scope.q, name, NARROW), min(scope.q.x_fracs)), max(scope.q.x_fracs))
     if set(scope.q.x_fracs) == {x.type.frac}:
         scope.wide[name] = x
     else:
         gain = b.const(f"{name}_align", np.exp2(frac - np.array(scope.q.x_fracs) + 14.0).astype(np.int64), x.axes,
                        Fixed(WIDE, 14 + frac - x.type.frac))
         scope.wide[name] = b.op("mulshr", f"{name}_aligned", x, gain, type_=Fixed(WIDE, frac), k=14)
+        lo, hi = (np.floor(end * 2.0**frac + 0.5) for end in scope.q.ranges[name])
+        scope.peaks[name] = int(max(hi.max(), -1 - lo.min()))
     if real.dt is not None and ctx.dt is not None:
         scope.wide[real.dt.value.name] = ctx.dt
         scope.precise.add(real.dt.value.name)
