@@ -53,7 +53,7 @@ QUICK = ("LTC", "CfC", "wired CfC", "mixed memory, LTC", "GRU", "CT-GRU", "LIF",
 
 
 @pytest.mark.parametrize(("row", "scheme"), [*((row, "int16") for row in QUICK), ("LTC", "w8a16"), ("CfC", "w8a16"),
-                                            ("wired CfC", "w8a16"), ("CT-GRU", "w8a16")])
+                                            ("wired CfC", "w8a16"), ("CT-GRU", "w8a16"), ("wired CfC", "w4a16")])
 def test_cells_are_defined_everywhere(row: str, scheme: str, tmp_path: Path) -> None:
     policy = with_dt(policy_of(row), *spans(row))
     assert run_under_ubsan(run_of(lowered(policy, scheme, "runtime"), tmp_path)) == ""

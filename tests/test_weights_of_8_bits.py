@@ -179,14 +179,20 @@ def test_error_certificates_say_that_they_do_not_cover_it(require_tool: RequireT
 
 
 def test_cartpole_is_smaller_and_no_slower_than_in_16_bits(tmp_path: Path, require_tool: RequireTool) -> None:
-    """On a Cortex-M4: at most 0.8 of the flash, no more cycles, within 1 %, its certificate checked."""
+    """On a Cortex-M4: at most 0.8 of the flash, no more cycles, within 1 %, its certificate checked; and smaller again
+    with weights of 4 bits.
+    """
     for tool in ("brevitas", "ziglang", "unicorn"):
         require_tool(tool)
     outcomes = {scheme: ncpc.compile(CARTPOLE, tmp_path / scheme, target="cortex-m4", quant=scheme, steps=400)
-                for scheme in ("int16", SCHEME)}
+                for scheme in ("int16", SCHEME, "w4a16")}
+    smallest = outcomes["w4a16"].report
+    assert outcomes["w4a16"].holds
+    assert smallest["extra"]["certificate"]["certified"]
     wide, narrow = (outcomes[scheme].report for scheme in ("int16", SCHEME))
     assert outcomes[SCHEME].holds
     assert narrow["memory"]["flash_bytes"] <= 0.8 * wide["memory"]["flash_bytes"]
+    assert smallest["memory"]["flash_bytes"] <= 0.92 * narrow["memory"]["flash_bytes"]
     assert narrow["cycles"]["upper"]["max"] <= wide["cycles"]["upper"]["max"]
     assert max(part["max_range"] for part in narrow["data"]) <= 0.01
     again = ncpc.compile(tmp_path / SCHEME / "policy.safetensors", tmp_path / "again", target="cortex-m4",

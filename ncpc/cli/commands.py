@@ -156,8 +156,8 @@ counts_option = click.option(
               help="The build folder; an earlier build of this policy (by its name) for this target is replaced.")
 @click.option("--force", is_flag=True, help="Replace the build of another policy or target too.")
 @click.option("--quant", type=click.Choice([name for name, row in SCHEMES.items() if row.arithmetic != "units"]),
-              help="Arithmetic: 32-bit float, or integers: weights, inputs and outputs of 16 bits, 8-bit weights "
-                   "beside 16-bit values (w8a16), all of 8 bits.  "
+              help="Arithmetic: 32-bit float, or integers: weights, inputs and outputs of 16 bits, weights of 8 "
+                   "or 4 bits beside 16-bit values (w8a16, w4a16), all of 8 bits.  "
                    "[default: int16, where the target has number formats]")
 @click.option("--calibrate", type=click.Path(path_type=Path), metavar="FILE.npz",
               help="Calibration data (x, optional dt and reset) instead of the policy's own.")
@@ -171,7 +171,7 @@ counts_option = click.option(
 @click.option("--cc", default="zig", show_default=True, metavar="zig|PATH", help="The C compiler.")
 @click.option("--tolerance", type=float, metavar="X",
               help="Largest error allowed, as a fraction of the float output range.  [default: 1e-5 for float32, "
-                   "2e-3 for int16, 5e-2 for int8; 2e-2 for target nir]")
+                   "2e-3 for int16, 1e-2 for w8a16, 5e-2 for w4a16 and int8; 2e-2 for target nir]")
 @counts_option
 @click.option("--strict", is_flag=True, help="The same as --verdict all.")
 @click.option("--steps", type=STEPS, metavar="N", help="Steps run for every link.  [default: the target's]")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Scheme = Literal["float32", "int16", "w8a16", "int8", "thresholds"]
+Scheme = Literal["float32", "int16", "w8a16", "w4a16", "int8", "thresholds"]
 """The names of the schemes."""
 DEFAULT: Scheme = "int16"
 """Where nothing else is asked for and a target has it."""
@@ -56,6 +56,8 @@ SCHEMES: dict[str, NumberScheme] = {row.name: row for row in (
     NumberScheme("float32", "float", 1e-5),
     NumberScheme("int16", "integer", 2e-3, finer="float32", weight_bits=16, activation_bits=16, state_bits=16),
     NumberScheme("w8a16", "integer", 1e-2, finer="int16", weight_bits=8, slope_bits=16, activation_bits=16,
+                 state_bits=16, table=128, together=True),
+    NumberScheme("w4a16", "integer", 5e-2, finer="w8a16", weight_bits=4, slope_bits=16, activation_bits=16,
                  state_bits=16, table=128, together=True),
     NumberScheme("int8", "integer", 5e-2, finer="int16", weight_bits=8, activation_bits=8, state_bits=16),
     NumberScheme("thresholds", "units", 2e-2),

@@ -46,8 +46,8 @@ def row_weights(real: Program) -> list[RowWeights]:
 def _weights_of(real: Program, op: Op) -> list[RowWeights]:
     if op.kind == "matmul" or (op.kind == "conv2d" and op.attrs["rows"] == op.attrs["cols"] == 1):
         return [RowWeights((op.out.name,), op.args[0], op.args[1], _data(real, op.args[0]))]
-    if op.kind != "mul":
-        return []
+    if op.kind != "mul" or op.out.name in {state.out for state in real.states}:
+        return []  # what is kept as a state is no weighted term: a trace that decays
     readers = [other for other in statements(real.body) if op.out.name in reads(other)]
     if [(reader.kind, reader.args[0]) for reader in readers] != [("segment_sum", op.out.name)]:
         return []

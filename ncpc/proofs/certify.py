@@ -392,6 +392,10 @@ KNOWN = r"""
 
 #define UBYTE{i}(word) ((int32_t)((word) >> {8i} & 255u))
 
+#define NIBBLES(low, high) (((uint32_t)(low) & 15u) | ((uint32_t)(high) & 15u) << 4)
+
+#define NIBBLE{i}(word) ((int32_t)((uint32_t)(word) << {28-4i}) >> 28)
+
 #if defined(__ARM_FEATURE_DSP)
 #define FITS_16(number) ((int16_t)(number))
 #else
@@ -429,6 +433,14 @@ static inline int32_t dot(const int16_t *a, const int16_t *b, int n, int32_t sum
 { for (int i = 0; i < n; i++) { sum += (int32_t)a[i] * b[i]; } return sum; }
 #endif
 
+static inline int32_t nibble(const uint8_t *a, int i)
+{ return (int32_t)((uint32_t)a[i >> 1] << (28 - 4 * (i & 1))) >> 28; }
+
+static inline int32_t dot_4(const uint8_t *a, const int16_t *b, int n, int32_t sum)
+{ for (int i = 0; i + 1 < n; i += 2) { const int32_t low = NIBBLE0(a[i >> 1]); const int32_t high = NIBBLE1(a[i >> 1]);
+  sum += low * b[i]; sum += high * b[i + 1]; }
+if ((n & 1) != 0) { const int32_t last = NIBBLE0(a[n >> 1]); sum += last * b[n - 1]; } return sum; }
+
 static int leading_zeros(uint32_t a)
 {
 #if defined(__GNUC__) && UINT_MAX == 0xFFFFFFFFu && (!defined(__arm__) || defined(__ARM_FEATURE_CLZ))
@@ -463,11 +475,17 @@ def byte(i: int, width: int, word: int) -> int:
     return signed(word >> 8 * i & 255, width)
 
 
+def nibble(i: int, word: int) -> int:
+    """The four bits from 4*i on as a number."""
+    return signed(word >> 4 * i & 15, 4)
+
+
 UNPACKING: dict[str, Callable[[int], int]] = {
     "LOW": lambda word: signed(word, 16), "HIGH": lambda word: signed(word >> 16, 16),
     "ULOW": lambda word: word & 0xFFFF, "UHIGH": lambda word: word >> 16,
-    **{f"BYTE{i}": partial(byte, i, 8) for i in range(4)}, **{f"UBYTE{i}": partial(byte, i, 9) for i in range(4)}}
-PACKING = {"PAIR": (2, 16), "BYTES": (4, 8)}
+    **{f"BYTE{i}": partial(byte, i, 8) for i in range(4)}, **{f"UBYTE{i}": partial(byte, i, 9) for i in range(4)},
+    **{f"NIBBLE{i}": partial(nibble, i) for i in range(4)}}
+PACKING = {"PAIR": (2, 16), "BYTES": (4, 8), "NIBBLES": (2, 4)}
 """How many numbers, of how many bits each."""
 
 
@@ -475,7 +493,7 @@ def macro(name: str, values: list[CNumber]) -> CNumber:
     """A macro of KNOWN, applied to constants; what is packed has to fit its part of the word."""
     n, (count, width) = [v.lo for v in values], PACKING.get(name, (1, 32))
     fits = len(n) == count and all(v.known and -(1 << width - 1) <= v.lo < 1 << width for v in values)
-    if not fits or (name in UNPACKING and values[0].type != WORD):
+    if not fits or (name in UNPACKING and values[0].type not in (WORD, "uint16_t", "uint8_t")):
         raise Refused(f"{name} of numbers that are not known, or do not fit")
     if name in UNPACKING:
         return exactly(UNPACKING[name](n[0]))
@@ -652,8 +670,10 @@ class CProgram:
 
     def call(self, site: Site, name: str, arguments: list[Any]) -> Any:
         """A function's result."""
-        if name in self.known and name in ("inverse", "dot"):
-            return self._inverse(site, *arguments) if name == "inverse" else self._dot(site, *arguments)
+        own: dict[str, Callable[..., CNumber]] = {
+            "inverse": self._inverse, "dot": self._dot, "dot_4": self._dot_4, "nibble": self._nibble}
+        if name in self.known and name in own:
+            return own[name](site, *arguments)
         if name in self.known:
             return self.convert(site, arguments[0], "int16_t") if name == "FITS_16" else macro(name, arguments)
         if name in self.tables and self.recording:
@@ -690,11 +710,31 @@ class CProgram:
 
     def _dot(self, site: Site, a: Any, b: Any, n: CNumber, total: CNumber) -> CNumber:
         """sum + a . b. Cores with SIMD form two products at once and add them modulo 2^32: the same where sums fit."""
-        a, b, lo, hi = pointer(a, "int16_t"), pointer(b, "int16_t"), total.lo, total.hi
+        a, b = pointer(a, "int16_t"), pointer(b, "int16_t")
         if not n.known or n.lo < 0 or n.lo % 2 or any(p.at % 2 or not p.to.word for p in (a, b)):
             raise Refused(f"{site[1]}: an even number of elements, from arrays that begin at words, is needed")
-        for i in range(n.lo):
-            ends = products(a.to.held(a.at + i), b.to.held(b.at + i))
+        return self._products(site, [(a.to.held(a.at + i), b.to.held(b.at + i)) for i in range(n.lo)], total)
+
+    def _dot_4(self, site: Site, a: Any, b: Any, n: CNumber, total: CNumber) -> CNumber:
+        """sum + a . b, where a byte of a holds two numbers, in order."""
+        b = pointer(b, "int16_t")
+        if not n.known or n.lo < 0:
+            raise Refused(f"{site[1]}: how many numbers is not known")
+        return self._products(site, [(self._nibble(site, a, exactly(i)), b.to.held(b.at + i)) for i in range(n.lo)],
+                              total)
+
+    def _nibble(self, site: Site, a: Any, i: CNumber) -> CNumber:
+        """Number i of those of which a byte holds two."""
+        a = pointer(a, "uint8_t")
+        if not i.known or i.lo < 0 or not (held := a.to.held(a.at + (i.lo >> 1))).known:
+            raise Refused(f"{site[1]}: no constant, or not known which")
+        return exactly(nibble(i.lo & 1, held.lo))
+
+    def _products(self, site: Site, pairs: list[tuple[CNumber, CNumber]], total: CNumber) -> CNumber:
+        """total + the products of the pairs, one after another."""
+        lo, hi = total.lo, total.hi
+        for a, b in pairs:
+            ends = products(a, b)
             self.form((site[0], f"{site[1]}: a[i] * b[i]"), *ends, INT, "product")
             lo, hi = lo + ends[0], hi + ends[1]
             self.form((site[0], f"{site[1]}: sum"), lo, hi, INT, "sum")
@@ -1234,7 +1274,8 @@ def known_pieces(macro: str) -> list[str]:
             exact = exact.replace(directive, directive.replace("\\ ", "\\x20"))
         free = re.sub(r"(?<!\\)((?:\\ )+|\\\n(?!\\#)(?:\\ )*)", r"\\s+", exact)
         for i in range(4 if "{i}" in piece else 1):
-            found.append(free.replace(r"\{i\}", f"{i}").replace(r"\{8i\}", f"{8 * i}"))
+            found.append(free.replace(r"\{i\}", f"{i}").replace(r"\{8i\}", f"{8 * i}").replace(
+                r"\{28\-4i\}", f"{28 - 4 * i}"))
     return found
 
 

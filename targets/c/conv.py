@@ -19,14 +19,27 @@ from ncpc.ir.windows import Windows, windows_of
 from ncpc.semantics.windows import sum_of
 from ncpc.targets.c.expressions import Expr, ctype_of, printed
 from ncpc.targets.c.layout import INDENT
-from ncpc.targets.c.numbers import FLOAT, INT32, CType, constant, stored
+from ncpc.targets.c.numbers import FLOAT, INT32, NIBBLE, UINT32, CType, constant, halves_byte, nibble_word, stored
 
 AT_ONCE = {4: 4, 8: 2}
 """Filters that are summed at once by the bytes of a sum: as many as registers hold."""
-WORDS = {(2, 2): "PAIR", (4, 1): "BYTES"}
-"""How the weights of so many filters, of so many bytes each, are put into a word, for one load instead of several."""
 
 Lines = Iterator[str]
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How the weights of filters that are summed at once share a word of type ``ctype``; ``parts`` are the macros that
+    read them.
+    """
+
+    ctype: CType
+    parts: tuple[str, ...]
+
+
+WORDS = {(2, 16): Packing(UINT32, ("LOW", "HIGH")), (4, 8): Packing(UINT32, tuple(f"BYTE{k}" for k in range(4))),
+         **{(n, NIBBLE): Packing(nibble_word(n), tuple(f"NIBBLE{k}" for k in range(n))) for n in (2, 3, 4)}}
+"""By so many filters, of so many bits each: for one load instead of several, and of 4 bits for less memory."""
 
 
 @dataclass(frozen=True)
@@ -98,11 +111,12 @@ def at_once(nest: Nest, node: Window) -> int:
     return max(n for n in range(1, most + 1) if (filters // groups) % n == 0)
 
 
-def packing(nest: Nest, node: Window) -> str | None:
-    """The macro by which the weights of filters that are summed at once share a word; None where each has its own."""
+def packing(nest: Nest, node: Window) -> Packing | None:
+    """How the weights of filters that are summed at once share a word; None where each has its own."""
     if node.kind != "conv2d":
         return None
-    return WORDS.get((at_once(nest, node), _pointed(nest, node.args[0]).bytes))
+    bits = NIBBLE if halves_byte(nest.types[node.args[0]]) else 8 * _pointed(nest, node.args[0]).bytes
+    return WORDS.get((at_once(nest, node), bits))
 
 
 def _filters(nest: Nest, node: Window) -> tuple[int, int]:
@@ -261,7 +275,7 @@ def _tap_names(nest: Nest, node: Window) -> list[str]:
 def _taps(nest: Nest, node: Window, names: dict[str, str], tap: str, walks: bool) -> Lines:
     """Pointers to the weights of a stretch."""
     packed, array = packing(nest, node), names[node.args[0]]
-    kind = "uint32_t" if packed else _pointed(nest, node.args[0]).name
+    kind = packed.ctype.name if packed else _pointed(nest, node.args[0]).name
     for k, name in enumerate(_tap_names(nest, node)):
         place = f"filter / {at_once(nest, node)}" if packed else linear(("filter", 1), ("", k))
         yield f"const {kind} *{'' if walks else 'const '}{name} = &{array}[{place}][{tap}];"
@@ -275,9 +289,8 @@ def _products(nest: Nest, node: Window, stretch: Stretch) -> Lines:
     sums = [f"const {kept.name} pixel = {read};"]
     pixel = Expr("pixel", kept)
     if packed:
-        parts = ("LOW", "HIGH") if packed == "PAIR" else tuple(f"BYTE{k}" for k in range(4))
-        sums.append("const uint32_t word = taps[k];")
-        taps = [Expr(f"{part}(word)", INT32) for part in parts]
+        sums.append(f"const {packed.ctype.name} word = taps[k];")
+        taps = [Expr(f"{part}(word)", INT32) for part in packed.parts]
     elif at_once(nest, node) > 1:
         taps = [Expr(f"{name}[k]", weight) for name in names]
     else:

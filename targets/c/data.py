@@ -18,7 +18,7 @@ from ncpc.targets.c.api import number_table
 from ncpc.targets.c.dot import word_arrays
 from ncpc.targets.c.expressions import Expr, limited, printed
 from ncpc.targets.c.layout import INDENT, WIDTH, comment
-from ncpc.targets.c.numbers import INT32, holding, literal
+from ncpc.targets.c.numbers import INT32, NIBBLE, UINT8, UINT32, holding, literal, nibble_word
 from ncpc.targets.c.tables import Column, Lut, Member, Table
 from ncpc.targets.c.writer import Rendering, member_name
 
@@ -134,9 +134,21 @@ def _cell(member: Member, i: int) -> str:
     cells = [literal(c.data[i], INT32 if member.packed else c.ctype) for c in member.columns]
     if not member.packed:
         return cells[0]
-    if member.width == 2:
+    if member.widths[0] == 16:
         return f"PAIR({', '.join(cells)})"
-    return f"BYTES({', '.join([*cells, '0', '0'][:4])})"
+    if member.nibbles:
+        cells = _bytes_of(member, cells)
+    return cells[0] if len(cells) == 1 else f"BYTES({', '.join([*cells, '0', '0'][:4])})"
+
+
+def _bytes_of(member: Member, cells: list[str]) -> list[str]:
+    """The cells of each byte together."""
+    found: dict[int, list[str]] = {}
+    for offset, cell in zip(member.offsets, cells, strict=True):
+        found.setdefault(offset // 8, []).append(cell)
+    halved = {offset // 8 for offset, width in zip(member.offsets, member.widths, strict=True) if width == NIBBLE}
+    return [f"NIBBLES({', '.join([*parts, '0'][:2])})" if byte in halved else parts[0]
+            for byte, parts in found.items()]
 
 
 def labels(program: Program, axis: str, size: int) -> list[str]:
@@ -161,18 +173,38 @@ def _array(writer: Rendering, column: Column) -> str:
         names.fix(column.key, names.fresh(_count_name(column.key, writer.nest.program)))
     meaning = _meaning(writer, column).strip()
     begins = "AT_WORD " if column.key in word_arrays(writer.dots.values()) else ""
-    table = number_table(column.data, column.ctype, names[column.key], begins) if column.rows == 1 else None
+    two = column.nibbles and column.rows == 1
+    data, ctype = (paired(column.data), UINT8) if two else (column.data, column.ctype)
+    if two:
+        meaning = meaning.replace(" */", ", two to a byte, the first in its low half */")
+    table = number_table(data, ctype, names[column.key], begins) if column.rows == 1 else None
     text = table or _words(writer, column)
     return "\n".join([*([meaning] if meaning else []), text])
 
 
+def _word(cells: list[str], nibbles: bool) -> str:
+    """Two numbers of 16 bits, four of 8, or two to four of 4, the first in the lowest bits."""
+    if nibbles:
+        cells = [f"NIBBLES({', '.join([*cells[i : i + 2], '0'][:2])})" for i in range(0, len(cells), 2)]
+        return cells[0] if len(cells) == 1 else f"BYTES({', '.join([*cells, '0', '0'])})"
+    return f"{'PAIR' if len(cells) == 2 else 'BYTES'}({', '.join(cells)})"
+
+
+def paired(numbers: NDArray[Any]) -> NDArray[Any]:
+    """Numbers of 4 bits (..., m) as bytes (..., (m + 1)/2), the first of two in the low half."""
+    odd = [(0, 0)] * (numbers.ndim - 1) + [(0, numbers.shape[-1] % 2)]
+    bits: NDArray[Any] = np.pad(numbers, odd).astype(np.int64) & 15
+    pairs: NDArray[Any] = bits[..., ::2] | bits[..., 1::2] << NIBBLE
+    return pairs
+
+
 def _words(writer: Rendering, column: Column) -> str:
     """Rows of a matrix together in words, the first in the lowest bits."""
-    macro = {2: "PAIR", 4: "BYTES"}[column.rows]
     blocks = column.data.reshape(-1, column.rows, column.data.shape[1]).swapaxes(1, 2)
     lines = [f"{INDENT}{{", "", f"{INDENT}}},"]
-    cells = [", ".join(f"{macro}({', '.join(str(int(n)) for n in word)})" for word in block) for block in blocks]
+    cells = [", ".join(_word([str(int(n)) for n in word], column.nibbles) for word in block) for block in blocks]
     filled = (textwrap.fill(cell, WIDTH, initial_indent=2 * INDENT, subsequent_indent=2 * INDENT) for cell in cells)
     rows = ["\n".join([lines[0], f"{text},", lines[2]]) for text in filled]
-    head = f"static const uint32_t {writer.names[column.key]}[{len(blocks)}][{column.data.shape[1]}] = {{"
+    ctype = nibble_word(column.rows) if column.nibbles else UINT32
+    head = f"static const {ctype.name} {writer.names[column.key]}[{len(blocks)}][{column.data.shape[1]}] = {{"
     return "\n".join([head, *rows, "};"])

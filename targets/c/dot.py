@@ -1,4 +1,6 @@
-"""Sums of products of 16-bit numbers, which cores with SIMD form two at a time from arrays that begin at words."""
+"""Sums of products of 16-bit numbers, which cores with SIMD form two at a time from arrays that begin at words; and
+those with weights of 4 bits, of which a byte holds two.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ from dataclasses import dataclass
 from ncpc.ir.loops import Assign, At, For, Nest, Node, Ref
 from ncpc.ir.types import Fixed
 from ncpc.targets.c.names import Names
-from ncpc.targets.c.numbers import constant, stored
+from ncpc.targets.c.numbers import constant, halves_byte, stored
 
 LEAST = 8
 """Products below which calling for them costs more than it saves."""
@@ -16,24 +18,34 @@ LEAST = 8
 
 @dataclass(frozen=True)
 class Dot:
-    """``sum += weights . inputs`` over a loop, or over the part of it that a block is."""
+    """``sum += weights . inputs`` over a loop, or over the part of it that a block is. ``nibbles``: a byte holds two
+    weights.
+    """
 
     sum: Ref
     weights: Ref
     inputs: Ref
     loop: For
+    nibbles: bool = False
 
 
 def dots_of(nest: Nest) -> dict[int, Dot]:
-    """The loops that are such sums, by ``id``: an even number of products of whole arrays of 16-bit numbers."""
+    """The loops that are such sums, by ``id``: an even number of products of whole arrays of 16-bit numbers, or any
+    number of such with weights of 4 bits.
+    """
     local = {b.name for b in nest.buffers if b.place == "local" and len(b.axes) == 1}
-    found = (dot for loop in _loops(nest.body) if (dot := _dot(loop)) is not None)
-    return {id(dot.loop): dot for dot in found
-            if dot.inputs.name in local and _halves(nest, dot.inputs.name) and _halves(nest, dot.weights.name)}
+    found = (dot for loop in _loops(nest.body) if (dot := _dot(nest, loop)) is not None)
+    return {id(dot.loop): dot for dot in found if dot.inputs.name in local and _halves(nest, dot.inputs.name)
+            and (dot.nibbles or (_in_pairs(dot.loop) and _halves(nest, dot.weights.name)))}
 
 
 def word_arrays(dots: Iterable[Dot]) -> set[str]:
     """The arrays that must begin at a word."""
+    return dotted_arrays(dot for dot in dots if not dot.nibbles)
+
+
+def dotted_arrays(dots: Iterable[Dot]) -> set[str]:
+    """The arrays that are read through a pointer."""
     return {name for dot in dots for name in (dot.weights.name, dot.inputs.name)}
 
 
@@ -45,7 +57,7 @@ def dot_line(dot: Dot, names: Names, storage: Callable[[str], str], total: str) 
         first, count = names[dot.loop.block[0]], dot.loop.block[1]
         row, column = f"&{row}[{first}]", f"&{column}[{first}]"
         size = f"{size} - {first} < {count} ? {size} - {first} : {count}" if dot.loop.axis.size % count else str(count)
-    return f"{total} = dot({row}, {column}, {size}, {total});"
+    return f"{total} = {'dot_4' if dot.nibbles else 'dot'}({row}, {column}, {size}, {total});"
 
 
 def _loops(body: tuple[Node, ...]) -> Iterator[For]:
@@ -56,10 +68,15 @@ def _loops(body: tuple[Node, ...]) -> Iterator[For]:
             yield from _loops(node.body)
 
 
-def _dot(loop: For) -> Dot | None:
-    """The loop as a sum of products, if it is nothing else."""
+def _in_pairs(loop: For) -> bool:
+    """Whether there are products to be formed two at a time, and enough of them."""
     size = loop.block[1] if loop.block else loop.axis.size
-    if loop.segment is not None or len(loop.body) != 2 or size < LEAST or size % 2 or loop.axis.size % 2:
+    return size >= LEAST and size % 2 == loop.axis.size % 2 == 0
+
+
+def _dot(nest: Nest, loop: For) -> Dot | None:
+    """The loop as a sum of products, if it is nothing else."""
+    if loop.segment is not None or len(loop.body) != 2:
         return None
     product, total = loop.body
     if not isinstance(product, Assign) or not isinstance(total, Assign):
@@ -69,7 +86,11 @@ def _dot(loop: For) -> Dot | None:
     weights, inputs = product.args
     if not isinstance(weights, Ref) or not isinstance(inputs, Ref) or len(weights.at) != 2:
         return None
-    return Dot(total.out, weights, inputs, loop) if inputs.at == weights.at[1:] == (At(loop.var),) else None
+    if not inputs.at == weights.at[1:] == (At(loop.var),):
+        return None
+    held = nest.program.constants.get(weights.name)
+    nibbles = held is not None and halves_byte(held[0].type) and not loop.block
+    return Dot(total.out, weights, inputs, loop, nibbles)
 
 
 def _halves(nest: Nest, name: str) -> bool:

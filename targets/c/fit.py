@@ -13,6 +13,7 @@ from ncpc.errors import BadInput, ProofFailed
 from ncpc.ir.program import Program
 from ncpc.ir.types import Fixed, Index, Type
 from ncpc.targets.c.interface import Interface
+from ncpc.targets.c.numbers import NIBBLE, halves_byte
 
 AUTO = "auto"
 MEMORIES = ("flash", "ram")
@@ -78,8 +79,11 @@ def require_fit(face: Interface, core: Core) -> None:
 def _weights(program: Program) -> int:
     """Bytes of the constants at the width of their types, index maps left out."""
     kept = [(value.type, data) for value, data in program.constants.values() if not isinstance(value.type, Index)]
-    return sum(_bytes(kind) * int(np.size(data)) for kind, data in kept if np.ndim(data) == 2)
+    return sum(_bits(kind) * int(np.size(data)) for kind, data in kept if np.ndim(data) == 2) // 8
 
 
-def _bytes(kind: Type) -> int:
-    return -(-kind.bits // 8) if isinstance(kind, Fixed) else 4
+def _bits(kind: Type) -> int:
+    """What a number takes: whole bytes, or half of one."""
+    if not isinstance(kind, Fixed):
+        return 32
+    return NIBBLE if halves_byte(kind) else kind.bits + -kind.bits % 8

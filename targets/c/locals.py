@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 from ncpc.ir.loops import Assign, Buffer, Nest, Node, Pair, Ref, Times, assigns
 from ncpc.passes.elements import singular
-from ncpc.targets.c.dot import Dot, word_arrays
+from ncpc.targets.c.dot import Dot, dotted_arrays, word_arrays
 from ncpc.targets.c.layout import INDENT
 from ncpc.targets.c.numbers import scalar, stored
 from ncpc.targets.c.writer import Rendering
@@ -18,7 +18,7 @@ from ncpc.targets.c.writer import Rendering
 def bundles_of(nest: Nest, dots: Mapping[int, Dot]) -> dict[str, str]:
     """Local array -> key of the struct array it is a field of, where at least two share an axis."""
     found: dict[str, list[str]] = {}
-    elsewhere = _read_elsewhere(nest) | word_arrays(dots.values())
+    elsewhere = _read_elsewhere(nest) | dotted_arrays(dots.values())
     for buffer in nest.buffers:
         if buffer.place == "local" and len(buffer.axes) == 1 and buffer.name not in elsewhere:
             found.setdefault(buffer.axes[0].name, []).append(buffer.name)

@@ -27,6 +27,9 @@ class CType:
 FLOAT = CType("float", 4)
 INT32 = CType("int32_t", 4)
 UINT32 = CType("uint32_t", 4)
+UINT16, UINT8 = CType("uint16_t", 2), CType("uint8_t", 1)
+NIBBLE = 4
+"""Bits of the numbers of which a byte holds two."""
 _INTEGERS = tuple(
     (CType(f"{sign}int{bits}_t", bits // 8), lo, hi)
     for bits in (8, 16, 32)
@@ -55,6 +58,16 @@ def constant(type_: Type, data: NDArray[Any]) -> CType:
     if isinstance(type_, Fixed | Index):
         return holding(int(data.min(initial=0)), int(data.max(initial=0)))
     return stored(type_)
+
+
+def halves_byte(type_: Type) -> bool:
+    """Whether constants of a type are so narrow that C stores two to a byte."""
+    return isinstance(type_, Fixed) and type_.bits <= NIBBLE
+
+
+def nibble_word(count: int) -> CType:
+    """What holds so many numbers of 4 bits, four at most."""
+    return UINT8 if count <= 2 else UINT16
 
 
 def holding(lo: int, hi: int) -> CType:

@@ -47,16 +47,17 @@ def _table(tables: Tables, table: Table, names: Any, program: Program, image: Im
 
 
 def _offsets(table: Table) -> list[int]:
-    """The offset of each column; those of a word lie from its lowest byte up."""
+    """The first bit of each column; those of a word lie from its lowest bit up."""
     offsets, at = [], 0
     for member in table.members:
-        offsets += [at + i * member.width for i in range(len(member.columns))]
+        offsets += [8 * at + bit for bit in (member.offsets if member.packed else (0,))]
         at += member.ctype.bytes
     return offsets
 
 
 def _widths(table: Table) -> list[int]:
-    return [m.width if m.packed else m.ctype.bytes for m in table.members for _ in m.columns]
+    """Bits of each column."""
+    return [width for m in table.members for width in (m.widths if m.packed else (8 * m.ctype.bytes,))]
 
 
 def _stride(table: Table) -> int:
@@ -67,16 +68,25 @@ def _stride(table: Table) -> int:
 def _fields(table: Table, names: Any, program: Program) -> list[Json]:
     types = values(program)
     return [
-        {"name": names[c.key], "constant": c.key, "offset": offset, "bytes": width,
+        {"name": names[c.key], "constant": c.key, **_lies(offset, width),
          "type": str(types[c.key].type) if c.key in types else c.ctype.name}
         for c, offset, width in zip(table.columns, _offsets(table), _widths(table), strict=True)
     ]
 
 
+def _lies(offset: int, width: int) -> Json:
+    """Where a field lies: its bytes, and of half of one which bits."""
+    half = {} if width >= 8 else {"lowest_bit": offset % 8, "bits": width}
+    return {"offset": offset // 8, "bytes": max(width // 8, 1), **half}
+
+
 def _bytes(table: Table, stride: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
     rows = np.zeros((table.size, stride), np.uint8)
     for column, offset, width in zip(table.columns, _offsets(table), _widths(table), strict=True):
-        rows[:, offset : offset + width] = _column_bytes(column, width)
+        if width < 8:
+            rows[:, offset // 8] |= ((column.data & 15) << offset % 8).astype(np.uint8)
+        else:
+            rows[:, offset // 8 : (offset + width) // 8] = _column_bytes(column, width // 8)
     return rows.reshape(-1)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from ncpc.ir.formed import FUNCTIONS, product_sum
 from ncpc.semantics import fixed, float32
 from ncpc.targets.c.expressions import Expr, definition, printed
-from ncpc.targets.c.numbers import CType, float_literal
+from ncpc.targets.c.numbers import INT32, CType, float_literal
 
 NEEDS: dict[str, tuple[str, ...]] = {
     "exp_f": ("bits_f",),
@@ -21,6 +21,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "finite_f": ("is_finite",),
     "differ_f": ("bits_f",),
     "inverse": ("leading_zeros", "recip_seed"),
+    "dot_4": ("NIBBLE0", "NIBBLE1"),
 }
 """Which pieces a piece calls."""
 
@@ -35,7 +36,8 @@ def support(used: Iterable[str]) -> list[str]:
 
 def _pieces() -> dict[str, str]:
     formed = _formed()
-    last = {"dot": _dot(), "leading_zeros": _ZEROS, "recip_seed": _seeds(), "inverse": formed.pop("inverse")}
+    last = {"dot": _dot(), "nibble": _NIBBLE, "dot_4": _dot_4(), "leading_zeros": _ZEROS, "recip_seed": _seeds(),
+            "inverse": formed.pop("inverse")}
     return {**_MACROS, **_floats(), **_limits(), **formed, **last}
 
 
@@ -55,6 +57,11 @@ _MACROS = {
 """,
     **{f"BYTE{i}": f"#define BYTE{i}(word) ((int32_t)(int8_t)((word) >> {8 * i}))" for i in range(4)},
     **{f"UBYTE{i}": f"#define UBYTE{i}(word) ((int32_t)((word) >> {8 * i} & 255u))" for i in range(4)},
+    "NIBBLES": """
+/* Two 4-bit numbers in a byte. */
+#define NIBBLES(low, high) (((uint32_t)(low) & 15u) | ((uint32_t)(high) & 15u) << 4)
+""",
+    **{f"NIBBLE{i}": f"#define NIBBLE{i}(word) ((int32_t)((uint32_t)(word) << {28 - 4 * i}) >> 28)" for i in range(4)},
     "FITS_16": """
 /* Tells compilers for cores with 16-bit multiply-accumulate that a number fits 16 bits. */
 #if defined(__ARM_FEATURE_DSP)
@@ -276,6 +283,30 @@ static inline int32_t dot(const int16_t *a, const int16_t *b, int n, int32_t sum
 }
 #endif
 """
+_NIBBLE = """
+/* Number i of those that are stored two to a byte, 4 bits each. */
+static inline int32_t nibble(const uint8_t *a, int i)
+{
+    return (int32_t)((uint32_t)a[i >> 1] << (28 - 4 * (i & 1))) >> 28;
+}
+"""
+_DOT_4 = """
+/* sum + a . b, for numbers a that are stored two to a byte. */
+static inline int32_t dot_4(const uint8_t *a, const int16_t *b, int n, int32_t sum)
+{
+    for (int i = 0; i + 1 < n; i += 2) {
+        const int32_t low = NIBBLE0(a[i >> 1]);
+        const int32_t high = NIBBLE1(a[i >> 1]);
+        sum += {low};
+        sum += {high};
+    }
+    if ((n & 1) != 0) {
+        const int32_t last = NIBBLE0(a[n >> 1]);
+        sum += {last};
+    }
+    return sum;
+}
+"""
 _ZEROS = """
 /* How many zeros stand before the highest one of a, a >= 1. */
 static int leading_zeros(uint32_t a)
@@ -320,6 +351,15 @@ def _dot() -> str:
     """A product of two arrays, whose every partial sum fits in whatever order, in pairs too."""
     known = {name: Expr(f"{of}[i]", CType("int16_t", 2)) for name, of in (("w", "a"), ("x", "b"))}
     return _DOT.replace("{product}", printed(product_sum().each, known).text)
+
+
+def _dot_4() -> str:
+    """As ``_dot``, in order."""
+    text = _DOT_4
+    for weight, at in (("low", "i"), ("high", "i + 1"), ("last", "n - 1")):
+        known = {"w": Expr(weight, INT32), "x": Expr(f"b[{at}]", CType("int16_t", 2))}
+        text = text.replace(f"{{{weight}}}", printed(product_sum().each, known).text)
+    return text
 
 
 def _formed() -> dict[str, str]:

@@ -5,7 +5,8 @@ padding stands between them. Index maps and integers have the smallest type that
 postsynaptic neuron) is not stored: the loop over neurons holds how many synapses each one has.
 
 In the innermost loops loading costs more than computing: narrow fields of a synapse share 32-bit words, two halves or
-four bytes in one load.
+four bytes in one load. Numbers of 4 bits are there to be small: two are a byte, two bytes a half, and no field is wider
+than what it holds.
 """
 
 from __future__ import annotations
@@ -21,25 +22,30 @@ from ncpc.ir.loops import Assign, For, Nest, Node, Ref, Window, assigns, loops, 
 from ncpc.ir.program import Program
 from ncpc.ir.types import Index
 from ncpc.targets.c.conv import at_once, constants_read, packing
-from ncpc.targets.c.numbers import UINT32, CType, constant, holding
+from ncpc.targets.c.numbers import NIBBLE, UINT8, UINT16, UINT32, CType, constant, halves_byte, holding
 
 
 @dataclass(frozen=True, eq=False)
 class Column:
     """One constant: its key (a constant's name, or ``count:<index map>``), type and numbers.
 
-    With ``rows`` above 1 an array (n, m) is stored as words (n/rows, m), each made of so many rows by a macro.
+    With ``rows`` above 1 an array (n, m) is stored as words (n/rows, m), each made of so many rows by macros.
+    ``nibbles``: its numbers have 4 bits; an array (n, m) of them is stored as bytes (n, (m + 1)/2), or as words of 8 or
+    16 bits.
     """
 
     key: str
     ctype: CType
     data: NDArray[Any]
     rows: int = 1
+    nibbles: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """A field of the struct: one column, or two to four narrow ones in a word, the first in its lowest bits."""
+    """A field of the struct: one column, or narrow ones side by side in a word, the first in its lowest bits: two of 16
+    bits, up to four of 8; or one or two bytes of 8 bits or of twice 4.
+    """
 
     columns: tuple[Column, ...]
 
@@ -48,13 +54,32 @@ class Member:
         return len(self.columns) > 1
 
     @property
+    def nibbles(self) -> bool:
+        """Whether some of its columns have 4 bits."""
+        return self.packed and any(column.nibbles for column in self.columns)
+
+    @property
     def ctype(self) -> CType:
+        if self.nibbles:
+            return UINT16 if self.offsets[-1] >= 8 else UINT8
         return UINT32 if self.packed else self.columns[0].ctype
 
     @property
-    def width(self) -> int:
-        """Bytes of each column in the word."""
-        return 2 if len(self.columns) == 2 else 1
+    def widths(self) -> tuple[int, ...]:
+        """Bits of each column in the word."""
+        if self.nibbles:
+            return tuple(NIBBLE if column.nibbles else 8 for column in self.columns)
+        return (16 if len(self.columns) == 2 else 8,) * len(self.columns)
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        """The lowest bit of each column in the word: what has 8 bits is a byte."""
+        found, end = list[int](), 0
+        for width in self.widths:
+            end += -end % width
+            found.append(end)
+            end += width
+        return tuple(found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +129,10 @@ class Tables:
         """The table that holds ``key`` as a field."""
         return next((t for t in self.tables if any(c.key == key for c in t.columns)), None)
 
+    def halves_bytes(self, key: str) -> bool:
+        """Whether ``key`` is an array of which a byte holds two numbers, one beside the other."""
+        return any(column.key == key and column.nibbles and column.rows == 1 for column in self.arrays)
+
 
 def tables_of(nest: Nest) -> Tables:
     """The tables of a nest, in order of their first use."""
@@ -124,7 +153,9 @@ def tables_of(nest: Nest) -> Tables:
     ]
     numbers = {n: float(data) for n, (value, data) in nest.program.constants.items() if not value.axes}
     words = {node.args[0]: at_once(nest, node) for node in windows(nest.body) if packing(nest, node)}
-    arrays = (replace(_column(k, nest.program), rows=words.get(k, 1)) for k in [*whole, *single])
+    pointed = {name for node in windows(nest.body) for name in constants_read(node, nest.program)}
+    found = ((_column(k, nest.program), words.get(k, 1), k not in pointed) for k in [*whole, *single])
+    arrays = (replace(c, rows=rows, nibbles=c.nibbles and (alone or rows > 1)) for c, rows, alone in found)
     return Tables(tuple(tables), tuple(arrays), _luts(nest), numbers)
 
 
@@ -176,7 +207,7 @@ def _column(key: str, program: Program) -> Column:
         counts = np.bincount(data.astype(np.int64), minlength=_axis_size(value.type.axis, program))
         return Column(key, holding(0, int(counts.max(initial=0))), counts)
     value, data = program.constants[key]
-    return Column(key, constant(value.type, data), data)
+    return Column(key, constant(value.type, data), data, nibbles=halves_byte(value.type))
 
 
 def _axis_size(axis: str, program: Program) -> int:
@@ -193,8 +224,20 @@ def _ordered(keys: Sequence[str], program: Program) -> list[Column]:
 
 def _members(columns: list[Column], pack: bool) -> tuple[Member, ...]:
     """In order of use, wide ones first; narrow ones in words if ``pack``."""
+    if pack and any(column.nibbles for column in columns):
+        return _small_members(columns)
     narrow = [c for c in columns if c.ctype.narrow] if pack else []
     per_word = 4 if len(narrow) > 2 and all(c.ctype.bytes == 1 for c in narrow) else 2
     words = [Member(tuple(narrow[i : i + per_word])) for i in range(0, len(narrow), per_word)]
     single = [Member((c,)) for c in columns if c not in narrow]
     return tuple(sorted([*single, *words], key=lambda m: -m.ctype.bytes))
+
+
+def _small_members(columns: list[Column]) -> tuple[Member, ...]:
+    """Two numbers of 4 bits to a byte, two bytes to a field; nothing beside what has 16 bits or more."""
+    nibbles = [c for c in columns if c.nibbles]
+    bytes_: list[tuple[Column, ...]] = [(c,) for c in columns if c.ctype.bytes == 1 and not c.nibbles]
+    bytes_ += [tuple(nibbles[i : i + 2]) for i in range(0, len(nibbles), 2)]
+    halves = [Member(tuple(c for byte in bytes_[i : i + 2] for c in byte)) for i in range(0, len(bytes_), 2)]
+    single = [Member((c,)) for c in columns if c.ctype.bytes > 1]
+    return tuple(sorted([*single, *halves], key=lambda m: -m.ctype.bytes))

@@ -9,7 +9,7 @@ from ncpc.ir.loops import Assign, At, For, Lit, Nest, Node, Operand, Ref, Times
 from ncpc.targets.c.dot import Dot
 from ncpc.targets.c.expressions import Expr
 from ncpc.targets.c.names import Names
-from ncpc.targets.c.numbers import INT32, CType, literal, scalar, stored
+from ncpc.targets.c.numbers import INT32, NIBBLE, CType, literal, scalar, stored
 from ncpc.targets.c.tables import Member, Tables
 
 
@@ -22,9 +22,10 @@ def part(member: Member, position: int) -> str:
     """The macro that reads one column of a word."""
     column = member.columns[position]
     sign = "U" if column.ctype.name.startswith("u") else ""
-    if member.width == 1:
-        return f"{sign}BYTE{position}"
-    return f"{sign}{('LOW', 'HIGH')[position]}"
+    width, offset = member.widths[position], member.offsets[position]
+    if width == NIBBLE:
+        return f"NIBBLE{offset // NIBBLE}"
+    return f"{sign}BYTE{offset // 8}" if width == 8 else f"{sign}{('LOW', 'HIGH')[position]}"
 
 
 @dataclass
@@ -67,7 +68,7 @@ class Rendering:
                     return INT32 if member.packed else column.ctype
         for column in self.tables.arrays:
             if column.key == name:
-                return column.ctype
+                return INT32 if column.nibbles else column.ctype
         type_ = self.nest.types[name]
         is_array = self.place(name) is not None or name in self.faces()
         return stored(type_) if is_array else scalar(type_)
@@ -112,6 +113,9 @@ class Rendering:
             return f"{self.storage(ref.name)}[{self.rolling[ref.name]}]"
         if ref.name in self.bundles:
             return f"{self.names[self.bundles[ref.name]]}[{self._index(ref.at[0])}].{self.names[ref.name]}"
+        if self.tables.halves_bytes(ref.name):
+            *rows, column = map(self._index, ref.at)
+            return f"nibble({self.storage(ref.name)}{''.join(f'[{row}]' for row in rows)}, {column})"
         return self.storage(ref.name) + "".join(f"[{self._index(at)}]" for at in ref.at)
 
     def _index(self, at: At) -> str:

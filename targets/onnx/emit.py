@@ -72,7 +72,8 @@ def widths(scheme: NumberScheme) -> Widths:
     """The types of activations and weights; beside 8-bit activations both are unsigned, which every runtime adds up."""
     if scheme.activation_bits == 8:
         return Widths(np.uint8, np.uint8)
-    return Widths(np.int16, np.int8 if scheme.weight_bits == 8 else np.int16)
+    top = (1 << (scheme.weight_bits - 1)) - 1
+    return Widths(np.int16, np.int8, top) if scheme.weight_bits <= 8 else Widths(np.int16, np.int16)
 
 
 def known_ranges(lowered: Lowered, program: Program, graph: OnnxGraph) -> dict[str, Range]:

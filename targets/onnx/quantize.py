@@ -34,16 +34,21 @@ from ncpc.targets.onnx.graph import Array, OnnxGraph
 BIAS_LIMIT = float(1 << 30)
 UNEVEN = 1.5
 """How many times wider than another an element may be before 8-bit activations are brought to even units."""
+FEW = 7
+"""Steps from the zero point that are so few that it pays to choose how many of them a column uses."""
 FLOAT_MADE = ("Add", "Div", "Mul", "Sub")
 """Operators on grids whose results go on in float."""
 
 
 @dataclass(frozen=True)
 class Widths:
-    """NumPy types of the integers: of activations and of weights."""
+    """NumPy types of the integers: of activations and of weights. Those of a matrix or a filter are at most ``top``
+    from their zero point; 0: what the type holds.
+    """
 
     activations: type[np.integer[Any]]
     weights: type[np.integer[Any]]
+    top: int = 0
 
 
 @dataclass
@@ -159,14 +164,26 @@ def _weights(q: Quantization, weight: str, bias: str | None, step: np.float32,
         source = q.source.constants[weight].astype(np.float64)
         data = source * units[:, None] if source.ndim == 2 else source.reshape(len(source), -1).T
         offset = np.zeros(data.shape[1]) if bias is None else q.source.constants[bias].astype(np.float64)
-        largest = np.abs(data).max(axis=0, initial=0.0)
-        scale = np.maximum(largest / _top(q.widths.weights), np.abs(offset) / (float(step) * BIAS_LIMIT))
+        scale = np.maximum(_column_scales(data, q.widths), np.abs(offset) / (float(step) * BIAS_LIMIT))
         scale = np.maximum(scale, np.finfo(np.float32).tiny * 2.0**24).astype(np.float32)
         steps = np.rint(data / scale).T
         name = _dequantized(q, weight, steps if source.ndim == 2 else steps.reshape(source.shape), q.widths.weights,
                             scale)
         q.copies[key] = name if bias is None else f"{name} {_bias(q, bias, offset, scale, step)}"
     return tuple(q.copies[key].split())
+
+
+def _column_scales(data: NDArray[np.float64], widths: Widths) -> NDArray[np.float64]:
+    """Per column, the scale at which its largest weight is as many steps as there are; of few steps, as many as make
+    the column's roundings least: weights that lie on a grid of so few steps already stay there.
+    """
+    largest, top = np.abs(data).max(axis=0, initial=0.0), widths.top or _top(widths.weights)
+    if top > FEW:
+        return np.asarray(largest / top)
+    tried = np.maximum(largest, 1e-30) / np.arange(top, 0, -1)[:, None]
+    lost = [np.square(np.rint(data / scale) * scale - data).sum(axis=0) for scale in tried]
+    best: NDArray[np.float64] = np.take_along_axis(tried, np.argmin(np.round(lost, 12), axis=0)[None], axis=0)[0]
+    return best
 
 
 def _bias(q: Quantization, name: str, data: NDArray[np.float64], scale: NDArray[np.float32], step: np.float32) -> str:

@@ -42,7 +42,8 @@ def target(name: str) -> Target:
     needs = (Requirement("onnx", "onnx", "to write, check and interpret the models"),
              Requirement("onnxruntime", "onnx", "to run them as they are deployed"))
     summary = "ONNX opset 21: a step model and a Scan over sequences, float32 or QDQ, run in ONNX Runtime"
-    return Target(name, summary, Capabilities(("float32", "int16", "w8a16", "int8")), _prepared, needs, (form,))
+    schemes = Capabilities(("float32", "int16", "w8a16", "w4a16", "int8"))
+    return Target(name, summary, schemes, _prepared, needs, (form,))
 
 
 def _prepared(lowered: Lowered, options: CompileOptions) -> OnnxArtifact:

@@ -56,7 +56,8 @@ def target(name: str) -> Target:
              Requirement("flatbuffers", "tflite", "to write the file"),
              Requirement("tflite_micro", "tflite", "to run the file in TFLite Micro"))
     summary = "TFLite file, float32, int16x8 or int8, run in LiteRT and TFLite Micro; Ethos-U by Vela"
-    return Target(name, summary, Capabilities(("float32", "int16", "w8a16", "int8")), _prepared, needs, options)
+    schemes = Capabilities(("float32", "int16", "w8a16", "w4a16", "int8"))
+    return Target(name, summary, schemes, _prepared, needs, options)
 
 
 def _prepared(lowered: Lowered, options: CompileOptions) -> TfliteArtifact:

@@ -23,7 +23,7 @@ from ncpc.targets.onnx.quantize import BIAS_LIMIT, Widths, quantize
 from ncpc.targets.onnx.ranges import intervals
 from ncpc.targets.onnx.serialize import step_model
 
-LIMITS = {"int16": 2e-4, "w8a16": 1e-2, "int8": 2e-2}
+LIMITS = {"int16": 2e-4, "w8a16": 1e-2, "w4a16": 3e-2, "int8": 2e-2}
 """Of the output range, against the policy in float64."""
 
 
@@ -75,6 +75,19 @@ def test_every_product_of_an_int8_model_is_an_integer_one(make: Any, tmp_path: P
 def test_int16_activations_are_not_rounded_to_8_bits(make: Any, tmp_path: Path) -> None:
     kinds = optimized(make("full8", quant="w8a16").step, tmp_path)
     assert kinds["MatMulNBits"] == 0
+
+
+def test_columns_on_a_grid_of_few_steps_stay_there() -> None:
+    """Of a column whose largest weight is 5 steps, and of one that uses all 7."""
+    w = Writer()
+    steps = np.array([[5.0, 7.0], [-3.0, 2.0], [1.0, -6.0]])
+    weight = w.const("W", steps * np.array([0.25, 0.1]))
+    w.finish(w.node("Gemm", [w.tensor("x", [3]), weight, w.const("b", np.zeros(2))], "out", [2]), "y")
+    graph = emit.OnnxGraph(tuple(w.nodes), w.constants, {"x": 3}, {"y": 2}, w.shapes)
+    box = Range(np.full((1, 3), -1.0), np.full((1, 3), 1.0))
+    quantized = quantize(graph, intervals(graph, {"x": box}), emit.widths(SCHEMES["w4a16"]))
+    raw = next(c for c in quantized.constants.values() if c.dtype == np.int8 and c.ndim == 2)
+    assert raw.T.tolist() == steps.tolist()
 
 
 def optimized(model: bytes, folder: Path) -> Counter[str]:
