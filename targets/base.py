@@ -52,7 +52,8 @@ class CompileOptions:
 class TargetOption:
     """An option of one target, offered by the command line as ``--name``; an empty ``choices`` admits any text.
 
-    ``check`` raises BadInput for a text that can be none, before anything is done.
+    ``check`` raises BadInput for a text that can be none, before anything is done. ``shape``: its choices change how
+    the emitted code or graph is laid out, not what it takes and gives nor where it runs, so ``tune`` may try them.
     """
 
     name: str
@@ -60,6 +61,7 @@ class TargetOption:
     help: str
     choices: tuple[str, ...] = ()
     check: Callable[[str], object] | None = None
+    shape: bool = False
 
 
 @dataclass(frozen=True)

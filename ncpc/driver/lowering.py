@@ -25,7 +25,7 @@ from ncpc.quant.brevitas_weights import brevitas_scales
 from ncpc.quant.calibrate import Formats, dead_band, formats_from_json, recorded, stored
 from ncpc.quant.inputs import input_ranges
 from ncpc.quant.policy import Choices, quantize
-from ncpc.targets.base import CompileOptions, Lowered
+from ncpc.targets.base import CompileOptions, DtMode, Lowered
 
 ASSUMPTIONS = (
     "inputs and dt outside their ranges are saturated and flagged",
@@ -54,15 +54,17 @@ def lower_for(container: Container, options: CompileOptions) -> LoweringResult:
     What is held out of the policy's calibration data is not looked at, here or by a target.
     """
     container = replace(container, policy=calibrating(container.policy))
-    policy = container.policy
-    real = lower(policy)
-    if options.dt == "fixed":
-        real = fix_dt(real, policy.dt.nominal)
-    real = fold_constants(real)
+    policy, real = container.policy, real_step(container.policy, options.dt)
     arithmetic = SCHEMES[options.quant].arithmetic
     if arithmetic == "units":
         return LoweringResult(Lowered(policy, real, real, options.quant), container.formats, None, "threshold units")
     return _float32(container, real) if arithmetic == "float" else _fixed(container, real, options)
+
+
+def real_step(policy: Policy, dt: DtMode) -> Program:
+    """The step over the reals, with the nominal timespan in it where ``dt`` is fixed."""
+    real = lower(policy)
+    return fold_constants(fix_dt(real, policy.dt.nominal) if dt == "fixed" else real)
 
 
 def _float32(container: Container, real: Program) -> LoweringResult:

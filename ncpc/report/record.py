@@ -85,7 +85,7 @@ def build_report(facts: ReportFacts) -> Json:
         "links": [] if check is None else [_link(links) for links in check.by_link()],
         "instructions": None if device is None else spread(device.instructions),
         "cycles": None if device is None or device.cycles is None else device_cycles(device.cycles),
-        "memory": _memory(facts.built.memory, device),
+        "memory": memory_record(facts.built.memory, device),
         "proof": None if facts.proof is None else dict(facts.proof),
         "verdict": {
             "holds": facts.verdict.holds, "reasons": list(facts.verdict.reasons), "tolerance": facts.tolerance,
@@ -311,7 +311,8 @@ def device_cycles(cycles: CycleCounts) -> Json:
     }
 
 
-def _memory(memory: Memory | None, device: RunResult | None) -> Json | None:
+def memory_record(memory: Memory | None, device: RunResult | None) -> Json | None:
+    """Memory as the report has it: what was linked, and the stack of what ran."""
     known = [m for m in (memory, None if device is None else device.memory) if m is not None]
     if not known:
         return None

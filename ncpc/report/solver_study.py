@@ -32,18 +32,24 @@ def solver_study(policy: Policy) -> Json:
     compiler. ``error`` is a fraction of the output range, None where the step is unstable; ``evaluations`` counts the
     right-hand side's evaluations per step. Raises ``Unsupported`` when no layer is an ODE cell.
     """
-    cells = [layer for layer in policy.layers if isinstance(layer, Ltc | CtRnn | NeuralOde)]
+    cells = ode_cells(policy)
     if not cells:
         raise Unsupported(f"{policy.name}: has no ODE cell (ltc, ct_rnn, neural_ode), so there is no solver to study")
     data = _data(policy)
     exact = _exact(policy, data)
     scale = max(float(np.ptp(exact)), 1e-12)
-    rows = [_row(policy, solver, n, data, exact, scale) for solver in _solvers(cells) for n in UNFOLDS]
+    rows = [_row(policy, solver, n, data, exact, scale) for solver in solvers(cells) for n in UNFOLDS]
     return {"steps": int(data.x.shape[1]), "trained": {"solver": cells[0].solver, "unfolds": cells[0].unfolds},
             "rows": rows}
 
 
-def _solvers(cells: list[Ltc | CtRnn | NeuralOde]) -> tuple[str, ...]:
+def ode_cells(policy: Policy) -> list[Ltc | CtRnn | NeuralOde]:
+    """The layers that have a solver and unfolds."""
+    return [layer for layer in policy.layers if isinstance(layer, Ltc | CtRnn | NeuralOde)]
+
+
+def solvers(cells: list[Ltc | CtRnn | NeuralOde]) -> tuple[str, ...]:
+    """The solvers that all of them have."""
     return (*(MEANS if all(isinstance(cell, Ltc) for cell in cells) else ()), *TABLEAUS)
 
 
@@ -65,7 +71,7 @@ def _exact(policy: Policy, data: Sequences) -> F64:
 
 def _outputs(policy: Policy, solver: str, unfolds: int, data: Sequences) -> F64 | None:
     """Outputs with another solver; None where its step is refused."""
-    changed = tuple(_changed(layer, solver, unfolds) for layer in policy.layers)
+    changed = tuple(with_solver(layer, solver, unfolds) for layer in policy.layers)
     at_nominal = dataclasses.replace(policy.dt, lo=policy.dt.nominal, hi=policy.dt.nominal)
     try:
         return run(lower(dataclasses.replace(policy, layers=changed, dt=at_nominal)), data).y
@@ -73,7 +79,8 @@ def _outputs(policy: Policy, solver: str, unfolds: int, data: Sequences) -> F64 
         return None
 
 
-def _changed(layer: Layer, solver: str, unfolds: int) -> Layer:
+def with_solver(layer: Layer, solver: str, unfolds: int) -> Layer:
+    """The layer with another step of as long a time; itself where it is no ODE cell."""
     if isinstance(layer, Ltc):
         return dataclasses.replace(layer, solver=solver, unfolds=unfolds)
     if isinstance(layer, CtRnn | NeuralOde):
@@ -102,7 +109,7 @@ def steps_apart(policy: Policy, method: str, steps: int) -> Json:
                     None if data.reset is None else data.reset[:, :STEPS])
 
     def outputs(solver: str, unfolds: int) -> F64:
-        layers = tuple(_changed(layer, solver, unfolds) if isinstance(layer, CtRnn | NeuralOde) and
+        layers = tuple(with_solver(layer, solver, unfolds) if isinstance(layer, CtRnn | NeuralOde) and
                        (layer.solver, layer.unfolds) == (method, steps) else layer for layer in policy.layers)
         return run(lower(dataclasses.replace(policy, layers=layers)), cut).y
 

@@ -43,6 +43,17 @@ def stage(place: Path) -> Iterator[Path]:
             os.close(lock)
 
 
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[bool]:
+    """Whether no other process is in such a block for ``folder``; others are kept out until it ends."""
+    lock = _locked(folder)
+    try:
+        yield lock is not None
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
 def take_place(stage: Path, place: Path) -> None:
     """``stage`` becomes ``place``; a folder that stood there is gone afterwards. Other processes may do the same.
 

@@ -117,7 +117,7 @@ def verify(setting: Setting, demand: Criteria, phases: Phases) -> Verification:
     the same on all data.
     """
     chains = check(setting, setting.artifact.links, phases)
-    measured = _ranged([_measured(setting, chain, demand) for chain in chains if chain.data.purpose != "bitwise"])
+    measured = ranged([_measured(setting, chain, demand) for chain in chains if chain.data.purpose != "bitwise"])
     worst = _worse(_search(setting, phases), generated(measured)) if demand.search else None
     return Verification(setting, chains, measured, worst, demand, judge(chains, measured, worst, demand))
 
@@ -229,7 +229,7 @@ def _limits(setting: Setting) -> NDArray[np.float64] | None:
     return lowered.program.x.range if arithmetic(setting.artifact) == PROGRAM else lowered.real.x.range
 
 
-def _ranged(measured: Sequence[Measured]) -> tuple[Measured, ...]:
+def ranged(measured: Sequence[Measured]) -> tuple[Measured, ...]:
     """With the widest range of all in the place of one from few steps, or of outputs that do not move.
 
     Raises BadInput where they move on no data, and are not met exactly: errors are shares of a range.

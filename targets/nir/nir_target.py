@@ -58,7 +58,8 @@ REQUIREMENTS = (
 OPTIONS = (
     TargetOption("units", "auto", "Threshold units to spend; auto: the fewest that hold the tolerance.",
                  check=require_units),
-    TargetOption("levels", "placed", "Levels placed by use and influence, or evenly.", ("placed", "uniform")),
+    TargetOption("levels", "placed", "Levels placed by use and influence, or evenly.", ("placed", "uniform"),
+                 shape=True),
     TargetOption("plot", "no", "Also draw the graph and a raster of one run (matplotlib).", ("no", "yes")),
 )
 

@@ -38,7 +38,7 @@ FLOAT_TOLERANCE = 1e-5
 def target(name: str) -> Target:
     """The target; ``name`` is ``onnx``."""
     form = TargetOption("form", "auto", "how synapses are laid out; auto: a static cost model chooses per axis",
-                        ("auto", *FORMS))
+                        ("auto", *FORMS), shape=True)
     needs = (Requirement("onnx", "onnx", "to write, check and interpret the models"),
              Requirement("onnxruntime", "onnx", "to run them as they are deployed"))
     summary = "ONNX opset 21: a step model and a Scan over sequences, float32 or QDQ, run in ONNX Runtime"
