@@ -4,13 +4,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ncpc.api import Outcome, compile, open, verify
+    from ncpc.api import Outcome, Tuned, compile, open, tune, verify
     from ncpc.frontend.api import load, save
 
-__all__ = ["Outcome", "compile", "load", "open", "save", "verify"]
+__all__ = ["Outcome", "Tuned", "compile", "load", "open", "save", "tune", "verify"]
 
-_HOME = {"Outcome": "api", "compile": "api", "open": "api", "verify": "api", "load": "frontend.api",
-         "save": "frontend.api"}
+_HOME = {**dict.fromkeys(("Outcome", "Tuned", "compile", "open", "tune", "verify"), "api"),
+         **dict.fromkeys(("load", "save"), "frontend.api")}
 
 
 def __getattr__(name: str) -> object:

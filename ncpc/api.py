@@ -1,4 +1,4 @@
-"""``ncpc.compile``, ``ncpc.verify`` and ``ncpc.open``: the command line's work, from Python."""
+"""``ncpc.compile``, ``ncpc.verify``, ``ncpc.open`` and ``ncpc.tune``: the command line's work, from Python."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from ncpc.ir.policy import Policy
 from ncpc.ir.schemes import Scheme
 from ncpc.phases import Phases
 from ncpc.targets.base import DtMode
+from ncpc.tuning.budgets import Budgets
+from ncpc.tuning.choice import Demands
+from ncpc.tuning.tune import Search, Tuned, tune_policy
 from ncpc.verification.data import Counting
 
-__all__ = ["Outcome", "compile", "open", "verify"]
+__all__ = ["Outcome", "Tuned", "compile", "open", "tune", "verify"]
 
 open = open_build
 verify = verify_build
@@ -59,3 +62,32 @@ def compile(
     counts = counting(verdict, strict) or "data+generated"
     request = Request(target, quant, dt, cc, tolerance, counts, steps, certify, options or {})
     return compile_policy(policy, out, request, calibrate=calibrate, force=force, phases=phases)
+
+
+def tune(
+    policy: str | Path,
+    out: str | Path = "build",
+    target: str = "host",
+    *,
+    tolerance: float,
+    budget: Budgets | None = None,
+    calibrate: str | Path | None = None,
+    trials: int = Search().trials,
+    timeout: float | None = None,
+    seed: int = 0,
+    steps: int | None = None,
+    options: Mapping[str, str] | None = None,
+    phases: Phases | None = None,
+) -> Tuned:
+    """Find the number scheme, the steps and the synapses of ``policy`` that ``budget`` allows, as ``ncpc tune`` does.
+
+    ``tolerance``: largest error against the policy as it is given, a fraction of its output range. ``budget``: the most
+    that a build may cost by name: flash, ram, cycles, bytes. ``trials``: points in all, those of earlier runs in
+    ``out`` among them; ``timeout``: seconds after which none is begun. The rest as for ``compile``.
+
+    Returns ``record`` (tune.json), ``folder``, ``exit_code``: 0 where a point meets everything, whose build then stands
+    in ``out``/chosen. Raises ``BadInput``, ``Unsupported`` or ``MissingTool`` (without optuna).
+    """
+    request = Request(target, tolerance=tolerance, steps=steps, extra=options or {})
+    return tune_policy(policy, out, request, Demands(tolerance, budget or {}), Search(trials, timeout, seed), calibrate,
+                       phases)

@@ -42,6 +42,12 @@ class MissingTool(NcpcError):
     exit_code = EXIT_MISSING_TOOL
 
 
+class Interrupted(NcpcError):
+    """Ctrl-C in work that is kept: the message says how to go on (exit code 130)."""
+
+    exit_code = EXIT_INTERRUPTED
+
+
 def reason(error: OSError | ValueError) -> str:
     """Why a path cannot be used, in the system's words and without the path: "No space left on device"."""
     return (isinstance(error, OSError) and error.strerror) or str(error)

@@ -13,12 +13,13 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ORDER = ("ir", "semantics", "cells", "passes", "frontend", "quant", "proofs", "cores", "sim", "targets",
-         "verification", "report", "driver", "inspect", "api", "cli")
+         "verification", "report", "driver", "inspect", "tuning", "api", "cli")
 """Each imports of those before it alone."""
 LEVEL = {**dict.fromkeys(("errors", "system", "phases", "worker"), 0),
          **{name: 1 + place for place, name in enumerate(ORDER)},
          "nir": len(ORDER), "__main__": len(ORDER) + 1}
-HEAVY = ("torch", "brevitas", "ncps", "onnx", "onnxruntime", "ai_edge_litert", "tflite_micro", "nir", "unicorn")
+HEAVY = ("torch", "brevitas", "ncps", "onnx", "onnxruntime", "ai_edge_litert", "tflite_micro", "nir", "unicorn",
+         "optuna")
 MAX_LINES, MAX_FUNCTION = 400, 60
 WHOLE = {"ncpc/proofs/certify.py"}
 """Copied into builds as one file, to be read alone from its first line to its last."""

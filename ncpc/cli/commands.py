@@ -17,7 +17,8 @@ from ncpc.cli.display import show, watch, worst_code
 from ncpc.cli.files import NewFile
 from ncpc.cli.importing import import_command
 from ncpc.cli.own_code import policy_of
-from ncpc.cli.own_options import CompileCommand, own_options
+from ncpc.cli.own_options import OwnOptionsCommand, given_options
+from ncpc.cli.tuning import tune_command
 from ncpc.driver.job import MOST_STEPS, Request, counting
 from ncpc.driver.pipeline import Outcome, compile_policy, ready
 from ncpc.driver.reopen import simulate_build, verify_build
@@ -80,14 +81,14 @@ def _run(arguments: list[str]) -> int:
     except click.ClickException as error:
         return complain(error.format_message(), BadInput.exit_code)
     except (Exception, SystemExit) as error:
-        message, code = ("interrupted", EXIT_INTERRUPTED) if interruption.seen() else unforeseen(arguments, error)
+        message, code = (INTERRUPTED, EXIT_INTERRUPTED) if interruption.seen() else unforeseen(arguments, error)
         return complain(message, code) if message else code
     return code if isinstance(code, int) else EXIT_HOLDS
 
 
 def complain(message: str, code: int) -> int:
     """Say ``message`` on standard error as one line; returns ``code``. After Ctrl-C the error is the interruption."""
-    if interruption.seen():
+    if interruption.seen() and code != EXIT_INTERRUPTED:
         message, code = INTERRUPTED, EXIT_INTERRUPTED
     console = Console(stderr=True)
     line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(message.split()))  # a path may hold ESC
@@ -147,7 +148,7 @@ counts_option = click.option(
          "for information.  [default: data+generated; generated alone, where the policy carries no data]")
 
 
-@cli.command("compile", cls=CompileCommand)
+@cli.command("compile", cls=OwnOptionsCommand)
 @click.argument("policy", type=click.Path(path_type=Path))
 @click.option("--target", "-t", "targets", default="host", show_default=True, metavar="NAME[,NAME...]",
               help="What to compile for; several get a subfolder each. See 'ncpc targets'.")
@@ -203,8 +204,7 @@ def compile_command(
         raise BadInput(f"--target {targets}: give target names, each once, with commas between them")
     for name in names:
         registry.load(name)
-    extra = {o.opts[0].removeprefix("--"): text for o in own_options() if (text := own[str(o.name)]) is not None}
-    _require_owned(extra, names)
+    extra = given_options(own, names)
     what = counting(counts, strict) or "data+generated"
     requests = [Request(name, quant, dt, cc, tolerance, what, steps, certify, extra) for name in names]
     folders = [out / name for name in names] if len(names) > 1 else [out]
@@ -222,14 +222,6 @@ def compile_command(
         for outcome in outcomes:
             click.echo(f"{outcome.folder}/report.html")
     return worst_code(outcomes)
-
-
-def _require_owned(given: dict[str, str], names: list[str]) -> None:
-    """Raises BadInput for an option that none of the targets has: it would do nothing."""
-    for option in given:
-        having = [target for target in registry.names() if option in {o.name for o in registry.load(target).options}]
-        if not set(having) & set(names):
-            raise BadInput(f"--{option}: an option of {', '.join(having)}, not of {', '.join(names)}; leave it out")
 
 
 @cli.command()
@@ -356,3 +348,4 @@ def consumers(as_json: bool) -> None:
 
 
 cli.add_command(import_command)
+cli.add_command(tune_command)

@@ -1,15 +1,18 @@
-"""The options of ``compile`` that single targets declare."""
+"""The options of ``compile`` and ``tune`` that single targets declare."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import click
 
+from ncpc.errors import BadInput
 from ncpc.targets import registry
 from ncpc.targets.base import TargetOption
 
 
-class CompileCommand(click.Command):
-    """``compile`` with the options that single targets declare; those targets are imported only when it is used."""
+class OwnOptionsCommand(click.Command):
+    """A command with the options that single targets declare; those targets are imported only when it is used."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         return [*super().get_params(ctx), *own_options()]
@@ -28,3 +31,16 @@ def _own_option(option: TargetOption, targets: list[str]) -> click.Option:
     text = f"{option.help}  [{', '.join(targets)}; default: {option.default or 'none'}]"
     kind = click.Choice(option.choices) if option.choices else click.STRING
     return click.Option([f"--{option.name}", f"own_{option.name.replace('-', '_')}"], type=kind, help=text)
+
+
+def given_options(own: Mapping[str, str | None], names: Sequence[str]) -> dict[str, str]:
+    """Those of ``own_options`` that were given, by the names that targets have for them.
+
+    Raises BadInput for one that none of the targets ``names`` has: it would do nothing.
+    """
+    given = {o.opts[0].removeprefix("--"): text for o in own_options() if (text := own[str(o.name)]) is not None}
+    for option in given:
+        having = [target for target in registry.names() if option in {o.name for o in registry.load(target).options}]
+        if not set(having) & set(names):
+            raise BadInput(f"--{option}: an option of {', '.join(having)}, not of {', '.join(names)}; leave it out")
+    return given
