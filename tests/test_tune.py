@@ -24,12 +24,13 @@ from ncpc.ir.policy import Policy
 from ncpc.ir.schemes import SCHEMES
 from ncpc.ir.sequences import Sequences
 from ncpc.ir.types import Fixed
+from ncpc.system.places import alone
 from ncpc.targets import registry
 from ncpc.targets.base import PROGRAM, Artifact, CompileOptions, Lowered, Target
 from ncpc.tuning import tune as recipe
 from ncpc.tuning.budgets import parse_budgets
 from ncpc.tuning.choice import Demands, MeasuredPoint, choose, front, nearest, what_stops
-from ncpc.tuning.knobs import pruned, stepped, steps
+from ncpc.tuning.knobs import Space, changed, pruned, stepped, steps
 from ncpc.tuning.pruning import rounded_to_zero, unmissed
 from ncpc.verification.verdict import SEARCH
 from tests.conftest import RequireTool
@@ -197,6 +198,19 @@ def test_a_study_of_something_else_is_refused_by_name(place: Path, capsys: pytes
     assert "no study that can be gone on with" in capsys.readouterr().err
 
 
+def test_a_study_that_is_there_is_gone_on_with(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = record()
+    assert run([*STUDY, "--trials", "9", "--timeout", "0", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == record() == before
+    found = tune("policy.safetensors", OUT, "interpreter", tolerance=0.025, trials=8, seed=3, steps=100,
+                 budget={"flash": 8192})
+    assert found.exit_code == 0
+    assert found.record["points"] == before["points"]
+    with alone(OUT):
+        assert run(list(STUDY)) == 2
+    assert "another ncpc tunes in it" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("more", "words"), [
     (("--budget", "spikes=3"), "'spikes' is no cost"), (("--budget", "flash=much"), "a positive number"),
     (("--budget", "flash=1k,flash=2k"), "each cost once"), (("--budget", "bytes=3"), "no bytes can be measured"),
@@ -259,6 +273,17 @@ def test_steps_evaluate_no_more_than_the_trained_one() -> None:
     assert not {"rk4:2", "heun:3", "fused:4"} & set(found)
     layer: Any = stepped(small(unfolds=4), "rk4:1").layers[0]
     assert (layer.solver, layer.unfolds) == ("rk4", 1)
+
+
+def test_a_changed_policy_says_so_and_claims_no_comparison() -> None:
+    policy = dataclasses.replace(small(), compared="forward")
+    space = Space({}, {"0.1": [[0, 2]], "zeros@int8": [[2, 4]]})
+    plain = {"quant": "int8", "step": "trained", "prune": "none"}
+    assert changed(policy, space, plain) is policy
+    found = changed(policy, space, {**plain, "prune": "0.1"})
+    assert found.compared is None
+    assert found.provenance["tuned"] == {"step": "trained", "synapses_left_out": 3}
+    assert changed(policy, space, {**plain, "prune": "zeros"}).provenance["tuned"] != found.provenance["tuned"]
 
 
 def test_synapses_that_round_to_zero_and_that_nobody_misses() -> None:

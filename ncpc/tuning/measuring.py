@@ -88,7 +88,7 @@ def _against(m: Measured, originals: Originals, found: Verification) -> Measured
 
 
 def _costs(names: Sequence[str], found: Verification, memory: Json | None) -> dict[str, int]:
-    """By name; what the build did not have measured after all counts as missing, so that no budget is met by it."""
+    """By name. Raises MissingTool where no runtime measured one: no budget could be said to be met."""
     device = device_run(found)
     held = memory or {}
     all_of = {

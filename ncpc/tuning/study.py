@@ -61,7 +61,7 @@ class TuningStudy:
     def rows(self) -> list[MeasuredPoint]:
         """What was measured, in order."""
         trials = self.held.get_trials(deepcopy=False)
-        return [point_from(trial.user_attrs[ROW]) for trial in trials if ROW in trial.user_attrs]
+        return [point_from(trial.user_attrs[ROW]["row"]) for trial in trials if ROW in trial.user_attrs]
 
     def following(self, space: Space, whole: bool) -> Any:
         """The next trial, of a point that was not measured: first each number scheme with everything as it was,
@@ -78,23 +78,20 @@ class TuningStudy:
             trial = self.held.ask(_distributions(optuna, space))
             if _key(trial.params) in grid and _key(trial.params) not in known:
                 return trial
-            self.held.tell(trial, state=optuna.trial.TrialState.FAIL)
+            _tell(self.held, trial.number, None)
             left = [left[np.random.default_rng([self.seed, len(rows)]).integers(len(left))]]
         self.held.sampler = _only((plain or left)[0])
         return self.held.ask(_distributions(optuna, space))
 
     def keep(self, trial: Any, row: MeasuredPoint, objectives: list[float] | None) -> None:
         """Record what was measured of a trial, or that it came to nothing."""
-        trial.set_user_attr(ROW, row.as_json())
-        if objectives is None:
-            self.held.tell(trial, state=require_optuna().trial.TrialState.FAIL)
-        else:
-            self.held.tell(trial, objectives)
+        trial.set_user_attr(ROW, {"row": row.as_json(), "objectives": objectives})
+        _tell(self.held, trial.number, objectives)
 
 
 def opened(folder: Path, setting: Mapping[str, Any], objectives: int, seed: int) -> TuningStudy:
     """The study in ``folder``, a new one where there is none. Raises BadInput where it is of something else than
-    ``setting``, naming that; what a process that was stopped had begun counts as not begun.
+    ``setting``, naming that; what a process that was stopped had not measured to the end counts as not begun.
     """
     optuna, path = require_optuna(), folder / JOURNAL
     with warnings.catch_warnings():
@@ -112,10 +109,15 @@ def opened(folder: Path, setting: Mapping[str, Any], objectives: int, seed: int)
         held.set_user_attr(SETTING, dict(setting))
     else:
         _require_same(folder, kept, json.loads(json.dumps(setting)))
-    states = optuna.trial.TrialState
-    for trial in held.get_trials(states=(states.RUNNING,)):
-        held.tell(trial.number, state=states.FAIL)
+    for trial in held.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
+        _tell(held, trial.number, trial.user_attrs.get(ROW, {}).get("objectives"))
     return TuningStudy(held, seed)
+
+
+def _tell(held: Any, number: int, objectives: list[float] | None) -> None:
+    """A trial is over: with these values, or None of them."""
+    state = require_optuna().trial.TrialState.FAIL if objectives is None else None
+    held.tell(number, objectives, state=state)
 
 
 def _require_same(folder: Path, kept: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
