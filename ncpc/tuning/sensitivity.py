@@ -21,6 +21,7 @@ from ncpc.semantics.run import run
 from ncpc.targets.base import PROGRAM, DtMode
 from ncpc.tuning.knobs import NONE, PRUNE, QUANT, STEP, TRAINED, ZEROS, Space, Task, pruned, stepped, steps
 from ncpc.tuning.pruning import Dropped, rounded_to_zero, synapses_of, unmissed
+from ncpc.verification.compare import largest
 from ncpc.verification.rounding import rounding_costs
 from ncpc.verification.sequences import prefix, suite, within
 from ncpc.verification.verdict import arithmetic
@@ -44,8 +45,7 @@ class Probe:
     def apart(self, policy: Policy) -> float:
         """How far the outputs of ``policy`` are from the original's over the reals, a fraction of their range."""
         real = real_step(policy, self.dt)
-        return max(float(np.abs(run(real, data).y - y).max()) / _wide(y)
-                   for data, y in zip(self.sets, self.expected, strict=True))
+        return max(largest(run(real, data).y, y) / _wide(y) for data, y in zip(self.sets, self.expected, strict=True))
 
 
 def sensitivity(task: Task, phases: Phases) -> tuple[Space, Json]:
@@ -102,9 +102,11 @@ def _wide(y: F64) -> float:
 def _apart(probe: Probe, policy: Policy) -> tuple[float | None, str]:
     """How far it is from the original; None and why, where it is refused."""
     try:
-        return probe.apart(policy), ""
-    except NcpcError as error:
-        return None, str(error)
+        with np.errstate(invalid="ignore"):
+            error = probe.apart(policy)
+    except NcpcError as refusal:
+        return None, str(refusal)
+    return (error, "") if np.isfinite(error) else (None, "its states run away")
 
 
 def _drops(task: Task, probe: Probe) -> dict[str, Dropped]:
