@@ -17,7 +17,7 @@ import pytest
 
 from ncpc.api import tune
 from ncpc.cli.commands import run
-from ncpc.driver.job import Request
+from ncpc.driver.job import Request, job_for
 from ncpc.errors import BadInput, MissingTool, ProofFailed
 from ncpc.frontend.container import read_policy, write_policy
 from ncpc.ir.policy import Policy
@@ -30,7 +30,7 @@ from ncpc.targets.base import PROGRAM, Artifact, CompileOptions, Lowered, Target
 from ncpc.tuning import tune as recipe
 from ncpc.tuning.budgets import parse_budgets
 from ncpc.tuning.choice import Demands, MeasuredPoint, choose, front, nearest, what_stops
-from ncpc.tuning.knobs import Space, changed, pruned, stepped, steps
+from ncpc.tuning.knobs import Space, Task, changed, pruned, request_of, stepped, steps
 from ncpc.tuning.pruning import rounded_to_zero, unmissed
 from ncpc.verification.verdict import SEARCH
 from tests.conftest import RequireTool
@@ -284,6 +284,17 @@ def test_a_changed_policy_says_so_and_claims_no_comparison() -> None:
     assert found.compared is None
     assert found.provenance["tuned"] == {"step": "trained", "synapses_left_out": 3}
     assert changed(policy, space, {**plain, "prune": "zeros"}).provenance["tuned"] != found.provenance["tuned"]
+
+
+def test_a_point_asks_for_nothing_that_a_command_could_not_ask_for() -> None:
+    for target, quant, own, wanted in (
+        ("nir", "thresholds", {"levels": "uniform"}, (None, {"levels": "uniform"})),
+        ("nir", "thresholds", {"levels": "placed"}, (None, {})),
+        ("onnx", "int8", {"form": "dense"}, ("int8", {"form": "dense"})),
+    ):
+        task = Task(Path("policy"), None, job_for(small(), Request(target)))
+        asked = request_of(task, {"quant": quant, "step": "trained", "prune": "none", **own})
+        assert (asked.quant, asked.extra) == wanted
 
 
 def test_synapses_that_round_to_zero_and_that_nobody_misses() -> None:

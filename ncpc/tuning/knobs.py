@@ -14,7 +14,7 @@ import numpy as np
 from ncpc.driver.job import Job, Request, job_for
 from ncpc.frontend.validate import check_policy
 from ncpc.ir.policy import Layer, Ltc, Policy, Synapses
-from ncpc.ir.schemes import Scheme
+from ncpc.ir.schemes import SCHEMES, Scheme
 from ncpc.ir.tableau import MEANS, TABLEAUS
 from ncpc.report.solver_study import UNFOLDS, ode_cells, solvers, with_solver
 from ncpc.tuning.choice import Point
@@ -129,11 +129,12 @@ def changed(policy: Policy, space: Space, point: Point) -> Policy:
 
 
 def request_of(task: Task, point: Point) -> Request:
-    """What is asked of a point's build."""
+    """What is asked of a point's build. Threshold units are no scheme that can be asked for: the target takes them."""
     usual = {option.name: option.default for option in task.job.target.options}
     own = {name: value for name, value in point.items() if name in usual and value != usual[name]}
     base = task.job.request
-    return dataclasses.replace(base, quant=cast(Scheme, point[QUANT]), extra={**base.extra, **own})
+    quant = None if SCHEMES[point[QUANT]].arithmetic == "units" else cast(Scheme, point[QUANT])
+    return dataclasses.replace(base, quant=quant, extra={**base.extra, **own})
 
 
 def job_of(task: Task, space: Space, point: Point, **more: Any) -> Job:
