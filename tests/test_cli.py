@@ -239,7 +239,8 @@ def test_nothing_is_left_when_the_target_refuses(
 
 @pytest.mark.parametrize("arguments", [
     ["compile"], ["compile", "x", "--quant", "int3"], ["compile", "x", "--tolerance", "much"], ["frobnicate"],
-    ["compile", "GOOD", "--tolerance", "-1"], ["compile", "GOOD", "--target", ","], ["verify", "nowhere"],
+    ["compile", "GOOD", "--tolerance", "-1"], ["compile", "GOOD", "--tolerance", "0%"],
+    ["compile", "GOOD", "--target", ","], ["verify", "nowhere"],
     ["simulate", "nowhere"], ["compile", "GOOD", "-t", "interpreter", "--beads", "6"],
     ["inspect", "GOOD", "--wiring", "picture.bmp"], ["import", "no_such_module:make"],
 ])
@@ -250,6 +251,15 @@ def test_bad_usage(
     monkeypatch.chdir(tmp_path)
     assert complaint(capsys, *[str(good) if a == "GOOD" else a for a in arguments])[0] == 2
     assert sorted(p.name for p in tmp_path.iterdir()) == ["good.safetensors"]
+
+
+@pytest.mark.parametrize(("told", "meant"), [("0.5%", 0.005), ("0.005", 0.005), ("5e-3", 0.005), (" 12 % ", 0.12)])
+def test_a_tolerance_is_a_share_or_a_percentage(
+    told: str, meant: float, good: Path, interpreter: None, tmp_path: Path
+) -> None:
+    out = tmp_path / "build"
+    run(["compile", str(good), "-t", "interpreter", "--quant", "float32", "--tolerance", told, "-o", str(out)])
+    assert json.loads((out / "report.json").read_text())["verdict"]["tolerance"] == meant
 
 
 def test_every_command_explains_itself_with_an_example(

@@ -14,8 +14,8 @@ from rich.markup import escape
 
 from ncpc.cli.carrying import carried, carry_option, head_option
 from ncpc.cli.display import show, watch, worst_code
-from ncpc.cli.files import NewFile
 from ncpc.cli.importing import import_command
+from ncpc.cli.option_types import NewFile, ShareOfRange
 from ncpc.cli.own_code import policy_of
 from ncpc.cli.own_options import OwnOptionsCommand, given_options
 from ncpc.cli.tuning import tune_command
@@ -170,9 +170,9 @@ counts_option = click.option(
               help="Compile the nominal timespan in, or make it an input of each step.  [default: runtime if the "
                    "policy declares a range]")
 @click.option("--cc", default="zig", show_default=True, metavar="zig|PATH", help="The C compiler.")
-@click.option("--tolerance", type=float, metavar="X",
-              help="Largest error allowed, as a fraction of the float output range.  [default: 1e-5 for float32, "
-                   "2e-3 for int16, 1e-2 for w8a16, 5e-2 for w4a16 and int8; 2e-2 for target nir]")
+@click.option("--tolerance", type=ShareOfRange(), metavar="X",
+              help="Largest error allowed, a share of the float output range: 0.5% or 0.005.  [default: 0.001% for "
+                   "float32, 0.2% for int16, 1% for w8a16, 5% for w4a16 and int8; 2% for target nir]")
 @counts_option
 @click.option("--strict", is_flag=True, help="The same as --verdict all.")
 @click.option("--steps", type=STEPS, metavar="N", help="Steps run for every link.  [default: the target's]")
@@ -228,7 +228,7 @@ def compile_command(
 @click.argument("build", type=click.Path(path_type=Path))
 @click.option("--inputs", type=click.Path(path_type=Path), metavar="FILE.npz",
               help="Data of your own to verify on too (x, optional dt, reset, and y: what your system gave).")
-@click.option("--tolerance", type=float, metavar="X", help="Instead of the tolerance it was compiled with.")
+@click.option("--tolerance", type=ShareOfRange(), metavar="X", help="Instead of the tolerance it was compiled with.")
 @counts_option
 @click.option("--strict", is_flag=True, help="The same as --verdict all.")
 @click.option("--steps", type=STEPS, metavar="N", help="Steps run for every link, generated inputs.")

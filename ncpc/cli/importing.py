@@ -8,24 +8,8 @@ from typing import Any
 import click
 
 from ncpc.cli.carrying import carried, carry_option, head_option
-from ncpc.cli.files import NewFile
+from ncpc.cli.option_types import FixedSolver, NewFile
 from ncpc.ir.gated import ACTIVATIONS
-from ncpc.ir.tableau import TABLEAUS
-
-MOST_STEPS = 10_000
-
-
-class FixedSolver(click.ParamType[tuple[str, int]]):
-    """A method of ``TABLEAUS`` and a number of its steps: ``rk4:8``."""
-
-    name = "method:steps"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
-        method, _, count = str(value).partition(":")
-        if method not in TABLEAUS or not count.isdecimal() or not 1 <= int(count) <= MOST_STEPS:
-            self.fail(f"'{value}' is no method and number of steps; give one of {', '.join(TABLEAUS)} and 1 to "
-                      f"{MOST_STEPS}, as rk4:8", param, ctx)
-        return method, int(count)
 
 
 @click.command("import")

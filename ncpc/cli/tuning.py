@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import click
 from rich.console import Console
 
 from ncpc.cli.display import watch
+from ncpc.cli.option_types import ShareOfRange
 from ncpc.cli.own_options import OwnOptionsCommand, given_options
 from ncpc.driver.job import MOST_STEPS, Request, to_json
 from ncpc.errors import Interrupted
@@ -19,22 +19,6 @@ from ncpc.tuning.budgets import parse_budgets
 from ncpc.tuning.choice import Demands
 from ncpc.tuning.study import JOURNAL
 from ncpc.tuning.tune import Search, tune_policy
-
-
-class ShareOfRange(click.ParamType[float]):
-    """A positive fraction of the output range: ``0.005`` or ``0.5%``."""
-
-    name = "share"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        text = str(value).strip()
-        try:
-            found = float(Decimal(text.removesuffix("%").strip()) / (100 if text.endswith("%") else 1))
-        except (InvalidOperation, OverflowError):
-            found = 0.0
-        if not 0 < found < float("inf"):
-            self.fail(f"'{value}' is no positive share of the output range; give one such as 0.5% or 0.005", param, ctx)
-        return found
 
 
 @click.command("tune", cls=OwnOptionsCommand)
