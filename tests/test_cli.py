@@ -169,7 +169,7 @@ def test_an_unwritable_folder(
 OF_A_BUILD = {
     "verify BUILD --inputs missing.npz": "missing.npz: no such file",
     "verify BUILD --inputs POLICY": "not a readable npz file",
-    "verify BUILD --tolerance -1": "--tolerance -1",
+    "verify BUILD --tolerance -1": "'-1' is no positive share",
     "verify BUILD --verdict data": "the policy carries no calibration data",
     "simulate BUILD --inputs missing.npz": "missing.npz: no such file",
     "simulate BUILD -o missing/out.npz": "missing/out.npz: cannot be written",
