@@ -25,15 +25,15 @@ class Brevitas:
     (``quant_weight()``); its scale follows the largest magnitude, or is 2**-fraction where that is not None.
     ``activation(bits, channels)``: a quantizer of values (..., channels) with one scale per channel, or of values of
     any shape with one scale where ``channels`` is None. ``calibrating(module)``: within it, quantizers only observe.
-    ``rounding(scale, bits, values, narrow)``: values as multiples of ``scale`` that ``bits`` bits hold, element by
-    element, ``narrow`` without the lowest; the gradient is the identity's.
+    ``rounding(scale, bits, values)``: values as multiples of ``scale`` that ``bits`` bits hold, element by element,
+    without the lowest, as programs hold weights; the gradient is the identity's.
     """
 
     torch: ModuleType
     vector: Callable[[Any, int, int | None], Any]
     activation: Callable[[int, int | None], Any]
     calibrating: Callable[[Any], Any]
-    rounding: Callable[[Any, Any, Any, bool], Any]
+    rounding: Callable[[Any, Any, Any], Any]
 
 
 @cache
@@ -101,15 +101,15 @@ def _vectors(torch: ModuleType, half_up: Any) -> Any:
     return QuantVector
 
 
-def _grids(torch: ModuleType, half_up: Any) -> Callable[[Any, Any, Any, bool], Any]:
+def _grids(torch: ModuleType, half_up: Any) -> Callable[[Any, Any, Any], Any]:
     """brevitas' integer quantizers for scales that are given."""
     from brevitas.core.function_wrapper import Identity, TensorClampSte
     from brevitas.core.quant import IntQuant
 
-    narrowed, whole = (IntQuant(narrow, True, Identity(), half_up(), TensorClampSte()) for narrow in (True, False))
+    narrowed = IntQuant(True, True, Identity(), half_up(), TensorClampSte())
 
-    def rounding(scale: Any, bits: Any, values: Any, narrow: bool) -> Any:
-        return (narrowed if narrow else whole)(scale, torch.zeros((), dtype=values.dtype), bits, values)
+    def rounding(scale: Any, bits: Any, values: Any) -> Any:
+        return narrowed(scale, torch.zeros((), dtype=values.dtype), bits, values)
 
     return rounding
 

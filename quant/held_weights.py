@@ -27,16 +27,16 @@ from ncpc.quant.policy import Choices, quantize, real_steps
 
 PRODUCTS = ("matmul", "matmulshr", "conv2d", "mul", "mulshr")
 """Ops whose factors are weights."""
-NEAR, FAR = 0.6, 4.0
-"""By how many units integers may miss what they stand for: on the average of a row, and each of them."""
+NEAREST, FAR = 0.5 + 2.0**-20, 4.0
+"""By how many units integers miss what they stand for: at most, where each is the nearest; and in any case."""
 
 
 @dataclass(frozen=True, eq=False)
 class HeldWeight:
     """A weight of a program: ``data`` over the reals, ``raw`` in integers, ``unit`` what those count, alike in shape.
 
-    ``name`` is that of the constant in the step of the layer at ``place``; integers have ``bits`` bits, the lowest of
-    which an LTC leaves out.
+    ``name`` is that of the constant in the step of the layer at ``place``; integers have ``bits`` bits and
+    are never the lowest that these hold. ``of_ltc``: it is of an LTC that steps by its own arithmetic.
     """
 
     place: int
@@ -45,7 +45,7 @@ class HeldWeight:
     raw: I64
     unit: F64
     bits: int
-    narrow: bool = False
+    of_ltc: bool = False
 
     @property
     def key(self) -> tuple[int, str]:
@@ -151,7 +151,7 @@ def _of_ltc(layer: Ltc, numbers: QuantizedLtc, slopes: Mapping[str, F64], place:
                                             ("we", current, own.we, 2.0**-form.we / gain, form.bits),
                                             ("sigma", slopes[f"sigma{tag}"], own.sigma,
                                              np.full(len(gain), 2.0**-form.sigma), form.sigma_bits)):
-            yield HeldWeight(place, name + tag, data, raw, unit, bits, narrow=True)
+            yield HeldWeight(place, name + tag, data, raw, unit, bits, of_ltc=True)
 
 
 def fractions_of(data: F64, raw: I64, kind: Fixed, rows: I64, where: str) -> I64:
@@ -173,12 +173,10 @@ def fractions_of(data: F64, raw: I64, kind: Fixed, rows: I64, where: str) -> I64
 
 
 def _of_row(data: F64, raw: I64, told: int) -> int:
-    """``told`` if the integers are near on it, else the fraction near that of the largest integer on which they are."""
-    def error(frac: int) -> float:
-        return float(np.sqrt(np.mean((data * 2.0**frac - raw) ** 2)))
-
-    at = int(np.argmax(np.abs(raw)))
-    if error(told) <= NEAR or not raw[at] or not data[at]:
+    """``told`` if the integers are the nearest ones on it, else the fraction that the row as a whole was multiplied by:
+    large weights, whose integers err least for their size, count most.
+    """
+    if np.abs(data * 2.0**told - raw).max(initial=0.0) <= NEAREST:
         return told
-    middle = round(float(np.log2(abs(raw[at] / data[at]))))
-    return min((told, middle, middle - 1, middle + 1), key=error)
+    slope = float(raw @ data) / float(data @ data)
+    return round(float(np.log2(slope))) if slope > 0 else told

@@ -34,7 +34,7 @@ else:
     torch = torch_module()
 
 WHERE = "ncpc.quant.prepare"
-DEFAULT = "int8"
+DEFAULT = "w8a16"
 ROUNDS = 8
 """How often grids and what they make of the weights are fitted to each other at most."""
 EXACT = 2.0**-5
@@ -126,13 +126,13 @@ def refresh(module: Any) -> None:
     _, policy = read_twin(twin, double)
     weights = held_weights(policy, twin.scheme)
     values = {name: p.detach().numpy() for name, p in double.named_parameters()}
-    if not all(weight.narrow or ((origin := twin.origins.get(weight.key)) is not None
+    if not all(weight.of_ltc or ((origin := twin.origins.get(weight.key)) is not None
                                  and explains(origin, weight.data, values)) for weight in weights):
         twin.origins = _origins(twin, double)
     twin.grids = {}
     _put(twin, policy, weights, double)
     raw = set(twin.on_grid)
-    twin.left = tuple(weight.where for weight in weights if not weight.narrow
+    twin.left = tuple(weight.where for weight in weights if not weight.of_ltc
                       and not _is_carried(twin.origins[weight.key], raw))
 
 
@@ -154,7 +154,7 @@ def finish(module: Any) -> Any:
         lossy = [weight for weight in weights if weight.where not in twin.left and (weight.lost > EXACT).any()]
         if not lossy:
             return _as_trained(twin, plain)
-        _put(twin, policy, [weight for weight in weights if weight.narrow or weight in lossy], double)
+        _put(twin, policy, [weight for weight in weights if weight.of_ltc or weight in lossy], double)
     raise Unsupported(f"ncpc.quant.finish: {lossy[0].where} finds no grid that it stays on; its scale depends on "
                       "rounding it; change the largest weight a little and try again")
 
@@ -233,7 +233,7 @@ def _origins(twin: Twin, double: Any) -> dict[tuple[int, str], WeightOrigin]:
 
 def _put(twin: Twin, policy: Policy, weights: Sequence[HeldWeight], double: Any) -> None:
     """Give parameters and cells the grids of ``weights``, which were read from ``double``; others keep theirs."""
-    summed = [weight for weight in weights if not weight.narrow and (origin := twin.origins.get(weight.key)) is not None
+    summed = [weight for weight in weights if not weight.of_ltc and (origin := twin.origins.get(weight.key)) is not None
               and origin.known.shape == weight.data.shape]
     raw = _raw_parameters(twin)
     found = parameter_grids(summed, [twin.origins[w.key] for w in summed], {n: raw[n].numel() for n in twin.on_grid})

@@ -145,7 +145,7 @@ def _rounded(values: Any, unit: Any, bits: int) -> Any:
     """Values on their grid, with the identity's gradient; as they are where the unit is 0."""
     there, wide = unit > 0, torch.as_tensor(float(bits), dtype=torch.float64, device=unit.device)
     exact = values.detach().double()
-    held = brevitas_library().rounding(torch.where(there, unit, 1.0), wide, exact, True)
+    held = brevitas_library().rounding(torch.where(there, unit, 1.0), wide, exact)
     return values + torch.where(there, held - exact, 0.0).to(values.dtype)
 
 

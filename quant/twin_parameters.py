@@ -52,7 +52,7 @@ class Once:
 @dataclass(frozen=True, eq=False)
 class ParameterGrid:
     """For each element of one parameter, all flat: the weight it belongs to is ``gain`` times it plus the ``others``,
-    and is held as an integer of ``bits`` bits times ``unit``. A ``unit`` of 0: it belongs to none.
+    and is held as an integer of ``bits`` bits, but not the lowest, times ``unit``. A ``unit`` of 0: it belongs to none.
     """
 
     gain: F64
@@ -99,7 +99,7 @@ class WeightOnGrid(torch.nn.Module):
             added = gain.to(values.device) * values[index.to(values.device)]
             exact = exact + added.reshape(exact.shape)
         unit, bits = torch.where(held, self.unit, 1.0), torch.where(held, self.bits, 8.0)
-        rounded = brevitas_library().rounding(unit, bits, exact, False)
+        rounded = brevitas_library().rounding(unit, bits, exact)
         moved = torch.where(held, (rounded - exact) / torch.where(held, self.gain, 1.0), 0.0)
         return parameter + moved.to(parameter.dtype)
 

@@ -27,12 +27,13 @@ from ncpc.targets.base import CompileOptions
 torch = pytest.importorskip("torch")
 pytest.importorskip("brevitas")
 from ncpc import quant  # noqa: E402  (needs torch)
-from ncpc.quant.held_weights import held_weights  # noqa: E402
+from ncpc.quant.held_weights import fractions_of, held_weights  # noqa: E402
 from ncpc.quant.twin import require_twin  # noqa: E402
 from tests.twin_models import FAMILIES, inputs, model, outputs, told, train  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*nobody said which timespans")
-SCHEMES = ("int8", "int16", "w8a16")
+TOGETHER = ("w8a16", "w4a16")
+SCHEMES = ("int8", "int16", *TOGETHER)
 
 
 MANY = [pytest.param(family, marks=[] if family in ("dense", "lstm", "gru", "wired cfc", "ltc", "conv", "functional")
@@ -61,8 +62,10 @@ def compiled(policy: Policy, scheme: Any) -> Program:
     return lower_for(Container(policy), CompileOptions(quant=scheme, dt=dt)).lowered.program
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("family", MANY)
+@pytest.mark.parametrize(("family", "scheme"), [
+    *(pytest.param(*many.values, scheme, marks=many.marks) for many in MANY for scheme in ("int8", "int16", "w8a16")),
+    *(pytest.param(family, "w4a16", marks=[] if family in ("lstm", "ltc") else [pytest.mark.slow])
+      for family in FAMILIES if family != "functional")])
 def test_compiling_rounds_no_weight_that_was_trained(family: str, scheme: str, tmp_path: Path) -> None:
     """Every integer of the program is the twin's weight over its unit; before, none but a few were."""
     prepared = trained(family, scheme)
@@ -114,7 +117,7 @@ def test_an_lstm_holds_the_programs_integers(scheme: str, tmp_path: Path) -> Non
             assert isinstance(value.type, Fixed)
             found = block * 2.0**value.type.frac  # of few bits, each row times a power of two
             scale = np.abs(raw / np.where(found == 0, 1.0, found)).max(axis=1, keepdims=True)
-            assert scheme == "w8a16" or not (scale != 1).any()
+            assert scheme in TOGETHER or not (scale != 1).any()
             np.testing.assert_array_equal(raw, found * scale)
 
 
@@ -137,7 +140,7 @@ def test_an_ltc_holds_the_programs_integers(scheme: str, tmp_path: Path) -> None
             value, raw = program.constants[name + tag]
             assert isinstance(value.type, Fixed)
             found = exact[pre, post].numpy() * 2.0**value.type.frac
-            if name != "sigma" and scheme == "w8a16":
+            if name != "sigma" and scheme in TOGETHER:
                 for k in np.argsort(-np.abs(found), kind="stable"):
                     gains.setdefault(int(post[k]), raw[k] / found[k])
                 found = found * np.array([gains[int(k)] for k in post])
@@ -158,6 +161,28 @@ def test_training_moves_every_parameter_that_the_float_module_moves(family: str)
         if parameter.grad is not None:
             scale = float(parameter.grad.abs().max()) + 1e-6
             assert float((mine[name].grad - parameter.grad).abs().max()) < 0.05 * scale, name
+
+
+def test_no_weight_becomes_the_lowest_number() -> None:
+    """-8 units would be -8 of 4 bits to the twin and no weight of the program's, which would take a coarser grid."""
+    prepared = quant.prepare(model("dense"), "w4a16", **told("dense"))
+    name, on_grid = next((name, p) for name, p in prepared.named_parameters() if name.endswith("weight.original"))
+    owner = prepared.get_submodule(name.split(".parametrizations")[0])
+    unit = float(owner.parametrizations.weight[0].unit.max())
+    with torch.no_grad():
+        on_grid.fill_(-7.9 * unit)
+    assert float(owner.weight.detach().min()) == pytest.approx(-7.0 * unit, rel=1e-6)
+
+
+@pytest.mark.parametrize(("row", "raw", "finer"), [
+    ([4.2, 0.2, -0.3, 0.1, 0.0, 0.4, 0.0, 0.2], [4, 0, 0, 0, 0, 1, 0, 0], 1), ([0.6, 0.55, 0.7], [1, 1, 1], 0),
+    ([3.9, -1.4, 6.6, 0.2], [3, -1, 7, 0], 3), ([0.1, 0.2], [0, 0], 0),
+])
+def test_the_scale_of_a_row_is_told_by_its_integers(row: list[float], raw: list[int], finer: int) -> None:
+    """Of few bits a row may be near on a coarser grid as well: few are not 0. Its largest ones tell."""
+    kind, data = Fixed(4, 2), np.array([row]) * 2.0 ** -(2 + finer)
+    found = fractions_of(data, np.array([raw]), kind, np.zeros((1, len(row)), np.int64), "a row")
+    assert (found == kind.frac + finer).all()
 
 
 def test_the_module_stays_as_it_is() -> None:
@@ -195,7 +220,7 @@ def test_the_mode_and_what_is_frozen_stay() -> None:
 
 
 @pytest.mark.parametrize(("scheme", "problem"), [
-    ("int7", "ncpc.quant.prepare: scheme is 'int7'; known are int16, w8a16, int8"),
+    ("int7", "ncpc.quant.prepare: scheme is 'int7'; known are int16, w8a16, w4a16, int8"),
     ("float32", "scheme 'float32' has no integers to train for"),
     ("thresholds", "scheme 'thresholds' has no integers"),
 ])
