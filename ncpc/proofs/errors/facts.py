@@ -182,7 +182,7 @@ class _Reader:
             index, k = self.defs[index.args[0]], _k(index)
         _require(index.kind == "add", "slope*u + offset")
         if index.args[1] in self.defs:
-            raise Unsupported(f"{WHY}, whose neurons share one scale; here each has its own (w8a16): "
+            raise Unsupported(f"{WHY}, whose neurons share one scale; here each has its own (w8a16, w4a16): "
                               "compile with --quant int16")
         slope, wide = self.defs[index.args[0]], 0
         if slope.kind == "shl":
