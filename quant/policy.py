@@ -21,7 +21,7 @@ from ncpc.ir.quantized import (
     joined_type,
     sigmoid_table,
 )
-from ncpc.ir.schemes import SCHEMES
+from ncpc.ir.schemes import SCHEMES, NumberScheme
 from ncpc.ir.types import Fixed
 from ncpc.ir.wires import readers, taps_of
 from ncpc.passes.fold import fix_dt, fold_constants
@@ -44,8 +44,11 @@ SPREAD = 8.0
 ROUNDED = 2.0**-10
 """By what share of a bound weights of 16 bits and what is rounded on the way may carry a layer's result beyond it."""
 ARGUMENT_BITS = 31
-"""Width of what a layer hands to an activation function, which takes a 32-bit sum as it is; one bit of headroom."""
-
+"""Width of what a layer hands to an activation function, which takes a 32-bit sum as it is, and of what one hands to
+weight matrices alone, if it is one-sided; one bit of headroom.
+"""
+ONE_SIDED = ("silu", "gelu", "softplus", "hard_silu", "elu", "leaky_relu")
+"""Functions whose results lie further above 0 than below, and are no entries of a table."""
 
 Scales = Callable[[str, Mapping[str, F64], int], Mapping[str, int]]
 """Fractions of a layer's vectors: (layer's position, vectors, bits) -> fractions. Brevitas, or a stored choice."""
@@ -82,7 +85,7 @@ def quantize(policy: Policy, scheme: str, dt_mode: str, dead_band: float, choice
     layers = []
     for position, layer in enumerate(policy.layers):
         incoming = _tapped(given, taps_of(policy)[position])
-        out_bits = _handed(policy, position, numbers.activation_bits)
+        out_bits = _handed(policy, position, numbers)
         demand = Demand(numbers.weight_bits, out_bits, dead_band, numbers.state_bits, table, numbers.sigma_bits,
                         numbers.together)
         quantized = _quantized(policy, position, incoming, timespans, demand, choices)
@@ -108,18 +111,32 @@ def table_size(policy: Policy, dead_band: float, least: int = TABLE_SIZE) -> int
     return size
 
 
-def _handed(policy: Policy, position: int, bits: int) -> int:
+def _handed(policy: Policy, position: int, numbers: NumberScheme) -> int:
     """Bits of what the layer at ``position`` gives."""
     layer, after = policy.layers[position], [k for k in readers(policy, position) if k < len(policy.layers)]
     if not after:
-        return bits
+        return numbers.activation_bits
+    if _has_own_arithmetic(layer) or len(after) < len(readers(policy, position)):
+        return HIDDEN_BITS
     curved = all(_is_curved(policy.layers[k]) and len(taps_of(policy)[k]) == 1 for k in after)
-    only = len(after) == len(readers(policy, position))
-    return ARGUMENT_BITS if curved and only and not _has_own_arithmetic(layer) else HIDDEN_BITS
+    weighed = _is_one_sided(layer) and all(_weighs(policy, k, numbers.weight_bits) for k in after)
+    return ARGUMENT_BITS if curved or weighed else HIDDEN_BITS
 
 
 def _is_curved(layer: Layer) -> bool:
     return isinstance(layer, Activation) and layer.function != "relu"
+
+
+def _is_one_sided(layer: Layer) -> bool:
+    return isinstance(layer, Activation) and layer.function in ONE_SIDED
+
+
+def _weighs(policy: Policy, position: int, bits: int) -> bool:
+    """Whether a layer's input meets nothing but weight matrices, which read it less its centre."""
+    if _has_own_arithmetic(policy.layers[position]) or len(taps_of(policy)[position]) > 1:
+        return False
+    real = _alone(policy, position, bits)
+    return all(op.kind == "matmul" for op in statements(real.body) if real.x.value.name in op.args)
 
 
 def _has_own_arithmetic(layer: Layer) -> bool:
@@ -215,9 +232,14 @@ def by_rows(layer: Layer, bits: int) -> bool:
 
 
 def _step(policy: Policy, position: int, dt: Timespans, bits: int) -> Program:
-    """One layer's step over the reals; a dense layer by rows is a convolution, in which each has a scale of its own."""
+    """One layer's step over the reals, dt and constants put in where they are known."""
+    real = _alone(policy, position, bits)
+    return bounded_below(fold_constants(fix_dt(real, dt.lo) if dt.frac is None else real))
+
+
+def _alone(policy: Policy, position: int, bits: int) -> Program:
+    """One layer's equations; a dense layer by rows is a convolution, in which each has a scale of its own."""
     layer = policy.layers[position]
     initial = tuple(replace(start, layer=0) for start in policy.initial if start.layer == position)
     alone = Policy(policy.name, (layer,), np.tile([-1.0, 1.0], (layer.inputs, 1)), policy.dt, initial=initial)
-    real = lower(alone, wide=1 if by_rows(layer, bits) else WIDE)
-    return bounded_below(fold_constants(fix_dt(real, dt.lo) if dt.frac is None else real))
+    return lower(alone, wide=1 if by_rows(layer, bits) else WIDE)

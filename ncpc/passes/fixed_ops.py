@@ -10,6 +10,7 @@ import numpy as np
 from ncpc.ir.policy import F64
 from ncpc.ir.program import Op, Value
 from ncpc.ir.types import Fixed
+from ncpc.passes.fixed_centres import centred, start_of_sums
 from ncpc.passes.fixed_roots import emit_sqrt
 from ncpc.passes.fixed_rows import emit_matrix, emit_sums, emit_terms
 from ncpc.passes.fixed_scope import (
@@ -32,8 +33,8 @@ from ncpc.passes.fixed_scope import (
 from ncpc.passes.fixed_tables import emit_function
 from ncpc.passes.fixed_windows import emit_conv2d, emit_pool
 
-AFFORDED = 2
-"""Fraction bits that weights may lose so that their products can be summed exactly."""
+AFFORDED = 1
+"""Bits of fraction that weights may lose so that their products can be summed exactly."""
 BLOCKS = (8, 16, 32)
 """Products that are summed before their sum is rounded, where all of them do not fit."""
 
@@ -174,23 +175,26 @@ def _matmul(scope: FixedScope, op: Op) -> Value:
     """
     if op.out.name in scope.weights:
         return emit_matrix(scope, op, scope.weights[op.out.name])
-    x, bits = narrow(scope, op.args[1]), scope.q.bits
+    name = centred(scope, op.args[1])
+    x, bits = narrow(scope, name), scope.q.bits
     data = np.asarray(scope.q.real.constants[op.args[0]][1], np.float64)
-    terms = np.abs(data) * np.broadcast_to(_magnitude(scope, op.args[1]), x.shape)
+    terms, whole = (np.abs(data) * np.broadcast_to(_magnitude(scope, one), x.shape) for one in (name, op.args[1]))
     start = _magnitude(scope, op.args[2]) if len(op.args) > 2 else 0.0
-    wanted, room = scope.q.scales[op.args[0]], _room(terms.sum(axis=1) + start)
+    # What a centre adds to the start, it takes from the terms.
+    wanted, room = scope.q.scales[op.args[0]], _room(whole.sum(axis=1) + start)
     if wanted + frac_of(x) - room <= AFFORDED:
-        return _products(scope, op, x, Fixed(bits, min(wanted, room - frac_of(x))), data)
+        return _products(scope, op, x, Fixed(bits, min(wanted, room - frac_of(x))), data, scope.centres.get(name))
     size, inside = max(((n, _room(_block_sums(terms, n))) for n in BLOCKS),
                        key=lambda b: (min(b[1], wanted + frac_of(x) - AFFORDED), b[0]))
-    x = narrowed(scope, op.args[1], frac_of(x) - max(wanted + frac_of(x) - inside, 0) // 2)
+    x = narrowed(scope, name, frac_of(x) - max(wanted + frac_of(x) - inside, 0) // 2)
     frac = min(wanted, inside - frac_of(x))
-    return _products(scope, op, x, Fixed(bits, frac), data, k=frac + frac_of(x) - room, block=size)
+    return _products(scope, op, x, Fixed(bits, frac), data, scope.centres.get(name), k=frac + frac_of(x) - room,
+                     block=size)
 
 
 def _room(reach: F64) -> int:
-    """The finest fraction at which sums of these magnitudes fit 32 bits and keep one of headroom."""
-    return WIDE - 2 - int(np.ceil(np.log2(float(reach.max()) * (1 + 2.0**-7) + 2.0**-20)))
+    """The finest fraction at which sums of these magnitudes fit 32 bits, begun with half a unit of a shift."""
+    return WIDE - 1 - int(np.ceil(np.log2(float(reach.max()) * (1 + 2.0**-7) + 2.0**-20)))
 
 
 def _block_sums(terms: F64, size: int) -> F64:
@@ -198,12 +202,13 @@ def _block_sums(terms: F64, size: int) -> F64:
     return sums
 
 
-def _products(scope: FixedScope, op: Op, x: Value, kind: Fixed, data: F64, k: int = 0, block: int = 0) -> Value:
+def _products(scope: FixedScope, op: Op, x: Value, kind: Fixed, data: F64, centre: F64 | None, k: int = 0,
+              block: int = 0) -> Value:
     """The op with its weights in ``kind``; its start value comes at the fraction of its result."""
     raw = np.clip(np.floor(data * 2.0**kind.frac + 0.5), kind.lo, kind.hi)  # the scale may round one up out
     weight = scope.builder.const(op.args[0], raw.astype(np.int64), (*axes_of(scope, op.out), *x.axes), kind)
     frac = kind.frac + frac_of(x) - k
-    start = [aligned(scope, wide(scope, a), frac) for a in op.args[2:]]
+    start = start_of_sums(scope, op, centre, raw * kind.lsb, frac)
     how: dict[str, Any] = {"k": k, "block": block} if k else {}
     return scope.builder.op("matmulshr" if k else "matmul", op.out.name, weight, x, *start, type_=Fixed(WIDE, frac),
                             **how)

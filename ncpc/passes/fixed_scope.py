@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ncpc.ir.build import Builder
+from ncpc.ir.policy import F64
 from ncpc.ir.program import Attr, Op, Value
 from ncpc.ir.quantized import QuantizedGeneric
 from ncpc.ir.types import Axis, Fixed, Index
@@ -47,6 +48,8 @@ class FixedScope:
     """Weights of few bits, by the name of the op that multiplies with them and of the one that sums."""
     self_gated: set[str] = field(default_factory=set)
     """Products ``x*gate(x)``."""
+    centres: dict[str, F64] = field(default_factory=dict)
+    """What centred values are less than those they come from, by the centred one's name."""
     peaks: dict[str, int] = field(default_factory=dict)
     """The largest raw magnitude of a wide form where it is known exactly: of states, of what tables hold, of aligned
     inputs. A negative number may have one more, as two's complement does.
