@@ -214,7 +214,7 @@ def test_an_earlier_build_is_replaced_and_nothing_else(stage: Stage, tmp_path: P
 def two_targets(stage: Stage) -> Stage:
     """A stage whose command line knows targets by any name, with a build of toy for one of them."""
     stage.patch.setattr(registry, "load", lambda name: interpreter_target(name=name))
-    stage.patch.setattr("ncpc.cli.commands.own_options", lambda: ())
+    stage.patch.setattr("ncpc.cli.own_options.own_options", lambda: ())
     assert compiled(stage, "one") == 0
     return stage
 
@@ -322,7 +322,7 @@ def test_wide_policies_take_fewer_steps_at_a_time() -> None:
 
 def test_several_targets_get_a_folder_each(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
     stage.patch.setattr(registry, "load", lambda name: interpreter_target(name=name))
-    stage.patch.setattr("ncpc.cli.commands.own_options", lambda: ())
+    stage.patch.setattr("ncpc.cli.own_options.own_options", lambda: ())
     code = run(["compile", str(stage.policy), "--target", "one,two", "-o", str(stage.out), "--quant", "float32"])
     assert code == 0
     assert sorted(p.name for p in stage.out.iterdir()) == ["one", "two"]

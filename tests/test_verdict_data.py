@@ -42,7 +42,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> None:
     """The interpreter as the only target, few generated steps, a short search."""
     monkeypatch.setattr(registry, "load", lambda name: interpreter_target())
     monkeypatch.setattr(registry, "names", lambda: ("interpreter",))
-    monkeypatch.setattr("ncpc.cli.commands.own_options", lambda: ())
+    monkeypatch.setattr("ncpc.cli.own_options.own_options", lambda: ())
     monkeypatch.setattr("ncpc.driver.job.MIN_STEPS", 900)
     monkeypatch.setitem(SEARCH, PROGRAM, {"screens": 1, "generations": 1, "length": 24})
 
