@@ -49,12 +49,13 @@ def observed_step(policy: Policy, position: int, step: Program) -> dict[str, Ran
     """The range of each value of one layer's own ``step``, a single one for all of its elements.
 
     It is seen on the calibration and on data that cover the declared ranges, so that an integer form does not meet its
-    limits as soon as inputs are others. A network that runs away on those counts with no more than three times the
-    calibration's width.
+    limits as soon as inputs are others. A state that runs away on those counts with no more than three times the
+    calibration's width; what has no state gives what declared inputs make it give, however little of them was recorded.
     """
     found = _ranges(step, _before(policy, position, _few(policy)))
     probed = _ranges(step, _before(policy, position, _probe(policy)))
-    return {name: hull(seen, meet(probed[name], roomy(seen, 1.0))) for name, seen in found.items()}
+    return {name: hull(seen, meet(probed[name], roomy(seen, 1.0)) if step.states else probed[name])
+            for name, seen in found.items()}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
