@@ -42,7 +42,8 @@ def compensated(weights: F64, ends: tuple[F64, F64], hessian: F64) -> I64:
     """``weights`` (rows, n), in units of their grid, as integers within ``ends`` (n,), so that ``d' H d`` is small.
 
     ``hessian`` (n, n), positive definite, is what errors of one unit cost together, the same for all rows up to a
-    factor. Weights that are integers stay what they are. Where it is not finite, as of a network that diverges, or so
+    factor. No row costs more than one whose weights are rounded each by itself, and weights that are integers stay what
+    they are. Where it is not finite, as of a network that diverges, or so
     uneven that it has no Cholesky factor in float64, each weight is rounded by itself.
     """
     # Two signals that are always equal, weights 0.4 and 0.4: rounded alone both are 0, and the sum misses 0.8. Here
@@ -57,8 +58,13 @@ def compensated(weights: F64, ends: tuple[F64, F64], hessian: F64) -> I64:
     for k in range(free.shape[1]):
         found[:, k] = np.clip(np.floor(free[:, k] + 0.5), lo[k], hi[k])
         free[:, k + 1:] -= np.outer((free[:, k] - found[:, k]) / upper[k, k], upper[k, k + 1:])
+    own = weights[:, order]
+    starts = (found, np.clip(np.floor(own + 0.5), lo, hi))
+    settled = np.stack([_settled(start, own, (lo, hi), h) for start in starts])
+    costs = np.einsum("sri,ij,srj->sr", settled - own, h, settled - own)
+    best = np.where((costs[1] < costs[0])[:, None], settled[1], settled[0])
     back = np.empty(weights.shape, np.int64)
-    back[:, order] = _settled(found, weights[:, order], (lo, hi), h)
+    back[:, order] = best
     return back
 
 

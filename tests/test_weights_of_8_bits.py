@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import ncpc
@@ -48,6 +48,7 @@ def test_one_weight_takes_what_another_lost() -> None:
 
 
 @given(seed=st.integers(0, 10_000), width=st.integers(1, 12))
+@example(seed=679, width=10)  # where what the first weights lose is more than the last ones can make up for
 @settings(max_examples=80)
 def test_roundings_together_cost_no_more_than_each_by_itself(seed: int, width: int) -> None:
     rng = np.random.default_rng(seed)
@@ -56,9 +57,8 @@ def test_roundings_together_cost_no_more_than_each_by_itself(seed: int, width: i
     ends = np.full(width, -7.0), np.full(width, 7.0)
     whole = compensated(weights, ends, hessian)
     assert np.abs(whole).max() <= 7
-    found = sum(cost(w, own, hessian) for w, own in zip(whole, weights, strict=True))
-    nearest = sum(cost(np.floor(own + 0.5), own, hessian) for own in weights)
-    assert found <= nearest * 1.05 + 1e-9
+    for row, own in zip(whole, weights, strict=True):
+        assert cost(row, own, hessian) <= cost(np.floor(own + 0.5), own, hessian) * (1 + 1e-9) + 1e-9
 
 
 @given(seed=st.integers(0, 10_000))
