@@ -216,6 +216,21 @@ def test_what_is_missing_is_said_before_anything_is_read(tmp_path: Path) -> None
             ncpc.save(Never(), tmp_path / "p.safetensors", **options)
 
 
+def test_a_training_that_diverged_is_named_by_its_parameter(tmp_path: Path) -> None:
+    class Diverged(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(2, 2), nn.Linear(2, 1)
+            with torch.no_grad():
+                self.second.weight.fill_(float("nan"))
+
+        def forward(self, x: Any) -> Any:
+            return self.second(torch.tanh(self.first(x)))
+
+    with pytest.raises(BadInput, match=r"parameter second\.weight holds NaN or infinity; train again"):
+        ncpc.save(Diverged(), tmp_path / "p.safetensors", calibration=np.zeros((1, 5, 2)))
+
+
 def test_a_shape_that_nobody_told_is_asked_for(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"the shape of one step's 'frame' is not known; give input_shape=\{'frame'"):
         ncpc.save(made(whole.Camera), tmp_path / "p.safetensors", input_range=(-1, 1))

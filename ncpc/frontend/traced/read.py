@@ -77,6 +77,7 @@ def read_module(module: Any, shapes: Mapping[str, Sequence[int]] | None, known: 
     cells written out in elementary functions are to be found; the module then returns the parts behind its outputs.
     Raises Unsupported or BadInput, with the line of the user's file, for what cannot be read.
     """
+    _require_finite(module, where)
     takes = arguments_of(module, shapes or {}, where, carry)
     require_names(filter(None, shapes or ()), takes.inputs, where)
     alone, held = len(takes.inputs) == 1, "', '".join(takes.state)
@@ -112,6 +113,14 @@ def read_module(module: Any, shapes: Mapping[str, Sequence[int]] | None, known: 
                        f"cell tells the shape ({failures[0]}); let it be None by default, and begin from zeros then")
     raise refusal or BadInput(f"{where}: {type(module).__name__}.forward failed on one step of {told} ({failures[0]}); "
                               "give input_shape where that is not the shape of a step")
+
+
+def _require_finite(module: Any, where: str) -> None:
+    """A parameter that is NaN makes every output so: said before outputs are compared with anything."""
+    for name, parameter in module.named_parameters():
+        if not np.isfinite(parameter.detach().double().cpu().numpy()).all():
+            raise BadInput(f"{where}: parameter {name} holds NaN or infinity; train again or restore an earlier "
+                           "checkpoint")
 
 
 def require_kept(module: Any, forward: Forward, where: str) -> None:
