@@ -16,7 +16,7 @@ from ncpc.report import plots
 from ncpc.report.blocks import blocks
 from ncpc.report.drawing import drawings
 from ncpc.report.record import Json, ReportFacts, device_run
-from ncpc.report.terminal import INFORMS, NO_DATA, TIMING, clamped, cycles, share, size
+from ncpc.report.terminal import INFORMS, NO_DATA, TIMING, amplifies, clamped, cycles, share, size
 from ncpc.report.wiring import left_out, wiring
 from ncpc.targets.base import CycleCounts
 from ncpc.verification.explain import Explanation
@@ -248,7 +248,7 @@ def _why(report: Json, facts: ReportFacts) -> PageSection | None:
     why = facts.explanation
     if why is None:
         return None
-    figures = [_around(why, facts)]
+    figures = [_around(why, facts, amplifies(report["explanation"]["amplified"]) if why.amplified else "")]
     if why.costs is not None:
         figures.append(_roundings(why.costs, why.output_range or 1.0))
     return PageSection("Why it does not hold", tuple(figures))
@@ -262,7 +262,7 @@ def _roundings(costs: Costs, output_range: float) -> Figure:
                   f"output range; all together {share(costs.all / output_range)}.")
 
 
-def _around(why: Explanation, facts: ReportFacts) -> Figure:
+def _around(why: Explanation, facts: ReportFacts, caption: str) -> Figure:
     """The output in question before and after the step: what was expected, what was found."""
     names = [*(facts.policy.output_names or [f"y{i}" for i in range(facts.policy.outputs)])]
     output = names.index(why.output) if why.output in names else 0
@@ -271,7 +271,7 @@ def _around(why: Explanation, facts: ReportFacts) -> Figure:
     curves = [plots.Line(why.pair.names[0], why.pair.expected[around, output], "ref"),
               plots.Line(why.pair.names[1], why.pair.found[around, output], "dep")]
     legend = (("ref", why.pair.names[0]), ("dep", why.pair.names[1]), ("mark", f"step {why.time}"))
-    return Figure(title, Markup(plots.lines(curves, title, marks=[why.time - around.start])), "", legend)
+    return Figure(title, Markup(plots.lines(curves, title, marks=[why.time - around.start])), caption, legend)
 
 
 SECTIONS: tuple[Callable[[Json, ReportFacts], PageSection | None], ...] = (_why, _traces, _neurons, _cost, _wiring)

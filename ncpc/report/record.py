@@ -226,6 +226,7 @@ def _explanation(why: Explanation) -> Json:
     return {
         "what": why.what, "set": why.data_set, "sequence": why.sequence, "time": why.time, "output": why.output,
         "advice": list(why.advice),
+        "amplified": None if why.amplified is None else {"gain": why.amplified.gain, "ahead": why.amplified.ahead},
         "roundings": None if costs is None else {
             "since": why.since, "all": _ratio(costs.all, wide), "stored": _ratio(costs.stored, wide),
             "values": [{"value": one.value, "layer": one.layer, "equation": one.equation, "format": one.format,

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from ncpc.ir.policy import ASSUMED, COMPARED, DtRange, cautions
 from ncpc.phases import Mark
+from ncpc.verification.amplification import MUCH
 
 Json = Mapping[str, Any]
 Cell = Callable[[Json], str]
@@ -212,11 +213,19 @@ def _causes(why: Json | None) -> list[str]:
     if why is None:
         return []
     lines, found = [], why["roundings"]
+    if why["amplified"] and why["amplified"]["gain"] >= MUCH:
+        lines.append(amplifies(why["amplified"]))
     if found is not None:
         dearest = ", ".join(f"{one['value']} ({one['layer']}, {one['format']}) {share(one['max_range'])}"
                             for one in found["values"][:DEAREST])
         lines.append(f"rounded alone, what costs most there: {dearest}; all together {share(found['all'])}")
     return [*lines, "what to try: " + "; ".join(why["advice"])]
+
+
+def amplifies(found: Json) -> str:
+    """What the float network makes of small changes, in words."""
+    return ("the network itself amplifies there, in floating point too: a change of all states by 0.001 % of what they "
+            f"span, {found['ahead']} steps earlier, moves an output by {share(found['gain'] * 1e-5)} of its range")
 
 
 def _whole(text: str) -> bool:

@@ -14,6 +14,7 @@ from ncpc.ir.program import statements
 from ncpc.ir.sequences import Sequences
 from ncpc.phases import Phases
 from ncpc.targets.base import POLICY, PROGRAM
+from ncpc.verification.amplification import MUCH, Amplification, amplification
 from ncpc.verification.links import run_root, source_of
 from ncpc.verification.rounding import Costs, rounding_costs
 from ncpc.verification.verdict import Measured, Verification, arithmetic
@@ -36,7 +37,8 @@ class ComparedOutputs:
 class Explanation:
     """``what`` does not hold, where it is worst (``time`` counts the steps of ``sequence``), and ``advice``, the most
     promising first. ``costs`` are None where no rounding of the integer Program is the cause; they are on the steps
-    ``since`` to ``time``, and a share of the output range is they over ``output_range``.
+    ``since`` to ``time``, and a share of the output range is they over ``output_range``. ``amplified`` is what the
+    float network makes of small changes on these steps.
     """
 
     what: str
@@ -49,6 +51,7 @@ class Explanation:
     output_range: float = 1.0
     since: int = 0
     costs: Costs | None = None
+    amplified: Amplification | None = None
 
 
 def explain(found: Verification, phases: Phases) -> Explanation | None:
@@ -86,9 +89,10 @@ def _too_far(found: Verification) -> Explanation | None:
         return _found_too_far(found)
     row = error.worst_sequence
     pair = ComparedOutputs(on.reference.y[row], on.trace.y[row], (FLOAT64, f"deployed ({on.runtime})"))
-    costs, since = _costs(found, on.ran.part(slice(row, row + 1)), error.worst_time)
-    return Explanation("error", on.data.name, row, error.worst_time, error.worst_output, pair, _advice(found, on),
-                       error.output_range, since, costs)
+    data, since = _up_to(on.ran.part(slice(row, row + 1)), error.worst_time)
+    amplified = amplification(found.setting.lowered.real, data, error.output_range)
+    return Explanation("error", on.data.name, row, error.worst_time, error.worst_output, pair,
+                       _advice(found, on, amplified), error.output_range, since, _costs(found, data), amplified)
 
 
 def _found_too_far(found: Verification) -> Explanation | None:
@@ -98,11 +102,12 @@ def _found_too_far(found: Verification) -> Explanation | None:
     name = arithmetic(found.setting.artifact)
     expected, deployed = (run_root(found.setting, root, worst.witness).y[0] for root in (POLICY, name))
     output = int(np.abs(expected - deployed)[worst.step].argmax())
-    costs, since = _costs(found, worst.witness, worst.step)
+    data, since = _up_to(worst.witness, worst.step)
     advice = (*_finer(found), *_accept(worst.max_abs / wide),
               "--verdict data+generated shows the search for information: a fully connected network may have no bound")
     return Explanation("worst input found", "the search", 0, worst.step, found.setting.lowered.program.y.names[output],
-                       ComparedOutputs(expected, deployed, (FLOAT64, name)), advice, wide, since, costs)
+                       ComparedOutputs(expected, deployed, (FLOAT64, name)), advice, wide, since, _costs(found, data),
+                       amplification(found.setting.lowered.real, data, wide))
 
 
 def _recorded(found: Verification) -> Explanation | None:
@@ -120,19 +125,23 @@ def _recorded(found: Verification) -> Explanation | None:
     return None
 
 
-def _costs(found: Verification, data: Sequences, time: int) -> tuple[Costs | None, int]:
-    """On one sequence up to ``time``, from the last reset before it; none where the Program is not what runs."""
-    lowered = found.setting.lowered
+def _up_to(data: Sequences, time: int) -> tuple[Sequences, int]:
+    """One sequence up to ``time``, from the last reset before it, and the step that is."""
     begin = 0 if data.reset is None else int(np.max(np.nonzero(data.reset[0, : time + 1])[0], initial=0))
     since = max(begin, time + 1 - MOST_STEPS)
-    rows = len(list(statements(lowered.program.body)))
-    size = rows * (time + 1 - since) * products(lowered.policy.layers)
+    return data.part(slice(None), slice(since, time + 1)), since
+
+
+def _costs(found: Verification, data: Sequences) -> Costs | None:
+    """On one sequence; none where the Program is not what runs."""
+    lowered = found.setting.lowered
+    size = len(list(statements(lowered.program.body))) * data.steps * products(lowered.policy.layers)
     if not lowered.formats or arithmetic(found.setting.artifact) != PROGRAM or size > MOST_PRODUCTS:
-        return None, since
-    return rounding_costs(lowered.real, lowered.program, data.part(slice(None), slice(since, time + 1))), since
+        return None
+    return rounding_costs(lowered.real, lowered.program, data)
 
 
-def _advice(found: Verification, on: Measured) -> tuple[str, ...]:
+def _advice(found: Verification, on: Measured, amplified: Amplification | None) -> tuple[str, ...]:
     own = [m for m in found.measured if m.data.purpose == "data"]
     advice = [*_finer(found)]
     if on.trace.flags.any():
@@ -141,6 +150,8 @@ def _advice(found: Verification, on: Measured) -> tuple[str, ...]:
         advice.append("--verdict data, if the device meets nothing but what your own data is like: on that it holds")
     if on.data.name == "held-out" and any(m.error.fraction <= found.demand.tolerance for m in own):
         advice.append("more calibration data: what quantization saw holds, what it did not see does not")
+    if amplified is not None and amplified.gain >= MUCH:
+        advice.append("training that keeps small changes of states small (docs/quantization.md, Networks that amplify)")
     if not own:
         advice.append("calibration data of your own (--calibrate): generated inputs alone decide")
     return (*advice, *_accept(on.error.fraction))
