@@ -47,6 +47,7 @@ $(VENV)/.compiler: $(INPUTS)
 
 $(VENV)/.everything: $(VENV)/.compiler
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all,consumers,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps aeon
 	@touch $@
 
 $(NEWEST)/.installed: $(INPUTS)

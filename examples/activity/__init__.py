@@ -1,0 +1,1 @@
+"""The first thing to learn with a liquid network: one sine from two others."""
