@@ -73,7 +73,7 @@ def quantize_generic(real: Program, incoming: Incoming, dt: Timespans, demand: D
     boxes, limits = _boxes(real, inputs, observed)
     carried = {c.inner.name: boxes[c.inner.name] for c in carries(real.body) if c.inner.name in boxes}
     try:
-        real, ranges = limited(real, {**inputs, **boxes}, carried, observed)
+        real, ranges = limited(real, {**inputs, **boxes}, carried, observed, not any(limits.values()))
     except UnclosedError:
         raise Unsupported(f"{real.name}: no range is known for what a repeat carries; use --quant float32") from None
     ranges.update(_convolved(real, ranges, observed))

@@ -4,7 +4,8 @@ Interval arithmetic forgets that two values depend on each other, so its bounds 
 backbone. A value that integers hold in 16 bits loses one of them each time its bound doubles. Where the bound is more
 than ``WIDER`` times what was seen (with room), the value is limited to that, by an op whose status bit says when it
 bites; what follows is bounded by the limit, and the proof on the integers is as complete as without. The result of a
-layer without state, an output too, is limited where the bound costs it two bits of its format (``COARSE``).
+layer without state, an output too, is limited where the bound costs it two bits of its format (``COARSE``); so is that
+of a layer whose states are themselves limited to somewhat beyond what was seen, as its bound says no more than they.
 """
 
 from __future__ import annotations
@@ -88,35 +89,37 @@ def held_by_format(seen: Range, spare: int) -> Range:
 
 
 def limited(
-    real: Program, known: Mapping[str, Range], carried: Mapping[str, Range], observed: Mapping[str, Range],
+    real: Program, known: Ranges, carried: Mapping[str, Range], observed: Mapping[str, Range], closed: bool,
 ) -> tuple[Program, Ranges]:
     """The step with a limit after each op whose bound is too wide for its use, and the ranges of all its values.
 
-    Bounds are known for inputs and states (``known``) and for what repeats carry (``carried``). Values inside repeats
+    Bounds are known for inputs and states (``known``) and for what repeats carry (``carried``); ``closed``: those of
+    states are proved, not what was seen. Values inside repeats
     stay as they are: they are bounded by what is carried. Raises ``Unsupported`` where a divisor may be 0.
     """
     while True:
         ranges = ranges_of(real, known, carried)
-        op = _overstated(real, ranges, observed)
+        op = _overstated(real, ranges, observed, closed)
         if op is None:
             require_divisors(real, ranges)
             return real, ranges
         real = _with_limit(real, op, roomy(observed[op.out.name], OBSERVED_ROOM))
 
 
-def _overstated(real: Program, ranges: Ranges, observed: Mapping[str, Range]) -> Op | None:
+def _overstated(real: Program, ranges: Ranges, observed: Mapping[str, Range], closed: bool) -> Op | None:
     """The first op whose result's bound is too wide for its use; a convolution has a limit of its own.
 
-    A layer without state hands its result on, or out, in 16 bits.
+    A layer hands its result on, or out, in 16 bits.
     """
-    narrow = held_narrow(real) if real.states else {real.y.value.name}
+    narrow = held_narrow(real) if real.states else set()
+    result = "" if real.states and closed else real.y.value.name
     for op in (stmt for stmt in real.body if isinstance(stmt, Op) and stmt.out.name in observed):
         if op.kind == "conv2d":
             continue
         bound, seen = ranges[op.out.name], roomy(observed[op.out.name], OBSERVED_ROOM)
         following = any(stmt.kind == "clamp" and stmt.args == (op.out.name,) for stmt in statements(real.body))
-        over = too_wide(bound, seen) if real.states else coarse(bound, seen)
-        if not following and over and (op.out.name in narrow or bound.most > HUGE):
+        over = coarse(bound, seen) if op.out.name == result or not real.states else too_wide(bound, seen)
+        if not following and over and (op.out.name in {*narrow, result} or bound.most > HUGE):
             return op
     return None
 
