@@ -66,7 +66,7 @@ def test_a_configuration_measured_again_is_within_the_figures(family: str, requi
     assert again.cell == row["cell"]
     assert again.double <= max(row["double"]["max"], 1e-12) * 1.01
     recorded = row["single"]["max"]  # in what order a library sums in binary32 is another on another processor
-    assert recorded / 3 < again.single < recorded * 3
+    assert recorded / 3 <= again.single <= recorded * 3
 
 
 @pytest.mark.parametrize("row", CUT, ids=lambda row: row["cell"])

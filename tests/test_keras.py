@@ -69,13 +69,16 @@ def test_policy_equals_model(family: str, seed: int, tmp_path_factory: pytest.Te
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_replayed_operations_are_the_models_own(family: str) -> None:
-    """What the models' outputs are read from elsewhere in these tests, bit for bit."""
+    """What the models' outputs are read from elsewhere in these tests: the same operations in binary32, some of which a
+    library sums in another order for another number of rows on some processors.
+    """
     for seed in range(2):
         model, width = random_model(family, seed)
         x = inputs_of(seed, width, 12)
         with torch.no_grad():
             own = keras.ops.convert_to_numpy(model(torch.as_tensor(x, dtype=torch.float32)))
-        assert np.array_equal(keras_models.outputs(model, x, double=False), own, equal_nan=True)
+        replayed = keras_models.outputs(model, x, double=False)
+        np.testing.assert_allclose(replayed, own, rtol=0, atol=2.0**-20 * max(1.0, np.nanmax(np.abs(own))))
 
 
 MANY = int(os.environ.get("NCPC_EXAMPLES", "40"))

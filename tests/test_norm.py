@@ -89,15 +89,18 @@ def test_c_is_program(case: tuple[int, int, float], scheme: str, tmp_path: Path)
     assert_c_is_program(program_of(policy, scheme, "fixed"), tmp_path, inputs=lambda *_: data_for(policy))
 
 
-@pytest.mark.parametrize(("scheme", "most"), [("int16", 1e-3), ("int8", 5e-2)])
+@pytest.mark.parametrize(("scheme", "most", "rms"), [("int16", 1e-3, 1e-4), ("int8", 6e-2, 1.2e-2)])
 @pytest.mark.parametrize("case", CASES)
-def test_integers_are_proved_and_close(case: tuple[int, int, float], scheme: str, most: float) -> None:
+def test_integers_are_proved_and_close(case: tuple[int, int, float], scheme: str, most: float, rms: float) -> None:
+    """Where the inputs of a part are nearly alike, what 8 bits of them err by is made large, in few steps."""
     layer = norm(*case)
     policy = policy_of(dense(layer.inputs, 4), layer, dense(2, layer.inputs))
     program, data = fixed_program(policy, scheme), Sequences(np.random.default_rng(5).uniform(-1, 1, (2, 200, 4)))
     prove(program)
     exact, found = run(lower(policy), data), run(program, data)
-    assert np.abs(found.y - exact.y).max() <= most * np.ptp(exact.y)
+    error = (found.y - exact.y) / np.ptp(exact.y)
+    assert np.abs(error).max() <= most
+    assert np.sqrt(np.mean(error**2)) <= rms
     assert not found.flags.any()
 
 
