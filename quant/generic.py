@@ -70,7 +70,7 @@ def quantize_generic(real: Program, incoming: Incoming, dt: Timespans, demand: D
     inputs = {real.x.value.name: _physical(incoming)}
     if real.dt is not None:
         inputs[real.dt.value.name] = Range(np.array(dt.lo), np.array(dt.hi))
-    boxes, limits = _boxes(real, inputs, observed)
+    boxes, limits = _boxes(real, inputs, observed, SPARE if demand.far else 0)
     carried = {c.inner.name: boxes[c.inner.name] for c in carries(real.body) if c.inner.name in boxes}
     try:
         real, ranges = limited(real, {**inputs, **boxes}, carried, observed, not any(limits.values()))
@@ -141,8 +141,12 @@ def _matrices(real: Program) -> dict[str, F64]:
     return {name: real.constants[name][1].astype(np.float64) for name in names}
 
 
-def _boxes(real: Program, inputs: Ranges, observed: Mapping[str, Range]) -> tuple[Ranges, dict[str, bool]]:
-    """Boxes of states and of carried values; True for those that are only observed."""
+def _boxes(
+    real: Program, inputs: Ranges, observed: Mapping[str, Range], spare: int
+) -> tuple[Ranges, dict[str, bool]]:
+    """Boxes of states and of carried values; True for those that are only observed. States that nothing reads in 16
+    bits may go ``spare`` bits further than was seen.
+    """
     if not real.states:
         return {}, {}
     if only_moves(real):
@@ -153,7 +157,7 @@ def _boxes(real: Program, inputs: Ranges, observed: Mapping[str, Range]) -> tupl
     closed = _closed(real, inputs)
     if closed is None:
         narrow = _narrow_states(real)
-        held = {name: box if name in narrow else held_by_format(box, SPARE) for name, box in seen.items()}
+        held = {name: box if name in narrow or not spare else held_by_format(box, spare) for name, box in seen.items()}
         boxes = _with_carried(real, held, observed)
         images = _bounded_by_others(real, inputs, boxes)
         return {**boxes, **images}, {name: name not in images for name in boxes}

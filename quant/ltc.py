@@ -66,7 +66,8 @@ class Demand:
 
     ``state_bits`` is the width of the state where its dead band is small enough, and of the view the synapses read;
     ``table`` is the number of intervals of the sigmoid's table, ``sigma_bits`` the width of ``sigma`` (0: ``bits``).
-    ``together``: weights are so coarse that it pays to choose how each is rounded.
+    ``together``: weights are so coarse that it pays to choose how each is rounded. ``far``: states of 32 bits may go
+    further than was seen; not where graphs hold them in 8, which then resolve less of what was.
     """
 
     bits: int
@@ -76,6 +77,7 @@ class Demand:
     table: int = TABLE_SIZE
     sigma_bits: int = 0
     together: bool = False
+    far: bool = True
 
     def width(self, vector: str) -> int:
         """Bits of one of ``synapse_vectors``."""

@@ -29,7 +29,7 @@ from ncpc.passes.lower import lower
 from ncpc.passes.lower_heads import WIDE
 from ncpc.passes.weight_rows import RowWeights
 from ncpc.quant.gates import bounded_below
-from ncpc.quant.generic import quantize_generic
+from ncpc.quant.generic import NARROWEST, quantize_generic
 from ncpc.quant.inputs import boundary
 from ncpc.quant.ltc import Demand, Incoming, Timespans, quantize_ltc
 from ncpc.quant.ltc_rounding import LtcReading, rounded_together
@@ -87,7 +87,7 @@ def quantize(policy: Policy, scheme: str, dt_mode: str, dead_band: float, choice
         incoming = _tapped(given, taps_of(policy)[position])
         out_bits = _handed(policy, position, numbers)
         demand = Demand(numbers.weight_bits, out_bits, dead_band, numbers.state_bits, table, numbers.sigma_bits,
-                        numbers.together)
+                        numbers.together, numbers.activation_bits > NARROWEST)
         quantized = _quantized(policy, position, incoming, timespans, demand, choices)
         layers.append(quantized)
         given.append(_outgoing(layer, quantized))
