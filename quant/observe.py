@@ -17,7 +17,7 @@ from ncpc.ir.wires import before, taps_of
 from ncpc.passes.lower import lower
 from ncpc.quant.intervals import roomy
 from ncpc.semantics.bounds import Range, hull, meet
-from ncpc.semantics.run import Executor, encoded_dt, run
+from ncpc.semantics.run import Executor, run, stepping
 
 FRAME, SHORT = 512, 20
 """Inputs beyond which a policy reads frames, and the steps of generated data for one."""
@@ -82,12 +82,9 @@ def _seen(step: Program, data: Sequences, names: Sequence[str]) -> tuple[F64, di
 
 def _steps(step: Program, data: Sequences) -> Iterator[Executor]:
     """The executor of a layer's step after each step of data that the layer receives."""
-    executor, dt = Executor(step), encoded_dt(step, data)
+    executor = Executor(step)
     executor.reset(len(data.x))
-    for t in range(data.x.shape[1]):
-        if data.reset is not None and data.reset[:, t].any():
-            executor.reset(len(data.x), data.reset[:, t])
-        executor.step(data.x[:, t], None if dt is None else dt[:, t])
+    for _ in stepping(executor, step, data):
         yield executor
 
 

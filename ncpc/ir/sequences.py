@@ -33,7 +33,7 @@ class Sequences:
     def steps(self) -> int:
         return int(self.x.shape[0] * self.x.shape[1])
 
-    def part(self, rows: slice | NDArray[np.bool_], steps: slice = slice(None)) -> Sequences:
+    def part(self, rows: slice | NDArray[np.bool_] | NDArray[np.int64], steps: slice = slice(None)) -> Sequences:
         """Some of the sequences, and some steps of each, as sequences of their own."""
         return Sequences(
             x=self.x[rows, steps],

@@ -6,7 +6,7 @@ little more. Every array has a leading batch axis.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -94,6 +94,19 @@ class Executor:
         return self._env[name]
 
 
+def stepping(executor: Stepper, program: Program, data: Sequences) -> Iterator[Step]:
+    """Each step of ``data`` by an executor of ``program`` that holds its first states already; rows are reset where
+    ``data`` says so. A state that is loaded between two steps is what the next one begins with.
+    """
+    x, dt = ports.encode(program.x, data.x), encoded_dt(program, data)
+    for t in range(data.x.shape[1]):
+        if data.reset is not None and data.reset[:, t].any():
+            executor.reset(len(x), data.reset[:, t])
+        with np.errstate(over="ignore", under="ignore"):
+            step = executor.step(x[:, t], None if dt is None else dt[:, t])
+        yield step
+
+
 def run(program: Program, data: Sequences, stepper: Stepper | None = None) -> Trace:
     """Run ``data`` through ``program``, sequence by sequence from the reset state, or from the states it restores.
 
@@ -101,22 +114,18 @@ def run(program: Program, data: Sequences, stepper: Stepper | None = None) -> Tr
     runs the program than an ``Executor``.
     """
     executor = stepper or Executor(program)
-    x, dt = ports.encode(program.x, data.x), encoded_dt(program, data)
-    batch, steps = data.x.shape[:2]
+    batch = len(data.x)
     executor.reset(batch)
     before = np.zeros(batch, np.int64)
     if data.restored is not None:
         kept, before = restored(data.restored, program)
         executor.load(kept)
     ys, states, flags = [], [], []
-    with np.errstate(over="ignore", under="ignore"):
-        for t in range(steps):
-            if data.reset is not None and data.reset[:, t].any():
-                executor.reset(batch, data.reset[:, t])
-            y, after, flag = executor.step(x[:, t], None if dt is None else dt[:, t])
-            ys.append(y)
-            states.append(np.concatenate([np.zeros((batch, 0), y.dtype), *after], axis=1))
-            flags.append(flag | before if t == 0 else flag)
+    for y, after, flag in stepping(executor, program, data):
+        ys.append(y)
+        states.append(np.concatenate([np.zeros((batch, 0), y.dtype), *after], axis=1))
+        flags.append(flag)
+    flags[0] = flags[0] | before
     return trace_of(program, np.stack(ys, 1), np.stack(states, 1), np.stack(flags, 1))
 
 

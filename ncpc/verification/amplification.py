@@ -15,12 +15,14 @@ from ncpc.ir.policy import F64
 from ncpc.ir.program import Program
 from ncpc.ir.sequences import Sequences
 from ncpc.semantics import ports
-from ncpc.semantics.run import Executor, encoded_dt, run
+from ncpc.semantics.run import Executor, run, stepping
 
 SMALL = 1e-6
 """The change, as a share of what each state spans: far above float64's rounding, far below what saturates."""
 PLACES, DIRECTIONS = 24, 4
 """How many steps it is put in at, and in how many directions at each."""
+TRIED = 1 + PLACES * DIRECTIONS
+"""How many times a sequence is run."""
 
 MUCH = 10.0
 """A gain worth saying: half a unit of 16 bits in every state is then 0.015 % of the output range."""
@@ -52,13 +54,10 @@ def amplification(real: Program, data: Sequences, output_range: float) -> Amplif
 def _last_outputs(real: Program, data: Sequences, places: NDArray[np.int64], by: F64) -> F64:
     """How the last outputs differ where the states after step ``places[i]`` were changed by ``by[j]``: (i, j, o)."""
     executor, batch = Executor(real), 1 + len(places) * len(by)
-    x, dt = ports.encode(real.x, data.x)[0], encoded_dt(real, data)
+    alike = data.part(np.zeros(batch, np.int64))
     sizes = np.cumsum([len(state.init) for state in real.states])[:-1]
     executor.reset(batch)
-    for t in range(len(x)):
-        if data.reset is not None and data.reset[0, t]:
-            executor.reset(batch)
-        y, after, _ = executor.step(np.repeat(x[t][None], batch, 0), None if dt is None else np.full(batch, dt[0, t]))
+    for t, (_, after, _) in enumerate(stepping(executor, real, alike)):
         if t in places:
             change = np.zeros((batch, by.shape[1]))
             first = 1 + int(np.searchsorted(places, t)) * len(by)
@@ -66,6 +65,6 @@ def _last_outputs(real: Program, data: Sequences, places: NDArray[np.int64], by:
             parts = np.split(change, sizes, axis=1)
             executor.load({state.inp.name: value + part
                            for state, value, part in zip(real.states, after, parts, strict=True)})
-    found = ports.decode(real.y, y)
+    found = ports.decode(real.y, executor.value(real.y.value.name))
     differences: F64 = (found[1:] - found[0]).reshape(len(places), len(by), -1)
     return differences
