@@ -16,7 +16,7 @@ from ncpc.ir.gated import Rnn
 from ncpc.ir.policy import Dense, Policy
 from ncpc.ir.sequences import Sequences
 from ncpc.passes.lower import lower
-from ncpc.report.terminal import explanations
+from ncpc.report.terminal import amplifies, explanations
 from ncpc.semantics.run import run
 from ncpc.verification.amplification import amplification
 
@@ -78,3 +78,10 @@ def test_the_verdict_says_that_the_network_itself_amplifies(tmp_path: Path) -> N
     assert "Networks that amplify" in said
     assert json.loads((tmp_path / "b/report.json").read_text()) == outcome.report
     assert "amplifies there" in (tmp_path / "b/report.html").read_text()
+
+
+def test_of_a_network_that_does_not_amplify_nothing_is_said() -> None:
+    """Neither on the terminal nor in the page, which take their words from here."""
+    assert amplifies(None) == ""
+    assert amplifies({"gain": 0.9, "ahead": 1}) == ""
+    assert amplifies({"gain": 50.0, "ahead": 3}).startswith("the network itself amplifies")

@@ -248,7 +248,7 @@ def _why(report: Json, facts: ReportFacts) -> PageSection | None:
     why = facts.explanation
     if why is None:
         return None
-    figures = [_around(why, facts, amplifies(report["explanation"]["amplified"]) if why.amplified else "")]
+    figures = [_around(why, facts, amplifies(report["explanation"]["amplified"]))]
     if why.costs is not None:
         figures.append(_roundings(why.costs, why.output_range or 1.0))
     return PageSection("Why it does not hold", tuple(figures))

@@ -212,9 +212,7 @@ def _causes(why: Json | None) -> list[str]:
     """The dearest roundings, and what to try."""
     if why is None:
         return []
-    lines, found = [], why["roundings"]
-    if why["amplified"] and why["amplified"]["gain"] >= MUCH:
-        lines.append(amplifies(why["amplified"]))
+    lines, found = [*filter(None, [amplifies(why["amplified"])])], why["roundings"]
     if found is not None:
         dearest = ", ".join(f"{one['value']} ({one['layer']}, {one['format']}) {share(one['max_range'])}"
                             for one in found["values"][:DEAREST])
@@ -222,8 +220,10 @@ def _causes(why: Json | None) -> list[str]:
     return [*lines, "what to try: " + "; ".join(why["advice"])]
 
 
-def amplifies(found: Json) -> str:
-    """What the float network makes of small changes, in words."""
+def amplifies(found: Json | None) -> str:
+    """What the float network makes of small changes, in words; none where it does not amplify."""
+    if found is None or found["gain"] < MUCH:
+        return ""
     return ("the network itself amplifies there, in floating point too: a change of all states by 0.001 % of what they "
             f"span, {found['ahead']} steps earlier, moves an output by {share(found['gain'] * 1e-5)} of its range")
 

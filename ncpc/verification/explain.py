@@ -14,7 +14,7 @@ from ncpc.ir.program import statements
 from ncpc.ir.sequences import Sequences
 from ncpc.phases import Phases
 from ncpc.targets.base import POLICY, PROGRAM
-from ncpc.verification.amplification import MUCH, Amplification, amplification
+from ncpc.verification.amplification import MUCH, TRIED, Amplification, amplification
 from ncpc.verification.links import run_root, source_of
 from ncpc.verification.rounding import Costs, rounding_costs
 from ncpc.verification.verdict import Measured, Verification, arithmetic
@@ -90,7 +90,7 @@ def _too_far(found: Verification) -> Explanation | None:
     row = error.worst_sequence
     pair = ComparedOutputs(on.reference.y[row], on.trace.y[row], (FLOAT64, f"deployed ({on.runtime})"))
     data, since = _up_to(on.ran.part(slice(row, row + 1)), error.worst_time)
-    amplified = amplification(found.setting.lowered.real, data, error.output_range)
+    amplified = _amplified(found, data, error.output_range)
     return Explanation("error", on.data.name, row, error.worst_time, error.worst_output, pair,
                        _advice(found, on, amplified), error.output_range, since, _costs(found, data), amplified)
 
@@ -107,7 +107,7 @@ def _found_too_far(found: Verification) -> Explanation | None:
               "--verdict data+generated shows the search for information: a fully connected network may have no bound")
     return Explanation("worst input found", "the search", 0, worst.step, found.setting.lowered.program.y.names[output],
                        ComparedOutputs(expected, deployed, (FLOAT64, name)), advice, wide, since, _costs(found, data),
-                       amplification(found.setting.lowered.real, data, wide))
+                       _amplified(found, data, wide))
 
 
 def _recorded(found: Verification) -> Explanation | None:
@@ -135,10 +135,19 @@ def _up_to(data: Sequences, time: int) -> tuple[Sequences, int]:
 def _costs(found: Verification, data: Sequences) -> Costs | None:
     """On one sequence; none where the Program is not what runs."""
     lowered = found.setting.lowered
-    size = len(list(statements(lowered.program.body))) * data.steps * products(lowered.policy.layers)
-    if not lowered.formats or arithmetic(found.setting.artifact) != PROGRAM or size > MOST_PRODUCTS:
+    rows = len(list(statements(lowered.program.body)))
+    if not lowered.formats or arithmetic(found.setting.artifact) != PROGRAM or _too_dear(found, data, rows):
         return None
     return rounding_costs(lowered.real, lowered.program, data)
+
+
+def _amplified(found: Verification, data: Sequences, wide: float) -> Amplification | None:
+    return None if _too_dear(found, data, TRIED) else amplification(found.setting.lowered.real, data, wide)
+
+
+def _too_dear(found: Verification, data: Sequences, rows: int) -> bool:
+    """Whether running one sequence ``rows`` times takes more products than may be spent on an explanation."""
+    return rows * data.steps * products(found.setting.lowered.policy.layers) > MOST_PRODUCTS
 
 
 def _advice(found: Verification, on: Measured, amplified: Amplification | None) -> tuple[str, ...]:
