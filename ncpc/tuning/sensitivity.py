@@ -21,7 +21,7 @@ from ncpc.semantics.run import run
 from ncpc.targets.base import PROGRAM, DtMode
 from ncpc.tuning.knobs import NONE, PRUNE, QUANT, STEP, TRAINED, ZEROS, Space, Task, pruned, stepped, steps
 from ncpc.tuning.pruning import Dropped, rounded_to_zero, synapses_of, unmissed
-from ncpc.verification.compare import largest
+from ncpc.verification.compare import largest, widest_range
 from ncpc.verification.rounding import rounding_costs
 from ncpc.verification.sequences import prefix, suite, within
 from ncpc.verification.verdict import arithmetic
@@ -45,7 +45,8 @@ class Probe:
     def apart(self, policy: Policy) -> float:
         """How far the outputs of ``policy`` are from the original's over the reals, a fraction of their range."""
         real = real_step(policy, self.dt)
-        return max(largest(run(real, data).y, y) / _wide(y) for data, y in zip(self.sets, self.expected, strict=True))
+        return max(largest(run(real, data).y, y) / (widest_range(y) or 1.0)
+                   for data, y in zip(self.sets, self.expected, strict=True))
 
 
 def sensitivity(task: Task, phases: Phases) -> tuple[Space, Json]:
@@ -95,10 +96,6 @@ def _probe(task: Task, most: int) -> Probe:
     return Probe(dt, tuple(sets), tuple(run(real, data).y for data in sets))
 
 
-def _wide(y: F64) -> float:
-    return float(np.ptp(y, axis=(0, 1)).max()) or 1.0
-
-
 def _apart(probe: Probe, policy: Policy) -> tuple[float | None, str]:
     """How far it is from the original; None and why, where it is refused."""
     try:
@@ -138,7 +135,7 @@ def _roundings(task: Task, scheme: str, data: Sequences) -> Json:
     rows = len(list(statements(lowered.program.body)))
     length = affordable(job.policy.layers, min(ROUNDED, data.x.shape[1]), rows)
     costs = rounding_costs(lowered.real, lowered.program, data.part(slice(1), slice(length)))
-    wide = _wide(run(lowered.real, data).y)
+    wide = widest_range(run(lowered.real, data).y) or 1.0
     dearest = [{"value": one.value, "layer": one.layer, "format": one.format, "error": one.max_abs / wide}
                for one in costs.values[:DEAREST]]
     return {"why": "", "all": costs.all / wide, "stored": costs.stored / wide, "values": dearest}

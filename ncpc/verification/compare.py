@@ -14,6 +14,11 @@ from ncpc.ir.types import Float32
 MOST_NAMED = 6
 
 
+def widest_range(y: NDArray[np.float64]) -> float:
+    """Of outputs (B, T, outputs) the widest range, which errors are shares of."""
+    return float(np.ptp(y, axis=(0, 1)).max())
+
+
 @dataclass(frozen=True)
 class Divergence:
     """The first place where two traces differ.

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ncpc.ir.program import Program
 from ncpc.ir.sequences import Sequences, Trace
-from ncpc.verification.compare import largest, state_names
+from ncpc.verification.compare import largest, state_names, widest_range
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +82,7 @@ def measure(reference: Trace, found: Trace, program: Program, data: Sequences) -
         steps=data.steps,
         max_abs=largest(reference.y, found.y),
         rmse=float(np.sqrt(np.mean(difference**2))),
-        output_range=float(np.ptp(reference.y, axis=(0, 1)).max()),
+        output_range=widest_range(reference.y),
         output_std=float(reference.y.std(axis=(0, 1)).max()),
         worst_step=worst,
         worst_output=program.y.names[channel],

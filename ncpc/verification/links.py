@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-
 from ncpc.errors import EXIT_DOES_NOT_HOLD, MissingTool, NcpcError
 from ncpc.ir.sequences import Sequences, Trace
 from ncpc.phases import Mark, Phases
@@ -171,5 +169,5 @@ def _difference(setting: Setting, spec: LinkSpec, source: Trace, found: Trace, d
     expected, program = cut(source, shared), setting.lowered.program
     if spec.kind == "bitwise":
         return compare.bitwise(expected, cut(found, shared), program, shared)
-    limit = spec.tolerance * float(np.ptp(expected.y, axis=(0, 1)).max())
+    limit = spec.tolerance * compare.widest_range(expected.y)
     return compare.tolerance(expected, cut(found, shared), limit, program, shared)
