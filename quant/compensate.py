@@ -43,28 +43,27 @@ def compensated(weights: F64, ends: tuple[F64, F64], hessian: F64) -> I64:
 
     ``hessian`` (n, n), positive definite, is what errors of one unit cost together, the same for all rows up to a
     factor. No row costs more than one whose weights are rounded each by itself, and weights that are integers stay what
-    they are. Where it is not finite, as of a network that diverges, or so
-    uneven that it has no Cholesky factor in float64, each weight is rounded by itself.
+    they are. Where it is not finite, as of a network that diverges, or so uneven that it has no Cholesky factor in
+    float64, each weight is rounded by itself.
     """
     # Two signals that are always equal, weights 0.4 and 0.4: rounded alone both are 0, and the sum misses 0.8. Here
     # the first becomes 0, its 0.4 goes to the second, and 0.8 becomes 1: the sum misses 0.2.
+    nearest = np.clip(np.floor(weights + 0.5), *ends)
     order = np.argsort(-np.diag(hessian), kind="stable")
     lo, hi, free = ends[0][order], ends[1][order], weights[:, order].copy()
     h = hessian[np.ix_(order, order)]
     upper = _spread(h)
     if upper is None:
-        return np.clip(np.floor(weights + 0.5), *ends).astype(np.int64)
+        return nearest.astype(np.int64)
     found = np.empty_like(free)
     for k in range(free.shape[1]):
         found[:, k] = np.clip(np.floor(free[:, k] + 0.5), lo[k], hi[k])
         free[:, k + 1:] -= np.outer((free[:, k] - found[:, k]) / upper[k, k], upper[k, k + 1:])
     own = weights[:, order]
-    starts = (found, np.clip(np.floor(own + 0.5), lo, hi))
-    settled = np.stack([_settled(start, own, (lo, hi), h) for start in starts])
+    settled = np.stack([_settled(start, own, (lo, hi), h) for start in (found, nearest[:, order])])
     costs = np.einsum("sri,ij,srj->sr", settled - own, h, settled - own)
-    best = np.where((costs[1] < costs[0])[:, None], settled[1], settled[0])
     back = np.empty(weights.shape, np.int64)
-    back[:, order] = best
+    back[:, order] = np.where((costs[1] < costs[0])[:, None], settled[1], settled[0])
     return back
 
 

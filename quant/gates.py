@@ -18,9 +18,7 @@ from ncpc.quant.limits import followed
 def bounded_below(real: Program) -> Program:
     """The step with the least that each ``x*gate(x)`` can be said aloud, as the larger of both."""
     for name, least in self_gated(real).items():
-        op = next((s for s in real.body if isinstance(s, Op) and s.out.name == name), None)
-        if op is None:
-            continue
+        op = next(s for s in real.body if isinstance(s, Op) and s.out.name == name)
         bound = Value(f"{name}_least", (), op.out.type)
         constants = {**real.constants, bound.name: (bound, np.asarray(least))}
         larger = Op("max", dataclasses.replace(op.out, name=f"{name}_above"), (name, bound.name), {}, op.origin)

@@ -70,7 +70,7 @@ def quantize_generic(real: Program, incoming: Incoming, dt: Timespans, demand: D
     inputs = {real.x.value.name: _physical(incoming)}
     if real.dt is not None:
         inputs[real.dt.value.name] = Range(np.array(dt.lo), np.array(dt.hi))
-    boxes, limits = _boxes(real, inputs, observed, SPARE if demand.far else 0)
+    boxes, limits = _boxes(real, inputs, observed, demand.far)
     carried = {c.inner.name: boxes[c.inner.name] for c in carries(real.body) if c.inner.name in boxes}
     try:
         real, ranges = limited(real, {**inputs, **boxes}, carried, observed, not any(limits.values()))
@@ -142,10 +142,10 @@ def _matrices(real: Program) -> dict[str, F64]:
 
 
 def _boxes(
-    real: Program, inputs: Ranges, observed: Mapping[str, Range], spare: int
+    real: Program, inputs: Ranges, observed: Mapping[str, Range], far: bool
 ) -> tuple[Ranges, dict[str, bool]]:
-    """Boxes of states and of carried values; True for those that are only observed. States that nothing reads in 16
-    bits may go ``spare`` bits further than was seen.
+    """Boxes of states and of carried values; True for those that are only observed. ``far``: states that nothing reads
+    in 16 bits may go further than was seen.
     """
     if not real.states:
         return {}, {}
@@ -157,7 +157,7 @@ def _boxes(
     closed = _closed(real, inputs)
     if closed is None:
         narrow = _narrow_states(real)
-        held = {name: box if name in narrow or not spare else held_by_format(box, spare) for name, box in seen.items()}
+        held = {name: held_by_format(box, SPARE) if far and name not in narrow else box for name, box in seen.items()}
         boxes = _with_carried(real, held, observed)
         images = _bounded_by_others(real, inputs, boxes)
         return {**boxes, **images}, {name: name not in images for name in boxes}

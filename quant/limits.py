@@ -94,8 +94,8 @@ def limited(
     """The step with a limit after each op whose bound is too wide for its use, and the ranges of all its values.
 
     Bounds are known for inputs and states (``known``) and for what repeats carry (``carried``); ``closed``: those of
-    states are proved, not what was seen. Values inside repeats
-    stay as they are: they are bounded by what is carried. Raises ``Unsupported`` where a divisor may be 0.
+    states are proved, not what was seen. Values inside repeats stay as they are: they are bounded by what is carried.
+    Raises ``Unsupported`` where a divisor may be 0.
     """
     while True:
         ranges = ranges_of(real, known, carried)
