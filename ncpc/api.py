@@ -13,8 +13,8 @@ from ncpc.ir.schemes import Scheme
 from ncpc.phases import Phases
 from ncpc.targets.base import DtMode
 from ncpc.tuning.budgets import Budgets
-from ncpc.tuning.choice import Demands
-from ncpc.tuning.tune import Search, Tuned, tune_policy
+from ncpc.tuning.choice import Demands, Search
+from ncpc.tuning.tune import Tuned, tune_policy
 from ncpc.verification.data import Counting
 
 __all__ = ["Outcome", "Tuned", "compile", "open", "tune", "verify"]

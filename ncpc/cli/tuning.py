@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 from rich.console import Console
@@ -14,11 +14,9 @@ from ncpc.cli.own_options import OwnOptionsCommand, given_options
 from ncpc.driver.job import MOST_STEPS, Request, to_json
 from ncpc.errors import Interrupted
 from ncpc.targets import registry
-from ncpc.tuning import tables
 from ncpc.tuning.budgets import parse_budgets
-from ncpc.tuning.choice import Demands
-from ncpc.tuning.study import JOURNAL
-from ncpc.tuning.tune import Search, tune_policy
+from ncpc.tuning.choice import Demands, Search
+from ncpc.verification.data import Counting
 
 
 @click.command("tune", cls=OwnOptionsCommand)
@@ -42,7 +40,7 @@ from ncpc.tuning.tune import Search, tune_policy
               help="Calibration data (x, optional dt and reset) instead of the policy's own.")
 @click.option("--dt", type=click.Choice(("fixed", "runtime")), help="As 'ncpc compile' has it.")
 @click.option("--cc", default=Request.cc, show_default=True, metavar="zig|PATH", help="The C compiler.")
-@click.option("--verdict", type=click.Choice(("data", "data+generated", "all")), default=Request.verdict,
+@click.option("--verdict", type=click.Choice(get_args(Counting)), default=Request.verdict,
               show_default=True, help="What counts, as 'ncpc compile' has it.")
 @click.option("--steps", type=click.IntRange(1, MOST_STEPS), metavar="N",
               help="Generated steps run for every link.  [default: the target's]")
@@ -62,6 +60,10 @@ def tune_command(
       ncpc tune policy.safetensors --target cortex-m4 --tolerance 0.5% --trials 200 --timeout 3600 -o build/
       ncpc tune policy.safetensors --target onnx --tolerance 1% --json > tune.json
     """
+    from ncpc.tuning import tables
+    from ncpc.tuning.study import JOURNAL
+    from ncpc.tuning.tune import tune_policy
+
     registry.load(target)
     request = Request(target, None, dt, cc, tolerance, verdict, steps, "range", given_options(own, [target]))
     demands, search = Demands(tolerance, parse_budgets(budget)), Search(trials, timeout, seed)

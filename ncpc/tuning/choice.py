@@ -1,4 +1,6 @@
-"""Which of the points that were measured to take: the front, what stops a point, the one that costs least."""
+"""What is searched for and how long, and which of the points that were measured to take: the front, what stops a point,
+the one that costs least.
+"""
 
 from __future__ import annotations
 
@@ -50,6 +52,15 @@ class Demands:
 
     tolerance: float
     budgets: Budgets
+
+
+@dataclass(frozen=True)
+class Search:
+    """How long to search: points in all, seconds of this run (None: no limit), and the seed of what is sampled."""
+
+    trials: int = 60
+    timeout: float | None = None
+    seed: int = 0
 
 
 def point_from(record: Json) -> MeasuredPoint:

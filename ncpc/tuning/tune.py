@@ -22,22 +22,13 @@ from ncpc.system.files import write_all_atomically
 from ncpc.system.places import alone
 from ncpc.tuning import study
 from ncpc.tuning.budgets import OBJECTIVES, costs_of, require_costs
-from ncpc.tuning.choice import Demands, MeasuredPoint, choose, front, meets, nearest, what_stops, why_chosen
+from ncpc.tuning.choice import Demands, MeasuredPoint, Search, choose, front, meets, nearest, what_stops, why_chosen
 from ncpc.tuning.knobs import Space, Task, changed, request_of
 from ncpc.tuning.measuring import Originals, measured_point
 from ncpc.tuning.picture import front_svg
 from ncpc.tuning.sensitivity import sensitivity
 
 RECORD, PLOT, POLICY, CHOSEN = "tune.json", "tune.svg", "tuned.safetensors", "chosen"
-
-
-@dataclass(frozen=True)
-class Search:
-    """How long to search: points in all, seconds of this run (None: no limit), and the seed of what is sampled."""
-
-    trials: int = 60
-    timeout: float | None = None
-    seed: int = 0
 
 
 @dataclass(frozen=True, eq=False)
