@@ -27,6 +27,7 @@ from examples.activity import data
 from examples.activity.data import F64, Recordings
 from examples.activity.evaluate import accuracy, cross_entropy
 from ncpc.errors import NcpcError
+from ncpc.system.files import write_atomically
 
 FOLDER = Path(__file__).parent
 SENSOR = (-40.0, 40.0)  # the declared range of every channel: in all eighty recordings none leaves [-28, 35]
@@ -138,9 +139,7 @@ def keep(module: Activity, settings: Settings, seen: Recordings, unseen: Recordi
     logits = logits_of(module, unseen.x)
     figures = {"accuracy": accuracy(logits, unseen), "cross_entropy": cross_entropy(logits, unseen)}
     record = {"settings": asdict(settings), "test": figures}
-    temporary = output.with_name("training.tmp")
-    temporary.write_text(json.dumps(record, indent=2) + "\n")
-    os.replace(temporary, output.with_name("training.json"))
+    write_atomically(output.with_name("training.json"), (json.dumps(record, indent=2) + "\n").encode())
     print(f"{figures['accuracy']:.1%} of {len(unseen)} test recordings, cross-entropy {figures['cross_entropy']:.3f}\n"
           f"wrote {os.path.relpath(output)} ({output.stat().st_size} bytes)")
 

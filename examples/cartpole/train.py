@@ -19,7 +19,6 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +29,7 @@ from torch import nn
 import ncpc
 from examples.cartpole import plant
 from examples.cartpole.plant import F64, Plants
+from ncpc.system.files import write_atomically
 
 FOLDER = Path(__file__).parent
 # About three times what a balanced cart shows; inputs beyond it are clamped when the policy is compiled.
@@ -205,12 +205,6 @@ def train(settings: Settings) -> tuple[LTC, list[dict[str, float]]]:
     return model, history
 
 
-def write_json(path: Path, value: Any) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(value, indent=2) + "\n")
-    os.replace(temporary, path)
-
-
 def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=Settings.rounds, help="rounds of driving and learning")
@@ -227,7 +221,7 @@ def keep(model: LTC, settings: Settings, history: list[dict[str, float]], output
     record = {"settings": asdict(settings), "rounds": history, "evaluation": {
         "episodes": len(final), "length_scale": plant.LENGTH_SCALE, "force_scale": plant.FORCE_SCALE,
         "mean_return": float(final.mean()), "least_return": float(final.min())}}
-    write_json(output.with_name("training.json"), record)
+    write_atomically(output.with_name("training.json"), (json.dumps(record, indent=2) + "\n").encode())
     print(f"{len(final)} perturbed plants: return mean {final.mean():.1f}, least {final.min():.0f} "
           f"of {plant.EPISODE_STEPS}\nwrote {os.path.relpath(output)} ({output.stat().st_size} bytes)")
 

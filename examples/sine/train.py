@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 import ncpc
+from ncpc.system.files import write_atomically
 
 F64 = NDArray[np.float64]
 
@@ -100,9 +101,7 @@ def keep(model: LTC, settings: Settings, output: Path) -> None:
     tutorial = rms_error(model, *waves(np.zeros(1), np.full(1, TURNS)))
     others = rms_error(model, *draw(np.random.default_rng(1), 200))
     record = {"settings": asdict(settings), "rms_error": {"one_and_a_half_turns": tutorial, "200_held_out": others}}
-    temporary = output.with_name("training.tmp")
-    temporary.write_text(json.dumps(record, indent=2) + "\n")
-    os.replace(temporary, output.with_name("training.json"))
+    write_atomically(output.with_name("training.json"), (json.dumps(record, indent=2) + "\n").encode())
     print(f"rms error {tutorial:.4f} on one and a half turns, {others:.4f} on 200 held-out sequences\n"
           f"wrote {os.path.relpath(output)} ({output.stat().st_size} bytes)")
 
