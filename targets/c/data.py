@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from ncpc.targets.c.dot import word_arrays
 from ncpc.targets.c.expressions import Expr, limited, printed
 from ncpc.targets.c.layout import INDENT, WIDTH, comment
 from ncpc.targets.c.numbers import INT32, NIBBLE, UINT8, UINT32, holding, literal, nibble_word
-from ncpc.targets.c.tables import Column, Lut, Member, Table
+from ncpc.targets.c.tables import Column, Lut, Member, Table, lowest_bits
 from ncpc.targets.c.writer import Rendering, member_name
 
 
@@ -132,23 +132,20 @@ def _meanings(writer: Rendering, member: Member) -> str:
 
 def _cell(member: Member, i: int) -> str:
     cells = [literal(c.data[i], INT32 if member.packed else c.ctype) for c in member.columns]
-    if not member.packed:
-        return cells[0]
-    if member.widths[0] == 16:
+    return packed(cells, member.widths) if member.packed else cells[0]
+
+
+def packed(cells: Sequence[str], widths: Sequence[int]) -> str:
+    """A word of numbers, the first in its lowest bits: two of 16 bits, or up to four bytes, of 8 bits or of twice 4."""
+    if widths[0] == 16:
         return f"PAIR({', '.join(cells)})"
-    if member.nibbles:
-        cells = _bytes_of(member, cells)
-    return cells[0] if len(cells) == 1 else f"BYTES({', '.join([*cells, '0', '0'][:4])})"
-
-
-def _bytes_of(member: Member, cells: list[str]) -> list[str]:
-    """The cells of each byte together."""
+    bytes_ = [offset // 8 for offset in lowest_bits(widths)]
+    halved = {byte for byte, width in zip(bytes_, widths, strict=True) if width == NIBBLE}
     found: dict[int, list[str]] = {}
-    for offset, cell in zip(member.offsets, cells, strict=True):
-        found.setdefault(offset // 8, []).append(cell)
-    halved = {offset // 8 for offset, width in zip(member.offsets, member.widths, strict=True) if width == NIBBLE}
-    return [f"NIBBLES({', '.join([*parts, '0'][:2])})" if byte in halved else parts[0]
-            for byte, parts in found.items()]
+    for byte, cell in zip(bytes_, cells, strict=True):
+        found.setdefault(byte, []).append(cell)
+    parts = [f"NIBBLES({', '.join([*own, '0'][:2])})" if byte in halved else own[0] for byte, own in found.items()]
+    return parts[0] if len(parts) == 1 else f"BYTES({', '.join([*parts, '0', '0'][:4])})"
 
 
 def labels(program: Program, axis: str, size: int) -> list[str]:
@@ -182,14 +179,6 @@ def _array(writer: Rendering, column: Column) -> str:
     return "\n".join([*([meaning] if meaning else []), text])
 
 
-def _word(cells: list[str], nibbles: bool) -> str:
-    """Two numbers of 16 bits, four of 8, or two to four of 4, the first in the lowest bits."""
-    if nibbles:
-        cells = [f"NIBBLES({', '.join([*cells[i : i + 2], '0'][:2])})" for i in range(0, len(cells), 2)]
-        return cells[0] if len(cells) == 1 else f"BYTES({', '.join([*cells, '0', '0'])})"
-    return f"{'PAIR' if len(cells) == 2 else 'BYTES'}({', '.join(cells)})"
-
-
 def paired(numbers: NDArray[Any]) -> NDArray[Any]:
     """Numbers of 4 bits (..., m) as bytes (..., (m + 1)/2), the first of two in the low half."""
     odd = [(0, 0)] * (numbers.ndim - 1) + [(0, numbers.shape[-1] % 2)]
@@ -202,7 +191,8 @@ def _words(writer: Rendering, column: Column) -> str:
     """Rows of a matrix together in words, the first in the lowest bits."""
     blocks = column.data.reshape(-1, column.rows, column.data.shape[1]).swapaxes(1, 2)
     lines = [f"{INDENT}{{", "", f"{INDENT}}},"]
-    cells = [", ".join(_word([str(int(n)) for n in word], column.nibbles) for word in block) for block in blocks]
+    widths = (NIBBLE if column.nibbles else 32 // column.rows,) * column.rows
+    cells = [", ".join(packed([str(int(n)) for n in word], widths) for word in block) for block in blocks]
     filled = (textwrap.fill(cell, WIDTH, initial_indent=2 * INDENT, subsequent_indent=2 * INDENT) for cell in cells)
     rows = ["\n".join([lines[0], f"{text},", lines[2]]) for text in filled]
     ctype = nibble_word(column.rows) if column.nibbles else UINT32

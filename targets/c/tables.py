@@ -41,6 +41,16 @@ class Column:
     nibbles: bool = False
 
 
+def lowest_bits(widths: Sequence[int]) -> tuple[int, ...]:
+    """Of numbers of so many bits in a word, the first lowest: what has 8 bits is a byte."""
+    found, end = list[int](), 0
+    for width in widths:
+        end += -end % width
+        found.append(end)
+        end += width
+    return tuple(found)
+
+
 @dataclass(frozen=True, eq=False)
 class Member:
     """A field of the struct: one column, or narrow ones side by side in a word, the first in its lowest bits: two of 16
@@ -73,13 +83,8 @@ class Member:
 
     @property
     def offsets(self) -> tuple[int, ...]:
-        """The lowest bit of each column in the word: what has 8 bits is a byte."""
-        found, end = list[int](), 0
-        for width in self.widths:
-            end += -end % width
-            found.append(end)
-            end += width
-        return tuple(found)
+        """The lowest bit of each column in the word."""
+        return lowest_bits(self.widths)
 
 
 @dataclass(frozen=True, eq=False)
