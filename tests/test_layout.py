@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ORDER = ("ir", "semantics", "cells", "passes", "frontend", "quant", "proofs", "cores", "sim", "targets",
+ORDER = ("ir", "semantics", "cells", "passes", "frontend", "quant", "proofs", "cores", "sim", "theorem", "targets",
          "verification", "report", "driver", "inspect", "tuning", "api", "cli")
 """Each imports of those before it alone."""
 LEVEL = {**dict.fromkeys(("errors", "system", "phases", "worker"), 0),

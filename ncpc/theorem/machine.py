@@ -1,0 +1,144 @@
+"""A processor on terms: it goes one way where no data decides, and both ways, to where they meet, where data does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ncpc.theorem.memory import Memory, merged
+from ncpc.theorem.term import Term
+from ncpc.theorem.terms import Terms
+from ncpc.theorem.undecided import Undecided
+
+MOST_INSTRUCTIONS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Branch:
+    """Where it goes on by ``condition``: to ``taken`` where that is not 0, else to ``fallen``."""
+
+    condition: Term
+    taken: int
+    fallen: int
+
+
+class InstructionSet(Protocol):
+    """What a processor's instructions do."""
+
+    stack_register: int
+
+    def execute(self, machine: Machine) -> Branch | None:
+        """The instruction at ``machine.pc``, and ``machine.pc`` to the next one; a branch on data is only told.
+
+        Raises Undecided for what it does not know.
+        """
+        ...
+
+    def successors(self, pc: int) -> tuple[int, ...]:
+        """Where it can go on within a function: behind a call where that returns; nowhere from a return."""
+        ...
+
+
+@dataclass
+class Machine:
+    """``registers`` are all that an instruction can change beside ``memory`` and ``pc``, flags too (as 0 or 1).
+
+    ``least`` and ``most`` count instructions on the shortest and the longest way here. ``flags`` is what an
+    instruction set knows besides of how its flags arose: kept where two ways meet only if both know the same.
+    """
+
+    terms: Terms
+    code: InstructionSet
+    registers: list[Term]
+    memory: Memory
+    pc: int
+    least: int = 0
+    most: int = 0
+    branches: int = 0
+    flags: object = None
+    joins: dict[int, int] = field(default_factory=dict)
+    check: Callable[[], None] | None = None
+
+    def run(self, stop: int) -> None:
+        """Up to the address ``stop``. Raises Undecided, naming the instruction, where it cannot go on."""
+        while self.pc != stop:
+            self._step()
+
+    def _step(self) -> None:
+        if self.most > MOST_INSTRUCTIONS:
+            raise Undecided(f"more than {MOST_INSTRUCTIONS:,} instructions a step")
+        if self.check is not None:
+            self.check()
+        self.least, self.most = self.least + 1, self.most + 1
+        branch = self.code.execute(self)
+        if branch is not None:
+            self._both(branch)
+
+    def load(self, address: Term, size: int, signed: bool) -> Term:
+        """From memory; what lies below the stack pointer an interrupt may have changed."""
+        place = self.memory.place(address)
+        if place is not None and place[0].base is self._stack()[0] and place[1] < self._stack()[1]:
+            raise Undecided("a load from below the stack pointer")
+        return self.memory.load(address, size, signed)
+
+    def store(self, address: Term, size: int, term: Term) -> None:
+        """To memory."""
+        self.memory.store(address, size, term)
+
+    def _stack(self) -> tuple[Term, int]:
+        place = self.memory.place(self.registers[self.code.stack_register])
+        if place is None:
+            raise Undecided("the stack pointer is not a place of the stack")
+        return place[0].base, place[1]
+
+    def _both(self, branch: Branch) -> None:
+        """Either arm to where they meet, and there what each made of everything, by the condition."""
+        join = self._join()
+        yes, no = (self._arm(start, join) for start in (branch.taken, branch.fallen))
+        c = branch.condition
+        self.registers = [self.terms.ite(c, a, b) for a, b in zip(yes.registers, no.registers, strict=True)]
+        self.memory = merged(c, yes.memory, no.memory)
+        self.flags = yes.flags if yes.flags == no.flags else None
+        self.least, self.most = min(yes.least, no.least), max(yes.most, no.most)
+        self.branches, self.pc = max(yes.branches, no.branches), join
+
+    def _arm(self, start: int, join: int) -> Machine:
+        arm = Machine(self.terms, self.code, list(self.registers), self.memory.copy(), start, self.least, self.most,
+                      self.branches + 1, self.flags, self.joins, self.check)
+        arm.run(join)
+        return arm
+
+    def _join(self) -> int:
+        """Where the ways from a branch meet again, whichever is taken."""
+        if self.pc not in self.joins:
+            self.joins.update(meetings(self.code.successors, self.pc))
+        if self.pc not in self.joins:
+            raise Undecided(f"the ways from the branch at {self.pc:#x} do not meet again")
+        return self.joins[self.pc]
+
+
+def meetings(successors: Callable[[int], tuple[int, ...]], start: int) -> dict[int, int]:
+    """By address: the first that every way from there passes (its immediate postdominator), where there is one."""
+    graph = _graph(successors, start)
+    every = frozenset(graph)
+    behind = {pc: frozenset([pc]) if not graph[pc] else every for pc in graph}
+    changed = True
+    while changed:
+        changed = False
+        for pc in sorted(graph, reverse=True):
+            if graph[pc]:
+                new = frozenset([pc]) | frozenset.intersection(*(behind[n] for n in graph[pc]))
+                changed, behind[pc] = changed or new != behind[pc], new
+    return {pc: near for pc in graph for near in behind[pc] - {pc} if behind[near] == behind[pc] - {pc}}
+
+
+def _graph(successors: Callable[[int], tuple[int, ...]], start: int) -> dict[int, tuple[int, ...]]:
+    graph: dict[int, tuple[int, ...]] = {}
+    todo = [start]
+    while todo:
+        pc = todo.pop()
+        if pc not in graph:
+            graph[pc] = successors(pc)
+            todo += graph[pc]
+    return graph

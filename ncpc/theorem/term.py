@@ -1,0 +1,47 @@
+"""One 32-bit word as an expression."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ncpc.theorem.values import MASK, Words
+
+LEAST, MOST = -(1 << 31), (1 << 31) - 1
+FULL = (LEAST, MOST)
+
+
+def signed_word(x: int) -> int:
+    """The number that the low 32 bits of ``x`` stand for."""
+    return ((x & MASK) ^ (1 << 31)) - (1 << 31)
+
+
+def trailing_zeros(x: int) -> int:
+    """How often 2 divides a word; 32 for 0."""
+    return 32 if x & MASK == 0 else (x & -x).bit_length() - 1
+
+
+@dataclass(eq=False, slots=True)
+class Term:
+    """``op`` of ``args`` and ``par`` (numbers; see ``Terms``), at least ``lo`` and at most ``hi`` as a signed number.
+
+    ``sample`` are its words on the sample vectors. ``name`` says which value of the Program it is, "" for none; at a
+    ``cut`` sums are not flattened.
+    """
+
+    op: str
+    args: tuple[Term, ...]
+    par: tuple[int, ...]
+    lo: int
+    hi: int
+    sample: Words
+    id: int
+    name: str = ""
+    cut: bool = False
+
+    def __repr__(self) -> str:
+        return f"t{self.id}:{self.op}{self.par if self.op != 'lin' else ''}[{self.lo},{self.hi}]"
+
+    @property
+    def fixed(self) -> bool:
+        """Whether it is a number."""
+        return self.op == "const"

@@ -1,0 +1,382 @@
+"""32-bit words as terms: an expression of the same arguments is made once, with a signed interval and its values on
+sample vectors. Making one applies rules that keep its meaning (``values``); each rule is proved by a solver in a test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncpc.theorem.flash import Flash
+from ncpc.theorem.term import FULL, LEAST, MOST, Term, signed_word, trailing_zeros
+from ncpc.theorem.undecided import Undecided
+from ncpc.theorem.values import MASK, VALUES, Words, signed, words
+
+Table = NDArray[np.int64]
+
+
+@dataclass
+class Terms:
+    """All terms there are. ``on_new`` may give another that equals the one just made."""
+
+    samples: int
+    flash: Flash
+    tables: list[Table] = field(default_factory=list)
+    nodes: list[Term] = field(default_factory=list)
+    on_new: Callable[[Term], Term] | None = None
+    known: dict[tuple[str, tuple[int, ...], tuple[int, ...]], Term] = field(default_factory=dict)
+
+    # ------------------------------------------------------------------ making
+    def make(self, op: str, args: tuple[Term, ...], par: tuple[int, ...] = (), span: tuple[int, int] = FULL) -> Term:
+        """The term, made once; no rule is applied."""
+        key = (op, tuple(a.id for a in args), par)
+        term = self.known.get(key)
+        if term is None:
+            term = self._new(op, args, par, span, self.evaluate(op, par, [a.sample for a in args]))
+            self.known[key] = term
+            if self.on_new is not None:
+                term = self.known[key] = self.on_new(term)
+        return term
+
+    def _new(self, op: str, args: tuple[Term, ...], par: tuple[int, ...], span: tuple[int, int], at: Words) -> Term:
+        term = Term(op, args, par, *span, at, len(self.nodes))
+        self.nodes.append(term)
+        return term
+
+    def const(self, c: int) -> Term:
+        """A number, modulo 2**32."""
+        c = signed_word(c)
+        key = ("const", (), (c,))
+        if key not in self.known:
+            self.known[key] = self._new("const", (), (c,), (c, c), np.full(self.samples, c & MASK, np.uint32))
+        return self.known[key]
+
+    def var(self, name: str, lo: int, hi: int, sample: NDArray[np.int64]) -> Term:
+        """Any number from lo to hi; ``sample`` (samples,) are some."""
+        term = self._new("var", (), (len(self.nodes),), (lo, hi), words(sample))
+        term.name = name
+        return term
+
+    def table(self, numbers: Table) -> int:
+        """The number by which ``tab`` knows a table."""
+        self.tables.append(numbers)
+        return len(self.tables) - 1
+
+    # ------------------------------------------------------------------ sums
+    def lin(self, terms: Iterable[tuple[Term, int]], c: int = 0) -> Term:
+        """sum coefficient*term + c modulo 2**32; sums in it are flattened but for those that are cut."""
+        found, c = self._flattened(terms, c)
+        items = sorted(((n, signed_word(k)) for n, k in found.items() if k), key=lambda item: item[0].id)
+        if not items:
+            return self.const(c)
+        c = signed_word(c)
+        if len(items) == 1 and items[0][1] == 1 and c == 0:
+            return items[0][0]
+        lo = c + sum(min(k * n.lo, k * n.hi) for n, k in items)
+        hi = c + sum(max(k * n.lo, k * n.hi) for n, k in items)
+        return self.make("lin", tuple(n for n, _ in items), (*(k for _, k in items), c), _fitting(lo, hi))
+
+    def _flattened(self, terms: Iterable[tuple[Term, int]], c: int) -> tuple[dict[Term, int], int]:
+        """Coefficients by term; where a term counts with its low bits only, that from which they are taken."""
+        found: dict[Term, int] = {}
+        todo = list(terms)
+        while todo:
+            term, k = todo.pop()
+            k &= MASK
+            if term.op == "const":
+                c += k * term.par[0]
+            elif term.op == "lin" and not term.cut:
+                c += k * term.par[-1]
+                todo += [(a, k * q) for a, q in zip(term.args, term.par[:-1], strict=True)]
+            elif (whole := _low_bits_of(term, trailing_zeros(k))) is not None:
+                todo.append((whole, k))
+            elif k:
+                found[term] = (found.get(term, 0) + k) & MASK
+        return found, c
+
+    def add(self, a: Term, b: Term) -> Term:
+        """a + b."""
+        return self.lin([(a, 1), (b, 1)])
+
+    def sub(self, a: Term, b: Term) -> Term:
+        """a - b."""
+        return self.lin([(a, 1), (b, -1)])
+
+    def addc(self, a: Term, c: int) -> Term:
+        """a + c."""
+        return self.lin([(a, 1)], c)
+
+    # ------------------------------------------------------------------ products
+    def mul(self, a: Term, b: Term) -> Term:
+        """The low word of a*b."""
+        for x, y in ((a, b), (b, a)):
+            if y.fixed:
+                return self.lin([(x, y.par[0])])
+        for x, y in ((a, b), (b, a)):
+            if (x.lo, x.hi) == (-1, 0):
+                return self.lin([(self.and_(x, y), -1)])
+        a, b = _ordered(a, b)
+        return self.make("mul", (a, b), (), _fitting(*_ends(a, b)))
+
+    def mulshr(self, a: Term, b: Term, c: int, k: int, signed: bool = True) -> Term:
+        """The low word of (a*b + c) >> k in 64 bits; ``signed``: both arguments are."""
+        if a.fixed and b.fixed:
+            p, q = (n.par[0] if signed else n.par[0] & MASK for n in (a, b))
+            return self.const((p * q + c) >> k)
+        if not signed and a.lo >= 0 and b.lo >= 0:
+            signed = True
+        for x, y in ((a, b), (b, a)):
+            if signed and y.fixed and y.par[0] == 1 << k and 0 <= c < 1 << k:
+                return x
+        if not signed and (c, k) == (0, 32):
+            high = self.mulshr(a, b, 0, 32)
+            return self.lin([(high, 1), (self.and_(self.asr(a, 31), b), 1), (self.and_(self.asr(b, 31), a), 1)])
+        a, b = _ordered(a, b)
+        low, high_end = _ends(a, b)
+        span = _fitting((low + c) >> k, (high_end + c) >> k) if signed else FULL
+        return self.make("mulshr" if signed else "umulshr", (a, b), (c, k), span)
+
+    # ------------------------------------------------------------------ shifts
+    def shl(self, a: Term, k: int) -> Term:
+        """a << k, 0 <= k < 32."""
+        return self.lin([(a, 1 << k)])
+
+    def asr(self, a: Term, k: int) -> Term:
+        """a >> k of the signed number, 0 <= k < 32."""
+        if k == 0:
+            return a
+        if a.fixed:
+            return self.const(a.par[0] >> k)
+        if a.op == "asr" and not a.cut:
+            return self.asr(a.args[0], min(31, a.par[0] + k))
+        part = self._divided(a, k)
+        if part is not None and -(1 << (31 - k)) <= part.lo and part.hi < 1 << (31 - k):
+            return part
+        lo, hi = a.lo >> k, a.hi >> k
+        return self.const(lo) if lo == hi else self.make("asr", (a,), (k,), (lo, hi))
+
+    def _divided(self, a: Term, k: int) -> Term | None:
+        """b with a = b << k, when a is a sum of multiples of 2**k."""
+        if a.op == "lin" and not a.cut and all(trailing_zeros(q) >= k for q in a.par):
+            return self.lin([(n, q >> k) for n, q in zip(a.args, a.par[:-1], strict=True)], a.par[-1] >> k)
+        return None
+
+    def srl(self, a: Term, k: int) -> Term:
+        """a >> k of the word, 0 <= k < 32."""
+        if k == 0:
+            return a
+        if a.lo >= 0:
+            return self.asr(a, k)
+        if a.fixed:
+            return self.const((a.par[0] & MASK) >> k)
+        part = self._divided(a, k)
+        if part is not None:
+            return self.and_(part, self.const((1 << (32 - k)) - 1))
+        if a.op == "srl":
+            total = a.par[0] + k
+            return self.srl(a.args[0], total) if total < 32 else self.const(0)
+        span = ((a.lo & MASK) >> k, (a.hi & MASK) >> k) if a.hi < 0 else (0, MASK >> k)
+        return self.make("srl", (a,), (k,), span)
+
+    def shift(self, op: str, a: Term, b: Term) -> Term:
+        """``sllv``, ``srlv`` or ``srav``: a shifted by b modulo 32."""
+        if b.fixed:
+            return {"sllv": self.shl, "srlv": self.srl, "srav": self.asr}[op](a, b.par[0] & 31)
+        if op == "sllv" and b.op == "clz" and b.args[0] is a and a.lo >= 1:
+            return self.norm(a)
+        return self.make(op, (a, b))
+
+    def clz(self, a: Term) -> Term:
+        """Leading zeros of the word, 32 for 0."""
+        span = (32 - a.hi.bit_length(), 32 - a.lo.bit_length()) if a.lo >= 0 else (0, 32)
+        return self.const(span[0]) if span[0] == span[1] else self.make("clz", (a,), (), span)
+
+    def norm(self, a: Term) -> Term:
+        """a << clz(a) for a >= 1: the highest bit is set. Raises Undecided where a may be less."""
+        if a.lo < 1:
+            raise Undecided(f"the divisor {a.name or a} may be {a.lo}")
+        return self.make("norm", (a,), (), (LEAST, -1))
+
+    # ------------------------------------------------------------------ bits
+    def and_(self, a: Term, b: Term) -> Term:
+        """a & b."""
+        if a.fixed:
+            a, b = b, a
+        return self._masked(a, b) if b.fixed else self._bits("and", a, b)
+
+    def _masked(self, a: Term, b: Term) -> Term:
+        m = b.par[0]
+        if a.fixed:
+            return self.const(a.par[0] & m)
+        if m == 0 or m == -1:
+            return a if m else b
+        if m > 0 and m & (m + 1) == 0 and a.lo >= 0 and a.hi <= m:
+            return a
+        t = trailing_zeros(m)
+        if t and m > 0 and a.op in ("srl", "asr") and a.par[0] + t < 32:
+            inner = (self.srl if a.op == "srl" else self.asr)(a.args[0], a.par[0] + t)
+            return self.shl(self.and_(inner, self.const(m >> t)), t)
+        if t and m > 0 and a.lo >= 0 and (m >> t) & ((m >> t) + 1) == 0 and a.hi <= m | ((1 << t) - 1):
+            return self.shl(self.asr(a, t), t)
+        span = (0, min(m, a.hi) if a.lo >= 0 else m) if m >= 0 else ((0, a.hi) if a.lo >= 0 else FULL)
+        return self.make("and", (a, b), (), span)
+
+    def or_(self, a: Term, b: Term) -> Term:
+        """a | b."""
+        return self._bits("or", a, b)
+
+    def xor(self, a: Term, b: Term) -> Term:
+        """a ^ b."""
+        if a is b:
+            return self.const(0)
+        for x, y in ((a, b), (b, a)):
+            if y.fixed and y.par[0] == -1:
+                return self.lin([(x, -1)], -1)
+            if y.fixed and y.par[0] == 1 and x.lo >= 0 and x.hi <= 1:
+                return self.lin([(x, -1)], 1)
+        return self._bits("xor", a, b)
+
+    def _bits(self, op: str, a: Term, b: Term) -> Term:
+        if a.fixed and b.fixed:
+            p, q = a.par[0], b.par[0]
+            return self.const({"and": p & q, "or": p | q, "xor": p ^ q}[op])
+        for x, y in ((a, b), (b, a)):
+            if op != "and" and y.fixed and y.par[0] == 0:
+                return x
+        if a is b:
+            return a
+        a, b = _ordered(a, b)
+        span = FULL
+        if op == "and" and (a.lo >= 0 or b.lo >= 0):
+            span = 0, min(n.hi for n in (a, b) if n.lo >= 0)
+        elif a.lo >= 0 and b.lo >= 0:
+            span = 0, (1 << max(a.hi.bit_length(), b.hi.bit_length())) - 1
+        return self.make(op, (a, b), (), span)
+
+    # ------------------------------------------------------------------ comparisons and choices
+    def slt(self, a: Term, b: Term) -> Term:
+        """1 where a < b as signed numbers, else 0."""
+        if a.hi < b.lo:
+            return self.const(1)
+        if a.lo >= b.hi:
+            return self.const(0)
+        apart = self._apart(a, b)
+        return self.make("slt", (a, b), (), (0, 1)) if apart is None else self.const(int(apart < 0))
+
+    def _apart(self, a: Term, b: Term) -> int | None:
+        """a - b where that is one number: of those that are equal modulo 2**32, the only one that intervals allow."""
+        d = self.sub(a, b)
+        if not d.fixed:
+            return None
+        least, most = a.lo - b.hi, a.hi - b.lo
+        allowed = [x for x in (d.par[0] - (1 << 32), d.par[0], d.par[0] + (1 << 32)) if least <= x <= most]
+        return allowed[0] if len(allowed) == 1 else None
+
+    def sltu(self, a: Term, b: Term) -> Term:
+        """1 where a < b as words, else 0."""
+        if a.lo >= 0 and b.lo >= 0:
+            return self.slt(a, b)
+        if _one_sign(a) and _one_sign(b):
+            if a.hi & MASK < b.lo & MASK:
+                return self.const(1)
+            if a.lo & MASK >= b.hi & MASK:
+                return self.const(0)
+        if a.fixed and a.par[0] == 0:
+            return self.xor(self.eq(b, a), self.const(1))
+        if b.fixed and b.par[0] == 1:
+            return self.eq(a, self.const(0))
+        return self.make("sltu", (a, b), (), (0, 1))
+
+    def eq(self, a: Term, b: Term) -> Term:
+        """1 where a is b, else 0."""
+        d = self.sub(a, b)
+        if d.fixed:
+            return self.const(int(d.par[0] == 0))
+        if a.hi < b.lo or b.hi < a.lo:
+            return self.const(0)
+        return self.make("eq0", (d,), (), (0, 1))
+
+    def ite(self, c: Term, a: Term, b: Term) -> Term:
+        """a where c is not 0, else b."""
+        if a is b:
+            return a
+        if c.fixed:
+            return a if c.par[0] else b
+        if c.op == "slt" and {a, b} == set(c.args):
+            return self.smin(a, b) if a is c.args[0] else self.smax(a, b)
+        return self.make("ite", (c, a, b), (), (min(a.lo, b.lo), max(a.hi, b.hi)))
+
+    def smin(self, a: Term, b: Term) -> Term:
+        """The smaller as signed numbers."""
+        if a.hi <= b.lo:
+            return a
+        if b.hi <= a.lo:
+            return b
+        return self.make("smin", _ordered(a, b), (), (min(a.lo, b.lo), min(a.hi, b.hi)))
+
+    def smax(self, a: Term, b: Term) -> Term:
+        """The larger as signed numbers."""
+        if a.lo >= b.hi:
+            return a
+        if b.lo >= a.hi:
+            return b
+        return self.make("smax", _ordered(a, b), (), (max(a.lo, b.lo), max(a.hi, b.hi)))
+
+    # ------------------------------------------------------------------ tables
+    def tab(self, number: int, index: Term) -> Term:
+        """A table's entry. Raises Undecided for an index that may lie outside."""
+        table = self.tables[number]
+        if index.lo < 0 or index.hi >= len(table):
+            raise Undecided(f"index {index.name or index} may leave its table of {len(table)} entries")
+        part = table[index.lo : index.hi + 1]
+        if index.fixed:
+            return self.const(int(part[0]))
+        return self.make("tab", (index,), (number,), (int(part.min()), int(part.max())))
+
+    def load(self, address: Term, size: int, signed: bool) -> Term:
+        """1, 2 or 4 bytes of flash. Raises Undecided for an address that may lie outside it."""
+        self.flash.require(address.lo, address.hi + size)
+        half = 1 << (8 * size - 1)
+        span = (-half, half - 1) if signed or size == 4 else (0, 2 * half - 1)
+        return self.make("load", (address,), (size, int(signed)), span)
+
+    # ------------------------------------------------------------------ meaning
+    def evaluate(self, op: str, par: tuple[int, ...], a: Sequence[Words]) -> Words:
+        """The words of a term from those of its arguments."""
+        if op == "tab":
+            table = self.tables[par[0]]
+            return words(table[np.clip(signed(a[0]), 0, len(table) - 1)])
+        if op == "load":
+            return self.flash.gather(a[0], par[0], bool(par[1]))
+        return VALUES[op](a, par)
+
+
+def _fitting(lo: int, hi: int) -> tuple[int, int]:
+    return (lo, hi) if lo >= LEAST and hi <= MOST else FULL
+
+
+def _ends(a: Term, b: Term) -> tuple[int, int]:
+    ends = [x * y for x in (a.lo, a.hi) for y in (b.lo, b.hi)]
+    return min(ends), max(ends)
+
+
+def _ordered(a: Term, b: Term) -> tuple[Term, Term]:
+    return (a, b) if a.id <= b.id else (b, a)
+
+
+def _one_sign(a: Term) -> bool:
+    return (a.lo >= 0) == (a.hi >= 0)
+
+
+def _low_bits_of(term: Term, zeros: int) -> Term | None:
+    """The term whose low 32 - zeros bits are those of ``term``: for a mask that keeps them, and a sign extension."""
+    if term.op == "and" and term.args[1].fixed and trailing_zeros(~term.args[1].par[0]) >= 32 - zeros:
+        return term.args[0]
+    if term.op == "asr" and zeros >= term.par[0]:
+        a = term.args[0]
+        if a.op == "lin" and not a.cut and len(a.args) == 1 and a.par == (signed_word(1 << term.par[0]), 0):
+            return a.args[0]
+    return None
