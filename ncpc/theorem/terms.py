@@ -139,6 +139,15 @@ class Terms:
         span = _fitting((low + c) >> k, (high_end + c) >> k) if signed else FULL
         return self.make("mulshr" if signed else "umulshr", (a, b), (c, k), span)
 
+    def divided(self, op: str, a: Term, b: Term) -> Term:
+        """``div``, ``rem`` (towards 0), ``divu`` or ``remu``. Raises Undecided where b may be 0, or a / b be 2**31."""
+        if b.lo <= 0 <= b.hi or (op in ("div", "rem") and a.lo == LEAST and b.lo <= -1 <= b.hi):
+            raise Undecided(f"{op} of {a} by {b}, which may be no number of 32 bits")
+        if a.fixed and b.fixed:
+            at = [np.array([n.par[0] & MASK], np.uint32) for n in (a, b)]
+            return self.const(int(self.evaluate(op, (), at)[0]))
+        return self.make(op, (a, b))
+
     # ------------------------------------------------------------------ shifts
     def shl(self, a: Term, k: int) -> Term:
         """a << k, 0 <= k < 32."""

@@ -39,6 +39,12 @@ def _shifted_unsigned_product(a: Sequence[Words], p: Parameters) -> Words:
     return ((a[0].astype(np.uint64) * a[1] + np.uint64(p[0])) >> np.uint64(p[1])).astype(np.uint32)
 
 
+def _quotient(a: Sequence[Words], p: Parameters) -> Words:
+    """Towards 0; the divisor is not 0."""
+    n, d = signed(a[0]), signed(a[1])
+    return words(np.sign(n) * np.sign(d) * (np.abs(n) // np.abs(d)))
+
+
 def _leading_zeros(a: Words) -> Words:
     """32 for 0; frexp is exact below 2**53."""
     zeros: NDArray[np.int32] = 32 - np.frexp(a.astype(np.float64))[1]
@@ -58,6 +64,10 @@ VALUES: dict[str, Callable[[Sequence[Words], Parameters], Words]] = {
     "mul": lambda a, p: a[0] * a[1],
     "mulshr": _shifted_product,
     "umulshr": _shifted_unsigned_product,
+    "div": _quotient,
+    "rem": lambda a, p: words(np.fmod(signed(a[0]), signed(a[1]))),
+    "divu": lambda a, p: a[0] // a[1],
+    "remu": lambda a, p: a[0] % a[1],
     "asr": lambda a, p: words(signed(a[0]) >> p[0]),
     "srl": lambda a, p: a[0] >> np.uint32(p[0]),
     "and": lambda a, p: a[0] & a[1],
