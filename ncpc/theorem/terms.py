@@ -119,7 +119,7 @@ class Terms:
             if (x.lo, x.hi) == (-1, 0):
                 return self.lin([(self.and_(x, y), -1)])
         a, b = _ordered(a, b)
-        return self.make("mul", (a, b), (), _fitting(*_ends(a, b)))
+        return self.make("mul", (a, b), (), _fitting(*ends(a, b)))
 
     def mulshr(self, a: Term, b: Term, c: int, k: int, signed: bool = True) -> Term:
         """The low word of (a*b + c) >> k in 64 bits; ``signed``: both arguments are."""
@@ -135,7 +135,7 @@ class Terms:
             high = self.mulshr(a, b, 0, 32)
             return self.lin([(high, 1), (self.and_(self.asr(a, 31), b), 1), (self.and_(self.asr(b, 31), a), 1)])
         a, b = _ordered(a, b)
-        low, high_end = _ends(a, b)
+        low, high_end = ends(a, b)
         span = _fitting((low + c) >> k, (high_end + c) >> k) if signed else FULL
         return self.make("mulshr" if signed else "umulshr", (a, b), (c, k), span)
 
@@ -367,9 +367,10 @@ def _fitting(lo: int, hi: int) -> tuple[int, int]:
     return (lo, hi) if lo >= LEAST and hi <= MOST else FULL
 
 
-def _ends(a: Term, b: Term) -> tuple[int, int]:
-    ends = [x * y for x in (a.lo, a.hi) for y in (b.lo, b.hi)]
-    return min(ends), max(ends)
+def ends(a: Term, b: Term) -> tuple[int, int]:
+    """The least and the largest exact product."""
+    corners = [x * y for x in (a.lo, a.hi) for y in (b.lo, b.hi)]
+    return min(corners), max(corners)
 
 
 def _ordered(a: Term, b: Term) -> tuple[Term, Term]:

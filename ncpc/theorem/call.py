@@ -1,0 +1,168 @@
+"""A call of the step as terms: what stands in registers and memory before it, by the ABI of each kind of core."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncpc.cores.core import Core
+from ncpc.ir.program import Program, Value
+from ncpc.ir.types import Fixed
+from ncpc.sim.plan import CallInterface
+from ncpc.theorem.memory import Memory, Region
+from ncpc.theorem.reference import Grid
+from ncpc.theorem.term import FULL, MOST, Term
+from ncpc.theorem.terms import Terms
+from ncpc.theorem.undecided import Undecided
+
+RETURN = 0x7FFFFFF0
+STACK_ROOM, BASE_ALIGNMENT = 1 << 16, 16
+SAMPLES = 512
+
+
+@dataclass(frozen=True)
+class Abi:
+    """Registers by number: of ``count``, arguments and result, return address, stack pointer, those a callee keeps.
+
+    RISC-V: the psABI's integer calling convention; Arm: the procedure call standard (AAPCS32). ``link_bit`` is what a
+    return address has set beside the address, ``zero`` a register that is always 0.
+    """
+
+    count: int
+    arguments: tuple[int, ...]
+    link: int
+    stack: int
+    kept: tuple[int, ...]
+    stack_alignment: int
+    link_bit: int = 0
+    zero: int | None = None
+
+
+ABIS: Mapping[str, Abi] = {
+    "riscv32": Abi(32, (10, 11, 12, 13), 1, 2, (3, 4, 8, 9, *range(18, 28)), 16, zero=0),
+    "arm": Abi(20, (0, 1, 2, 3), 14, 13, tuple(range(4, 12)), 8, 1),
+}
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where numbers lie: (offset, bytes) of each element of the states, in order, and bytes of an input and output."""
+
+    states: tuple[tuple[int, int], ...]
+    x: int
+    y: int
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """What a step is called with: raw numbers (samples, n) by value, and the terms that stand for any."""
+
+    raw: Mapping[str, NDArray[np.int64]]
+    grids: Mapping[str, Grid]
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """Registers and memory before a call, and what must be in the kept registers after it."""
+
+    registers: list[Term]
+    memory: Memory
+    kept: Mapping[int, Term]
+    places: Places
+    bases: Mapping[str, Term]
+
+
+def given(terms: Terms, program: Program, seed: int = 1) -> Given:
+    """Any inputs, any dt, any states in their box; samples among them: corners, moderate and arbitrary ones."""
+    rng = np.random.default_rng(seed)
+    raw: dict[str, NDArray[np.int64]] = {}
+    grids: dict[str, Grid] = {}
+    spans = {port.value.name: (port.value, _storage(port.value)) for port in (program.x, program.dt) if port}
+    for state in program.states:
+        spans[state.inp.name] = state.inp, np.asarray(state.box, np.int64).reshape(-1, 2)
+    for name, (value, ends) in spans.items():
+        raw[name] = _samples(rng, ends)
+        grids[name] = _free(terms, value, ends, raw[name])
+    return Given(raw, grids)
+
+
+def _storage(value: Value) -> NDArray[np.int64]:
+    assert isinstance(value.type, Fixed)
+    count = int(np.prod(value.shape, dtype=int))
+    return np.tile(np.array([[value.type.lo, value.type.hi]], np.int64), (count, 1))
+
+
+def _samples(rng: np.random.Generator, ends: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(SAMPLES, n): every other one in the middle half, the first at the ends, some with each number at an end."""
+    lo, hi = ends[:, 0], ends[:, 1]
+    found = rng.integers(lo, hi + 1, (SAMPLES, len(ends)))
+    found[::2] = np.clip((found[::2] + (lo + hi) // 2) // 2, lo, hi)
+    found[:2] = lo, hi
+    found[2:34] = np.where(rng.integers(0, 2, (32, len(ends))) > 0, lo, hi)
+    return found
+
+
+def _free(terms: Terms, value: Value, ends: NDArray[np.int64], raw: NDArray[np.int64]) -> Grid:
+    """A word of 32 unsigned bits is any word."""
+    grid = np.empty(len(ends), object)
+    for i, (lo, hi) in enumerate(ends):
+        span = (int(lo), int(hi)) if hi <= MOST else FULL
+        grid[i] = terms.var(f"{value.name}[{i}]", *span, raw[:, i])
+    return grid.reshape(value.shape)
+
+
+def places_of(interface: CallInterface, program: Program) -> Places:
+    """Where the elements lie. Raises Undecided where the interface tells no such places."""
+    states = []
+    for (offset, size), state in zip(interface.state, program.states, strict=True):
+        count = int(np.prod(state.inp.shape, dtype=int))
+        states += [(offset + i * size // count, size // count) for i in range(count)]
+    x, y = (int(np.prod(port.value.shape, dtype=int)) for port in (program.x, program.y))
+    return Places(tuple(states), interface.x_bytes // x, interface.y_bytes // y)
+
+
+def call_of(terms: Terms, core: Core, interface: CallInterface, program: Program, have: Given) -> Call:
+    """The instance, the inputs, the outputs, the stack anywhere in RAM, aligned and apart; kept registers anything."""
+    if interface.float_dt or interface.struct_symbol is not None:
+        raise Undecided("a step that takes a float or a static instance")
+    abi, places, rng = ABIS[core.arch], places_of(interface, program), np.random.default_rng(2)
+    room = {"s": interface.struct_bytes, "x": interface.x_bytes, "y": interface.y_bytes, "stack": STACK_ROOM}
+    bases = {name: _base(terms, core, name, size, rng) for name, size in room.items()}
+    alignments = {"s": _widest(places.states), "x": places.x, "y": places.y, "stack": abi.stack_alignment}
+    regions = {bases[name]: Region(name, bases[name], *((-size, 0) if name == "stack" else (0, size)), name != "x",
+                                   alignments[name]) for name, size in room.items()}
+    memory = Memory(terms, regions)
+    for i, term in enumerate(have.grids[program.x.value.name].reshape(-1)):
+        memory.put("x", places.x * i, places.x, term)
+    states = [t for state in program.states for t in have.grids[state.inp.name].reshape(-1)]
+    for (offset, size), term in zip(places.states, states, strict=True):
+        memory.put("s", offset, size, term)
+    registers = [_anything(terms, f"register {i}", rng) for i in range(abi.count)]
+    kept = {r: registers[r] for r in abi.kept}
+    dt = [have.grids[program.dt.value.name].reshape(-1)[0]] if program.dt is not None else []
+    passed = [bases["s"], bases["x"], *dt, bases["y"]]
+    for register, term in zip(abi.arguments, passed, strict=False):
+        registers[register] = term
+    registers[abi.link], registers[abi.stack] = terms.const(RETURN | abi.link_bit), bases["stack"]
+    if abi.zero is not None:
+        registers[abi.zero] = terms.const(0)
+    return Call(registers, memory, kept, places, bases)
+
+
+def _widest(places: tuple[tuple[int, int], ...]) -> int:
+    return max((size for _, size in places), default=1)
+
+
+def _base(terms: Terms, core: Core, name: str, size: int, rng: np.random.Generator) -> Term:
+    """An address from which there is room for so many bytes (below it, for the stack)."""
+    first, last = (core.ram.origin + size, core.ram.end) if name == "stack" else (core.ram.origin, core.ram.end - size)
+    if last < first:
+        raise Undecided(f"the RAM of {core.name} has no room for {size} bytes")
+    return terms.var(name, first, last, rng.integers(first, last + 1, terms.samples) & -BASE_ALIGNMENT)
+
+
+def _anything(terms: Terms, name: str, rng: np.random.Generator) -> Term:
+    return terms.var(name, *FULL, rng.integers(FULL[0], FULL[1] + 1, terms.samples))

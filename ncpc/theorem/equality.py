@@ -1,0 +1,191 @@
+"""Whether two terms are always equal: by all values where few are possible, otherwise by the solver.
+
+A term of the code that agrees with one of the Program on all samples is compared with it at once, and replaced by it
+where they are proved equal. So every comparison is small: whatever was identified before is a free number in it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+
+from ncpc.theorem.solver import Question, Spans, never_differ
+from ncpc.theorem.term import LEAST, MOST, Term
+from ncpc.theorem.terms import Terms
+from ncpc.theorem.undecided import Undecided
+from ncpc.theorem.values import MASK, Words, words
+
+MOST_CASES = 1 << 17
+LARGEST_QUESTION = 200
+CANDIDATES, ROUNDS, PATIENCE = 3, 8, 40
+"""Of how many terms of the Program one is tried, how often a comparison is opened further, how many may fail."""
+
+Key = tuple[object, ...]
+
+
+@dataclass
+class Budget:
+    """Seconds for all, milliseconds for one question to the solver."""
+
+    seconds: float
+    question_ms: int = 1500
+    start: float = field(default_factory=time.monotonic)
+
+    def check(self) -> None:
+        """Raises Undecided where the time is used up."""
+        if time.monotonic() - self.start > self.seconds:
+            raise Undecided(f"the {self.seconds:g} s for the proof are used up")
+
+
+@dataclass
+class Equality:
+    """What was found equal. ``answers`` by all that was assumed; ``apart`` are pairs that agree on samples alone."""
+
+    terms: Terms
+    budget: Budget
+    by_sample: dict[bytes, list[Term]] = field(default_factory=dict)
+    answers: dict[Key, bool] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+    apart: list[tuple[Term, Term]] = field(default_factory=list)
+
+    def watch(self) -> None:
+        """From now on every new term is replaced by one of those there are with a name, if it equals it."""
+        for term in self.terms.nodes:
+            if term.name:
+                self.by_sample.setdefault(term.sample.tobytes(), []).append(term)
+        self.terms.on_new = self._identified
+
+    def _identified(self, term: Term) -> Term:
+        candidates = self.by_sample.get(term.sample.tobytes())
+        if term.name or candidates is None or len(self.apart) > PATIENCE:
+            return term
+        near = leaves_of(term, {term})
+
+        def far(candidate: Term) -> bool:
+            return not near.issuperset(a for a in candidate.args if not a.fixed)
+
+        for candidate in sorted(candidates, key=far)[:CANDIDATES]:
+            if self.equal(term, candidate):
+                return candidate
+        self.apart.append((term, candidates[0]))
+        return term
+
+    def equal(self, a: Term, b: Term) -> bool:
+        """Whether they are proved equal. First in terms of what has a name; what only one stands on is opened, the
+        newest first, until it is decided or has become too large.
+        """
+        if a is b:
+            return True
+        self.budget.check()
+        opened = {a, b}
+        for _ in range(ROUNDS):
+            left, right, order = leaves_of(a, opened), leaves_of(b, opened), opened_of((a, b), opened)
+            if len(order) > LARGEST_QUESTION:
+                return False
+            leaves = sorted(left | right, key=_age)
+            if self._decided(a, b, leaves, order):
+                return True
+            alone = [n for n in left ^ right if n.op != "var"]
+            more = {max(alone, key=_age)} if alone else {n for n in leaves if n.op != "var" and not n.cut}
+            if not more:
+                return False
+            opened |= more
+        return False
+
+    def _decided(self, a: Term, b: Term, leaves: Sequence[Term], order: Sequence[Term]) -> bool:
+        """Under wide intervals first, since that answer serves for more pairs."""
+        exact = {n: (n.lo, n.hi) for n in (*leaves, *order)}
+        if cases(leaves) <= MOST_CASES:
+            key = key_of("all values", a, b, leaves, order, {n: exact[n] for n in leaves})
+            return self._answer(key, partial(self._on_all_values, a, b, leaves, order))
+        wide = {n: rounded(*span) for n, span in exact.items()}
+        questions = [Question(a, b, leaves, order, spans) for spans in ((wide,) if wide == exact else (wide, exact))]
+        return any(self._answer(key_of("solver", q.a, q.b, leaves, order, q.spans), partial(self._asked, q))
+                   for q in questions)
+
+    def _answer(self, key: Key, ask: Callable[[], bool]) -> bool:
+        if key not in self.answers:
+            self.answers[key] = ask()
+            self.counts[f"{key[0]}: {'equal' if self.answers[key] else 'not shown'}"] += 1
+        return self.answers[key]
+
+    def _asked(self, question: Question) -> bool:
+        self.budget.check()
+        return never_differ(self.terms, question, self.budget.question_ms)
+
+    def _on_all_values(self, a: Term, b: Term, leaves: Sequence[Term], order: Sequence[Term]) -> bool:
+        """Every combination of what the leaves can be."""
+        ranges = [np.arange(n.lo, n.hi + 1, dtype=np.int64) for n in leaves]
+        grids = np.meshgrid(*ranges, indexing="ij") if ranges else [np.zeros(1, np.int64)]
+        found: dict[Term, Words] = {n: words(grid.reshape(-1)) for n, grid in zip(leaves, grids, strict=False)}
+        size = grids[0].size
+
+        def value(n: Term) -> Words:
+            return np.full(size, n.par[0] & MASK, np.uint32) if n.fixed else found[n]
+
+        try:
+            for n in order:
+                found[n] = self.terms.evaluate(n.op, n.par, [value(x) for x in n.args])
+        except Undecided:  # a load that leaves its table for values that do not occur together
+            return False
+        return bool((value(a) == value(b)).all())
+
+
+def _age(term: Term) -> int:
+    return term.id
+
+
+def leaves_of(root: Term, opened: set[Term]) -> set[Term]:
+    """What a term stands on: inputs and what has a name, unless it is opened."""
+    found, seen, todo = set[Term](), set[Term](), [root]
+    while todo:
+        n = todo.pop()
+        if n in seen or n.fixed:
+            continue
+        seen.add(n)
+        if n.op == "var" or (n.name and n not in opened):
+            found.add(n)
+        else:
+            todo += n.args
+    return found
+
+
+def opened_of(roots: Iterable[Term], opened: set[Term]) -> list[Term]:
+    """The terms above their leaves, arguments first."""
+    found, todo = set[Term](), list(roots)
+    while todo:
+        n = todo.pop()
+        if n not in found and not n.fixed and n.op != "var" and (not n.name or n in opened):
+            found.add(n)
+            todo += n.args
+    return sorted(found, key=_age)
+
+
+def cases(leaves: Sequence[Term]) -> int:
+    """In how many ways leaves can have values."""
+    count = 1
+    for n in leaves:
+        count *= n.hi - n.lo + 1
+    return count
+
+
+def rounded(lo: int, hi: int) -> tuple[int, int]:
+    """A wider interval, of few that there are, so that questions repeat: ends are 0, 1, or next to a power of two."""
+    lo = min(lo, 1) if lo >= 0 else max(LEAST, -(1 << (-lo - 1).bit_length()))
+    return lo, (0 if hi == 0 else hi if hi < 0 else min(MOST, (1 << hi.bit_length()) - 1))
+
+
+def key_of(how: str, a: Term, b: Term, leaves: Sequence[Term], order: Sequence[Term], spans: Spans) -> Key:
+    """All that an answer rests on: the shape of both, every number in it, every interval that was assumed."""
+    number = {n: i for i, n in enumerate((*leaves, *order))}
+
+    def place(n: Term) -> tuple[object, ...]:
+        return ("=", n.par[0]) if n.fixed else (number[n],)
+
+    shape = tuple((n.op, n.par, tuple(map(place, n.args)), spans.get(n)) for n in order)
+    return how, tuple(spans[n] for n in leaves), shape, place(a), place(b)

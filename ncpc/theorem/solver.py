@@ -1,0 +1,234 @@
+"""Terms as bit vectors: whether two can differ is asked of bitwuzla (Niemetz and Preiner 2023).
+
+What stands below is free: a term that is not opened may be any word in its interval. So an answer "they cannot" holds
+for every term of that shape whose intervals lie within those that were assumed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ncpc.theorem.term import FULL, Term
+from ncpc.theorem.terms import Terms
+
+LONGEST_TABLE = 512
+"""Loads from no more addresses than these are spelled out; others may give anything."""
+
+Spans = Mapping[Term, tuple[int, int]]
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """Whether ``a`` and ``b`` can differ. ``leaves`` are free, ``order`` is what is made of them, arguments first.
+
+    ``spans`` are the intervals that are assumed, of everything in both.
+    """
+
+    a: Term
+    b: Term
+    leaves: Sequence[Term]
+    order: Sequence[Term]
+    spans: Spans
+
+
+def never_differ(terms: Terms, question: Question, limit_ms: int) -> bool:
+    """Whether the solver shows, within its time, that they are always equal."""
+    from bitwuzla import Bitwuzla, Kind, Option, Options, Result, TermManager
+
+    manager, options = TermManager(), Options()
+    options.set(Option.TIME_LIMIT_PER, limit_ms)
+    vectors = Vectors(terms, question, Bitwuzla(manager, options), manager, Kind)
+    a, b = vectors.of(question.a), vectors.of(question.b)
+    if a is b:
+        return True
+    vectors.solver.assert_formula(vectors.apply(Kind.DISTINCT, a, b))
+    return bool(vectors.solver.check_sat() == Result.UNSAT)
+
+
+@dataclass
+class Vectors:
+    """The solver's terms for ours, made as they are asked for."""
+
+    terms: Terms
+    question: Question
+    solver: Any
+    manager: Any
+    kind: Any
+    made: dict[Term, Any] = field(default_factory=dict)
+    products: dict[tuple[int, int], Any] = field(default_factory=dict)
+
+    @cached_property
+    def free(self) -> frozenset[Term]:
+        """What is not opened."""
+        return frozenset(self.question.leaves)
+
+    @cached_property
+    def wide(self) -> frozenset[frozenset[Term]]:
+        """The products that the question needs in 64 bits."""
+        return frozenset(frozenset(n.args) for n in self.question.order if n.op == "mulshr")
+
+    def of(self, term: Term) -> Any:
+        """All before it in order are made first, so that nothing recurses deeply."""
+        for one in (*self.question.leaves, *self.question.order):
+            if one not in self.made:
+                self.made[one] = self._make(one)
+        return self.number(term.par[0]) if term.fixed else self.made[term]
+
+    def _make(self, term: Term) -> Any:
+        if term in self.free or term.op not in MAKERS:
+            return self.any_of(term)
+        return MAKERS[term.op](self, term, [self._known(a) for a in term.args])
+
+    def _known(self, term: Term) -> Any:
+        return self.number(term.par[0]) if term.fixed else self.made[term]
+
+    def apply(self, kind: Any, *args: Any, indices: Sequence[int] = ()) -> Any:
+        return self.manager.mk_term(kind, list(args), *([list(indices)] if indices else []))
+
+    def number(self, value: int, bits: int = 32) -> Any:
+        return self.manager.mk_bv_value(self.manager.mk_bv_sort(bits), value & ((1 << bits) - 1))
+
+    def span(self, term: Term) -> tuple[int, int]:
+        return (term.lo, term.hi) if term.fixed else self.question.spans[term]
+
+    def any_of(self, term: Term) -> Any:
+        """A word that may be anything in the interval assumed."""
+        word = self.manager.mk_const(self.manager.mk_bv_sort(32), f"t{term.id}")
+        self._require(word, self.span(term), 32)
+        return word
+
+    def _require(self, word: Any, span: tuple[int, int], bits: int) -> None:
+        if span != FULL or bits > 32:
+            for kind, end in ((self.kind.BV_SGE, span[0]), (self.kind.BV_SLE, span[1])):
+                self.solver.assert_formula(self.apply(kind, word, self.number(end, bits)))
+
+    def product(self, x: Term, y: Term) -> Any:
+        """The exact product in 64 bits as a free number, the same one wherever the same product is meant."""
+        key = (min(x.id, y.id), max(x.id, y.id))
+        if key not in self.products:
+            free = self.manager.mk_const(self.manager.mk_bv_sort(64), f"p{key[0]}_{key[1]}")
+            corners = [i * j for i in self.span(x) for j in self.span(y)]
+            self._require(free, (min(corners), max(corners)), 64)
+            self.products[key] = free
+        return self.products[key]
+
+    def low(self, long: Any) -> Any:
+        return self.apply(self.kind.BV_EXTRACT, long, indices=(31, 0))
+
+    def truth(self, condition: Any) -> Any:
+        return self.apply(self.kind.ITE, condition, self.number(1), self.number(0))
+
+
+def _linear(v: Vectors, term: Term, args: Sequence[Any]) -> Any:
+    total = v.number(term.par[-1])
+    for x, word, k in zip(term.args, args, term.par[:-1], strict=True):
+        constant = v.terms.const(k)
+        if frozenset((x, constant)) in v.wide:
+            part = v.low(v.product(x, constant))
+        elif k in (1, -1):
+            part = word if k == 1 else v.apply(v.kind.BV_NEG, word)
+        elif k > 0 and k & (k - 1) == 0:
+            part = v.apply(v.kind.BV_SHL, word, v.number(k.bit_length() - 1))
+        else:
+            part = v.apply(v.kind.BV_MUL, word, v.number(k))
+        total = v.apply(v.kind.BV_ADD, total, part)
+    return total
+
+
+def _multiplied(v: Vectors, term: Term, args: Sequence[Any]) -> Any:
+    if frozenset(term.args) in v.wide:
+        return v.low(v.product(*term.args))
+    return v.apply(v.kind.BV_MUL, *args)
+
+
+def _shifted_product(v: Vectors, term: Term, args: Sequence[Any]) -> Any:
+    total = v.apply(v.kind.BV_ADD, v.product(*term.args), v.number(term.par[0], 64))
+    return v.low(v.apply(v.kind.BV_ASHR, total, v.number(term.par[1], 64)))
+
+
+def _by_number(kind: str) -> Callable[[Vectors, Term, Sequence[Any]], Any]:
+    return lambda v, term, args: v.apply(getattr(v.kind, kind), args[0], v.number(term.par[0]))
+
+
+def _plain(kind: str) -> Callable[[Vectors, Term, Sequence[Any]], Any]:
+    return lambda v, term, args: v.apply(getattr(v.kind, kind), *args)
+
+
+def _compared(kind: str) -> Callable[[Vectors, Term, Sequence[Any]], Any]:
+    return lambda v, term, args: v.truth(v.apply(getattr(v.kind, kind), *args))
+
+
+def _by_amount(kind: str) -> Callable[[Vectors, Term, Sequence[Any]], Any]:
+    return lambda v, term, args: v.apply(
+        getattr(v.kind, kind), args[0], v.apply(v.kind.BV_AND, args[1], v.number(31)))
+
+
+def _smaller(v: Vectors, term: Term, args: Sequence[Any]) -> Any:
+    return v.apply(v.kind.ITE, v.apply(v.kind.BV_SLT, *args), *args)
+
+
+def _larger(v: Vectors, term: Term, args: Sequence[Any]) -> Any:
+    return v.apply(v.kind.ITE, v.apply(v.kind.BV_SLT, *args), *reversed(args))
+
+
+def _chosen(v: Vectors, term: Term, args: Sequence[Any]) -> Any:
+    return v.apply(v.kind.ITE, v.apply(v.kind.DISTINCT, args[0], v.number(0)), args[1], args[2])
+
+
+def _leading_zeros(v: Vectors, term: Term, args: Sequence[Any]) -> Any:
+    zeros, one = v.number(32), v.number(1, 1)
+    for i in range(32):
+        bit = v.apply(v.kind.BV_EXTRACT, args[0], indices=(i, i))
+        zeros = v.apply(v.kind.ITE, v.apply(v.kind.EQUAL, bit, one), v.number(31 - i), zeros)
+    return zeros
+
+
+def _normal(v: Vectors, term: Term, args: Sequence[Any]) -> Any:
+    return v.apply(v.kind.BV_SHL, args[0], _leading_zeros(v, term, args))
+
+
+def _loaded(v: Vectors, term: Term, args: Sequence[Any]) -> Any:
+    """Each address of those that are possible; the alignment is known, so that few are."""
+    lo, hi = v.span(term.args[0])
+    word = v.any_of(term)
+    if hi - lo > LONGEST_TABLE:
+        return word
+    addresses = np.arange(lo, hi + 1, dtype=np.int64)
+    for address in addresses:
+        value = v.terms.flash.read(int(address), term.par[0])
+        if value is not None:
+            sign = 1 << (8 * term.par[0] - 1)
+            number = (value ^ sign) - sign if term.par[1] else value
+            here = v.apply(v.kind.EQUAL, args[0], v.number(int(address)))
+            word = v.apply(v.kind.ITE, here, v.number(number), word)
+    return word
+
+
+MAKERS: dict[str, Callable[[Vectors, Term, Sequence[Any]], Any]] = {
+    "lin": _linear,
+    "mul": _multiplied,
+    "mulshr": _shifted_product,
+    "asr": _by_number("BV_ASHR"),
+    "srl": _by_number("BV_SHR"),
+    "and": _plain("BV_AND"),
+    "or": _plain("BV_OR"),
+    "xor": _plain("BV_XOR"),
+    "slt": _compared("BV_SLT"),
+    "sltu": _compared("BV_ULT"),
+    "eq0": lambda v, term, args: v.truth(v.apply(v.kind.EQUAL, args[0], v.number(0))),
+    "ite": _chosen,
+    "smin": _smaller,
+    "smax": _larger,
+    "sllv": _by_amount("BV_SHL"),
+    "srlv": _by_amount("BV_SHR"),
+    "srav": _by_amount("BV_ASHR"),
+    "clz": _leading_zeros,
+    "norm": _normal,
+    "load": _loaded,
+}
+"""By the kind of a term: its bit vector; what is not here may be anything in its interval."""
