@@ -177,6 +177,8 @@ class Terms:
         """a >> k of the word, 0 <= k < 32."""
         if k == 0:
             return a
+        if a.op == "srl" and not a.cut:
+            return self.srl(a.args[0], a.par[0] + k) if a.par[0] + k < 32 else self.const(0)
         if a.lo >= 0:
             return self.asr(a, k)
         if a.fixed:
@@ -184,9 +186,6 @@ class Terms:
         part = self._divided(a, k)
         if part is not None:
             return self.and_(part, self.const((1 << (32 - k)) - 1))
-        if a.op == "srl":
-            total = a.par[0] + k
-            return self.srl(a.args[0], total) if total < 32 else self.const(0)
         span = ((a.lo & MASK) >> k, (a.hi & MASK) >> k) if a.hi < 0 else (0, MASK >> k)
         return self.make("srl", (a,), (k,), span)
 

@@ -1,0 +1,187 @@
+"""Random terms, made an operation at a time: what the rules of ``ncpc.theorem.terms`` are tried on."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ncpc.theorem.flash import Flash
+from ncpc.theorem.term import FULL, LEAST, MOST, Term
+from ncpc.theorem.terms import Terms
+
+SPANS = (FULL, FULL, (0, MOST), (LEAST, -1), (0, 1), (-1, 0), (0, 255), (-128, 127), (-32768, 32767), (0, 65535),
+         (1, 1), (1, MOST), (4, 7), (-9, -3), (100, 120), (-70, 3), (0, 31), (16, 31), (LEAST, LEAST + 5),
+         (MOST - 3, MOST))
+NUMBERS = (0, 1, -1, 2, 3, 31, 32, 255, 256, 65535, -256, 0xFF00, 0x7FFF0000, LEAST, MOST, 12345, -77, 7, 24, 65536, 6)
+FLASH = Flash(((0, np.random.default_rng(3).integers(0, 256, 40).astype(np.uint8)),))
+"""At address 0, so that small numbers are addresses."""
+
+
+APPLY: dict[str, Callable[[Terms, Sequence[Term], Sequence[int]], Term]] = {
+    "lin": lambda t, a, p: t.lin(zip(a, p[:-1], strict=True), p[-1]),
+    "add": lambda t, a, p: t.add(*a), "sub": lambda t, a, p: t.sub(*a), "addc": lambda t, a, p: t.addc(*a, *p),
+    "mul": lambda t, a, p: t.mul(*a),
+    "mulshr": lambda t, a, p: t.mulshr(*a, *p), "umulshr": lambda t, a, p: t.mulshr(*a, *p, signed=False),
+    "shl": lambda t, a, p: t.shl(*a, *p), "asr": lambda t, a, p: t.asr(*a, *p), "srl": lambda t, a, p: t.srl(*a, *p),
+    "sllv": lambda t, a, p: t.shift("sllv", *a), "srlv": lambda t, a, p: t.shift("srlv", *a),
+    "srav": lambda t, a, p: t.shift("srav", *a),
+    "and": lambda t, a, p: t.and_(*a), "or": lambda t, a, p: t.or_(*a), "xor": lambda t, a, p: t.xor(*a),
+    "slt": lambda t, a, p: t.slt(*a), "sltu": lambda t, a, p: t.sltu(*a), "eq": lambda t, a, p: t.eq(*a),
+    "ite": lambda t, a, p: t.ite(*a), "smin": lambda t, a, p: t.smin(*a), "smax": lambda t, a, p: t.smax(*a),
+    "clz": lambda t, a, p: t.clz(*a), "norm": lambda t, a, p: t.norm(*a),
+    "tab": lambda t, a, p: t.tab(*p, *a), "load": lambda t, a, p: t.load(*a, p[0], bool(p[1])),
+    **{name: lambda t, a, p, name=name: t.divided(name, *a) for name in ("div", "rem", "divu", "remu")},
+}
+"""Every operation of ``Terms`` on arguments and parameters."""
+PAIRS = ("add", "sub", "mul", "and", "or", "xor", "slt", "slt", "sltu", "sltu", "eq", "eq", "smin", "smax",
+         "div", "rem", "divu", "remu", "sllv", "srlv", "srav")
+
+
+@dataclass(frozen=True)
+class Made:
+    """``term`` is what ``op`` of ``args`` with ``par`` became."""
+
+    term: Term
+    op: str
+    par: tuple[int, ...]
+    args: tuple[Term, ...]
+
+
+class World:
+    """``pool`` are the terms to go on with, ``made`` what was done since that was last emptied."""
+
+    def __init__(self, rng: random.Random, kind: type[Terms]) -> None:
+        self.rng, self.terms = rng, kind(2, FLASH)
+        self.pool = [self.variable() for _ in range(4)]
+        self.terms.table(np.array([5, -3, 70, 900, -1, 2, 2, 6]))
+        self.made: list[Made] = []
+
+    def do(self, op: str, *args: Term, par: tuple[int, ...] = ()) -> Term:
+        term = APPLY[op](self.terms, args, par)
+        self.made.append(Made(term, op, par, args))
+        if not term.fixed and term not in self.pool:
+            self.pool.append(term)
+        return term
+
+    def variable(self, *spans: tuple[int, int]) -> Term:
+        span = self.rng.choice(spans or SPANS)
+        return self.terms.var("x", *span, np.array(span))
+
+    def word(self) -> Term:
+        """Mostly what was made lately, so that rules meet what rules made."""
+        if self.rng.random() < 0.15:
+            return self.terms.const(self.number())
+        if self.rng.random() < 0.15:
+            return self.variable()
+        return self.rng.choice(self.pool[-4:] if self.rng.random() < 0.7 else self.pool)
+
+    def number(self) -> int:
+        if self.rng.random() < 0.4:  # a mask
+            return ((1 << self.rng.randrange(33)) - 1) << self.rng.choice((0, 0, self.amount()))
+        return self.rng.choice(NUMBERS)
+
+    def amount(self) -> int:
+        return self.rng.choice((0, 1, 2, 8, 16, 24, 30, 31))
+
+
+def pair(world: World) -> None:
+    """Two words; or a word with itself, with itself and a number, with a number, or with one that is an end of it."""
+    a = world.word()
+    others = (world.word, world.word, lambda: a, lambda: world.do("addc", a, par=(world.number(),)),
+              lambda: world.terms.const(world.number()),
+              lambda: world.terms.const(world.rng.choice((a.lo, a.hi)) + world.rng.randrange(-1, 2)),
+              lambda: world.variable((a.hi, MOST), (LEAST, a.lo)))
+    b = world.rng.choice(others)()
+    world.do(world.rng.choice(PAIRS), *((a, b) if world.rng.random() < 0.5 else (b, a)))
+
+
+def numbers(world: World) -> None:
+    """Two numbers, or one shifted."""
+    a, b = (world.terms.const(world.number()) for _ in "ab")
+    if world.rng.random() < 0.3:
+        world.do(world.rng.choice(("shl", "asr", "srl")), a, par=(world.amount(),))
+    else:
+        world.do(world.rng.choice(PAIRS), a, b)
+
+
+def shift(world: World) -> None:
+    """Once or twice by numbers, or by a word."""
+    a = world.word()
+    for _ in range(world.rng.randrange(1, 3)):
+        a = world.do(world.rng.choice(("shl", "asr", "srl")), a, par=(world.amount(),))
+
+
+def field(world: World) -> None:
+    """Some bits of a word where they stand."""
+    a = world.word()
+    if world.rng.random() < 0.7:
+        a = world.do(world.rng.choice(("asr", "srl")), a, par=(world.amount(),))
+    mask = world.terms.const(((1 << world.rng.randrange(1, 20)) - 1) << world.rng.randrange(12))
+    world.do("and", *((a, mask) if world.rng.random() < 0.8 else (mask, a)))
+
+
+def extended(world: World) -> None:
+    """The low bits of a word, with their sign or without, and shifted as an index is."""
+    a, k = world.word(), world.rng.choice((16, 24))
+    low = world.do("asr", world.do("shl", a, par=(k,)), par=(k,))
+    if world.rng.random() < 0.5:
+        low = world.do("and", a, world.terms.const((1 << k) - 1))
+    world.do("shl", low, par=(world.rng.choice((k, k - 1, 31 - k, 32 - k, 30)),))
+
+
+def product(world: World) -> None:
+    a, b, k = world.word(), world.word(), world.rng.choice((0, 1, 8, 24, 32, 32, 32))
+    c = world.rng.choice((0, 0, 1, (1 << k) >> 1, (1 << k) - 1, 1 << k))
+    b = world.rng.choice((b, world.terms.const(1 << k), world.variable(FULL, (LEAST, -1), (0, MOST)), b))
+    world.do(world.rng.choice(("mulshr", "umulshr")), a, b, par=(c, k))
+
+
+def sign_product(world: World) -> None:
+    """By what is 0 or -1, as an all-or-nothing mask."""
+    a, b = world.variable((-1, 0)), world.word()
+    world.do("mul", *((a, b) if world.rng.random() < 0.5 else (b, a)))
+
+
+def linear(world: World) -> None:
+    args = tuple(world.word() for _ in range(world.rng.randrange(1, 4)))
+    more = (world.number(),) if len(args) == 1 else ()  # sums of many multiples are hard for the solver
+    world.do("lin", *args, par=(*(world.rng.choice((1, -1, 1 << world.amount(), *more)) for _ in args), world.number()))
+
+
+def choice(world: World) -> None:
+    a, b = world.word(), world.word()
+    by = world.rng.choice(("slt", "slt", "eq", ""))
+    c = world.do(by, *((a, b) if world.rng.random() < 0.5 else (b, a))) if by else world.word()
+    world.do("ite", c, a, world.rng.choice((a, b, b, b, b)))
+
+
+def truth(world: World) -> None:
+    """Comparisons of words with 0, 1 and words whose sign is known, and their opposites."""
+    a, number = world.variable(FULL, (LEAST, 3), (LEAST, -1)), world.terms.const(world.rng.choice((0, 1)))
+    b = world.rng.choice((number, world.variable((0, MOST), (LEAST, -7))))
+    t = world.do(world.rng.choice(("sltu", "sltu", "slt", "eq")), *((a, b) if world.rng.random() < 0.5 else (b, a)))
+    world.do("xor", t, world.terms.const(world.rng.choice((1, -1, 0))))
+
+
+def normal(world: World) -> None:
+    a = world.rng.choice((world.variable((1, MOST), (3, 900)), world.word()))
+    world.do("sllv", a, world.do("clz", a))
+    world.do("norm", a)
+
+
+def memory(world: World) -> None:
+    """An entry of a table, or of flash."""
+    if world.rng.random() < 0.5:
+        world.do("load", world.variable((3, 9)), par=(world.rng.choice((1, 2, 4)), world.rng.randrange(2)))
+    else:
+        index = world.rng.choice((world.variable((2, 5)), world.terms.const(world.rng.randrange(8)), world.word()))
+        world.do("tab", index, par=(0,))
+
+
+KINDS: tuple[tuple[Callable[[World], None], int], ...] = (
+    (pair, 12), (numbers, 4), (shift, 5), (field, 3), (extended, 2), (product, 3), (sign_product, 1), (linear, 2),
+    (choice, 2), (truth, 3), (normal, 1), (memory, 1))
+"""And how often each is drawn."""

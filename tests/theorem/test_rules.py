@@ -1,0 +1,218 @@
+"""Every rule by which terms are rewritten, and every interval, proved by a solver for all words of 32 bits.
+
+Random expressions are made a step at a time. After each step the solver is asked for values of the variables, within
+their intervals, at which what was made differs from the operation without rules on the arguments; and for each term
+that arose whether it can leave its interval while its arguments keep to theirs. Every way out of every rule must have
+been taken by steps so proved.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import random
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from types import FrameType
+from typing import Any
+
+import pytest
+import z3
+
+from ncpc.theorem import terms as module
+from ncpc.theorem.term import FULL, Term
+from ncpc.theorem.terms import Terms
+from ncpc.theorem.undecided import Undecided
+from ncpc.theorem.values import VALUES
+from tests.theorem.bit_vectors import Vectors
+from tests.theorem.term_steps import KINDS, Made, World
+
+
+def cone(roots: tuple[Term, ...]) -> list[Term]:
+    """All terms below, arguments first."""
+    seen, todo = set(), list(roots)
+    while todo:
+        term = todo.pop()
+        if term not in seen:
+            seen.add(term)
+            todo += term.args
+    return sorted(seen, key=lambda t: t.id)
+
+
+def cases(made: Made) -> Iterator[dict[Term, int]]:
+    """Values of an argument to look at one by one: of a factor that is -1 or 0."""
+    whole = made.op == "mul" and not any(a.fixed for a in made.args)
+    few = [a for a in made.args if whole and (a.lo, a.hi) == (-1, 0)]
+    yield from ({few[0]: value} for value in (-1, 0)) if few else [{}]
+
+
+def same(terms: Terms, made: Made, fixed: dict[Term, int]) -> bool:
+    """Whether the solver shows that the rules do not change what the operation gives."""
+    vectors = Vectors(terms)
+    vectors.known |= {term.id: vectors.number(value) for term, value in fixed.items()}
+    vectors.opaque = True
+    plain = [vectors.of(a) for a in made.args]
+    vectors.opaque = False
+    without, with_rules = vectors.meaning(made.op, made.par, plain), vectors.of(made.term)
+    if without == with_rules:
+        return True
+    spans = [t for t in cone((*made.args, made.term)) if (t.lo, t.hi) != FULL]
+    return vectors.holds(vectors.equal(without, with_rules), [vectors.within(vectors.of(t), t.lo, t.hi) for t in spans])
+
+
+def bits_within(terms: Terms, term: Term) -> bool:
+    """Whether a term keeps to its interval where its arguments keep to theirs."""
+    vectors = Vectors(terms)
+    for a in term.args:
+        if not a.fixed:
+            vectors.known[a.id] = vectors.free()
+    known = [vectors.within(vectors.of(a), a.lo, a.hi) for a in term.args]
+    return vectors.holds(vectors.within(vectors.of(term), term.lo, term.hi), known)
+
+
+@contextmanager
+def counted(lines: Counter[int]) -> Iterator[None]:
+    """Count the lines of terms.py that are run."""
+    def trace(frame: FrameType, event: str, argument: Any) -> Any:
+        if frame.f_code.co_filename != module.__file__:
+            return None
+        if event == "line":
+            lines[frame.f_lineno] += 1
+        return trace
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
+
+
+def ways_out() -> dict[int, str]:
+    """The return statements of the rules, by line."""
+    source = inspect.getsource(module)
+    lines = source.splitlines()
+    found: dict[int, str] = {}
+    for part in ast.walk(ast.parse(source)):
+        if isinstance(part, ast.FunctionDef) and part.name not in ("make", "_new", "const", "var", "table", "evaluate"):
+            found |= {r.lineno: lines[r.lineno - 1].strip() for r in ast.walk(part) if isinstance(r, ast.Return)}
+    return found
+
+
+def product_within(term: Term) -> bool:
+    """The same for products, by what test_products_lie_between_those_of_the_ends says."""
+    corners = [x * y for x in (term.args[0].lo, term.args[0].hi) for y in (term.args[1].lo, term.args[1].hi)]
+    c, k = term.par or (0, 0)
+    return term.lo <= (min(corners) + c) >> k and (max(corners) + c) >> k <= term.hi
+
+
+def sum_within(term: Term) -> bool:
+    """The same for sums, as numbers: where those fit a word, the word is that number."""
+    numbers = [z3.Int(str(a.id)) for a in term.args]
+    solver = z3.Solver()
+    solver.add(*(z3.And(a.lo <= n, n <= a.hi) for a, n in zip(term.args, numbers, strict=True)))
+    total = sum((k * n for k, n in zip(term.par[:-1], numbers, strict=True)), z3.IntVal(term.par[-1]))
+    solver.add(z3.Or(total < term.lo, total > term.hi))
+    return bool(solver.check() == z3.unsat)
+
+
+WITHIN: dict[str, Callable[[Term], bool]] = {"mul": product_within, "mulshr": product_within, "lin": sum_within}
+
+
+def prove(world: World, first: int) -> None:
+    """Every operation that was done, and the interval of each term from ``first`` on."""
+    for made in world.made:
+        assert all(same(world.terms, made, fixed) for fixed in cases(made)), made
+    for term in world.terms.nodes[first:]:
+        if term.op not in ("const", "var") and (term.lo, term.hi) != FULL:
+            assert WITHIN.get(term.op, partial(bits_within, world.terms))(term), term
+
+
+def explore(kind: type[Terms] = Terms, seed: int = 1, worlds: int = 90) -> tuple[Counter[int], Counter[str]]:
+    """How often which line of terms.py ran in operations that are proved, and how often which kind of term was made."""
+    rng, lines, kinds = random.Random(seed), Counter[int](), Counter[str]()
+    draws, weights = zip(*KINDS, strict=True)
+    for _ in range(worlds):
+        world = World(rng, kind)
+        for draw in rng.choices(draws, weights, k=20):
+            here, first = Counter[int](), len(world.terms.nodes)
+            world.made = []
+            with suppress(Undecided), counted(here):
+                draw(world)
+            prove(world, first)
+            lines += here
+        kinds += Counter(term.op for term in world.terms.nodes)
+    return lines, kinds
+
+
+def test_what_rules_make_is_what_the_operation_means_and_lies_in_its_interval() -> None:
+    lines, kinds = explore()
+    rare = {f"{line}: {source}": lines[line] for line, source in ways_out().items() if lines[line] < 2}
+    assert not rare, "too few steps went this way to say that it is right"
+    assert set(kinds) == {*VALUES, "const", "var", "tab", "load"}
+
+
+def test_products_lie_between_those_of_the_ends() -> None:
+    """For all numbers, whatever their size; and so do their floors of (a*b + c) / 2**k."""
+    a, b, least, most, first, last, bound = z3.Reals("a b least most first last bound")
+    inside = [least <= a, a <= most, first <= b, b <= last]
+    corners = [x * y for x in (least, most) for y in (first, last)]
+    for beyond in ([a * b > bound, *(c <= bound for c in corners)], [a * b < bound, *(c >= bound for c in corners)]):
+        solver = z3.Solver()
+        solver.add(*inside, *beyond)
+        assert solver.check() == z3.unsat
+
+
+def test_signed_products_and_those_of_words_differ_by_either_word_shifted() -> None:
+    """u*v of words modulo 2**64 is the product of the signed numbers and, where one is negative, 2**32 of the other."""
+    u, v = z3.Ints("u v")
+    for i in (0, 1):  # whether u stands for u - 2**32
+        for j in (0, 1):
+            signed = (u - (i << 32)) * (v - (j << 32)) + (i << 32) * v + (j << 32) * u
+            assert z3.simplify(signed - u * v, som=True).as_long() % (1 << 64) == 0
+
+
+PLANTED = {
+    "a sum keeps an interval that it leaves": ("lo >= LEAST and hi <= MOST else FULL", "lo >= LEAST else FULL"),
+    "a mask that takes a bit away is dropped": ("trailing_zeros(~term.args[1].par[0]) >= 32 - zeros",
+                                                "trailing_zeros(~term.args[1].par[0]) >= 31 - zeros"),
+    "a sign extension is dropped where a bit of it counts": ("zeros >= term.par[0]", "zeros >= term.par[0] - 1"),
+    "words are multiplied as signed numbers": ("if not signed and a.lo >= 0 and b.lo >= 0:",
+                                               "if not signed and a.lo >= 0:"),
+    "the second word's sign is forgotten": ("(self.and_(self.asr(b, 31), a), 1)])", "])"),
+    "a rounded product is its factor": ("0 <= c < 1 << k:", "0 <= c <= 1 << k:"),
+    "two shifts are one by too much": ("min(31, a.par[0] + k)", "(a.par[0] + k) & 31"),
+    "shifting back keeps what had left the word": ("part.hi < 1 << (31 - k)", "part.hi < 1 << (32 - k)"),
+    "bits shifted out come back": ("self.const((1 << (32 - k)) - 1)", "self.const((1 << (33 - k)) - 1)"),
+    "a sign bit is shifted in": ("if a.lo >= 0:\n            return self.asr(a, k)",
+                                 "if a.hi >= 0:\n            return self.asr(a, k)"),
+    "a mask is dropped for a number below 0": ("m & (m + 1) == 0 and a.lo >= 0 and a.hi <= m", "a.hi <= m"),
+    "a field is one bit off": ("self.const(m >> t)), t)", "self.const(m >> t)), t - 1)"),
+    "not is minus": ("self.lin([(x, -1)], -1)", "self.lin([(x, -1)])"),
+    "or has too small an interval": ("max(a.hi.bit_length(), b.hi.bit_length())",
+                                     "min(a.hi.bit_length(), b.hi.bit_length())"),
+    "less or equal": ("if a.lo >= b.hi:\n            return self.const(0)",
+                      "if a.lo > b.hi - 2:\n            return self.const(0)"),
+    "a difference that wraps decides": ("(d.par[0] - (1 << 32), d.par[0], d.par[0] + (1 << 32))", "(d.par[0],)"),
+    "signs are not told apart": ("if a.lo >= 0 and b.lo >= 0:\n            return self.slt(a, b)",
+                                 "if a.lo >= 0 or b.lo >= 0:\n            return self.slt(a, b)"),
+    "0 is less than everything": ("return self.xor(self.eq(b, a), self.const(1))", "return self.const(1)"),
+    "far apart is equal": ("if a.hi < b.lo or b.hi < a.lo:", "if a.hi <= b.lo or b.hi < a.lo:"),
+    "the smaller is the larger": ("self.smin(a, b) if a is c.args[0]", "self.smin(a, b) if a is c.args[1]"),
+    "minimum with a bound of the other": ("(min(a.lo, b.lo), min(a.hi, b.hi)))", "(max(a.lo, b.lo), min(a.hi, b.hi)))"),
+    "a zero more": ("32 - a.lo.bit_length()) if", "31 - a.lo.bit_length()) if"),
+    "a table without its last entry": ("part = table[index.lo : index.hi + 1]", "part = table[index.lo : index.hi]"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("right", "wrong"), PLANTED.values(), ids=PLANTED)
+def test_a_rule_that_is_wrong_is_found(right: str, wrong: str) -> None:
+    source = inspect.getsource(module)
+    assert source.count(right) >= 1
+    scope = {"__name__": module.__name__}
+    exec(compile(source.replace(right, wrong, 1), str(module.__file__), "exec"), scope)
+    with pytest.raises((AssertionError, IndexError)):
+        explore(scope["Terms"])  # type: ignore[arg-type]
