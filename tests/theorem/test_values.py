@@ -18,7 +18,7 @@ from ncpc.theorem.values import MASK, VALUES
 from tests.theorem.bit_vectors import Vectors
 from tests.theorem.term_steps import FLASH, KINDS, World
 
-CORNERS = (0, 1, 2, 3, 7, 31, 32, 255, 0x7FFF, 0x8000, 0xFFFF, 0x10000, MOST - 1, MOST, LEAST, LEAST + 1, -1, -2, -32768)
+CORNERS = (0, 1, 2, 3, 7, 31, 32, 255, 0x7FFF, 0x8000, 0xFFFF, 0x10000, MOST - 1, MOST, LEAST, LEAST + 1, -1, -2)
 ARGUMENTS = {"ite": 3, "asr": 1, "srl": 1, "eq0": 1, "clz": 1, "norm": 1}
 """How many each kind has, where it is not two."""
 COUNT = 60
