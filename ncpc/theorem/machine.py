@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ncpc.theorem.memory import Memory, merged
+from ncpc.theorem.memory import Memory, Region, merged
 from ncpc.theorem.term import Term
 from ncpc.theorem.terms import Terms
 from ncpc.theorem.undecided import Undecided
@@ -71,26 +71,34 @@ class Machine:
         if self.check is not None:
             self.check()
         self.least, self.most = self.least + 1, self.most + 1
+        stack = self.registers[self.code.stack_register]
         branch = self.code.execute(self)
+        if self.registers[self.code.stack_register] is not stack:
+            self.memory.forget_below(*self._stack())
         if branch is not None:
             self._both(branch)
 
     def load(self, address: Term, size: int, signed: bool) -> Term:
-        """From memory; what lies below the stack pointer an interrupt may have changed."""
-        place = self.memory.place(address)
-        if place is not None and place[0].base is self._stack()[0] and place[1] < self._stack()[1]:
-            raise Undecided("a load from below the stack pointer")
+        """From memory."""
+        self._require_held(address)
         return self.memory.load(address, size, signed)
 
     def store(self, address: Term, size: int, term: Term) -> None:
         """To memory."""
+        self._require_held(address)
         self.memory.store(address, size, term)
 
-    def _stack(self) -> tuple[Term, int]:
+    def _require_held(self, address: Term) -> None:
+        """What lies below the stack pointer an interrupt may change."""
+        place = self.memory.place(address)
+        if place is not None and (region := self._stack())[0] is place[0] and place[1] < region[1]:
+            raise Undecided("an access below the stack pointer")
+
+    def _stack(self) -> tuple[Region, int]:
         place = self.memory.place(self.registers[self.code.stack_register])
         if place is None:
             raise Undecided("the stack pointer is not a place of the stack")
-        return place[0].base, place[1]
+        return place
 
     def _both(self, branch: Branch) -> None:
         """Either arm to where they meet, and there what each made of everything, by the condition."""

@@ -113,6 +113,11 @@ class Memory:
             self.cells.pop((region, byte), None)
         self.cells[region, offset] = (size, term)
 
+    def forget_below(self, region: Region, offset: int) -> None:
+        """Of a region that is a stack, what lies below the offset to which it has come."""
+        for place in [p for p in self.cells if p[0] == region.name and p[1] < offset]:
+            del self.cells[place]
+
     def _split(self, region: str, start: int) -> None:
         size, term = self.cells.pop((region, start))
         for i in range(size):

@@ -146,7 +146,7 @@ REFUSED = {
     "a store to the code": ([one(row("auipc"), rd=5, imm=0), one(row("sb"), rs1=5, rs2=7, imm=0)], r"at 0x100004 \(sb"),
     "a store behind its region": ([one(row("sh"), rs1=DATA, rs2=7, imm=8)], r"\(sh\): .* outside of it"),
     "a load that is not aligned": ([one(row("lh"), rd=5, rs1=DATA, imm=1)], r"\(lh\): a misaligned access of 2 bytes"),
-    "a load from below the stack": ([one(row("lw"), rd=5, rs1=STACK, imm=-4)], r"\(lw\): a load from below the stack"),
+    "a load from below the stack": ([one(row("lw"), rd=5, rs1=STACK, imm=-4)], r"\(lw\): an access below the stack"),
     "a load of what was never stored": ([one(row("lbu"), rd=5, rs1=DATA, imm=9)], r"\(lbu\): .* nothing was stored"),
     "the end of the code": ([one(row("jal"), rd=0, imm=100)], "^at 0x100064: no code"),
     "an instruction that it does not know": ([(0x00100073, 4)], "^at 100000: 00100073 is no instruction"),
