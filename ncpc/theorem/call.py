@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,8 @@ from ncpc.theorem.reference import Grid
 from ncpc.theorem.term import FULL, MOST, Term
 from ncpc.theorem.terms import Terms
 from ncpc.theorem.undecided import Undecided
+
+Numbers = NDArray[np.int64]
 
 RETURN = 0x7FFFFFF0
 STACK_ROOM, BASE_ALIGNMENT = 1 << 16, 16
@@ -60,12 +62,12 @@ class Places:
 class Given:
     """What a step is called with: raw numbers (samples, n) by value, and the terms that stand for any."""
 
-    raw: Mapping[str, NDArray[np.int64]]
+    raw: Mapping[str, Numbers]
     grids: Mapping[str, Grid]
 
 
 @dataclass(frozen=True, eq=False)
-class Call:
+class StepCall:
     """Registers and memory before a call, and what must be in the kept registers after it."""
 
     registers: list[Term]
@@ -76,36 +78,43 @@ class Call:
 
 
 def given(terms: Terms, program: Program, seed: int = 1) -> Given:
-    """Any inputs, any dt, any states in their box; samples among them: corners, moderate and arbitrary ones."""
+    """Any inputs, any dt, any states in their box; samples among them: corners, usual and arbitrary ones."""
     rng = np.random.default_rng(seed)
-    raw: dict[str, NDArray[np.int64]] = {}
+    raw: dict[str, Numbers] = {}
     grids: dict[str, Grid] = {}
-    spans = {port.value.name: (port.value, _storage(port.value)) for port in (program.x, program.dt) if port}
-    for state in program.states:
-        spans[state.inp.name] = state.inp, np.asarray(state.box, np.int64).reshape(-1, 2)
-    for name, (value, ends) in spans.items():
-        raw[name] = _samples(rng, ends)
-        grids[name] = _free(terms, value, ends, raw[name])
+    for value, ends, usual in _free_values(program):
+        raw[value.name] = _samples(rng, ends, usual)
+        grids[value.name] = _free(terms, value, ends, raw[value.name])
     return Given(raw, grids)
 
 
-def _storage(value: Value) -> NDArray[np.int64]:
-    assert isinstance(value.type, Fixed)
-    count = int(np.prod(value.shape, dtype=int))
-    return np.tile(np.array([[value.type.lo, value.type.hi]], np.int64), (count, 1))
+def _free_values(program: Program) -> Iterator[tuple[Value, Numbers, Numbers]]:
+    """Inputs, dt and states, with the ends that they can reach and the ends of what is usual, each (n, 2)."""
+    for port in filter(None, (program.x, program.dt)):
+        kind, fracs = port.value.type, port.fracs
+        assert isinstance(kind, Fixed)
+        assert fracs is not None
+        declared = np.clip(port.range * np.exp2(np.array(fracs))[:, None], kind.lo, kind.hi).astype(np.int64)
+        yield port.value, np.tile(np.array([[kind.lo, kind.hi]], np.int64), (len(declared), 1)), declared
+    for state in program.states:
+        box = np.asarray(state.box, np.int64).reshape(-1, 2)
+        yield state.inp, box, box
 
 
-def _samples(rng: np.random.Generator, ends: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(SAMPLES, n): every other one in the middle half, the first at the ends, some with each number at an end."""
-    lo, hi = ends[:, 0], ends[:, 1]
+def _samples(rng: np.random.Generator, ends: Numbers, usual: Numbers) -> Numbers:
+    """(SAMPLES, n): of three in turn arbitrary ones, usual ones and such in the middle half of what is usual; the first
+    at the ends, some with each number at an end.
+    """
+    (lo, hi), (low, high) = ends.T, usual.T
     found = rng.integers(lo, hi + 1, (SAMPLES, len(ends)))
-    found[::2] = np.clip((found[::2] + (lo + hi) // 2) // 2, lo, hi)
+    found[::3] = rng.integers(low, high + 1, found[::3].shape)
+    found[1::3] = (rng.integers(low, high + 1, found[1::3].shape) + (low + high) // 2) // 2
     found[:2] = lo, hi
     found[2:34] = np.where(rng.integers(0, 2, (32, len(ends))) > 0, lo, hi)
     return found
 
 
-def _free(terms: Terms, value: Value, ends: NDArray[np.int64], raw: NDArray[np.int64]) -> Grid:
+def _free(terms: Terms, value: Value, ends: Numbers, raw: Numbers) -> Grid:
     """A word of 32 unsigned bits is any word."""
     grid = np.empty(len(ends), object)
     for i, (lo, hi) in enumerate(ends):
@@ -124,7 +133,7 @@ def places_of(interface: CallInterface, program: Program) -> Places:
     return Places(tuple(states), interface.x_bytes // x, interface.y_bytes // y)
 
 
-def call_of(terms: Terms, core: Core, interface: CallInterface, program: Program, have: Given) -> Call:
+def call_of(terms: Terms, core: Core, interface: CallInterface, program: Program, have: Given) -> StepCall:
     """The instance, the inputs, the outputs, the stack anywhere in RAM, aligned and apart; kept registers anything."""
     if interface.float_dt or interface.struct_symbol is not None:
         raise Undecided("a step that takes a float or a static instance")
@@ -149,7 +158,7 @@ def call_of(terms: Terms, core: Core, interface: CallInterface, program: Program
     registers[abi.link], registers[abi.stack] = terms.const(RETURN | abi.link_bit), bases["stack"]
     if abi.zero is not None:
         registers[abi.zero] = terms.const(0)
-    return Call(registers, memory, kept, places, bases)
+    return StepCall(registers, memory, kept, places, bases)
 
 
 def _widest(places: tuple[tuple[int, int], ...]) -> int:

@@ -24,6 +24,8 @@ MOST_CASES = 1 << 17
 LARGEST_QUESTION = 200
 CANDIDATES, ROUNDS, PATIENCE = 3, 8, 40
 """Of how many terms of the Program one is tried, how often a comparison is opened further, how many may fail."""
+FEW_VALUES = 4
+"""A term with fewer values on all samples is compared with such alone as are made of what it stands on."""
 
 Key = tuple[object, ...]
 
@@ -64,15 +66,17 @@ class Equality:
         candidates = self.by_sample.get(term.sample.tobytes())
         if term.name or candidates is None or len(self.apart) > PATIENCE:
             return term
-        near = leaves_of(term, {term})
+        near, few = leaves_of(term, {term}), _distinct(term) < FEW_VALUES
 
         def far(candidate: Term) -> bool:
             return not near.issuperset(a for a in candidate.args if not a.fixed)
 
-        for candidate in sorted(candidates, key=far)[:CANDIDATES]:
+        tried = [c for c in sorted(candidates, key=far) if not (few and far(c))][:CANDIDATES]
+        for candidate in tried:
             if self.equal(term, candidate):
                 return candidate
-        self.apart.append((term, candidates[0]))
+        if tried and not few:
+            self.apart.append((term, tried[0]))
         return term
 
     def equal(self, a: Term, b: Term) -> bool:
@@ -138,6 +142,10 @@ class Equality:
 
 def _age(term: Term) -> int:
     return term.id
+
+
+def _distinct(term: Term) -> int:
+    return len(np.unique(term.sample))
 
 
 def leaves_of(root: Term, opened: set[Term]) -> set[Term]:

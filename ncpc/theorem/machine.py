@@ -26,7 +26,8 @@ class Branch:
 class InstructionSet(Protocol):
     """What a processor's instructions do."""
 
-    stack_register: int
+    @property
+    def stack_register(self) -> int: ...
 
     def execute(self, machine: Machine) -> Branch | None:
         """The instruction at ``machine.pc``, and ``machine.pc`` to the next one; a branch on data is only told.

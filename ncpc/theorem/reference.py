@@ -19,8 +19,9 @@ from ncpc.ir.windows import windows_of
 from ncpc.proofs.ranges import Interval
 from ncpc.semantics import fixed, windows
 from ncpc.semantics.ops import FLAGS
+from ncpc.theorem.spans import ends
 from ncpc.theorem.term import LEAST, MOST, Term
-from ncpc.theorem.terms import Terms, ends
+from ncpc.theorem.terms import Terms
 from ncpc.theorem.undecided import Undecided
 
 Grid = NDArray[np.object_]
@@ -199,9 +200,8 @@ def _flag(reader: Reader, op: Op, free: Grid, limited: Grid) -> None:
     terms, flag = reader.terms, op.attrs["flag"]
     if flag is None:
         return
-    raised = terms.const(0)
-    for x, y in zip(np.broadcast_to(free, limited.shape).reshape(-1), limited.reshape(-1), strict=True):
-        raised = terms.or_(raised, terms.xor(terms.eq(x, y), terms.const(1)))
+    pairs = zip(np.broadcast_to(free, limited.shape).reshape(-1), limited.reshape(-1), strict=True)
+    raised = terms.negated(terms.both(*(terms.eq(x, y) for x, y in pairs)))
     reader.flags = terms.or_(reader.flags, terms.shl(raised, FLAGS.index(str(flag))))
 
 

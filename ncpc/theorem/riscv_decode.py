@@ -122,7 +122,7 @@ class BitField:
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class RiscvLayout:
     """A row of the tables: the words w with w & mask = match, unless a field has a value that it never has."""
 
     name: str
@@ -159,7 +159,7 @@ def _ranges(bits: str) -> list[tuple[int, int]]:
     return [(int(part.split(":")[0]), int(part.split(":")[-1])) for part in bits.split("|")]
 
 
-def _layout(row: str, size: int) -> Layout:
+def _layout(row: str, size: int) -> RiscvLayout:
     head, tokens = (part.split() for part in row.split(":", 1))
     low, mask, match, sign = 8 * size, 0, 0, 0
     fields: list[BitField] = []
@@ -183,10 +183,10 @@ def _layout(row: str, size: int) -> Layout:
     assert low == 0, f"{row}: {low} bits without a meaning"
     fixed = dict.fromkeys(("rd", "rs1", "rs2", "imm"), 0)
     fixed |= {name: int(value) for name, value in (word.split("=") for word in head[1:])}
-    return Layout(head[0], size, tuple(fixed.items()), mask, match, tuple(fields), tuple(sorted(never)), sign)
+    return RiscvLayout(head[0], size, tuple(fixed.items()), mask, match, tuple(fields), tuple(sorted(never)), sign)
 
 
-def _layouts(table: str, size: int) -> Iterator[Layout]:
+def _layouts(table: str, size: int) -> Iterator[RiscvLayout]:
     return (_layout(row, size) for row in table.strip().splitlines())
 
 

@@ -42,7 +42,7 @@ def never_differ(terms: Terms, question: Question, limit_ms: int) -> bool:
 
     manager, options = TermManager(), Options()
     options.set(Option.TIME_LIMIT_PER, limit_ms)
-    vectors = Vectors(terms, question, Bitwuzla(manager, options), manager, Kind)
+    vectors = BitVectors(terms, question, Bitwuzla(manager, options), manager, Kind)
     a, b = vectors.of(question.a), vectors.of(question.b)
     if a is b:
         return True
@@ -51,7 +51,7 @@ def never_differ(terms: Terms, question: Question, limit_ms: int) -> bool:
 
 
 @dataclass
-class Vectors:
+class BitVectors:
     """The solver's terms for ours, made as they are asked for."""
 
     terms: Terms
@@ -124,7 +124,7 @@ class Vectors:
         return self.apply(self.kind.ITE, condition, self.number(1), self.number(0))
 
 
-def _linear(v: Vectors, term: Term, args: Sequence[Any]) -> Any:
+def _linear(v: BitVectors, term: Term, args: Sequence[Any]) -> Any:
     total = v.number(term.par[-1])
     for x, word, k in zip(term.args, args, term.par[:-1], strict=True):
         constant = v.terms.const(k)
@@ -140,47 +140,47 @@ def _linear(v: Vectors, term: Term, args: Sequence[Any]) -> Any:
     return total
 
 
-def _multiplied(v: Vectors, term: Term, args: Sequence[Any]) -> Any:
+def _multiplied(v: BitVectors, term: Term, args: Sequence[Any]) -> Any:
     if frozenset(term.args) in v.wide:
         return v.low(v.product(*term.args))
     return v.apply(v.kind.BV_MUL, *args)
 
 
-def _shifted_product(v: Vectors, term: Term, args: Sequence[Any]) -> Any:
+def _shifted_product(v: BitVectors, term: Term, args: Sequence[Any]) -> Any:
     total = v.apply(v.kind.BV_ADD, v.product(*term.args), v.number(term.par[0], 64))
     return v.low(v.apply(v.kind.BV_ASHR, total, v.number(term.par[1], 64)))
 
 
-def _by_number(kind: str) -> Callable[[Vectors, Term, Sequence[Any]], Any]:
+def _by_number(kind: str) -> Callable[[BitVectors, Term, Sequence[Any]], Any]:
     return lambda v, term, args: v.apply(getattr(v.kind, kind), args[0], v.number(term.par[0]))
 
 
-def _plain(kind: str) -> Callable[[Vectors, Term, Sequence[Any]], Any]:
+def _plain(kind: str) -> Callable[[BitVectors, Term, Sequence[Any]], Any]:
     return lambda v, term, args: v.apply(getattr(v.kind, kind), *args)
 
 
-def _compared(kind: str) -> Callable[[Vectors, Term, Sequence[Any]], Any]:
+def _compared(kind: str) -> Callable[[BitVectors, Term, Sequence[Any]], Any]:
     return lambda v, term, args: v.truth(v.apply(getattr(v.kind, kind), *args))
 
 
-def _by_amount(kind: str) -> Callable[[Vectors, Term, Sequence[Any]], Any]:
+def _by_amount(kind: str) -> Callable[[BitVectors, Term, Sequence[Any]], Any]:
     return lambda v, term, args: v.apply(
         getattr(v.kind, kind), args[0], v.apply(v.kind.BV_AND, args[1], v.number(31)))
 
 
-def _smaller(v: Vectors, term: Term, args: Sequence[Any]) -> Any:
+def _smaller(v: BitVectors, term: Term, args: Sequence[Any]) -> Any:
     return v.apply(v.kind.ITE, v.apply(v.kind.BV_SLT, *args), *args)
 
 
-def _larger(v: Vectors, term: Term, args: Sequence[Any]) -> Any:
+def _larger(v: BitVectors, term: Term, args: Sequence[Any]) -> Any:
     return v.apply(v.kind.ITE, v.apply(v.kind.BV_SLT, *args), *reversed(args))
 
 
-def _chosen(v: Vectors, term: Term, args: Sequence[Any]) -> Any:
+def _chosen(v: BitVectors, term: Term, args: Sequence[Any]) -> Any:
     return v.apply(v.kind.ITE, v.apply(v.kind.DISTINCT, args[0], v.number(0)), args[1], args[2])
 
 
-def _leading_zeros(v: Vectors, term: Term, args: Sequence[Any]) -> Any:
+def _leading_zeros(v: BitVectors, term: Term, args: Sequence[Any]) -> Any:
     zeros, one = v.number(32), v.number(1, 1)
     for i in range(32):
         bit = v.apply(v.kind.BV_EXTRACT, args[0], indices=(i, i))
@@ -188,11 +188,11 @@ def _leading_zeros(v: Vectors, term: Term, args: Sequence[Any]) -> Any:
     return zeros
 
 
-def _normal(v: Vectors, term: Term, args: Sequence[Any]) -> Any:
+def _normal(v: BitVectors, term: Term, args: Sequence[Any]) -> Any:
     return v.apply(v.kind.BV_SHL, args[0], _leading_zeros(v, term, args))
 
 
-def _loaded(v: Vectors, term: Term, args: Sequence[Any]) -> Any:
+def _loaded(v: BitVectors, term: Term, args: Sequence[Any]) -> Any:
     """Each address of those that are possible; the alignment is known, so that few are."""
     lo, hi = v.span(term.args[0])
     word = v.any_of(term)
@@ -209,13 +209,14 @@ def _loaded(v: Vectors, term: Term, args: Sequence[Any]) -> Any:
     return word
 
 
-MAKERS: dict[str, Callable[[Vectors, Term, Sequence[Any]], Any]] = {
+MAKERS: dict[str, Callable[[BitVectors, Term, Sequence[Any]], Any]] = {
     "lin": _linear,
     "mul": _multiplied,
     "mulshr": _shifted_product,
     "asr": _by_number("BV_ASHR"),
     "srl": _by_number("BV_SHR"),
     "and": _plain("BV_AND"),
+    "all": _plain("BV_AND"),
     "or": _plain("BV_OR"),
     "xor": _plain("BV_XOR"),
     "slt": _compared("BV_SLT"),

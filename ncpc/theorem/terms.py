@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncpc.theorem.flash import Flash
-from ncpc.theorem.term import FULL, LEAST, MOST, Term, signed_word, trailing_zeros
+from ncpc.theorem.spans import ends, fitting, is_condition, low_bits_of, one_sign, ordered, span_of_bits
+from ncpc.theorem.term import FULL, LEAST, Term, signed_word, trailing_zeros
 from ncpc.theorem.undecided import Undecided
 from ncpc.theorem.values import MASK, VALUES, Words, signed, words
 
@@ -31,7 +32,9 @@ class Terms:
 
     # ------------------------------------------------------------------ making
     def make(self, op: str, args: tuple[Term, ...], par: tuple[int, ...] = (), span: tuple[int, int] = FULL) -> Term:
-        """The term, made once; no rule is applied."""
+        """The term, made once; of numbers alone it is a number. No other rule is applied."""
+        if all(a.fixed for a in args):
+            return self.const(int(self.evaluate(op, par, [a.sample[:1] for a in args])[0]))
         key = (op, tuple(a.id for a in args), par)
         term = self.known.get(key)
         if term is None:
@@ -77,7 +80,7 @@ class Terms:
             return items[0][0]
         lo = c + sum(min(k * n.lo, k * n.hi) for n, k in items)
         hi = c + sum(max(k * n.lo, k * n.hi) for n, k in items)
-        return self.make("lin", tuple(n for n, _ in items), (*(k for _, k in items), c), _fitting(lo, hi))
+        return self.make("lin", tuple(n for n, _ in items), (*(k for _, k in items), c), fitting(lo, hi))
 
     def _flattened(self, terms: Iterable[tuple[Term, int]], c: int) -> tuple[dict[Term, int], int]:
         """Coefficients by term; where a term counts with its low bits only, that from which they are taken."""
@@ -91,8 +94,10 @@ class Terms:
             elif term.op == "lin" and not term.cut:
                 c += k * term.par[-1]
                 todo += [(a, k * q) for a, q in zip(term.args, term.par[:-1], strict=True)]
-            elif (whole := _low_bits_of(term, trailing_zeros(k))) is not None:
+            elif (whole := low_bits_of(term, trailing_zeros(k))) is not None:
                 todo.append((whole, k))
+            elif term.op == "srl" and trailing_zeros(k) >= term.par[0]:  # what is shifted in does not count
+                todo.append((self.asr(term.args[0], term.par[0]), k))
             elif k:
                 found[term] = (found.get(term, 0) + k) & MASK
         return found, c
@@ -118,8 +123,8 @@ class Terms:
         for x, y in ((a, b), (b, a)):
             if (x.lo, x.hi) == (-1, 0):
                 return self.lin([(self.and_(x, y), -1)])
-        a, b = _ordered(a, b)
-        return self.make("mul", (a, b), (), _fitting(*ends(a, b)))
+        a, b = ordered(a, b)
+        return self.make("mul", (a, b), (), fitting(*ends(a, b)))
 
     def mulshr(self, a: Term, b: Term, c: int, k: int, signed: bool = True) -> Term:
         """The low word of (a*b + c) >> k in 64 bits; ``signed``: both arguments are."""
@@ -134,9 +139,9 @@ class Terms:
         if not signed and (c, k) == (0, 32):
             high = self.mulshr(a, b, 0, 32)
             return self.lin([(high, 1), (self.and_(self.asr(a, 31), b), 1), (self.and_(self.asr(b, 31), a), 1)])
-        a, b = _ordered(a, b)
+        a, b = ordered(a, b)
         low, high_end = ends(a, b)
-        span = _fitting((low + c) >> k, (high_end + c) >> k) if signed else FULL
+        span = fitting((low + c) >> k, (high_end + c) >> k) if signed else FULL
         return self.make("mulshr" if signed else "umulshr", (a, b), (c, k), span)
 
     def divided(self, op: str, a: Term, b: Term) -> Term:
@@ -162,10 +167,14 @@ class Terms:
         if a.op == "asr" and not a.cut:
             return self.asr(a.args[0], min(31, a.par[0] + k))
         part = self._divided(a, k)
-        if part is not None and -(1 << (31 - k)) <= part.lo and part.hi < 1 << (31 - k):
+        if part is not None and self.shl_keeps(part, k):
             return part
         lo, hi = a.lo >> k, a.hi >> k
         return self.const(lo) if lo == hi else self.make("asr", (a,), (k,), (lo, hi))
+
+    def shl_keeps(self, a: Term, k: int) -> bool:
+        """Whether a << k is a * 2**k."""
+        return -(1 << (31 - k)) <= a.lo and a.hi < 1 << (31 - k)
 
     def _divided(self, a: Term, k: int) -> Term | None:
         """b with a = b << k, when a is a sum of multiples of 2**k."""
@@ -213,6 +222,8 @@ class Terms:
         """a & b."""
         if a.fixed:
             a, b = b, a
+        if is_condition(a) and is_condition(b):
+            return self.both(a, b)
         return self._masked(a, b) if b.fixed else self._bits("and", a, b)
 
     def _masked(self, a: Term, b: Term) -> Term:
@@ -233,7 +244,12 @@ class Terms:
         return self.make("and", (a, b), (), span)
 
     def or_(self, a: Term, b: Term) -> Term:
-        """a | b."""
+        """a | b: of conditions by De Morgan, of words without a common bit their sum."""
+        if is_condition(a) and is_condition(b):
+            return self.negated(self.both(self.negated(a), self.negated(b)))
+        for x, y in ((a, b), (b, a)):
+            if x.op == "lin" and y.lo >= 0 and self._divided(x, y.hi.bit_length()) is not None:
+                return self.add(x, y)
         return self._bits("or", a, b)
 
     def xor(self, a: Term, b: Term) -> Term:
@@ -256,13 +272,8 @@ class Terms:
                 return x
         if a is b:
             return a
-        a, b = _ordered(a, b)
-        span = FULL
-        if op == "and" and (a.lo >= 0 or b.lo >= 0):
-            span = 0, min(n.hi for n in (a, b) if n.lo >= 0)
-        elif a.lo >= 0 and b.lo >= 0:
-            span = 0, (1 << max(a.hi.bit_length(), b.hi.bit_length())) - 1
-        return self.make(op, (a, b), (), span)
+        a, b = ordered(a, b)
+        return self.make(op, (a, b), (), span_of_bits(op, a, b))
 
     # ------------------------------------------------------------------ comparisons and choices
     def slt(self, a: Term, b: Term) -> Term:
@@ -287,7 +298,7 @@ class Terms:
         """1 where a < b as words, else 0."""
         if a.lo >= 0 and b.lo >= 0:
             return self.slt(a, b)
-        if _one_sign(a) and _one_sign(b):
+        if one_sign(a) and one_sign(b):
             if a.hi & MASK < b.lo & MASK:
                 return self.const(1)
             if a.lo & MASK >= b.hi & MASK:
@@ -303,9 +314,34 @@ class Terms:
         d = self.sub(a, b)
         if d.fixed:
             return self.const(int(d.par[0] == 0))
-        if a.hi < b.lo or b.hi < a.lo:
+        return self.const(0) if a.hi < b.lo or b.hi < a.lo else self._is_zero(d)
+
+    def _is_zero(self, a: Term) -> Term:
+        """1 where a is 0, else 0: of a | b where both are, of a ^ b where they are the same."""
+        part = self._divided(a, trailing_zeros(a.par[0])) if a.op == "lin" and len(a.args) == 1 else None
+        if part is not None and part is not a and self.shl_keeps(part, trailing_zeros(a.par[0])):
+            return self._is_zero(part)
+        if a.op == "or":
+            return self.both(*(self._is_zero(x) for x in a.args))
+        if a.op == "xor":
+            return self.eq(*a.args)
+        return self.make("eq0", (a,), (), (0, 1))
+
+    def both(self, *conditions: Term) -> Term:
+        """1 where all of the conditions (0 or 1) are 1."""
+        found: set[Term] = set()
+        for one in conditions:
+            found.update(one.args if one.op == "all" else (one,))
+        if self.const(0) in found:
             return self.const(0)
-        return self.make("eq0", (d,), (), (0, 1))
+        left = sorted(found - {self.const(1)}, key=lambda n: n.id)
+        if len(left) < 2:
+            return left[0] if left else self.const(1)
+        return self.make("all", tuple(left), (), (0, 1))
+
+    def negated(self, condition: Term) -> Term:
+        """1 where a condition (0 or 1) is 0."""
+        return self.lin([(condition, -1)], 1)
 
     def ite(self, c: Term, a: Term, b: Term) -> Term:
         """a where c is not 0, else b."""
@@ -323,7 +359,7 @@ class Terms:
             return a
         if b.hi <= a.lo:
             return b
-        return self.make("smin", _ordered(a, b), (), (min(a.lo, b.lo), min(a.hi, b.hi)))
+        return self.make("smin", ordered(a, b), (), (min(a.lo, b.lo), min(a.hi, b.hi)))
 
     def smax(self, a: Term, b: Term) -> Term:
         """The larger as signed numbers."""
@@ -331,7 +367,7 @@ class Terms:
             return a
         if b.lo >= a.hi:
             return b
-        return self.make("smax", _ordered(a, b), (), (max(a.lo, b.lo), max(a.hi, b.hi)))
+        return self.make("smax", ordered(a, b), (), (max(a.lo, b.lo), max(a.hi, b.hi)))
 
     # ------------------------------------------------------------------ tables
     def tab(self, number: int, index: Term) -> Term:
@@ -360,32 +396,3 @@ class Terms:
         if op == "load":
             return self.flash.gather(a[0], par[0], bool(par[1]))
         return VALUES[op](a, par)
-
-
-def _fitting(lo: int, hi: int) -> tuple[int, int]:
-    return (lo, hi) if lo >= LEAST and hi <= MOST else FULL
-
-
-def ends(a: Term, b: Term) -> tuple[int, int]:
-    """The least and the largest exact product."""
-    corners = [x * y for x in (a.lo, a.hi) for y in (b.lo, b.hi)]
-    return min(corners), max(corners)
-
-
-def _ordered(a: Term, b: Term) -> tuple[Term, Term]:
-    return (a, b) if a.id <= b.id else (b, a)
-
-
-def _one_sign(a: Term) -> bool:
-    return (a.lo >= 0) == (a.hi >= 0)
-
-
-def _low_bits_of(term: Term, zeros: int) -> Term | None:
-    """The term whose low 32 - zeros bits are those of ``term``: for a mask that keeps them, and a sign extension."""
-    if term.op == "and" and term.args[1].fixed and trailing_zeros(~term.args[1].par[0]) >= 32 - zeros:
-        return term.args[0]
-    if term.op == "asr" and zeros >= term.par[0]:
-        a = term.args[0]
-        if a.op == "lin" and not a.cut and len(a.args) == 1 and a.par == (signed_word(1 << term.par[0]), 0):
-            return a.args[0]
-    return None

@@ -73,6 +73,7 @@ VALUES: dict[str, Callable[[Sequence[Words], Parameters], Words]] = {
     "and": lambda a, p: a[0] & a[1],
     "or": lambda a, p: a[0] | a[1],
     "xor": lambda a, p: a[0] ^ a[1],
+    "all": lambda a, p: np.bitwise_and.reduce(np.stack(list(a))),
     "slt": lambda a, p: (signed(a[0]) < signed(a[1])).astype(np.uint32),
     "sltu": lambda a, p: (a[0] < a[1]).astype(np.uint32),
     "eq0": lambda a, p: (a[0] == 0).astype(np.uint32),

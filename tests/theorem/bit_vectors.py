@@ -156,6 +156,7 @@ MEANINGS: dict[str, Callable[[Vectors, Sequence[Bits], Sequence[int]], Bits]] = 
     "sllv": _shifted(Kind.BV_SHL), "srav": _shifted(Kind.BV_ASHR), "srlv": _shifted(Kind.BV_SHR),
     "and": _direct(Kind.BV_AND), "or": _direct(Kind.BV_OR), "xor": _direct(Kind.BV_XOR),
     "slt": _compared(Kind.BV_SLT), "sltu": _compared(Kind.BV_ULT), "eq": _compared(Kind.EQUAL),
+    "all": lambda v, a, p: v.op(Kind.BV_AND, *a),
     "eq0": lambda v, a, p: v.bit(v.op(Kind.EQUAL, a[0], v.number(0))),
     "ite": lambda v, a, p: v.op(Kind.ITE, v.different(a[0], v.number(0)), a[1], a[2]),
     "smin": _chosen(Kind.BV_SLT), "smax": _chosen(Kind.BV_SGT),

@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterable, Iterator
 
 from ncpc.theorem.riscv import COMPARISONS, LOADS, STORES
-from ncpc.theorem.riscv_decode import LAYOUTS, Layout, Riscv
+from ncpc.theorem.riscv_decode import LAYOUTS, Riscv, RiscvLayout
 
 STACK, DATA = 2, 8
 """The two registers that hold an address; compressed loads and stores can name them."""
@@ -22,7 +22,7 @@ Piece = tuple[int, int]
 """A word and its size in bytes."""
 
 
-def encoded(layout: Layout, **values: int) -> tuple[int, Riscv] | None:
+def encoded(layout: RiscvLayout, **values: int) -> tuple[int, Riscv] | None:
     """The word of a row with these registers and this immediate, and what it is read as; None if there is none."""
     word, names = layout.match, {field.name for field in layout.fields}
     for field in layout.fields:
@@ -34,13 +34,13 @@ def encoded(layout: Layout, **values: int) -> tuple[int, Riscv] | None:
     return word, read
 
 
-def one(layout: Layout, **values: int) -> Piece:
+def one(layout: RiscvLayout, **values: int) -> Piece:
     found = encoded(layout, **values)
     assert found is not None, (layout.name, values)
     return found[0], layout.size
 
 
-def row(name: str) -> Layout:
+def row(name: str) -> RiscvLayout:
     return next(layout for layout in LAYOUTS[4] if layout.name == name)
 
 
@@ -50,7 +50,7 @@ def immediate(rng: random.Random) -> int:
     return number << rng.choice((0, 0, 0, 2, 4, 12))
 
 
-def plain(layout: Layout, rng: random.Random) -> Piece:
+def plain(layout: RiscvLayout, rng: random.Random) -> Piece:
     """An instruction that only calculates, loads or stores, and leaves KEPT as it is."""
     size = LOADS[layout.name][0] if layout.name in LOADS else STORES.get(layout.name, 0)
     while True:
@@ -67,7 +67,7 @@ def plain(layout: Layout, rng: random.Random) -> Piece:
             return found[0], layout.size
 
 
-def jump(layout: Layout, rng: random.Random) -> list[Piece]:
+def jump(layout: RiscvLayout, rng: random.Random) -> list[Piece]:
     """``jal`` over a trap; ``jalr`` too, to an address that is made before, and one too high where bits allow."""
     links = [r for r in range(32) if r not in KEPT]
     size, rd = layout.size, rng.choice(links)
@@ -79,7 +79,7 @@ def jump(layout: Layout, rng: random.Random) -> list[Piece]:
     return [*make, jumping, TRAP]
 
 
-def branch(layout: Layout, rng: random.Random) -> list[Piece]:
+def branch(layout: RiscvLayout, rng: random.Random) -> list[Piece]:
     """A branch over some instructions that calculate, by operands that are often the same or far apart."""
     names = [r for r in ROWS if r.name not in {*COMPARISONS, *STORES, "jal", "jalr"} and dict(r.fixed)["rd"] != STACK]
     body = [plain(rng.choice(names), rng) for _ in range(rng.randrange(1, 4))]
@@ -87,7 +87,7 @@ def branch(layout: Layout, rng: random.Random) -> list[Piece]:
     return [one(layout, rs1=rs1, rs2=rs2, imm=layout.size + sum(size for _, size in body)), *body]
 
 
-def pieces(layout: Layout, rng: random.Random) -> Iterable[Piece]:
+def pieces(layout: RiscvLayout, rng: random.Random) -> Iterable[Piece]:
     """The row's instruction with what it needs around it."""
     if dict(layout.fixed)["rd"] == STACK:  # there and back
         imm = rng.choice((-16, -496))  # down first: what the stack pointer rises above is forgotten
@@ -99,7 +99,7 @@ def pieces(layout: Layout, rng: random.Random) -> Iterable[Piece]:
 
 def programs(rng: random.Random, count: int, length: int) -> Iterator[bytes]:
     """Programs of about ``length`` instructions; together they hold every row once at least."""
-    left: list[Layout] = []
+    left: list[RiscvLayout] = []
     for _ in range(count):
         code = b""
         for _ in range(length):

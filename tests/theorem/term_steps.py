@@ -166,6 +166,20 @@ def truth(world: World) -> None:
     world.do("xor", t, world.terms.const(world.rng.choice((1, -1, 0))))
 
 
+def conditions(world: World) -> None:
+    """Several comparisons joined and negated; words that are 0 where all their parts are; bits put side by side."""
+    a, b, number = world.word(), world.word(), world.terms.const(world.rng.choice((0, 1)))
+    t, u = (world.do(world.rng.choice(("slt", "eq")), a, b) for _ in "tu")
+    joined = world.do(world.rng.choice(("or", "and", "xor")), t, world.rng.choice((u, number, world.variable((0, 1)))))
+    world.do(world.rng.choice(("or", "and")), joined, world.rng.choice((t, u, world.variable((0, 1)))))
+    differ = world.do("or", world.do("xor", a, b), world.do("xor", world.word(), world.word()))
+    world.do("eq", world.do("shl", differ, par=(world.rng.choice((0, 8, 16)),)), world.terms.const(0))
+    small = world.variable((-128, 127), (0, 255))
+    world.do("eq", world.do("shl", small, par=(world.rng.choice((1, 8, 24, 25)),)), world.terms.const(0))
+    k = world.rng.choice((1, 8, 16))
+    world.do("or", *world.rng.sample([world.do("shl", world.word(), par=(k,)), world.variable((0, (1 << k) - 1))], 2))
+
+
 def normal(world: World) -> None:
     a = world.rng.choice((world.variable((1, MOST), (3, 900)), world.word()))
     world.do("sllv", a, world.do("clz", a))
@@ -183,5 +197,5 @@ def memory(world: World) -> None:
 
 KINDS: tuple[tuple[Callable[[World], None], int], ...] = (
     (pair, 12), (numbers, 4), (shift, 5), (field, 3), (extended, 2), (product, 3), (sign_product, 1), (linear, 2),
-    (choice, 2), (truth, 3), (normal, 1), (memory, 1))
+    (choice, 2), (truth, 3), (conditions, 2), (normal, 1), (memory, 1))
 """And how often each is drawn."""

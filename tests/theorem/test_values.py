@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from bitwuzla import Bitwuzla, Kind, Options, Result, TermManager
 
-from ncpc.theorem.solver import MAKERS, Question, never_differ
-from ncpc.theorem.solver import Vectors as SolverVectors
+from ncpc.theorem.solver import MAKERS, BitVectors, Question, never_differ
 from ncpc.theorem.term import FULL, LEAST, MOST
 from ncpc.theorem.terms import Terms
 from ncpc.theorem.undecided import Undecided
@@ -66,7 +65,7 @@ def test_the_solver_allows_every_value_that_terms_have() -> None:
         for sample in range(2):
             manager = TermManager()
             solver = Bitwuzla(manager, Options())
-            vectors = SolverVectors(world.terms, question, solver, manager, Kind)
+            vectors = BitVectors(world.terms, question, solver, manager, Kind)
             vectors.of(order[-1])
             for n in (*leaves, *order):
                 solver.assert_formula(vectors.apply(Kind.EQUAL, vectors.made[n], vectors.number(int(n.sample[sample]))))

@@ -1,0 +1,52 @@
+"""What can be said of a term from the intervals of others."""
+
+from __future__ import annotations
+
+from ncpc.theorem.term import FULL, LEAST, MOST, Term, signed_word, trailing_zeros
+
+
+def fitting(lo: int, hi: int) -> tuple[int, int]:
+    """An exact interval, where 32 bits hold it."""
+    return (lo, hi) if lo >= LEAST and hi <= MOST else FULL
+
+
+def ends(a: Term, b: Term) -> tuple[int, int]:
+    """The least and the largest exact product."""
+    corners = [x * y for x in (a.lo, a.hi) for y in (b.lo, b.hi)]
+    return min(corners), max(corners)
+
+
+def ordered(a: Term, b: Term) -> tuple[Term, Term]:
+    """Both, the one that was made first in front: for what does not mind."""
+    return (a, b) if a.id <= b.id else (b, a)
+
+
+def is_condition(a: Term) -> bool:
+    """Whether it is 0 or 1."""
+    return a.lo >= 0 and a.hi <= 1
+
+
+def one_sign(a: Term) -> bool:
+    """Whether it is negative always or never."""
+    return (a.lo >= 0) == (a.hi >= 0)
+
+
+def low_bits_of(term: Term, zeros: int) -> Term | None:
+    """The term whose low 32 - zeros bits are those of ``term``: for a mask that keeps them, and a sign extension."""
+    if term.op == "and" and term.args[1].fixed and trailing_zeros(~term.args[1].par[0]) >= 32 - zeros:
+        return term.args[0]
+    if term.op == "asr" and zeros >= term.par[0]:
+        a = term.args[0]
+        if a.op == "lin" and not a.cut and len(a.args) == 1 and a.par == (signed_word(1 << term.par[0]), 0):
+            return a.args[0]
+    return None
+
+
+def span_of_bits(op: str, a: Term, b: Term) -> tuple[int, int]:
+    """Of ``and``, ``or`` and ``xor``: as many bits as their arguments have."""
+    if op == "and" and (a.lo >= 0 or b.lo >= 0):
+        return 0, min(n.hi for n in (a, b) if n.lo >= 0)
+    if a.lo >= 0 and b.lo >= 0:
+        return 0, (1 << max(a.hi.bit_length(), b.hi.bit_length())) - 1
+    end = 1 << max((x ^ (x >> 31)).bit_length() for n in (a, b) for x in (n.lo, n.hi))
+    return -end, end - 1

@@ -1,0 +1,177 @@
+"""The theorem of one build: its linked step gives what the Program gives, for all inputs and all states in the box."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncpc.cores.core import Core
+from ncpc.cores.elf import read_elf
+from ncpc.ir.program import Program
+from ncpc.ir.types import Fixed
+from ncpc.proofs.prove import Proof
+from ncpc.semantics.run import Executor
+from ncpc.sim.plan import CallInterface
+from ncpc.theorem.call import ABIS, RETURN, SAMPLES, Given, StepCall, call_of, given
+from ncpc.theorem.equality import Budget, Equality
+from ncpc.theorem.flash import Flash, flash_of
+from ncpc.theorem.machine import InstructionSet, Machine
+from ncpc.theorem.reference import Reference, reference
+from ncpc.theorem.riscv import RiscvCode
+from ncpc.theorem.term import Term
+from ncpc.theorem.terms import Terms
+from ncpc.theorem.undecided import Undecided
+from ncpc.theorem.values import signed
+
+Answer = Literal["proved", "differs", "undecided"]
+
+CODES: Mapping[str, Callable[[Flash], InstructionSet]] = {"riscv32": RiscvCode}
+DEEPEST = 20_000
+
+
+@dataclass(frozen=True, eq=False)
+class Counterexample:
+    """Raw numbers by value with which the outcome ``what`` is ``got`` on the core and ``wanted`` in the Program."""
+
+    raw: Mapping[str, NDArray[np.int64]]
+    what: str
+    got: int
+    wanted: int
+
+
+@dataclass(frozen=True, eq=False)
+class Theorem:
+    """What came out: ``shown`` of ``outcomes`` proved; ``why`` says where it stopped.
+
+    A ``counterexample`` shows a difference. ``least`` and ``most`` are instructions on the shortest and longest way,
+    ``stack_bytes`` the deepest store below the stack pointer; 0 where the code was not followed to its end. ``counts``
+    are answers by how they were found.
+    """
+
+    answer: Answer
+    outcomes: int = 0
+    shown: int = 0
+    why: str = ""
+    counterexample: Counterexample | None = None
+    least: int = 0
+    most: int = 0
+    branches: int = 0
+    stack_bytes: int = 0
+    terms: int = 0
+    counts: Mapping[str, int] | None = None
+
+
+@dataclass(frozen=True)
+class Effect:
+    """One thing that a step leaves: what it is, what the code makes of it, what the Program says."""
+
+    what: str
+    got: Term
+    wanted: Term
+
+
+def prove_step(
+    elf: bytes, core: Core, interface: CallInterface, program: Program, proof: Proof, budget: Budget
+) -> Theorem:
+    """Whether the step in ``elf`` is the Program; ``proof`` is its range proof, whose intervals are relied on."""
+    if core.arch not in CODES:
+        return Theorem("undecided", why=f"the instructions of {core.name} are not read as terms")
+    image = read_elf(elf)
+    terms = Terms(SAMPLES, flash_of(image))
+    sys.setrecursionlimit(max(DEEPEST, sys.getrecursionlimit()))
+    try:
+        have = given(terms, program)
+        wanted = reference(terms, program, proof.intervals, have.grids)
+        _require_semantics(program, have, wanted)
+        call = call_of(terms, core, interface, program, have)
+    except Undecided as reason:
+        return Theorem("undecided", why=str(reason), terms=len(terms.nodes))
+    equality = Equality(terms, budget)
+    equality.watch()
+    code = CODES[core.arch](terms.flash)
+    machine = Machine(terms, code, list(call.registers), call.memory, image.address(interface.step), check=budget.check)
+    try:
+        machine.run(RETURN)
+        outcomes = list(_outcomes(core, program, call, wanted, machine))
+    except Undecided as reason:
+        where = f"at {machine.pc:#x}, after {machine.most:,} instructions: {reason}"
+        return Theorem("undecided", why=where, terms=len(terms.nodes), counts=dict(equality.counts))
+    return _compared(equality, have, machine, outcomes)
+
+
+def _require_semantics(program: Program, have: Given, wanted: Reference) -> None:
+    """The Program's terms against ``ncpc.semantics``, on all samples. Raises AssertionError where they differ."""
+    executor = Executor(program)
+    executor.reset(SAMPLES)
+    executor.load({state.inp.name: have.raw[state.inp.name].reshape(SAMPLES, *state.inp.shape)
+                   for state in program.states})
+    dt = None if program.dt is None else have.raw[program.dt.value.name][:, 0]
+    y, after, flags = executor.step(have.raw[program.x.value.name], dt)
+    pairs = [(wanted.y, y), *((wanted.states[s.inp.name], a) for s, a in zip(program.states, after, strict=True))]
+    for grid, numbers in pairs:
+        for i, term in enumerate(grid):
+            assert (signed(term.sample) == numbers.reshape(SAMPLES, -1)[:, i]).all(), f"{term} is not the Program's"
+    assert (signed(wanted.flags.sample) == flags).all(), "the status word is not the Program's"
+
+
+def _outcomes(core: Core, program: Program, call: StepCall, wanted: Reference, machine: Machine) -> Iterator[Effect]:
+    """States, outputs, the status word, the registers that are kept, the stack pointer."""
+    abi, terms, memory = ABIS[core.arch], machine.terms, machine.memory
+
+    def read(region: str, offset: int, size: int, is_signed: bool) -> Term:
+        return memory.load(terms.addc(call.bases[region], offset), size, is_signed)
+
+    places = iter(call.places.states)
+    for state in program.states:
+        for i, term in enumerate(wanted.states[state.inp.name]):
+            yield Effect(f"{state.inp.name}[{i}]", read("s", *next(places), _is_signed(state.inp.type)), term)
+    size, kind = call.places.y, program.y.value.type
+    for i, term in enumerate(wanted.y):
+        yield Effect(f"y[{i}]", read("y", size * i, size, _is_signed(kind)), term)
+    yield Effect("status word", machine.registers[abi.arguments[0]], wanted.flags)
+    for register, term in call.kept.items():
+        yield Effect(f"kept register {register}", machine.registers[register], term)
+    yield Effect("stack pointer", machine.registers[abi.stack], call.registers[abi.stack])
+
+
+def _is_signed(kind: object) -> bool:
+    return not isinstance(kind, Fixed) or kind.signed
+
+
+def _compared(equality: Equality, have: Given, machine: Machine, outcomes: list[Effect]) -> Theorem:
+    """Every outcome. One sample that differs is enough."""
+    shown, why, counterexample = 0, "", None
+    try:
+        for one in outcomes:
+            if one.got is one.wanted or equality.equal(one.got, one.wanted):
+                shown += 1
+            else:
+                counterexample = counterexample or _counterexample(have, one)
+                why = why or _unshown(equality, one)
+    except Undecided as reason:
+        why = why or str(reason)
+    if counterexample is not None:
+        why = f"{counterexample.what} is {counterexample.got} on the core and {counterexample.wanted} in the Program"
+    answer: Answer = "differs" if counterexample else "proved" if shown == len(outcomes) else "undecided"
+    stack = -machine.memory.lowest.get("stack", 0)
+    return Theorem(answer, len(outcomes), shown, why, counterexample, machine.least, machine.most, machine.branches,
+                   stack, len(machine.terms.nodes), dict(equality.counts))
+
+
+def _counterexample(have: Given, outcome: Effect) -> Counterexample | None:
+    bad = np.flatnonzero(outcome.got.sample != outcome.wanted.sample)
+    if not bad.size:
+        return None
+    got, wanted = (int(signed(term.sample)[bad[0]]) for term in (outcome.got, outcome.wanted))
+    return Counterexample({name: numbers[bad[0]] for name, numbers in have.raw.items()}, outcome.what, got, wanted)
+
+
+def _unshown(equality: Equality, outcome: Effect) -> str:
+    """The first term of the Program that no term of the code was shown to be, though they agree on all samples."""
+    first = f"; first at {equality.apart[0][1].name}" if equality.apart else ""
+    return f"{outcome.what} agrees on all {SAMPLES} samples and is not shown to be equal{first}"
