@@ -129,7 +129,7 @@ def extended(world: World) -> None:
     low = world.do("asr", world.do("shl", a, par=(k,)), par=(k,))
     if world.rng.random() < 0.5:
         low = world.do("and", a, world.terms.const((1 << k) - 1))
-    world.do("shl", low, par=(world.rng.choice((k, k - 1, 31 - k, 32 - k, 30)),))
+    world.do("shl", low, par=(world.rng.choice((k, k - 1, k - 1, 31 - k, 32 - k, 30)),))
 
 
 def product(world: World) -> None:
@@ -180,6 +180,40 @@ def conditions(world: World) -> None:
     world.do("or", *world.rng.sample([world.do("shl", world.word(), par=(k,)), world.variable((0, (1 << k) - 1))], 2))
 
 
+def junctions(world: World) -> None:
+    """Of words that are 0 or 1, whether some of them are, and what that says of a word."""
+    a, b = (world.do(world.rng.choice(("slt", "sltu", "eq")), world.word(), world.word()) for _ in "ab")
+    for _ in range(world.rng.randrange(1, 4)):
+        b = world.rng.choice((b, world.variable((0, 1)), world.do("xor", b, world.terms.const(1))))
+        a = world.do(world.rng.choice(("and", "or", "xor")), *((a, b) if world.rng.random() < 0.5 else (b, a)))
+    world.do("eq", a, world.terms.const(world.rng.choice((0, 0, 1))))
+
+
+def nothing(world: World) -> None:
+    """Whether bits are all 0, as the way it is put differs."""
+    a = world.do(world.rng.choice(("or", "xor", "and", "sub")), world.word(), world.word())
+    for _ in range(world.rng.randrange(2)):
+        a = world.do("shl", a, par=(world.amount(),))
+    world.do("eq", a, world.terms.const(0))
+
+
+def packed(world: World) -> None:
+    """Two words in one: bits of one shifted past those of the other."""
+    k = world.rng.choice((8, 16, 24, 31))
+    high = world.do("shl", world.word(), par=(k,))
+    low = world.do("srl", world.word(), par=(32 - k - world.rng.randrange(2),))
+    halves = (high, low) if world.rng.random() < 0.5 else (low, high)
+    both = world.do(world.rng.choice(("or", "or", "and", "xor")), *halves)
+    world.do(world.rng.choice(("shl", "srl", "asr")), both, par=(world.rng.choice((k, 32 - k)),))
+
+
+def close(world: World) -> None:
+    """A word and one a little further on, which may have wrapped."""
+    a = world.rng.choice((world.word(), world.variable(FULL)))
+    b = world.do("addc", a, par=(world.rng.choice((1, -1, 5, 255, LEAST)),))
+    world.do(world.rng.choice(("slt", "slt", "sltu", "smin", "eq")), *((a, b) if world.rng.random() < 0.5 else (b, a)))
+
+
 def normal(world: World) -> None:
     a = world.rng.choice((world.variable((1, MOST), (3, 900)), world.word()))
     world.do("sllv", a, world.do("clz", a))
@@ -196,6 +230,7 @@ def memory(world: World) -> None:
 
 
 KINDS: tuple[tuple[Callable[[World], None], int], ...] = (
-    (pair, 12), (numbers, 4), (shift, 5), (field, 3), (extended, 2), (product, 3), (sign_product, 1), (linear, 2),
-    (choice, 2), (truth, 3), (conditions, 2), (normal, 1), (memory, 1))
+    (pair, 12), (numbers, 4), (shift, 5), (field, 3), (extended, 3), (product, 4), (sign_product, 1), (linear, 2),
+    (choice, 2), (truth, 3), (conditions, 2), (junctions, 1), (nothing, 1), (packed, 1), (close, 2),
+    (normal, 1), (memory, 1))
 """And how often each is drawn."""
