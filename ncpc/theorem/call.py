@@ -12,10 +12,12 @@ from ncpc.cores.core import Core
 from ncpc.ir.program import Program, Value
 from ncpc.ir.types import Fixed
 from ncpc.sim.plan import CallInterface
-from ncpc.theorem.memory import Memory, Region
+from ncpc.theorem.memory import Ram, RamRegion
 from ncpc.theorem.reference import Grid
-from ncpc.theorem.term import FULL, MOST, Term
-from ncpc.theorem.terms import Terms
+from ncpc.theorem.term import FULL, MOST, BitTerm
+from ncpc.theorem.terms import BitTerms
+from ncpc.theorem.thumb_encoding import LR, SP
+from ncpc.theorem.thumb_flags import BLOCK, REGISTERS
 from ncpc.theorem.undecided import Undecided
 
 Numbers = NDArray[np.int64]
@@ -45,7 +47,7 @@ class Abi:
 
 ABIS: Mapping[str, Abi] = {
     "riscv32": Abi(32, (10, 11, 12, 13), 1, 2, (3, 4, 8, 9, *range(18, 28)), 16, zero=0),
-    "arm": Abi(20, (0, 1, 2, 3), 14, 13, tuple(range(4, 12)), 8, 1),
+    "arm": Abi(REGISTERS, (0, 1, 2, 3), LR, SP, tuple(range(4, 12)), 8, 1, BLOCK),
 }
 
 
@@ -70,14 +72,14 @@ class Given:
 class StepCall:
     """Registers and memory before a call, and what must be in the kept registers after it."""
 
-    registers: list[Term]
-    memory: Memory
-    kept: Mapping[int, Term]
+    registers: list[BitTerm]
+    memory: Ram
+    kept: Mapping[int, BitTerm]
     places: Places
-    bases: Mapping[str, Term]
+    bases: Mapping[str, BitTerm]
 
 
-def given(terms: Terms, program: Program, seed: int = 1) -> Given:
+def given(terms: BitTerms, program: Program, seed: int = 1) -> Given:
     """Any inputs, any dt, any states in their box; samples among them: corners, usual and arbitrary ones."""
     rng = np.random.default_rng(seed)
     raw: dict[str, Numbers] = {}
@@ -114,7 +116,7 @@ def _samples(rng: np.random.Generator, ends: Numbers, usual: Numbers) -> Numbers
     return found
 
 
-def _free(terms: Terms, value: Value, ends: Numbers, raw: Numbers) -> Grid:
+def _free(terms: BitTerms, value: Value, ends: Numbers, raw: Numbers) -> Grid:
     """A word of 32 unsigned bits is any word."""
     grid = np.empty(len(ends), object)
     for i, (lo, hi) in enumerate(ends):
@@ -133,7 +135,7 @@ def places_of(interface: CallInterface, program: Program) -> Places:
     return Places(tuple(states), interface.x_bytes // x, interface.y_bytes // y)
 
 
-def call_of(terms: Terms, core: Core, interface: CallInterface, program: Program, have: Given) -> StepCall:
+def call_of(terms: BitTerms, core: Core, interface: CallInterface, program: Program, have: Given) -> StepCall:
     """The instance, the inputs, the outputs, the stack anywhere in RAM, aligned and apart; kept registers anything."""
     if interface.float_dt or interface.struct_symbol is not None:
         raise Undecided("a step that takes a float or a static instance")
@@ -141,9 +143,9 @@ def call_of(terms: Terms, core: Core, interface: CallInterface, program: Program
     room = {"s": interface.struct_bytes, "x": interface.x_bytes, "y": interface.y_bytes, "stack": STACK_ROOM}
     bases = {name: _base(terms, core, name, size, rng) for name, size in room.items()}
     alignments = {"s": _widest(places.states), "x": places.x, "y": places.y, "stack": abi.stack_alignment}
-    regions = {bases[name]: Region(name, bases[name], *((-size, 0) if name == "stack" else (0, size)), name != "x",
+    regions = {bases[name]: RamRegion(name, bases[name], *((-size, 0) if name == "stack" else (0, size)), name != "x",
                                    alignments[name]) for name, size in room.items()}
-    memory = Memory(terms, regions)
+    memory = Ram(terms, regions)
     for i, term in enumerate(have.grids[program.x.value.name].reshape(-1)):
         memory.put("x", places.x * i, places.x, term)
     states = [t for state in program.states for t in have.grids[state.inp.name].reshape(-1)]
@@ -165,7 +167,7 @@ def _widest(places: tuple[tuple[int, int], ...]) -> int:
     return max((size for _, size in places), default=1)
 
 
-def _base(terms: Terms, core: Core, name: str, size: int, rng: np.random.Generator) -> Term:
+def _base(terms: BitTerms, core: Core, name: str, size: int, rng: np.random.Generator) -> BitTerm:
     """An address from which there is room for so many bytes (below it, for the stack)."""
     first, last = (core.ram.origin + size, core.ram.end) if name == "stack" else (core.ram.origin, core.ram.end - size)
     if last < first:
@@ -173,5 +175,5 @@ def _base(terms: Terms, core: Core, name: str, size: int, rng: np.random.Generat
     return terms.var(name, first, last, rng.integers(first, last + 1, terms.samples) & -BASE_ALIGNMENT)
 
 
-def _anything(terms: Terms, name: str, rng: np.random.Generator) -> Term:
+def _anything(terms: BitTerms, name: str, rng: np.random.Generator) -> BitTerm:
     return terms.var(name, *FULL, rng.integers(FULL[0], FULL[1] + 1, terms.samples))

@@ -15,8 +15,8 @@ from functools import partial
 import numpy as np
 
 from ncpc.theorem.solver import Question, Spans, never_differ
-from ncpc.theorem.term import LEAST, MOST, Term
-from ncpc.theorem.terms import Terms
+from ncpc.theorem.term import LEAST, MOST, BitTerm
+from ncpc.theorem.terms import BitTerms
 from ncpc.theorem.undecided import Undecided
 from ncpc.theorem.values import MASK, Words, words
 
@@ -48,12 +48,12 @@ class Budget:
 class Equality:
     """What was found equal. ``answers`` by all that was assumed; ``apart`` are pairs that agree on samples alone."""
 
-    terms: Terms
+    terms: BitTerms
     budget: Budget
-    by_sample: dict[bytes, list[Term]] = field(default_factory=dict)
+    by_sample: dict[bytes, list[BitTerm]] = field(default_factory=dict)
     answers: dict[Key, bool] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
-    apart: list[tuple[Term, Term]] = field(default_factory=list)
+    apart: list[tuple[BitTerm, BitTerm]] = field(default_factory=list)
 
     def watch(self) -> None:
         """From now on every new term is replaced by one of those there are with a name, if it equals it."""
@@ -62,13 +62,13 @@ class Equality:
                 self.by_sample.setdefault(term.sample.tobytes(), []).append(term)
         self.terms.on_new = self._identified
 
-    def _identified(self, term: Term) -> Term:
+    def _identified(self, term: BitTerm) -> BitTerm:
         candidates = self.by_sample.get(term.sample.tobytes())
         if term.name or candidates is None or len(self.apart) > PATIENCE:
             return term
         near, few = leaves_of(term, {term}), _distinct(term) < FEW_VALUES
 
-        def far(candidate: Term) -> bool:
+        def far(candidate: BitTerm) -> bool:
             return not near.issuperset(a for a in candidate.args if not a.fixed)
 
         tried = [c for c in sorted(candidates, key=far) if not (few and far(c))][:CANDIDATES]
@@ -79,7 +79,7 @@ class Equality:
             self.apart.append((term, tried[0]))
         return term
 
-    def equal(self, a: Term, b: Term) -> bool:
+    def equal(self, a: BitTerm, b: BitTerm) -> bool:
         """Whether they are proved equal. First in terms of what has a name; what only one stands on is opened, the
         newest first, until it is decided or has become too large.
         """
@@ -92,16 +92,18 @@ class Equality:
             if len(order) > LARGEST_QUESTION:
                 return False
             leaves = sorted(left | right, key=_age)
-            if self._decided(a, b, leaves, order):
-                return True
-            alone = [n for n in left ^ right if n.op != "var"]
-            more = {max(alone, key=_age)} if alone else {n for n in leaves if n.op != "var" and not n.cut}
+            more = made_of_others(leaves)
+            if not more:
+                if self._decided(a, b, leaves, order):
+                    return True
+                alone = [n for n in left ^ right if n.op != "var"]
+                more = {max(alone, key=_age)} if alone else {n for n in leaves if n.op != "var" and not n.cut}
             if not more:
                 return False
             opened |= more
         return False
 
-    def _decided(self, a: Term, b: Term, leaves: Sequence[Term], order: Sequence[Term]) -> bool:
+    def _decided(self, a: BitTerm, b: BitTerm, leaves: Sequence[BitTerm], order: Sequence[BitTerm]) -> bool:
         """Under wide intervals first, since that answer serves for more pairs."""
         exact = {n: (n.lo, n.hi) for n in (*leaves, *order)}
         if cases(leaves) <= MOST_CASES:
@@ -122,14 +124,14 @@ class Equality:
         self.budget.check()
         return never_differ(self.terms, question, self.budget.question_ms)
 
-    def _on_all_values(self, a: Term, b: Term, leaves: Sequence[Term], order: Sequence[Term]) -> bool:
+    def _on_all_values(self, a: BitTerm, b: BitTerm, leaves: Sequence[BitTerm], order: Sequence[BitTerm]) -> bool:
         """Every combination of what the leaves can be."""
         ranges = [np.arange(n.lo, n.hi + 1, dtype=np.int64) for n in leaves]
         grids = np.meshgrid(*ranges, indexing="ij") if ranges else [np.zeros(1, np.int64)]
-        found: dict[Term, Words] = {n: words(grid.reshape(-1)) for n, grid in zip(leaves, grids, strict=False)}
+        found: dict[BitTerm, Words] = {n: words(grid.reshape(-1)) for n, grid in zip(leaves, grids, strict=False)}
         size = grids[0].size
 
-        def value(n: Term) -> Words:
+        def value(n: BitTerm) -> Words:
             return np.full(size, n.par[0] & MASK, np.uint32) if n.fixed else found[n]
 
         try:
@@ -140,17 +142,17 @@ class Equality:
         return bool((value(a) == value(b)).all())
 
 
-def _age(term: Term) -> int:
+def _age(term: BitTerm) -> int:
     return term.id
 
 
-def _distinct(term: Term) -> int:
+def _distinct(term: BitTerm) -> int:
     return len(np.unique(term.sample))
 
 
-def leaves_of(root: Term, opened: set[Term]) -> set[Term]:
+def leaves_of(root: BitTerm, opened: set[BitTerm]) -> set[BitTerm]:
     """What a term stands on: inputs and what has a name, unless it is opened."""
-    found, seen, todo = set[Term](), set[Term](), [root]
+    found, seen, todo = set[BitTerm](), set[BitTerm](), [root]
     while todo:
         n = todo.pop()
         if n in seen or n.fixed:
@@ -163,9 +165,15 @@ def leaves_of(root: Term, opened: set[Term]) -> set[Term]:
     return found
 
 
-def opened_of(roots: Iterable[Term], opened: set[Term]) -> list[Term]:
+def made_of_others(leaves: Sequence[BitTerm]) -> set[BitTerm]:
+    """The leaves that are made of other ones alone: to take all of them as free would forget how they hang together."""
+    every = set(leaves)
+    return {n for n in leaves if n.op != "var" and every.issuperset(leaves_of(n, {n}))}
+
+
+def opened_of(roots: Iterable[BitTerm], opened: set[BitTerm]) -> list[BitTerm]:
     """The terms above their leaves, arguments first."""
-    found, todo = set[Term](), list(roots)
+    found, todo = set[BitTerm](), list(roots)
     while todo:
         n = todo.pop()
         if n not in found and not n.fixed and n.op != "var" and (not n.name or n in opened):
@@ -174,7 +182,7 @@ def opened_of(roots: Iterable[Term], opened: set[Term]) -> list[Term]:
     return sorted(found, key=_age)
 
 
-def cases(leaves: Sequence[Term]) -> int:
+def cases(leaves: Sequence[BitTerm]) -> int:
     """In how many ways leaves can have values."""
     count = 1
     for n in leaves:
@@ -188,11 +196,11 @@ def rounded(lo: int, hi: int) -> tuple[int, int]:
     return lo, (0 if hi == 0 else hi if hi < 0 else min(MOST, (1 << hi.bit_length()) - 1))
 
 
-def key_of(how: str, a: Term, b: Term, leaves: Sequence[Term], order: Sequence[Term], spans: Spans) -> Key:
+def key_of(how: str, a: BitTerm, b: BitTerm, leaves: Sequence[BitTerm], order: Sequence[BitTerm], spans: Spans) -> Key:
     """All that an answer rests on: the shape of both, every number in it, every interval that was assumed."""
     number = {n: i for i, n in enumerate((*leaves, *order))}
 
-    def place(n: Term) -> tuple[object, ...]:
+    def place(n: BitTerm) -> tuple[object, ...]:
         return ("=", n.par[0]) if n.fixed else (number[n],)
 
     shape = tuple((n.op, n.par, tuple(map(place, n.args)), spans.get(n)) for n in order)

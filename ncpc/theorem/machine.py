@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ncpc.theorem.memory import Memory, Region, merged
-from ncpc.theorem.term import Term
-from ncpc.theorem.terms import Terms
+from ncpc.theorem.memory import Ram, RamRegion, merged
+from ncpc.theorem.term import BitTerm
+from ncpc.theorem.terms import BitTerms
 from ncpc.theorem.undecided import Undecided
 
 MOST_INSTRUCTIONS = 1_000_000
@@ -18,7 +18,7 @@ MOST_INSTRUCTIONS = 1_000_000
 class Branch:
     """Where it goes on by ``condition``: to ``taken`` where that is not 0, else to ``fallen``."""
 
-    condition: Term
+    condition: BitTerm
     taken: int
     fallen: int
 
@@ -29,7 +29,7 @@ class InstructionSet(Protocol):
     @property
     def stack_register(self) -> int: ...
 
-    def execute(self, machine: Machine) -> Branch | None:
+    def execute(self, machine: Processor) -> Branch | None:
         """The instruction at ``machine.pc``, and ``machine.pc`` to the next one; a branch on data is only told.
 
         Raises Undecided for what it does not know.
@@ -42,17 +42,17 @@ class InstructionSet(Protocol):
 
 
 @dataclass
-class Machine:
+class Processor:
     """``registers`` are all that an instruction can change beside ``memory`` and ``pc``, flags too (as 0 or 1).
 
     ``least`` and ``most`` count instructions on the shortest and the longest way here. ``flags`` is what an
     instruction set knows besides of how its flags arose: kept where two ways meet only if both know the same.
     """
 
-    terms: Terms
+    terms: BitTerms
     code: InstructionSet
-    registers: list[Term]
-    memory: Memory
+    registers: list[BitTerm]
+    memory: Ram
     pc: int
     least: int = 0
     most: int = 0
@@ -79,23 +79,23 @@ class Machine:
         if branch is not None:
             self._both(branch)
 
-    def load(self, address: Term, size: int, signed: bool) -> Term:
+    def load(self, address: BitTerm, size: int, signed: bool) -> BitTerm:
         """From memory."""
         self._require_held(address)
         return self.memory.load(address, size, signed)
 
-    def store(self, address: Term, size: int, term: Term) -> None:
+    def store(self, address: BitTerm, size: int, term: BitTerm) -> None:
         """To memory."""
         self._require_held(address)
         self.memory.store(address, size, term)
 
-    def _require_held(self, address: Term) -> None:
+    def _require_held(self, address: BitTerm) -> None:
         """What lies below the stack pointer an interrupt may change."""
         place = self.memory.place(address)
         if place is not None and (region := self._stack())[0] is place[0] and place[1] < region[1]:
             raise Undecided("an access below the stack pointer")
 
-    def _stack(self) -> tuple[Region, int]:
+    def _stack(self) -> tuple[RamRegion, int]:
         place = self.memory.place(self.registers[self.code.stack_register])
         if place is None:
             raise Undecided("the stack pointer is not a place of the stack")
@@ -112,8 +112,8 @@ class Machine:
         self.least, self.most = min(yes.least, no.least), max(yes.most, no.most)
         self.branches, self.pc = max(yes.branches, no.branches), join
 
-    def _arm(self, start: int, join: int) -> Machine:
-        arm = Machine(self.terms, self.code, list(self.registers), self.memory.copy(), start, self.least, self.most,
+    def _arm(self, start: int, join: int) -> Processor:
+        arm = Processor(self.terms, self.code, list(self.registers), self.memory.copy(), start, self.least, self.most,
                       self.branches + 1, self.flags, self.joins, self.check)
         arm.run(join)
         return arm

@@ -8,20 +8,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from ncpc.theorem.term import Term, trailing_zeros
-from ncpc.theorem.terms import Terms
+from ncpc.theorem.term import BitTerm, trailing_zeros
+from ncpc.theorem.terms import BitTerms
 from ncpc.theorem.undecided import Undecided
 from ncpc.theorem.values import MASK
 
-Cells = dict[tuple[str, int], tuple[int, Term]]
+Cells = dict[tuple[str, int], tuple[int, BitTerm]]
 
 
 @dataclass(frozen=True)
-class Region:
+class RamRegion:
     """A piece of RAM at ``base``: the offsets from it that exist, which of them may be stored to, its alignment."""
 
     name: str
-    base: Term
+    base: BitTerm
     first: int
     end: int
     writable: bool
@@ -29,27 +29,27 @@ class Region:
 
 
 @dataclass
-class Memory:
+class Ram:
     """``cells`` by region and offset: how many bytes, and what they hold. ``lowest``: the deepest store by region."""
 
-    terms: Terms
-    regions: Mapping[Term, Region]
+    terms: BitTerms
+    regions: Mapping[BitTerm, RamRegion]
     cells: Cells = field(default_factory=dict)
     lowest: dict[str, int] = field(default_factory=dict)
 
-    def copy(self) -> Memory:
+    def copy(self) -> Ram:
         """Another one with the same content."""
         return replace(self, cells=dict(self.cells), lowest=dict(self.lowest))
 
-    def place(self, address: Term) -> tuple[Region, int] | None:
-        """Region and offset of an address; None for one that is in no region."""
+    def place(self, address: BitTerm) -> tuple[RamRegion, int] | None:
+        """RamRegion and offset of an address; None for one that is in no region."""
         if address in self.regions:
             return self.regions[address], 0
         if address.op == "lin" and len(address.args) == 1 and address.par[0] == 1 and address.args[0] in self.regions:
             return self.regions[address.args[0]], address.par[1]
         return None
 
-    def load(self, address: Term, size: int, signed: bool) -> Term:
+    def load(self, address: BitTerm, size: int, signed: bool) -> BitTerm:
         """``size`` bytes, extended to a word. Raises Undecided where nothing is known to be there."""
         place = self.place(address)
         if place is None:
@@ -58,7 +58,7 @@ class Memory:
         require_aligned(region, offset, size)
         return self.extended(self._bytes(region.name, offset, size), size, signed)
 
-    def _from_flash(self, address: Term, size: int, signed: bool) -> Term:
+    def _from_flash(self, address: BitTerm, size: int, signed: bool) -> BitTerm:
         """Constants; a table's entry at an address that varies."""
         if not address.fixed:
             if any(trailing_zeros(k) < size.bit_length() - 1 for k in address.par or (1,)):
@@ -70,7 +70,7 @@ class Memory:
             raise Undecided(f"a load of {size} bytes from {at:#x}, which is no constant of the program")
         return self.extended(self.terms.const(word), size, signed)
 
-    def _bytes(self, region: str, offset: int, size: int) -> Term:
+    def _bytes(self, region: str, offset: int, size: int) -> BitTerm:
         """A term whose low bytes are those stored there."""
         for start in range(offset, offset - 4, -1):
             held = self.cells.get((region, start))
@@ -81,17 +81,17 @@ class Memory:
         parts = [self.load_part(region, offset + i) for i in range(size)]
         return self.terms.lin([(part, 1 << (8 * i)) for i, part in enumerate(parts)])
 
-    def load_part(self, region: str, offset: int) -> Term:
+    def load_part(self, region: str, offset: int) -> BitTerm:
         """One byte."""
         return self.extended(self._bytes(region, offset, 1), 1, False)
 
-    def extended(self, term: Term, size: int, signed: bool) -> Term:
+    def extended(self, term: BitTerm, size: int, signed: bool) -> BitTerm:
         """The low ``size`` bytes as a number."""
         k = 32 - 8 * size
         shifted = self.terms.shl(term, k)
         return self.terms.asr(shifted, k) if signed else self.terms.srl(shifted, k)
 
-    def store(self, address: Term, size: int, term: Term) -> None:
+    def store(self, address: BitTerm, size: int, term: BitTerm) -> None:
         """Raises Undecided for a store to anything but the instance, the outputs and the stack."""
         place = self.place(address)
         if place is None or not place[0].writable:
@@ -103,7 +103,7 @@ class Memory:
         self.put(region.name, offset, size, term)
         self.lowest[region.name] = min(offset, self.lowest.get(region.name, region.end))
 
-    def put(self, region: str, offset: int, size: int, term: Term) -> None:
+    def put(self, region: str, offset: int, size: int, term: BitTerm) -> None:
         """Whatever was there."""
         for start in range(offset - 3, offset + size):
             held = self.cells.get((region, start))
@@ -113,7 +113,7 @@ class Memory:
             self.cells.pop((region, byte), None)
         self.cells[region, offset] = (size, term)
 
-    def forget_below(self, region: Region, offset: int) -> None:
+    def forget_below(self, region: RamRegion, offset: int) -> None:
         """Of a region that is a stack, what lies below the offset to which it has come."""
         for place in [p for p in self.cells if p[0] == region.name and p[1] < offset]:
             del self.cells[place]
@@ -124,13 +124,13 @@ class Memory:
             self.cells[region, start + i] = (1, self.terms.srl(term, 8 * i))
 
 
-def require_aligned(region: Region, offset: int, size: int) -> None:
+def require_aligned(region: RamRegion, offset: int, size: int) -> None:
     """Raises Undecided for an access that is not aligned wherever the region is."""
     if offset % size or size > region.alignment:
         raise Undecided(f"a misaligned access of {size} bytes at {region.name}{offset:+d}")
 
 
-def merged(condition: Term, yes: Memory, no: Memory) -> Memory:
+def merged(condition: BitTerm, yes: Ram, no: Ram) -> Ram:
     """After two ways that are taken by a condition; what only one of them stored is lost."""
     ite, cells = yes.terms.ite, Cells()
     for at in yes.cells.keys() & no.cells.keys():

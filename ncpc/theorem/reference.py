@@ -20,8 +20,8 @@ from ncpc.proofs.ranges import Interval
 from ncpc.semantics import fixed, windows
 from ncpc.semantics.ops import FLAGS
 from ncpc.theorem.spans import ends
-from ncpc.theorem.term import LEAST, MOST, Term
-from ncpc.theorem.terms import Terms
+from ncpc.theorem.term import LEAST, MOST, BitTerm
+from ncpc.theorem.terms import BitTerms
 from ncpc.theorem.undecided import Undecided
 
 Grid = NDArray[np.object_]
@@ -31,10 +31,10 @@ Grid = NDArray[np.object_]
 class Reader:
     """What has been read so far: ``env`` by value, the status word, the reciprocal's seeds and ends of residuals."""
 
-    terms: Terms
+    terms: BitTerms
     program: Program
     proved: Mapping[str, Interval]
-    flags: Term
+    flags: BitTerm
     seeds: int
     residuals: tuple[int, int]
     table: Mapping[str, Value]
@@ -53,10 +53,12 @@ class Reference:
 
     y: Grid
     states: Mapping[str, Grid]
-    flags: Term
+    flags: BitTerm
 
 
-def reference(terms: Terms, program: Program, proved: Mapping[str, Interval], given: Mapping[str, Grid]) -> Reference:
+def reference(
+    terms: BitTerms, program: Program, proved: Mapping[str, Interval], given: Mapping[str, Grid]
+) -> Reference:
     """The Program on ``given``: terms of x, dt and states by the names of their values. Raises Undecided for what is
     not read.
     """
@@ -125,7 +127,7 @@ def _result(reader: Reader, op: Op) -> Grid:
     return grid
 
 
-def _named(term: Term, name: str, span: tuple[int, int] | None = None) -> Term:
+def _named(term: BitTerm, name: str, span: tuple[int, int] | None = None) -> BitTerm:
     if term.op not in ("const", "var"):
         term.name = term.name or name
         if span is not None:
@@ -133,12 +135,12 @@ def _named(term: Term, name: str, span: tuple[int, int] | None = None) -> Term:
     return term
 
 
-def _each(function: Callable[..., Term], *grids: Any) -> Grid:
+def _each(function: Callable[..., BitTerm], *grids: Any) -> Grid:
     result: Grid = np.asarray(np.frompyfunc(function, len(grids), 1)(*grids), object)
     return result
 
 
-def _shifted(terms: Terms, x: Term, k: int) -> Term:
+def _shifted(terms: BitTerms, x: BitTerm, k: int) -> BitTerm:
     """floor(x / 2**k + 1/2) with an exact sum: in 32 bits where it fits them, else in 64."""
     half = (1 << k) >> 1
     if k < 32 and x.hi + half <= MOST:
@@ -148,18 +150,18 @@ def _shifted(terms: Terms, x: Term, k: int) -> Term:
 
 # ---------------------------------------------------------------------- elementwise
 Read = Callable[[Reader, Op, Sequence[Grid]], Grid]
-Make = Callable[..., Term]
+Make = Callable[..., BitTerm]
 
 
-def _plain(make: Callable[[Terms], Make]) -> Read:
+def _plain(make: Callable[[BitTerms], Make]) -> Read:
     return lambda reader, op, a: _each(make(reader.terms), *a)
 
 
-def _with_k(make: Callable[[Terms, int], Make]) -> Read:
+def _with_k(make: Callable[[BitTerms, int], Make]) -> Read:
     return lambda reader, op, a: _each(make(reader.terms, int(op.attrs["k"] or 0)), *a)
 
 
-def _mulshr(terms: Terms, k: int) -> Make:
+def _mulshr(terms: BitTerms, k: int) -> Make:
     return lambda x, y: terms.mulshr(x, y, (1 << k) >> 1, k)
 
 
@@ -173,7 +175,7 @@ def _mix(reader: Reader, op: Op, a: Sequence[Grid]) -> Grid:
     terms, kind = reader.terms, reader.table[op.args[2]].type
     assert isinstance(kind, Fixed)
 
-    def of(x: Term, y: Term, w: Term) -> Term:
+    def of(x: BitTerm, y: BitTerm, w: BitTerm) -> BitTerm:
         _require_word(y.lo - x.hi, y.hi - x.lo, f"what {op.out.name} lies between")
         return terms.add(x, _mulshr(terms, kind.frac)(terms.sub(y, x), w))
 
@@ -240,7 +242,7 @@ def _product(reader: Reader, op: Op, a: Sequence[Grid]) -> Grid:
     return np.array(rows, object)
 
 
-def _dot(terms: Terms, weights: Grid, x: Grid) -> Term:
+def _dot(terms: BitTerms, weights: Grid, x: Grid) -> BitTerm:
     """A sum of products that 32 bits hold."""
     pairs = [(int(w.par[0]), v) for w, v in zip(weights, x, strict=True)]
     ends = [sorted((w * v.lo, w * v.hi)) for w, v in pairs]
@@ -288,14 +290,14 @@ def _pool(reader: Reader, op: Op, a: Sequence[Grid]) -> Grid:
     return means
 
 
-def _largest(terms: Terms, inside: Sequence[Term]) -> Term:
+def _largest(terms: BitTerms, inside: Sequence[BitTerm]) -> BitTerm:
     best = inside[0]
     for one in inside[1:]:
         best = terms.smax(best, one)
     return best
 
 
-def _mean(terms: Terms, inside: Sequence[Term], factor: int) -> Term:
+def _mean(terms: BitTerms, inside: Sequence[BitTerm], factor: int) -> BitTerm:
     total = _named(terms.lin([(one, 1) for one in inside]), "sum of a window")
     return _mulshr(terms, MEAN_BITS)(total, terms.const(factor))
 
@@ -309,7 +311,7 @@ def _lut(reader: Reader, op: Op, a: Sequence[Grid]) -> Grid:
     entries, slopes = reader.tables[name]
     top, mask = terms.const(((len(table) - 1) << k) - 1), terms.const((1 << k) - 1)
 
-    def at(x: Term) -> Term:
+    def at(x: BitTerm) -> BitTerm:
         inside = _named(terms.smin(terms.smax(x, terms.const(0)), top), "inside the table")
         index, part = _named(terms.asr(inside, k), "index"), _named(terms.and_(inside, mask), "part of an interval")
         base, slope = _named(terms.tab(entries, index), "entry"), _named(terms.tab(slopes, index), "slope")
@@ -324,7 +326,7 @@ def _inverse(reader: Reader, op: Op, a: Sequence[Grid]) -> Grid:
     """``fixed.inverse``: 2**31 / m by a seed and one Newton step, m being the leading 16 bits."""
     terms, k = reader.terms, int(op.attrs["k"] or 0)
 
-    def of(x: Term) -> Term:
+    def of(x: BitTerm) -> BitTerm:
         zeros = _named(terms.clz(x), "leading zeros")
         normal = _named(terms.norm(x), "normalized divisor")
         m = _named(terms.srl(normal, 16), "leading 16 bits")

@@ -6,19 +6,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ncpc.theorem.flash import Flash
-from ncpc.theorem.machine import Branch, Machine
+from ncpc.theorem.machine import Branch, Processor
 from ncpc.theorem.riscv_decode import Riscv, decode
-from ncpc.theorem.term import Term
-from ncpc.theorem.terms import Terms
+from ncpc.theorem.term import BitTerm
+from ncpc.theorem.terms import BitTerms
 from ncpc.theorem.undecided import Undecided
 from ncpc.theorem.values import MASK
 
 LOADS = {"lb": (1, True), "lh": (2, True), "lw": (4, True), "lbu": (1, False), "lhu": (2, False)}
 """Bytes, and whether the word is signed."""
 STORES = {"sb": 1, "sh": 2, "sw": 4}
-COMPARISONS: dict[str, tuple[Callable[[Terms, Term, Term], Term], bool]] = {
-    "beq": (Terms.eq, True), "bne": (Terms.eq, False), "blt": (Terms.slt, True), "bge": (Terms.slt, False),
-    "bltu": (Terms.sltu, True), "bgeu": (Terms.sltu, False),
+COMPARISONS: dict[str, tuple[Callable[[BitTerms, BitTerm, BitTerm], BitTerm], bool]] = {
+    "beq": (BitTerms.eq, True), "bne": (BitTerms.eq, False), "blt": (BitTerms.slt, True), "bge": (BitTerms.slt, False),
+    "bltu": (BitTerms.sltu, True), "bgeu": (BitTerms.sltu, False),
 }
 """What is compared how, and whether the branch is taken where that holds."""
 IMMEDIATES = {"addi": "add", "slti": "slt", "sltiu": "sltu", "xori": "xor", "ori": "or", "andi": "and",
@@ -26,23 +26,23 @@ IMMEDIATES = {"addi": "add", "slti": "slt", "sltiu": "sltu", "xori": "xor", "ori
 """By the instruction with an immediate the one with a register; ``sltiu`` compares with the extended number's word."""
 
 
-def _mulhsu(terms: Terms, a: Term, b: Term) -> Term:
+def _mulhsu(terms: BitTerms, a: BitTerm, b: BitTerm) -> BitTerm:
     """The high word of signed a times b as a word, which is 2**32 more than the signed b where that is negative."""
     return terms.add(terms.mulshr(a, b, 0, 32), terms.and_(terms.asr(b, 31), a))
 
 
-OPERATIONS: dict[str, Callable[[Terms, Term, Term], Term]] = {
-    "add": Terms.add,
-    "sub": Terms.sub,
+OPERATIONS: dict[str, Callable[[BitTerms, BitTerm, BitTerm], BitTerm]] = {
+    "add": BitTerms.add,
+    "sub": BitTerms.sub,
     "sll": lambda terms, a, b: terms.shift("sllv", a, b),
-    "slt": Terms.slt,
-    "sltu": Terms.sltu,
-    "xor": Terms.xor,
+    "slt": BitTerms.slt,
+    "sltu": BitTerms.sltu,
+    "xor": BitTerms.xor,
     "srl": lambda terms, a, b: terms.shift("srlv", a, b),
     "sra": lambda terms, a, b: terms.shift("srav", a, b),
-    "or": Terms.or_,
-    "and": Terms.and_,
-    "mul": Terms.mul,
+    "or": BitTerms.or_,
+    "and": BitTerms.and_,
+    "mul": BitTerms.mul,
     "mulh": lambda terms, a, b: terms.mulshr(a, b, 0, 32),
     "mulhsu": _mulhsu,
     "mulhu": lambda terms, a, b: terms.mulshr(a, b, 0, 32, signed=False),
@@ -70,7 +70,7 @@ class RiscvCode:
             self.decoded[pc] = decode(first | (second or 0) << 16, pc)
         return self.decoded[pc]
 
-    def execute(self, machine: Machine) -> Branch | None:
+    def execute(self, machine: Processor) -> Branch | None:
         """One instruction; a branch that data decides is returned, and nothing changed.
 
         Raises Undecided, naming address and instruction, for what the terms cannot say.
@@ -93,7 +93,7 @@ class RiscvCode:
         return () if instruction.name == "jalr" and instruction.rd == 0 else (following,)
 
 
-def _execute(machine: Machine, instruction: Riscv) -> Branch | None:
+def _execute(machine: Processor, instruction: Riscv) -> Branch | None:
     terms, name, imm = machine.terms, instruction.name, instruction.imm
     a, b = machine.registers[instruction.rs1], machine.registers[instruction.rs2]
     following, target = machine.pc + instruction.size, machine.pc + imm
@@ -113,12 +113,12 @@ def _execute(machine: Machine, instruction: Riscv) -> Branch | None:
     return None
 
 
-def _put(machine: Machine, register: int, term: Term) -> None:
+def _put(machine: Processor, register: int, term: BitTerm) -> None:
     if register:
         machine.registers[register] = term
 
 
-def _result(machine: Machine, instruction: Riscv, a: Term, b: Term) -> Term:
+def _result(machine: Processor, instruction: Riscv, a: BitTerm, b: BitTerm) -> BitTerm:
     terms, name, imm = machine.terms, instruction.name, instruction.imm
     if name in LOADS:
         return machine.load(terms.addc(a, imm), *LOADS[name])
@@ -129,7 +129,7 @@ def _result(machine: Machine, instruction: Riscv, a: Term, b: Term) -> Term:
     return OPERATIONS[name](terms, a, b)
 
 
-def _branch(machine: Machine, name: str, operands: tuple[Term, Term], ways: tuple[int, int]) -> Branch | None:
+def _branch(machine: Processor, name: str, operands: tuple[BitTerm, BitTerm], ways: tuple[int, int]) -> Branch | None:
     """``ways``: the target of the branch and the instruction behind it."""
     compare, wanted = COMPARISONS[name]
     condition = compare(machine.terms, *operands)
@@ -140,7 +140,7 @@ def _branch(machine: Machine, name: str, operands: tuple[Term, Term], ways: tupl
     return None
 
 
-def _jumped(address: Term) -> int:
+def _jumped(address: BitTerm) -> int:
     if not address.fixed:
         raise Undecided(f"a jump to {address}, which is no number")
     return address.par[0] & MASK & ~1

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from ncpc.theorem.term import FULL, Term
-from ncpc.theorem.terms import Terms
+from ncpc.theorem.term import FULL, BitTerm
+from ncpc.theorem.terms import BitTerms
 
 LONGEST_TABLE = 512
 """Loads from no more addresses than these are spelled out; others may give anything."""
 
-Spans = Mapping[Term, tuple[int, int]]
+Spans = Mapping[BitTerm, tuple[int, int]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,14 +29,14 @@ class Question:
     ``spans`` are the intervals that are assumed, of everything in both.
     """
 
-    a: Term
-    b: Term
-    leaves: Sequence[Term]
-    order: Sequence[Term]
+    a: BitTerm
+    b: BitTerm
+    leaves: Sequence[BitTerm]
+    order: Sequence[BitTerm]
     spans: Spans
 
 
-def never_differ(terms: Terms, question: Question, limit_ms: int) -> bool:
+def never_differ(terms: BitTerms, question: Question, limit_ms: int) -> bool:
     """Whether the solver shows, within its time, that they are always equal."""
     from bitwuzla import Bitwuzla, Kind, Option, Options, Result, TermManager
 
@@ -54,37 +54,37 @@ def never_differ(terms: Terms, question: Question, limit_ms: int) -> bool:
 class BitVectors:
     """The solver's terms for ours, made as they are asked for."""
 
-    terms: Terms
+    terms: BitTerms
     question: Question
     solver: Any
     manager: Any
     kind: Any
-    made: dict[Term, Any] = field(default_factory=dict)
+    made: dict[BitTerm, Any] = field(default_factory=dict)
     products: dict[tuple[int, int], Any] = field(default_factory=dict)
 
     @cached_property
-    def free(self) -> frozenset[Term]:
+    def free(self) -> frozenset[BitTerm]:
         """What is not opened."""
         return frozenset(self.question.leaves)
 
     @cached_property
-    def wide(self) -> frozenset[frozenset[Term]]:
+    def wide(self) -> frozenset[frozenset[BitTerm]]:
         """The products that the question needs in 64 bits."""
         return frozenset(frozenset(n.args) for n in self.question.order if n.op == "mulshr")
 
-    def of(self, term: Term) -> Any:
+    def of(self, term: BitTerm) -> Any:
         """All before it in order are made first, so that nothing recurses deeply."""
         for one in (*self.question.leaves, *self.question.order):
             if one not in self.made:
                 self.made[one] = self._make(one)
         return self.number(term.par[0]) if term.fixed else self.made[term]
 
-    def _make(self, term: Term) -> Any:
+    def _make(self, term: BitTerm) -> Any:
         if term in self.free or term.op not in MAKERS:
             return self.any_of(term)
         return MAKERS[term.op](self, term, [self._known(a) for a in term.args])
 
-    def _known(self, term: Term) -> Any:
+    def _known(self, term: BitTerm) -> Any:
         return self.number(term.par[0]) if term.fixed else self.made[term]
 
     def apply(self, kind: Any, *args: Any, indices: Sequence[int] = ()) -> Any:
@@ -93,10 +93,10 @@ class BitVectors:
     def number(self, value: int, bits: int = 32) -> Any:
         return self.manager.mk_bv_value(self.manager.mk_bv_sort(bits), value & ((1 << bits) - 1))
 
-    def span(self, term: Term) -> tuple[int, int]:
+    def span(self, term: BitTerm) -> tuple[int, int]:
         return (term.lo, term.hi) if term.fixed else self.question.spans[term]
 
-    def any_of(self, term: Term) -> Any:
+    def any_of(self, term: BitTerm) -> Any:
         """A word that may be anything in the interval assumed."""
         word = self.manager.mk_const(self.manager.mk_bv_sort(32), f"t{term.id}")
         self._require(word, self.span(term), 32)
@@ -107,7 +107,7 @@ class BitVectors:
             for kind, end in ((self.kind.BV_SGE, span[0]), (self.kind.BV_SLE, span[1])):
                 self.solver.assert_formula(self.apply(kind, word, self.number(end, bits)))
 
-    def product(self, x: Term, y: Term) -> Any:
+    def product(self, x: BitTerm, y: BitTerm) -> Any:
         """The exact product in 64 bits as a free number, the same one wherever the same product is meant."""
         key = (min(x.id, y.id), max(x.id, y.id))
         if key not in self.products:
@@ -124,7 +124,7 @@ class BitVectors:
         return self.apply(self.kind.ITE, condition, self.number(1), self.number(0))
 
 
-def _linear(v: BitVectors, term: Term, args: Sequence[Any]) -> Any:
+def _linear(v: BitVectors, term: BitTerm, args: Sequence[Any]) -> Any:
     total = v.number(term.par[-1])
     for x, word, k in zip(term.args, args, term.par[:-1], strict=True):
         constant = v.terms.const(k)
@@ -140,47 +140,47 @@ def _linear(v: BitVectors, term: Term, args: Sequence[Any]) -> Any:
     return total
 
 
-def _multiplied(v: BitVectors, term: Term, args: Sequence[Any]) -> Any:
+def _multiplied(v: BitVectors, term: BitTerm, args: Sequence[Any]) -> Any:
     if frozenset(term.args) in v.wide:
         return v.low(v.product(*term.args))
     return v.apply(v.kind.BV_MUL, *args)
 
 
-def _shifted_product(v: BitVectors, term: Term, args: Sequence[Any]) -> Any:
+def _shifted_product(v: BitVectors, term: BitTerm, args: Sequence[Any]) -> Any:
     total = v.apply(v.kind.BV_ADD, v.product(*term.args), v.number(term.par[0], 64))
     return v.low(v.apply(v.kind.BV_ASHR, total, v.number(term.par[1], 64)))
 
 
-def _by_number(kind: str) -> Callable[[BitVectors, Term, Sequence[Any]], Any]:
+def _by_number(kind: str) -> Callable[[BitVectors, BitTerm, Sequence[Any]], Any]:
     return lambda v, term, args: v.apply(getattr(v.kind, kind), args[0], v.number(term.par[0]))
 
 
-def _plain(kind: str) -> Callable[[BitVectors, Term, Sequence[Any]], Any]:
+def _plain(kind: str) -> Callable[[BitVectors, BitTerm, Sequence[Any]], Any]:
     return lambda v, term, args: v.apply(getattr(v.kind, kind), *args)
 
 
-def _compared(kind: str) -> Callable[[BitVectors, Term, Sequence[Any]], Any]:
+def _compared(kind: str) -> Callable[[BitVectors, BitTerm, Sequence[Any]], Any]:
     return lambda v, term, args: v.truth(v.apply(getattr(v.kind, kind), *args))
 
 
-def _by_amount(kind: str) -> Callable[[BitVectors, Term, Sequence[Any]], Any]:
+def _by_amount(kind: str) -> Callable[[BitVectors, BitTerm, Sequence[Any]], Any]:
     return lambda v, term, args: v.apply(
         getattr(v.kind, kind), args[0], v.apply(v.kind.BV_AND, args[1], v.number(31)))
 
 
-def _smaller(v: BitVectors, term: Term, args: Sequence[Any]) -> Any:
+def _smaller(v: BitVectors, term: BitTerm, args: Sequence[Any]) -> Any:
     return v.apply(v.kind.ITE, v.apply(v.kind.BV_SLT, *args), *args)
 
 
-def _larger(v: BitVectors, term: Term, args: Sequence[Any]) -> Any:
+def _larger(v: BitVectors, term: BitTerm, args: Sequence[Any]) -> Any:
     return v.apply(v.kind.ITE, v.apply(v.kind.BV_SLT, *args), *reversed(args))
 
 
-def _chosen(v: BitVectors, term: Term, args: Sequence[Any]) -> Any:
+def _chosen(v: BitVectors, term: BitTerm, args: Sequence[Any]) -> Any:
     return v.apply(v.kind.ITE, v.apply(v.kind.DISTINCT, args[0], v.number(0)), args[1], args[2])
 
 
-def _leading_zeros(v: BitVectors, term: Term, args: Sequence[Any]) -> Any:
+def _leading_zeros(v: BitVectors, term: BitTerm, args: Sequence[Any]) -> Any:
     zeros, one = v.number(32), v.number(1, 1)
     for i in range(32):
         bit = v.apply(v.kind.BV_EXTRACT, args[0], indices=(i, i))
@@ -188,11 +188,11 @@ def _leading_zeros(v: BitVectors, term: Term, args: Sequence[Any]) -> Any:
     return zeros
 
 
-def _normal(v: BitVectors, term: Term, args: Sequence[Any]) -> Any:
+def _normal(v: BitVectors, term: BitTerm, args: Sequence[Any]) -> Any:
     return v.apply(v.kind.BV_SHL, args[0], _leading_zeros(v, term, args))
 
 
-def _loaded(v: BitVectors, term: Term, args: Sequence[Any]) -> Any:
+def _loaded(v: BitVectors, term: BitTerm, args: Sequence[Any]) -> Any:
     """Each address of those that are possible; the alignment is known, so that few are."""
     lo, hi = v.span(term.args[0])
     word = v.any_of(term)
@@ -209,7 +209,7 @@ def _loaded(v: BitVectors, term: Term, args: Sequence[Any]) -> Any:
     return word
 
 
-MAKERS: dict[str, Callable[[BitVectors, Term, Sequence[Any]], Any]] = {
+MAKERS: dict[str, Callable[[BitVectors, BitTerm, Sequence[Any]], Any]] = {
     "lin": _linear,
     "mul": _multiplied,
     "mulshr": _shifted_product,

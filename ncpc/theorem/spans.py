@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ncpc.theorem.term import FULL, LEAST, MOST, Term, signed_word, trailing_zeros
+from ncpc.theorem.term import FULL, LEAST, MOST, BitTerm, signed_word, trailing_zeros
 
 
 def fitting(lo: int, hi: int) -> tuple[int, int]:
@@ -10,28 +10,34 @@ def fitting(lo: int, hi: int) -> tuple[int, int]:
     return (lo, hi) if lo >= LEAST and hi <= MOST else FULL
 
 
-def ends(a: Term, b: Term) -> tuple[int, int]:
+def ends(a: BitTerm, b: BitTerm) -> tuple[int, int]:
     """The least and the largest exact product."""
     corners = [x * y for x in (a.lo, a.hi) for y in (b.lo, b.hi)]
     return min(corners), max(corners)
 
 
-def ordered(a: Term, b: Term) -> tuple[Term, Term]:
+def low_number(x: int, bits: int) -> int:
+    """The number that the low bits of ``x`` stand for, the highest of them being its sign."""
+    half = 1 << (bits - 1)
+    return ((x + half) & (2 * half - 1)) - half
+
+
+def ordered(a: BitTerm, b: BitTerm) -> tuple[BitTerm, BitTerm]:
     """Both, the one that was made first in front: for what does not mind."""
     return (a, b) if a.id <= b.id else (b, a)
 
 
-def is_condition(a: Term) -> bool:
+def is_condition(a: BitTerm) -> bool:
     """Whether it is 0 or 1."""
     return a.lo >= 0 and a.hi <= 1
 
 
-def one_sign(a: Term) -> bool:
+def one_sign(a: BitTerm) -> bool:
     """Whether it is negative always or never."""
     return (a.lo >= 0) == (a.hi >= 0)
 
 
-def low_bits_of(term: Term, zeros: int) -> Term | None:
+def low_bits_of(term: BitTerm, zeros: int) -> BitTerm | None:
     """The term whose low 32 - zeros bits are those of ``term``: for a mask that keeps them, and a sign extension."""
     if term.op == "and" and term.args[1].fixed and trailing_zeros(~term.args[1].par[0]) >= 32 - zeros:
         return term.args[0]
@@ -42,7 +48,7 @@ def low_bits_of(term: Term, zeros: int) -> Term | None:
     return None
 
 
-def span_of_bits(op: str, a: Term, b: Term) -> tuple[int, int]:
+def span_of_bits(op: str, a: BitTerm, b: BitTerm) -> tuple[int, int]:
     """Of ``and``, ``or`` and ``xor``: as many bits as their arguments have."""
     if op == "and" and (a.lo >= 0 or b.lo >= 0):
         return 0, min(n.hi for n in (a, b) if n.lo >= 0)

@@ -21,15 +21,15 @@ def trailing_zeros(x: int) -> int:
 
 
 @dataclass(eq=False, slots=True)
-class Term:
-    """``op`` of ``args`` and ``par`` (numbers; see ``Terms``), at least ``lo`` and at most ``hi`` as a signed number.
+class BitTerm:
+    """``op`` of ``args`` and ``par`` (numbers), as a signed number at least ``lo`` and at most ``hi``.
 
     ``sample`` are its words on the sample vectors. ``name`` says which value of the Program it is, "" for none; at a
     ``cut`` sums are not flattened.
     """
 
     op: str
-    args: tuple[Term, ...]
+    args: tuple[BitTerm, ...]
     par: tuple[int, ...]
     lo: int
     hi: int

@@ -11,27 +11,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncpc.theorem.flash import Flash
-from ncpc.theorem.spans import ends, fitting, is_condition, low_bits_of, one_sign, ordered, span_of_bits
-from ncpc.theorem.term import FULL, LEAST, Term, signed_word, trailing_zeros
+from ncpc.theorem.spans import ends, fitting, is_condition, low_bits_of, low_number, one_sign, ordered, span_of_bits
+from ncpc.theorem.term import FULL, LEAST, BitTerm, signed_word, trailing_zeros
 from ncpc.theorem.undecided import Undecided
 from ncpc.theorem.values import MASK, VALUES, Words, signed, words
 
 Table = NDArray[np.int64]
+Span = tuple[int, int]
 
 
 @dataclass
-class Terms:
+class BitTerms:
     """All terms there are. ``on_new`` may give another that equals the one just made."""
 
     samples: int
     flash: Flash
     tables: list[Table] = field(default_factory=list)
-    nodes: list[Term] = field(default_factory=list)
-    on_new: Callable[[Term], Term] | None = None
-    known: dict[tuple[str, tuple[int, ...], tuple[int, ...]], Term] = field(default_factory=dict)
+    nodes: list[BitTerm] = field(default_factory=list)
+    on_new: Callable[[BitTerm], BitTerm] | None = None
+    known: dict[tuple[str, tuple[int, ...], tuple[int, ...]], BitTerm] = field(default_factory=dict)
 
-    # ------------------------------------------------------------------ making
-    def make(self, op: str, args: tuple[Term, ...], par: tuple[int, ...] = (), span: tuple[int, int] = FULL) -> Term:
+    def make(self, op: str, args: tuple[BitTerm, ...], par: tuple[int, ...] = (), span: Span = FULL) -> BitTerm:
         """The term, made once; of numbers alone it is a number. No other rule is applied."""
         if all(a.fixed for a in args):
             return self.const(int(self.evaluate(op, par, [a.sample[:1] for a in args])[0]))
@@ -44,12 +44,12 @@ class Terms:
                 term = self.known[key] = self.on_new(term)
         return term
 
-    def _new(self, op: str, args: tuple[Term, ...], par: tuple[int, ...], span: tuple[int, int], at: Words) -> Term:
-        term = Term(op, args, par, *span, at, len(self.nodes))
+    def _new(self, op: str, args: tuple[BitTerm, ...], par: tuple[int, ...], span: Span, at: Words) -> BitTerm:
+        term = BitTerm(op, args, par, *span, at, len(self.nodes))
         self.nodes.append(term)
         return term
 
-    def const(self, c: int) -> Term:
+    def const(self, c: int) -> BitTerm:
         """A number, modulo 2**32."""
         c = signed_word(c)
         key = ("const", (), (c,))
@@ -57,7 +57,7 @@ class Terms:
             self.known[key] = self._new("const", (), (c,), (c, c), np.full(self.samples, c & MASK, np.uint32))
         return self.known[key]
 
-    def var(self, name: str, lo: int, hi: int, sample: NDArray[np.int64]) -> Term:
+    def var(self, name: str, lo: int, hi: int, sample: NDArray[np.int64]) -> BitTerm:
         """Any number from lo to hi; ``sample`` (samples,) are some."""
         term = self._new("var", (), (len(self.nodes),), (lo, hi), words(sample))
         term.name = name
@@ -68,8 +68,7 @@ class Terms:
         self.tables.append(numbers)
         return len(self.tables) - 1
 
-    # ------------------------------------------------------------------ sums
-    def lin(self, terms: Iterable[tuple[Term, int]], c: int = 0) -> Term:
+    def lin(self, terms: Iterable[tuple[BitTerm, int]], c: int = 0) -> BitTerm:
         """sum coefficient*term + c modulo 2**32; sums in it are flattened but for those that are cut."""
         found, c = self._flattened(terms, c)
         items = sorted(((n, signed_word(k)) for n, k in found.items() if k), key=lambda item: item[0].id)
@@ -82,9 +81,9 @@ class Terms:
         hi = c + sum(max(k * n.lo, k * n.hi) for n, k in items)
         return self.make("lin", tuple(n for n, _ in items), (*(k for _, k in items), c), fitting(lo, hi))
 
-    def _flattened(self, terms: Iterable[tuple[Term, int]], c: int) -> tuple[dict[Term, int], int]:
+    def _flattened(self, terms: Iterable[tuple[BitTerm, int]], c: int) -> tuple[dict[BitTerm, int], int]:
         """Coefficients by term; where a term counts with its low bits only, that from which they are taken."""
-        found: dict[Term, int] = {}
+        found: dict[BitTerm, int] = {}
         todo = list(terms)
         while todo:
             term, k = todo.pop()
@@ -96,26 +95,35 @@ class Terms:
                 todo += [(a, k * q) for a, q in zip(term.args, term.par[:-1], strict=True)]
             elif (whole := low_bits_of(term, trailing_zeros(k))) is not None:
                 todo.append((whole, k))
-            elif term.op == "srl" and trailing_zeros(k) >= term.par[0]:  # what is shifted in does not count
-                todo.append((self.asr(term.args[0], term.par[0]), k))
+            elif term.op in ("srl", "asr") and (less := self._demanded(term, trailing_zeros(k))) is not term:
+                todo.append((less, k))
             elif k:
                 found[term] = (found.get(term, 0) + k) & MASK
         return found, c
 
-    def add(self, a: Term, b: Term) -> Term:
+    def _demanded(self, term: BitTerm, zeros: int) -> BitTerm:
+        """Another shift with the same low 32 - zeros bits: compilers add powers of two to constants that are lost."""
+        a, k = term.args[0], term.par[0]
+        if zeros < k:
+            return term
+        if zeros > k and a.op == "lin" and not a.cut:
+            par = tuple(low_number(q, 32 - zeros + k) for q in a.par)
+            a = self.lin(zip(a.args, par[:-1], strict=True), par[-1])
+        return self.asr(a, k)
+
+    def add(self, a: BitTerm, b: BitTerm) -> BitTerm:
         """a + b."""
         return self.lin([(a, 1), (b, 1)])
 
-    def sub(self, a: Term, b: Term) -> Term:
+    def sub(self, a: BitTerm, b: BitTerm) -> BitTerm:
         """a - b."""
         return self.lin([(a, 1), (b, -1)])
 
-    def addc(self, a: Term, c: int) -> Term:
+    def addc(self, a: BitTerm, c: int) -> BitTerm:
         """a + c."""
         return self.lin([(a, 1)], c)
 
-    # ------------------------------------------------------------------ products
-    def mul(self, a: Term, b: Term) -> Term:
+    def mul(self, a: BitTerm, b: BitTerm) -> BitTerm:
         """The low word of a*b."""
         for x, y in ((a, b), (b, a)):
             if y.fixed:
@@ -126,7 +134,7 @@ class Terms:
         a, b = ordered(a, b)
         return self.make("mul", (a, b), (), fitting(*ends(a, b)))
 
-    def mulshr(self, a: Term, b: Term, c: int, k: int, signed: bool = True) -> Term:
+    def mulshr(self, a: BitTerm, b: BitTerm, c: int, k: int, signed: bool = True) -> BitTerm:
         """The low word of (a*b + c) >> k in 64 bits; ``signed``: both arguments are."""
         if a.fixed and b.fixed:
             p, q = (n.par[0] if signed else n.par[0] & MASK for n in (a, b))
@@ -144,7 +152,7 @@ class Terms:
         span = fitting((low + c) >> k, (high_end + c) >> k) if signed else FULL
         return self.make("mulshr" if signed else "umulshr", (a, b), (c, k), span)
 
-    def divided(self, op: str, a: Term, b: Term) -> Term:
+    def divided(self, op: str, a: BitTerm, b: BitTerm) -> BitTerm:
         """``div``, ``rem`` (towards 0), ``divu`` or ``remu``. Raises Undecided where b may be 0, or a / b be 2**31."""
         if b.lo <= 0 <= b.hi or (op in ("div", "rem") and a.lo == LEAST and b.lo <= -1 <= b.hi):
             raise Undecided(f"{op} of {a} by {b}, which may be no number of 32 bits")
@@ -153,12 +161,11 @@ class Terms:
             return self.const(int(self.evaluate(op, (), at)[0]))
         return self.make(op, (a, b))
 
-    # ------------------------------------------------------------------ shifts
-    def shl(self, a: Term, k: int) -> Term:
+    def shl(self, a: BitTerm, k: int) -> BitTerm:
         """a << k, 0 <= k < 32."""
         return self.lin([(a, 1 << k)])
 
-    def asr(self, a: Term, k: int) -> Term:
+    def asr(self, a: BitTerm, k: int) -> BitTerm:
         """a >> k of the signed number, 0 <= k < 32."""
         if k == 0:
             return a
@@ -172,17 +179,17 @@ class Terms:
         lo, hi = a.lo >> k, a.hi >> k
         return self.const(lo) if lo == hi else self.make("asr", (a,), (k,), (lo, hi))
 
-    def shl_keeps(self, a: Term, k: int) -> bool:
+    def shl_keeps(self, a: BitTerm, k: int) -> bool:
         """Whether a << k is a * 2**k."""
         return -(1 << (31 - k)) <= a.lo and a.hi < 1 << (31 - k)
 
-    def _divided(self, a: Term, k: int) -> Term | None:
+    def _divided(self, a: BitTerm, k: int) -> BitTerm | None:
         """b with a = b << k, when a is a sum of multiples of 2**k."""
         if a.op == "lin" and not a.cut and all(trailing_zeros(q) >= k for q in a.par):
             return self.lin([(n, q >> k) for n, q in zip(a.args, a.par[:-1], strict=True)], a.par[-1] >> k)
         return None
 
-    def srl(self, a: Term, k: int) -> Term:
+    def srl(self, a: BitTerm, k: int) -> BitTerm:
         """a >> k of the word, 0 <= k < 32."""
         if k == 0:
             return a
@@ -198,7 +205,7 @@ class Terms:
         span = ((a.lo & MASK) >> k, (a.hi & MASK) >> k) if a.hi < 0 else (0, MASK >> k)
         return self.make("srl", (a,), (k,), span)
 
-    def shift(self, op: str, a: Term, b: Term) -> Term:
+    def shift(self, op: str, a: BitTerm, b: BitTerm) -> BitTerm:
         """``sllv``, ``srlv`` or ``srav``: a shifted by b modulo 32."""
         if b.fixed:
             return {"sllv": self.shl, "srlv": self.srl, "srav": self.asr}[op](a, b.par[0] & 31)
@@ -206,19 +213,18 @@ class Terms:
             return self.norm(a)
         return self.make(op, (a, b))
 
-    def clz(self, a: Term) -> Term:
-        """Leading zeros of the word, 32 for 0."""
+    def clz(self, a: BitTerm) -> BitTerm:
+        """Leading zeros of the word, 32 for 0; a term even where one number alone is possible: it tells ``norm``."""
         span = (32 - a.hi.bit_length(), 32 - a.lo.bit_length()) if a.lo >= 0 else (0, 32)
-        return self.const(span[0]) if span[0] == span[1] else self.make("clz", (a,), (), span)
+        return self.make("clz", (a,), (), span)
 
-    def norm(self, a: Term) -> Term:
+    def norm(self, a: BitTerm) -> BitTerm:
         """a << clz(a) for a >= 1: the highest bit is set. Raises Undecided where a may be less."""
         if a.lo < 1:
             raise Undecided(f"the divisor {a.name or a} may be {a.lo}")
         return self.make("norm", (a,), (), (LEAST, -1))
 
-    # ------------------------------------------------------------------ bits
-    def and_(self, a: Term, b: Term) -> Term:
+    def and_(self, a: BitTerm, b: BitTerm) -> BitTerm:
         """a & b."""
         if a.fixed:
             a, b = b, a
@@ -226,7 +232,7 @@ class Terms:
             return self.both(a, b)
         return self._masked(a, b) if b.fixed else self._bits("and", a, b)
 
-    def _masked(self, a: Term, b: Term) -> Term:
+    def _masked(self, a: BitTerm, b: BitTerm) -> BitTerm:
         m = b.par[0]
         if a.fixed:
             return self.const(a.par[0] & m)
@@ -243,7 +249,7 @@ class Terms:
         span = (0, min(m, a.hi) if a.lo >= 0 else m) if m >= 0 else ((0, a.hi) if a.lo >= 0 else FULL)
         return self.make("and", (a, b), (), span)
 
-    def or_(self, a: Term, b: Term) -> Term:
+    def or_(self, a: BitTerm, b: BitTerm) -> BitTerm:
         """a | b: of conditions by De Morgan, of words without a common bit their sum."""
         if is_condition(a) and is_condition(b):
             return self.negated(self.both(self.negated(a), self.negated(b)))
@@ -252,7 +258,7 @@ class Terms:
                 return self.add(x, y)
         return self._bits("or", a, b)
 
-    def xor(self, a: Term, b: Term) -> Term:
+    def xor(self, a: BitTerm, b: BitTerm) -> BitTerm:
         """a ^ b."""
         if a is b:
             return self.const(0)
@@ -263,7 +269,7 @@ class Terms:
                 return self.lin([(x, -1)], 1)
         return self._bits("xor", a, b)
 
-    def _bits(self, op: str, a: Term, b: Term) -> Term:
+    def _bits(self, op: str, a: BitTerm, b: BitTerm) -> BitTerm:
         if a.fixed and b.fixed:
             p, q = a.par[0], b.par[0]
             return self.const({"and": p & q, "or": p | q, "xor": p ^ q}[op])
@@ -275,8 +281,7 @@ class Terms:
         a, b = ordered(a, b)
         return self.make(op, (a, b), (), span_of_bits(op, a, b))
 
-    # ------------------------------------------------------------------ comparisons and choices
-    def slt(self, a: Term, b: Term) -> Term:
+    def slt(self, a: BitTerm, b: BitTerm) -> BitTerm:
         """1 where a < b as signed numbers, else 0."""
         if a.hi < b.lo:
             return self.const(1)
@@ -285,7 +290,7 @@ class Terms:
         apart = self._apart(a, b)
         return self.make("slt", (a, b), (), (0, 1)) if apart is None else self.const(int(apart < 0))
 
-    def _apart(self, a: Term, b: Term) -> int | None:
+    def _apart(self, a: BitTerm, b: BitTerm) -> int | None:
         """a - b where that is one number: of those that are equal modulo 2**32, the only one that intervals allow."""
         d = self.sub(a, b)
         if not d.fixed:
@@ -294,7 +299,7 @@ class Terms:
         allowed = [x for x in (d.par[0] - (1 << 32), d.par[0], d.par[0] + (1 << 32)) if least <= x <= most]
         return allowed[0] if len(allowed) == 1 else None
 
-    def sltu(self, a: Term, b: Term) -> Term:
+    def sltu(self, a: BitTerm, b: BitTerm) -> BitTerm:
         """1 where a < b as words, else 0."""
         if a.lo >= 0 and b.lo >= 0:
             return self.slt(a, b)
@@ -309,14 +314,14 @@ class Terms:
             return self.eq(a, self.const(0))
         return self.make("sltu", (a, b), (), (0, 1))
 
-    def eq(self, a: Term, b: Term) -> Term:
+    def eq(self, a: BitTerm, b: BitTerm) -> BitTerm:
         """1 where a is b, else 0."""
         d = self.sub(a, b)
         if d.fixed:
             return self.const(int(d.par[0] == 0))
         return self.const(0) if a.hi < b.lo or b.hi < a.lo else self._is_zero(d)
 
-    def _is_zero(self, a: Term) -> Term:
+    def _is_zero(self, a: BitTerm) -> BitTerm:
         """1 where a is 0, else 0: of a | b where both are, of a ^ b where they are the same."""
         part = self._divided(a, trailing_zeros(a.par[0])) if a.op == "lin" and len(a.args) == 1 else None
         if part is not None and part is not a and self.shl_keeps(part, trailing_zeros(a.par[0])):
@@ -327,23 +332,21 @@ class Terms:
             return self.eq(*a.args)
         return self.make("eq0", (a,), (), (0, 1))
 
-    def both(self, *conditions: Term) -> Term:
+    def both(self, *conditions: BitTerm) -> BitTerm:
         """1 where all of the conditions (0 or 1) are 1."""
-        found: set[Term] = set()
+        found: set[BitTerm] = set()
         for one in conditions:
             found.update(one.args if one.op == "all" else (one,))
         if self.const(0) in found:
             return self.const(0)
-        left = sorted(found - {self.const(1)}, key=lambda n: n.id)
-        if len(left) < 2:
-            return left[0] if left else self.const(1)
-        return self.make("all", tuple(left), (), (0, 1))
+        left = tuple(sorted(found - {self.const(1)}, key=lambda n: n.id))
+        return self.make("all", left, (), (0, 1)) if len(left) > 1 else left[0] if left else self.const(1)
 
-    def negated(self, condition: Term) -> Term:
+    def negated(self, condition: BitTerm) -> BitTerm:
         """1 where a condition (0 or 1) is 0."""
         return self.lin([(condition, -1)], 1)
 
-    def ite(self, c: Term, a: Term, b: Term) -> Term:
+    def ite(self, c: BitTerm, a: BitTerm, b: BitTerm) -> BitTerm:
         """a where c is not 0, else b."""
         if a is b:
             return a
@@ -353,7 +356,7 @@ class Terms:
             return self.smin(a, b) if a is c.args[0] else self.smax(a, b)
         return self.make("ite", (c, a, b), (), (min(a.lo, b.lo), max(a.hi, b.hi)))
 
-    def smin(self, a: Term, b: Term) -> Term:
+    def smin(self, a: BitTerm, b: BitTerm) -> BitTerm:
         """The smaller as signed numbers."""
         if a.hi <= b.lo:
             return a
@@ -361,7 +364,7 @@ class Terms:
             return b
         return self.make("smin", ordered(a, b), (), (min(a.lo, b.lo), min(a.hi, b.hi)))
 
-    def smax(self, a: Term, b: Term) -> Term:
+    def smax(self, a: BitTerm, b: BitTerm) -> BitTerm:
         """The larger as signed numbers."""
         if a.lo >= b.hi:
             return a
@@ -369,8 +372,7 @@ class Terms:
             return b
         return self.make("smax", ordered(a, b), (), (max(a.lo, b.lo), max(a.hi, b.hi)))
 
-    # ------------------------------------------------------------------ tables
-    def tab(self, number: int, index: Term) -> Term:
+    def tab(self, number: int, index: BitTerm) -> BitTerm:
         """A table's entry. Raises Undecided for an index that may lie outside."""
         table = self.tables[number]
         if index.lo < 0 or index.hi >= len(table):
@@ -380,14 +382,13 @@ class Terms:
             return self.const(int(part[0]))
         return self.make("tab", (index,), (number,), (int(part.min()), int(part.max())))
 
-    def load(self, address: Term, size: int, signed: bool) -> Term:
+    def load(self, address: BitTerm, size: int, signed: bool) -> BitTerm:
         """1, 2 or 4 bytes of flash. Raises Undecided for an address that may lie outside it."""
         self.flash.require(address.lo, address.hi + size)
         half = 1 << (8 * size - 1)
         span = (-half, half - 1) if signed or size == 4 else (0, 2 * half - 1)
         return self.make("load", (address,), (size, int(signed)), span)
 
-    # ------------------------------------------------------------------ meaning
     def evaluate(self, op: str, par: tuple[int, ...], a: Sequence[Words]) -> Words:
         """The words of a term from those of its arguments."""
         if op == "tab":

@@ -20,17 +20,18 @@ from ncpc.sim.plan import CallInterface
 from ncpc.theorem.call import ABIS, RETURN, SAMPLES, Given, StepCall, call_of, given
 from ncpc.theorem.equality import Budget, Equality
 from ncpc.theorem.flash import Flash, flash_of
-from ncpc.theorem.machine import InstructionSet, Machine
+from ncpc.theorem.machine import InstructionSet, Processor
 from ncpc.theorem.reference import Reference, reference
 from ncpc.theorem.riscv import RiscvCode
-from ncpc.theorem.term import Term
-from ncpc.theorem.terms import Terms
+from ncpc.theorem.term import BitTerm
+from ncpc.theorem.terms import BitTerms
+from ncpc.theorem.thumb import ThumbCode
 from ncpc.theorem.undecided import Undecided
 from ncpc.theorem.values import signed
 
 Answer = Literal["proved", "differs", "undecided"]
 
-CODES: Mapping[str, Callable[[Flash], InstructionSet]] = {"riscv32": RiscvCode}
+CODES: Mapping[str, Callable[[Flash], InstructionSet]] = {"riscv32": RiscvCode, "arm": ThumbCode}
 DEEPEST = 20_000
 
 
@@ -71,8 +72,8 @@ class Effect:
     """One thing that a step leaves: what it is, what the code makes of it, what the Program says."""
 
     what: str
-    got: Term
-    wanted: Term
+    got: BitTerm
+    wanted: BitTerm
 
 
 def prove_step(
@@ -82,7 +83,7 @@ def prove_step(
     if core.arch not in CODES:
         return Theorem("undecided", why=f"the instructions of {core.name} are not read as terms")
     image = read_elf(elf)
-    terms = Terms(SAMPLES, flash_of(image))
+    terms = BitTerms(SAMPLES, flash_of(image))
     sys.setrecursionlimit(max(DEEPEST, sys.getrecursionlimit()))
     try:
         have = given(terms, program)
@@ -94,7 +95,8 @@ def prove_step(
     equality = Equality(terms, budget)
     equality.watch()
     code = CODES[core.arch](terms.flash)
-    machine = Machine(terms, code, list(call.registers), call.memory, image.address(interface.step), check=budget.check)
+    start = image.address(interface.step)
+    machine = Processor(terms, code, list(call.registers), call.memory, start, check=budget.check)
     try:
         machine.run(RETURN)
         outcomes = list(_outcomes(core, program, call, wanted, machine))
@@ -119,11 +121,11 @@ def _require_semantics(program: Program, have: Given, wanted: Reference) -> None
     assert (signed(wanted.flags.sample) == flags).all(), "the status word is not the Program's"
 
 
-def _outcomes(core: Core, program: Program, call: StepCall, wanted: Reference, machine: Machine) -> Iterator[Effect]:
+def _outcomes(core: Core, program: Program, call: StepCall, wanted: Reference, machine: Processor) -> Iterator[Effect]:
     """States, outputs, the status word, the registers that are kept, the stack pointer."""
     abi, terms, memory = ABIS[core.arch], machine.terms, machine.memory
 
-    def read(region: str, offset: int, size: int, is_signed: bool) -> Term:
+    def read(region: str, offset: int, size: int, is_signed: bool) -> BitTerm:
         return memory.load(terms.addc(call.bases[region], offset), size, is_signed)
 
     places = iter(call.places.states)
@@ -143,7 +145,7 @@ def _is_signed(kind: object) -> bool:
     return not isinstance(kind, Fixed) or kind.signed
 
 
-def _compared(equality: Equality, have: Given, machine: Machine, outcomes: list[Effect]) -> Theorem:
+def _compared(equality: Equality, have: Given, machine: Processor, outcomes: list[Effect]) -> Theorem:
     """Every outcome. One sample that differs is enough."""
     shown, why, counterexample = 0, "", None
     try:

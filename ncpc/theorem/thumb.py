@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from ncpc.theorem import thumb_flags as flags
 from ncpc.theorem import thumb_operations as operations
 from ncpc.theorem.flash import Flash
-from ncpc.theorem.machine import Branch, Machine
-from ncpc.theorem.term import Term
+from ncpc.theorem.machine import Branch, Processor
+from ncpc.theorem.term import BitTerm
 from ncpc.theorem.thumb_decode import decode, is_wide
 from ncpc.theorem.thumb_encoding import ALWAYS, LR, PC, SP, ThumbInstruction
 from ncpc.theorem.undecided import Undecided
@@ -26,7 +26,7 @@ SHIFTS = ("lsl", "lsr", "asr", "ror")
 FIELDS = ("ubfx", "sbfx", "bfi", "bfc", "ssat", "usat", "ssat16", "usat16")
 UNCONDITIONAL = ("it", "cbz", "cbnz", "movs")
 """Not allowed in an IT block; nor is a branch with its own condition."""
-Guard = tuple[Term, bool]
+Guard = tuple[BitTerm, bool]
 """A term, and whether the instruction has effect where it is 1; otherwise where it is 0."""
 
 
@@ -59,7 +59,7 @@ class ThumbCode:
             self.blocks.add(pc)
             pc, state = pc + self.at(pc).size, advanced(state)
 
-    def execute(self, machine: Machine) -> Branch | None:
+    def execute(self, machine: Processor) -> Branch | None:
         """One instruction; of a branch that data decides nothing but the end of its IT block is done.
 
         Raises Undecided, naming address and instruction, for what the terms cannot say.
@@ -70,7 +70,7 @@ class ThumbCode:
         except Undecided as stop:
             raise Undecided(f"at {instruction.address:#x} ({instruction.name}): {stop}") from None
 
-    def _execute(self, machine: Machine, i: ThumbInstruction) -> Branch | None:
+    def _execute(self, machine: Processor, i: ThumbInstruction) -> Branch | None:
         state = _block(machine)
         if bool(state & 15) != (i.address in self.blocks):
             raise Undecided("a jump into an IT block")
@@ -103,7 +103,7 @@ def advanced(state: int) -> int:
     return (state & 0xE0) | (state << 1 & 0x1F) if state & 7 else 0
 
 
-def _block(machine: Machine) -> int:
+def _block(machine: Processor) -> int:
     state = machine.registers[flags.BLOCK]
     if not state.fixed:
         raise Undecided("two ways meet, one of them within an IT block")
@@ -116,7 +116,7 @@ def _require_allowed(i: ThumbInstruction, last: bool) -> None:
         raise Undecided("an instruction that may not stand there in an IT block")
 
 
-def _guarded(machine: Machine, i: ThumbInstruction, guard: Guard) -> Branch | None:
+def _guarded(machine: Processor, i: ThumbInstruction, guard: Guard) -> Branch | None:
     """An instruction that data lets have effect or not: a branch, or each register as it would be or as it was."""
     condition, wanted = guard
     following = i.address + i.size
@@ -131,13 +131,13 @@ def _guarded(machine: Machine, i: ThumbInstruction, guard: Guard) -> Branch | No
     return None
 
 
-def _chosen(machine: Machine, guard: Guard, new: Term, old: Term) -> Term:
+def _chosen(machine: Processor, guard: Guard, new: BitTerm, old: BitTerm) -> BitTerm:
     condition, wanted = guard
     return machine.terms.ite(condition, *((new, old) if wanted else (old, new)))
 
 
 # ---------------------------------------------------------------------- registers
-def _put(machine: Machine, register: int | None, term: Term) -> None:
+def _put(machine: Processor, register: int | None, term: BitTerm) -> None:
     assert register is not None
     assert register != PC
     if register == SP:
@@ -147,13 +147,13 @@ def _put(machine: Machine, register: int | None, term: Term) -> None:
     machine.registers[register] = term
 
 
-def _get(machine: Machine, register: int | None) -> Term:
+def _get(machine: Processor, register: int | None) -> BitTerm:
     """A register; PC as an aligned base of an address."""
     assert register is not None
     return machine.terms.const((machine.pc + 4) & ~3) if register == PC else machine.registers[register]
 
 
-def _second(machine: Machine, i: ThumbInstruction) -> tuple[Term, Term | None]:
+def _second(machine: Processor, i: ThumbInstruction) -> tuple[BitTerm, BitTerm | None]:
     """The second operand, and the carry that it leaves, None as it was."""
     terms = machine.terms
     if i.m is None:
@@ -164,7 +164,7 @@ def _second(machine: Machine, i: ThumbInstruction) -> tuple[Term, Term | None]:
     return terms.lin([(terms.srl(x, 1), 1), (flags.carry(machine), 1 << 31)]), operations.bit(terms, x, 0)
 
 
-def _sets(machine: Machine, i: ThumbInstruction) -> bool:
+def _sets(machine: Processor, i: ThumbInstruction) -> bool:
     """Whether it sets flags; ``BLOCK`` has already gone on, so an address tells whether it was in a block."""
     if i.sets != "outside":
         return i.sets == "always"
@@ -174,7 +174,7 @@ def _sets(machine: Machine, i: ThumbInstruction) -> bool:
 
 
 # ---------------------------------------------------------------------- instructions
-def _perform(machine: Machine, i: ThumbInstruction, guard: Guard | None = None) -> Branch | None:
+def _perform(machine: Processor, i: ThumbInstruction, guard: Guard | None = None) -> Branch | None:
     """The instruction, and ``pc`` to where it goes on; ``guard`` concerns what it stores."""
     following = i.address + i.size
     if i.name in ("b", "bl", "bx", "blx", "cbz", "cbnz", "tbb", "tbh"):
@@ -192,14 +192,14 @@ def _perform(machine: Machine, i: ThumbInstruction, guard: Guard | None = None) 
     return None
 
 
-def _thumb_address(term: Term) -> int:
+def _thumb_address(term: BitTerm) -> int:
     """Where a jump to a register's value goes; bit 0 says that the code there is Thumb."""
     if not term.fixed or not term.par[0] & 1:
         raise Undecided(f"a jump to {term}, which is no address of Thumb code")
     return term.par[0] & MASK & ~1
 
 
-def _jump(machine: Machine, i: ThumbInstruction, following: int) -> Branch | None:
+def _jump(machine: Processor, i: ThumbInstruction, following: int) -> Branch | None:
     terms, target = machine.terms, i.target
     if i.name in ("cbz", "cbnz"):
         zero = terms.eq(_get(machine, i.n), terms.const(0))
@@ -217,7 +217,7 @@ def _jump(machine: Machine, i: ThumbInstruction, following: int) -> Branch | Non
     return None
 
 
-def _from_table(machine: Machine, i: ThumbInstruction) -> int:
+def _from_table(machine: Processor, i: ThumbInstruction) -> int:
     terms, size = machine.terms, 1 if i.name == "tbb" else 2
     base = terms.const(i.address + 4) if i.n == PC else _get(machine, i.n)
     entry = machine.load(terms.lin([(base, 1), (_get(machine, i.m), size)]), size, False)
@@ -226,7 +226,7 @@ def _from_table(machine: Machine, i: ThumbInstruction) -> int:
     return i.address + 4 + 2 * entry.par[0]
 
 
-def _access(machine: Machine, i: ThumbInstruction, guard: Guard | None) -> Term | None:
+def _access(machine: Processor, i: ThumbInstruction, guard: Guard | None) -> BitTerm | None:
     """A load or store of one or two words or less; what is loaded to PC is returned."""
     terms, base = machine.terms, _get(machine, i.n)
     offset = terms.const(i.imm or 0) if i.m is None else operations.shifted(terms, _get(machine, i.m), *i.shift)[0]
@@ -245,7 +245,7 @@ def _access(machine: Machine, i: ThumbInstruction, guard: Guard | None) -> Term 
     return _put_loaded(machine, targets, loaded)
 
 
-def _put_loaded(machine: Machine, registers: list[int | None], loaded: list[Term]) -> Term | None:
+def _put_loaded(machine: Processor, registers: list[int | None], loaded: list[BitTerm]) -> BitTerm | None:
     """What is loaded to PC, if anything is."""
     jump = None
     for register, term in zip(registers, loaded, strict=False):
@@ -256,13 +256,13 @@ def _put_loaded(machine: Machine, registers: list[int | None], loaded: list[Term
     return jump
 
 
-def _store(machine: Machine, address: Term, size: int, term: Term, guard: Guard | None) -> None:
+def _store(machine: Processor, address: BitTerm, size: int, term: BitTerm, guard: Guard | None) -> None:
     if guard is not None:
         term = _chosen(machine, guard, term, machine.load(address, size, False))
     machine.store(address, size, term)
 
 
-def _several(machine: Machine, i: ThumbInstruction, guard: Guard | None) -> Term | None:
+def _several(machine: Processor, i: ThumbInstruction, guard: Guard | None) -> BitTerm | None:
     """Registers in ascending order at ascending addresses; what is loaded to PC is returned."""
     terms, base = machine.terms, _get(machine, i.n)
     loads, below = SEVERAL[i.name]
@@ -279,7 +279,7 @@ def _several(machine: Machine, i: ThumbInstruction, guard: Guard | None) -> Term
     return _put_loaded(machine, list(i.listed), loaded)
 
 
-def _compute(machine: Machine, i: ThumbInstruction) -> None:
+def _compute(machine: Processor, i: ThumbInstruction) -> None:
     """What changes registers and flags alone."""
     if i.name in SUMS:
         _sum(machine, i)
@@ -299,7 +299,7 @@ def _compute(machine: Machine, i: ThumbInstruction) -> None:
                 flags.forget_carry(machine)
 
 
-def _sum(machine: Machine, i: ThumbInstruction) -> None:
+def _sum(machine: Processor, i: ThumbInstruction) -> None:
     terms, a, b = machine.terms, _get(machine, i.n), _second(machine, i)[0]
     sets = _sets(machine, i)
     if i.name in ("adc", "sbc"):
@@ -317,7 +317,7 @@ def _sum(machine: Machine, i: ThumbInstruction) -> None:
         _put(machine, i.d, result)
 
 
-def _with_carry(machine: Machine, a: Term, b: Term, sets: bool) -> Term:
+def _with_carry(machine: Processor, a: BitTerm, b: BitTerm, sets: bool) -> BitTerm:
     """a + b + C; of the two sums at most one carries."""
     terms, carry = machine.terms, flags.carry(machine)
     part = terms.add(a, b)
@@ -328,7 +328,7 @@ def _with_carry(machine: Machine, a: Term, b: Term, sets: bool) -> Term:
     return total
 
 
-def _logic(machine: Machine, i: ThumbInstruction) -> None:
+def _logic(machine: Processor, i: ThumbInstruction) -> None:
     terms, (b, carry) = machine.terms, _second(machine, i)
     if i.name in ("bic", "orn", "mvn"):
         b = terms.lin([(b, -1)], -1)
@@ -342,7 +342,7 @@ def _logic(machine: Machine, i: ThumbInstruction) -> None:
         flags.set_by_result(machine, result, carry)
 
 
-def _result(machine: Machine, i: ThumbInstruction) -> Term:
+def _result(machine: Processor, i: ThumbInstruction) -> BitTerm:
     """Of what neither reads nor sets flags, but for what a product or a shift leaves in N and Z."""
     terms, name = machine.terms, i.name
     if name in ("movw", "adr"):
@@ -368,7 +368,7 @@ def _result(machine: Machine, i: ThumbInstruction) -> Term:
     return operations.ALONE[name](terms, n, m)
 
 
-def _extended(machine: Machine, i: ThumbInstruction, x: Term) -> Term:
+def _extended(machine: Processor, i: ThumbInstruction, x: BitTerm) -> BitTerm:
     """A function of the bits of one word; an extension may be added to a word, or by halves to its halves."""
     terms = machine.terms
     if i.n is None:
@@ -380,7 +380,7 @@ def _extended(machine: Machine, i: ThumbInstruction, x: Term) -> Term:
                              terms.add(operations.half(terms, n, 1), operations.half(terms, part, 1)))
 
 
-def _field_or_limited(machine: Machine, i: ThumbInstruction) -> Term:
+def _field_or_limited(machine: Processor, i: ThumbInstruction) -> BitTerm:
     terms, name, span = machine.terms, i.name, (i.lsb, i.width)
     if name == "bfc":
         return operations.cleared(terms, _get(machine, i.d), *span)

@@ -7,8 +7,8 @@ kinds, the kind is no number any more, and a condition that reads them is undeci
 
 from __future__ import annotations
 
-from ncpc.theorem.machine import Machine
-from ncpc.theorem.term import LEAST, Term
+from ncpc.theorem.machine import Processor
+from ncpc.theorem.term import LEAST, BitTerm
 from ncpc.theorem.undecided import Undecided
 
 NZ, C, V = 16, 19, 22
@@ -21,18 +21,18 @@ UNKNOWN, RESULT, BIT, SUM, DIFFERENCE = range(5)
 """Kinds: not modelled; N and Z of the first operand; the first operand itself; of the sum; of the difference."""
 
 
-def _set(machine: Machine, record: int, kind: int, *operands: Term) -> None:
+def _set(machine: Processor, record: int, kind: int, *operands: BitTerm) -> None:
     nothing = machine.terms.const(0)
     machine.registers[record : record + 3] = [machine.terms.const(kind), *operands, nothing, nothing][:3]
 
 
-def set_by_difference(machine: Machine, a: Term, b: Term) -> None:
+def set_by_difference(machine: Processor, a: BitTerm, b: BitTerm) -> None:
     """All flags, of a - b."""
     for record in (NZ, C, V):
         _set(machine, record, DIFFERENCE, a, b)
 
 
-def set_by_sum(machine: Machine, a: Term, b: Term) -> None:
+def set_by_sum(machine: Processor, a: BitTerm, b: BitTerm) -> None:
     """All flags, of a + b. Adding a number is subtracting its opposite, flags included, but for 0 and -2**31."""
     for x, y in ((a, b), (b, a)):
         if y.fixed and y.par[0] not in (0, LEAST):
@@ -43,45 +43,45 @@ def set_by_sum(machine: Machine, a: Term, b: Term) -> None:
     _set(machine, V, SUM, a, b)
 
 
-def set_by_result(machine: Machine, result: Term, carry: Term | None = None) -> None:
+def set_by_result(machine: Processor, result: BitTerm, carry: BitTerm | None = None) -> None:
     """N and Z, and C where a carry is told; the others stay."""
     _set(machine, NZ, RESULT, result)
     if carry is not None:
         _set(machine, C, BIT, carry)
 
 
-def forget_carry(machine: Machine) -> None:
+def forget_carry(machine: Processor) -> None:
     """C is set to what is not modelled."""
     _set(machine, C, UNKNOWN)
 
 
-def set_bits(machine: Machine, result: Term, carry: Term, overflow: Term) -> None:
+def set_bits(machine: Processor, result: BitTerm, carry: BitTerm, overflow: BitTerm) -> None:
     """All flags, C and V as 0 or 1."""
     set_by_result(machine, result, carry)
     _set(machine, V, BIT, overflow)
 
 
-def _record(machine: Machine, record: int) -> tuple[int, Term, Term]:
+def _record(machine: Processor, record: int) -> tuple[int, BitTerm, BitTerm]:
     kind, a, b = machine.registers[record : record + 3]
     if not kind.fixed or kind.par[0] == UNKNOWN:
         raise Undecided("flags that are not known, or were set by different instructions")
     return kind.par[0], a, b
 
 
-def negative(machine: Machine) -> Term:
+def negative(machine: Processor) -> BitTerm:
     """N."""
     kind, a, b = _record(machine, NZ)
     terms = machine.terms
     return terms.slt(terms.sub(a, b) if kind == DIFFERENCE else a, terms.const(0))
 
 
-def zero(machine: Machine) -> Term:
+def zero(machine: Processor) -> BitTerm:
     """Z."""
     kind, a, b = _record(machine, NZ)
     return machine.terms.eq(a, b if kind == DIFFERENCE else machine.terms.const(0))
 
 
-def carry(machine: Machine) -> Term:
+def carry(machine: Processor) -> BitTerm:
     """C; of a difference, that nothing was borrowed."""
     kind, a, b = _record(machine, C)
     terms = machine.terms
@@ -90,7 +90,7 @@ def carry(machine: Machine) -> Term:
     return terms.sltu(terms.add(a, b), a) if kind == SUM else a
 
 
-def overflow(machine: Machine) -> Term:
+def overflow(machine: Processor) -> BitTerm:
     """V: the sign of a sum is that of neither operand; of a difference, not what comparing says."""
     kind, a, b = _record(machine, V)
     terms = machine.terms
@@ -99,57 +99,57 @@ def overflow(machine: Machine) -> Term:
     return overflow_of_sum(machine, a, b, terms.add(a, b)) if kind == SUM else a
 
 
-def overflow_of_sum(machine: Machine, a: Term, b: Term, total: Term) -> Term:
+def overflow_of_sum(machine: Processor, a: BitTerm, b: BitTerm, total: BitTerm) -> BitTerm:
     """1 where the signed a + b is not ``total``."""
     terms = machine.terms
     return terms.srl(terms.and_(terms.xor(a, total), terms.xor(b, total)), 31)
 
 
-def holds(machine: Machine, condition: int) -> tuple[Term, bool]:
+def holds(machine: Processor, condition: int) -> tuple[BitTerm, bool]:
     """A term of 0 or 1, and whether the condition (A7.3.1, not AL) holds where it is 1; otherwise where it is 0."""
     test = (_zero, _carry, _negative, _overflow, _higher, _not_less, _greater)[condition >> 1]
     term, sense = test(machine)
     return term, sense != bool(condition & 1)
 
 
-def _zero(machine: Machine) -> tuple[Term, bool]:
+def _zero(machine: Processor) -> tuple[BitTerm, bool]:
     return zero(machine), True
 
 
-def _carry(machine: Machine) -> tuple[Term, bool]:
+def _carry(machine: Processor) -> tuple[BitTerm, bool]:
     kind, a, b = _record(machine, C)
     return (machine.terms.sltu(a, b), False) if kind == DIFFERENCE else (carry(machine), True)
 
 
-def _negative(machine: Machine) -> tuple[Term, bool]:
+def _negative(machine: Processor) -> tuple[BitTerm, bool]:
     return negative(machine), True
 
 
-def _overflow(machine: Machine) -> tuple[Term, bool]:
+def _overflow(machine: Processor) -> tuple[BitTerm, bool]:
     return overflow(machine), True
 
 
-def _compared(machine: Machine, other: int) -> tuple[Term, Term] | None:
+def _compared(machine: Processor, other: int) -> tuple[BitTerm, BitTerm] | None:
     """The operands, where N, Z and another flag are of the same difference."""
     kind, a, b = _record(machine, NZ)
     return (a, b) if kind == DIFFERENCE and (kind, a, b) == _record(machine, other) else None
 
 
-def _higher(machine: Machine) -> tuple[Term, bool]:
+def _higher(machine: Processor) -> tuple[BitTerm, bool]:
     terms = machine.terms
     if (pair := _compared(machine, C)) is not None:
         return terms.sltu(pair[1], pair[0]), True
     return terms.and_(carry(machine), terms.xor(zero(machine), terms.const(1))), True
 
 
-def _not_less(machine: Machine) -> tuple[Term, bool]:
+def _not_less(machine: Processor) -> tuple[BitTerm, bool]:
     terms = machine.terms
     if (pair := _compared(machine, V)) is not None:
         return terms.slt(*pair), False
     return terms.xor(negative(machine), overflow(machine)), False
 
 
-def _greater(machine: Machine) -> tuple[Term, bool]:
+def _greater(machine: Processor) -> tuple[BitTerm, bool]:
     terms = machine.terms
     if (pair := _compared(machine, V)) is not None:
         return terms.slt(pair[1], pair[0]), True

@@ -86,4 +86,4 @@ VALUES: dict[str, Callable[[Sequence[Words], Parameters], Words]] = {
     "clz": lambda a, p: _leading_zeros(a[0]),
     "norm": _normal,
 }
-"""By the kind of a term: its words from those of its arguments and its parameters; ``Terms.evaluate`` adds tables."""
+"""By the kind of a term: its words from those of its arguments and parameters; ``BitTerms.evaluate`` adds tables."""

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from bitwuzla import Bitwuzla, Kind, Option, Options, Result, TermManager
 
-from ncpc.theorem.term import Term
-from ncpc.theorem.terms import Terms
+from ncpc.theorem.term import BitTerm
+from ncpc.theorem.terms import BitTerms
 
 PRODUCTS = ("mul", "mulshr", "umulshr", "div", "rem", "divu", "remu")
 Bits = Any
@@ -19,7 +19,7 @@ Bits = Any
 class Vectors:
     """The solver's words: operations on them, and the meanings of terms."""
 
-    def __init__(self, terms: Terms) -> None:
+    def __init__(self, terms: BitTerms) -> None:
         self.terms, self.tm = terms, TermManager()
         self.word, self.double = self.tm.mk_bv_sort(32), self.tm.mk_bv_sort(64)
         self.known: dict[int, Bits] = {}
@@ -108,7 +108,7 @@ class Vectors:
             return self.listed(args[0], 0, [int(n) for n in self.terms.tables[par[0]]])
         return MEANINGS[op](self, args, par)
 
-    def of(self, term: Term) -> Bits:
+    def of(self, term: BitTerm) -> Bits:
         """The term over its variables; while ``opaque``, products and quotients are variables: no rule opens them."""
         if term.id not in self.known:
             free = term.op == "var" or (self.opaque and term.op in PRODUCTS)

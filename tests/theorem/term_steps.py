@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ncpc.theorem.flash import Flash
-from ncpc.theorem.term import FULL, LEAST, MOST, Term
-from ncpc.theorem.terms import Terms
+from ncpc.theorem.term import FULL, LEAST, MOST, BitTerm
+from ncpc.theorem.terms import BitTerms
 
 SPANS = (FULL, FULL, (0, MOST), (LEAST, -1), (0, 1), (-1, 0), (0, 255), (-128, 127), (-32768, 32767), (0, 65535),
          (1, 1), (1, MOST), (4, 7), (-9, -3), (100, 120), (-70, 3), (0, 31), (16, 31), (LEAST, LEAST + 5),
@@ -20,7 +20,7 @@ FLASH = Flash(((0, np.random.default_rng(3).integers(0, 256, 40).astype(np.uint8
 """At address 0, so that small numbers are addresses."""
 
 
-APPLY: dict[str, Callable[[Terms, Sequence[Term], Sequence[int]], Term]] = {
+APPLY: dict[str, Callable[[BitTerms, Sequence[BitTerm], Sequence[int]], BitTerm]] = {
     "lin": lambda t, a, p: t.lin(zip(a, p[:-1], strict=True), p[-1]),
     "add": lambda t, a, p: t.add(*a), "sub": lambda t, a, p: t.sub(*a), "addc": lambda t, a, p: t.addc(*a, *p),
     "mul": lambda t, a, p: t.mul(*a),
@@ -35,7 +35,7 @@ APPLY: dict[str, Callable[[Terms, Sequence[Term], Sequence[int]], Term]] = {
     "tab": lambda t, a, p: t.tab(*p, *a), "load": lambda t, a, p: t.load(*a, p[0], bool(p[1])),
     **{name: lambda t, a, p, name=name: t.divided(name, *a) for name in ("div", "rem", "divu", "remu")},
 }
-"""Every operation of ``Terms`` on arguments and parameters."""
+"""Every operation of ``BitTerms`` on arguments and parameters."""
 PAIRS = ("add", "sub", "mul", "and", "or", "xor", "slt", "slt", "sltu", "sltu", "eq", "eq", "smin", "smax",
          "div", "rem", "divu", "remu", "sllv", "srlv", "srav")
 
@@ -44,33 +44,33 @@ PAIRS = ("add", "sub", "mul", "and", "or", "xor", "slt", "slt", "sltu", "sltu", 
 class Made:
     """``term`` is what ``op`` of ``args`` with ``par`` became."""
 
-    term: Term
+    term: BitTerm
     op: str
     par: tuple[int, ...]
-    args: tuple[Term, ...]
+    args: tuple[BitTerm, ...]
 
 
 class World:
     """``pool`` are the terms to go on with, ``made`` what was done since that was last emptied."""
 
-    def __init__(self, rng: random.Random, kind: type[Terms]) -> None:
+    def __init__(self, rng: random.Random, kind: type[BitTerms]) -> None:
         self.rng, self.terms = rng, kind(2, FLASH)
         self.pool = [self.variable() for _ in range(4)]
         self.terms.table(np.array([5, -3, 70, 900, -1, 2, 2, 6]))
         self.made: list[Made] = []
 
-    def do(self, op: str, *args: Term, par: tuple[int, ...] = ()) -> Term:
+    def do(self, op: str, *args: BitTerm, par: tuple[int, ...] = ()) -> BitTerm:
         term = APPLY[op](self.terms, args, par)
         self.made.append(Made(term, op, par, args))
         if not term.fixed and term not in self.pool:
             self.pool.append(term)
         return term
 
-    def variable(self, *spans: tuple[int, int]) -> Term:
+    def variable(self, *spans: tuple[int, int]) -> BitTerm:
         span = self.rng.choice(spans or SPANS)
         return self.terms.var("x", *span, np.array(span))
 
-    def word(self) -> Term:
+    def word(self) -> BitTerm:
         """Mostly what was made lately, so that rules meet what rules made."""
         if self.rng.random() < 0.15:
             return self.terms.const(self.number())

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from ncpc.theorem.flash import Flash
-from ncpc.theorem.machine import Machine
-from ncpc.theorem.memory import Memory, Region
+from ncpc.theorem.machine import Processor
+from ncpc.theorem.memory import Ram, RamRegion
 from ncpc.theorem.riscv import RiscvCode
 from ncpc.theorem.riscv_decode import LAYOUTS
-from ncpc.theorem.term import FULL, Term
-from ncpc.theorem.terms import Terms
+from ncpc.theorem.term import FULL, BitTerm
+from ncpc.theorem.terms import BitTerms
 from ncpc.theorem.undecided import Undecided
 from ncpc.theorem.values import MASK
 from tests.theorem.riscv_programs import DATA, NEGATIVE, POSITIVE, SPANS, STACK, Piece, one, programs, row
@@ -32,37 +32,37 @@ def numbers(rng: random.Random, span: tuple[int, int], count: int) -> np.ndarray
     return np.array([rng.choice(inside) if rng.random() < 0.5 else rng.randint(*span) for _ in range(count)])
 
 
-def machine(code: bytes, rng: random.Random, samples: int) -> Machine:
+def machine(code: bytes, rng: random.Random, samples: int) -> Processor:
     """Registers and the bytes that programs use are variables, or numbers where there is one sample.
 
     Behind the code stands a return.
     """
     flash = Flash(((ORIGIN, np.frombuffer(code + RETURN, np.uint8)),))
-    terms = Terms(samples, flash)
+    terms = BitTerms(samples, flash)
 
-    def word(span: tuple[int, int] = FULL) -> Term:
+    def word(span: tuple[int, int] = FULL) -> BitTerm:
         sample = numbers(rng, span, samples)
         return terms.const(int(sample[0])) if samples == 1 else terms.var("word", *span, sample)
 
     registers = [terms.const(0), *(word(SPANS_OF_DIVISORS.get(number, FULL)) for number in range(1, 32))]
     for number, place in PLACES.items():
         registers[number] = terms.var(f"x{number}", RAM, RAM + 0xFFFF, np.full(samples, place))
-    regions = {registers[n]: Region(f"x{n}", registers[n], *SPANS[n], True, 16) for n in PLACES}
-    memory = Memory(terms, regions)
+    regions = {registers[n]: RamRegion(f"x{n}", registers[n], *SPANS[n], True, 16) for n in PLACES}
+    memory = Ram(terms, regions)
     for number, (first, end) in SPANS.items():
         for offset in range(first, end, 4):
             memory.put(f"x{number}", offset, 4, word())
-    return Machine(terms, RiscvCode(flash), registers, memory, ORIGIN)
+    return Processor(terms, RiscvCode(flash), registers, memory, ORIGIN)
 
 
-def final_bytes(device: Machine, base: Term) -> np.ndarray:
+def final_bytes(device: Processor, base: BitTerm) -> np.ndarray:
     """(SAMPLES, bytes) of a region."""
     region = device.memory.regions[base]
     loaded = [device.memory.load(device.terms.addc(base, k), 1, False) for k in range(region.first, region.end)]
     return np.stack([term.sample for term in loaded], -1)
 
 
-def initial(device: Machine) -> tuple[np.ndarray, dict[int, np.ndarray]]:
+def initial(device: Processor) -> tuple[np.ndarray, dict[int, np.ndarray]]:
     """Registers (SAMPLES, 31) and the bytes of each region (SAMPLES, bytes)."""
     registers = np.stack([term.sample for term in device.registers[1:]], -1)
     return registers, {number: final_bytes(device, device.registers[number]) for number in PLACES}
@@ -89,7 +89,7 @@ class Emulated:
                 [bytes(self.engine.mem_read(PLACES[n] + SPANS[n][0], SPANS[n][1] - SPANS[n][0])) for n in PLACES])
 
 
-def compared(code: bytes, rng: random.Random, samples: int, emulated: Emulated) -> Machine:
+def compared(code: bytes, rng: random.Random, samples: int, emulated: Emulated) -> Processor:
     """The machine after the code, which left in every sample what unicorn leaves."""
     device = machine(code, rng, samples)
     registers, content = initial(device)

@@ -25,8 +25,8 @@ import z3
 
 from ncpc.theorem import terms as rules
 from ncpc.theorem import values
-from ncpc.theorem.term import FULL, Term
-from ncpc.theorem.terms import Terms
+from ncpc.theorem.term import FULL, BitTerm
+from ncpc.theorem.terms import BitTerms
 from ncpc.theorem.undecided import Undecided
 from tests.theorem.bit_vectors import Vectors
 from tests.theorem.term_steps import KINDS, Made, World
@@ -35,7 +35,7 @@ PLUMBING = ("make", "_new", "const", "var", "table", "evaluate", "__repr__", "fi
 """What rewrites nothing."""
 
 
-def cone(roots: tuple[Term, ...]) -> list[Term]:
+def cone(roots: tuple[BitTerm, ...]) -> list[BitTerm]:
     """All terms below, arguments first."""
     seen, todo = set(), list(roots)
     while todo:
@@ -46,14 +46,14 @@ def cone(roots: tuple[Term, ...]) -> list[Term]:
     return sorted(seen, key=lambda t: t.id)
 
 
-def cases(made: Made) -> Iterator[dict[Term, int]]:
+def cases(made: Made) -> Iterator[dict[BitTerm, int]]:
     """Values of an argument to look at one by one: of a factor that is -1 or 0."""
     whole = made.op == "mul" and not any(a.fixed for a in made.args)
     few = [a for a in made.args if whole and (a.lo, a.hi) == (-1, 0)]
     yield from ({few[0]: value} for value in (-1, 0)) if few else [{}]
 
 
-def same(terms: Terms, made: Made, fixed: dict[Term, int]) -> bool:
+def same(terms: BitTerms, made: Made, fixed: dict[BitTerm, int]) -> bool:
     """Whether the solver shows that the rules do not change what the operation gives."""
     vectors = Vectors(terms)
     vectors.known |= {term.id: vectors.number(value) for term, value in fixed.items()}
@@ -67,7 +67,7 @@ def same(terms: Terms, made: Made, fixed: dict[Term, int]) -> bool:
     return vectors.holds(vectors.equal(without, with_rules), [vectors.within(vectors.of(t), t.lo, t.hi) for t in spans])
 
 
-def bits_within(terms: Terms, term: Term) -> bool:
+def bits_within(terms: BitTerms, term: BitTerm) -> bool:
     """Whether a term keeps to its interval where its arguments keep to theirs."""
     vectors = Vectors(terms)
     for a in term.args:
@@ -120,14 +120,14 @@ def ways_out() -> dict[Line, str]:
     return found
 
 
-def product_within(term: Term) -> bool:
+def product_within(term: BitTerm) -> bool:
     """The same for products, by what test_products_lie_between_those_of_the_ends says."""
     corners = [x * y for x in (term.args[0].lo, term.args[0].hi) for y in (term.args[1].lo, term.args[1].hi)]
     c, k = term.par or (0, 0)
     return term.lo <= (min(corners) + c) >> k and (max(corners) + c) >> k <= term.hi
 
 
-def sum_within(term: Term) -> bool:
+def sum_within(term: BitTerm) -> bool:
     """The same for sums, as numbers: where those fit a word, the word is that number."""
     numbers = [z3.Int(str(a.id)) for a in term.args]
     solver = z3.Solver()
@@ -137,7 +137,7 @@ def sum_within(term: Term) -> bool:
     return bool(solver.check() == z3.unsat)
 
 
-WITHIN: dict[str, Callable[[Term], bool]] = {"mul": product_within, "mulshr": product_within, "lin": sum_within}
+WITHIN: dict[str, Callable[[BitTerm], bool]] = {"mul": product_within, "mulshr": product_within, "lin": sum_within}
 
 
 def prove(world: World, first: int) -> None:
@@ -149,7 +149,7 @@ def prove(world: World, first: int) -> None:
             assert WITHIN.get(term.op, partial(bits_within, world.terms))(term), term
 
 
-def explore(kind: type[Terms] = Terms, seed: int = 1, worlds: int = 70) -> tuple[Counter[Line], Counter[str]]:
+def explore(kind: type[BitTerms] = BitTerms, seed: int = 1, worlds: int = 70) -> tuple[Counter[Line], Counter[str]]:
     """How often which line of terms.py ran in operations that are proved, and how often which kind of term was made."""
     rng, lines, kinds = random.Random(seed), Counter[Line](), Counter[str]()
     draws, weights = zip(*KINDS, strict=True)
@@ -244,4 +244,4 @@ def test_a_rule_that_is_wrong_is_found(right: str, wrong: str, monkeypatch: pyte
         exec(compile(source.replace(right, wrong, 1), str(module.__file__), "exec"), vars(module))
         monkeypatch.setitem(sys.modules, part, module)
     with pytest.raises((AssertionError, IndexError)):
-        explore(module.Terms)
+        explore(module.BitTerms)

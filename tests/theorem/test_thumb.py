@@ -11,10 +11,10 @@ import pytest
 
 from ncpc.theorem import thumb_flags as flags
 from ncpc.theorem.flash import Flash
-from ncpc.theorem.machine import Machine
-from ncpc.theorem.memory import Memory, Region
-from ncpc.theorem.term import FULL, Term
-from ncpc.theorem.terms import Terms
+from ncpc.theorem.machine import Processor
+from ncpc.theorem.memory import Ram, RamRegion
+from ncpc.theorem.term import FULL, BitTerm
+from ncpc.theorem.terms import BitTerms
 from ncpc.theorem.thumb import ThumbCode
 from ncpc.theorem.thumb_encoding import SP
 from ncpc.theorem.undecided import Undecided
@@ -37,12 +37,12 @@ def numbers(rng: random.Random, span: tuple[int, int], count: int) -> np.ndarray
     return np.array([rng.choice(inside) if rng.random() < 0.5 else rng.randint(*span) for _ in range(count)])
 
 
-def machine(code: bytes, rng: random.Random, samples: int) -> Machine:
+def machine(code: bytes, rng: random.Random, samples: int) -> Processor:
     """Registers and the bytes that programs use are variables, or numbers where there is one sample."""
     flash = Flash(((ORIGIN, np.frombuffer(code + RETURN + BEHIND, np.uint8)),))
-    terms = Terms(samples, flash)
+    terms = BitTerms(samples, flash)
 
-    def word(span: tuple[int, int] = FULL) -> Term:
+    def word(span: tuple[int, int] = FULL) -> BitTerm:
         sample = numbers(rng, span, samples)
         return terms.const(int(sample[0])) if samples == 1 else terms.var("word", *span, sample)
 
@@ -50,15 +50,15 @@ def machine(code: bytes, rng: random.Random, samples: int) -> Machine:
     registers[INDEX], registers[flags.BLOCK] = terms.const(STEP), terms.const(0)
     for number, place in PLACES.items():
         registers[number] = terms.var(f"r{number}", RAM, RAM + 0xFFFF, np.full(samples, place))
-    regions = {registers[n]: Region(f"r{n}", registers[n], *SPAN, True, 16) for n in PLACES}
-    memory = Memory(terms, regions)
+    regions = {registers[n]: RamRegion(f"r{n}", registers[n], *SPAN, True, 16) for n in PLACES}
+    memory = Ram(terms, regions)
     for number in PLACES:
         for offset in range(*SPAN, 4):
             memory.put(f"r{number}", offset, 4, word())
-    return Machine(terms, ThumbCode(flash), registers, memory, ORIGIN)
+    return Processor(terms, ThumbCode(flash), registers, memory, ORIGIN)
 
 
-def held(device: Machine, number: int) -> dict[int, np.ndarray]:
+def held(device: Processor, number: int) -> dict[int, np.ndarray]:
     """(samples,) bytes of a region by offset; of the stack those that no interrupt may have changed."""
     base = next(r.base for r in device.memory.regions.values() if r.name == f"r{number}")
     cells = [(at, size) for (name, at), (size, _) in device.memory.cells.items() if name == f"r{number}"]
@@ -66,7 +66,7 @@ def held(device: Machine, number: int) -> dict[int, np.ndarray]:
     return {k: device.memory.load(device.terms.addc(base, k), 1, False).sample for k in sorted(known)}
 
 
-def core_registers(device: Machine) -> np.ndarray:
+def core_registers(device: Processor) -> np.ndarray:
     """(samples, 15)."""
     return np.stack([term.sample for term in device.registers[:15]], -1)
 
@@ -95,7 +95,7 @@ class EmulatedThumb:
                 [bytes(self.engine.mem_read(PLACES[n] + SPAN[0], SPAN[1] - SPAN[0])) for n in PLACES])
 
 
-def known_flags(device: Machine) -> list[tuple[int, np.ndarray]]:
+def known_flags(device: Processor) -> list[tuple[int, np.ndarray]]:
     """The bit in the status register and (samples,) values of each flag that is known."""
     found = []
     for bit, get in ((3, flags.negative), (2, flags.zero), (1, flags.carry), (0, flags.overflow)):
@@ -106,7 +106,7 @@ def known_flags(device: Machine) -> list[tuple[int, np.ndarray]]:
     return found
 
 
-def compared(code: bytes, rng: random.Random, samples: int, emulated: EmulatedThumb) -> tuple[Machine, int]:
+def compared(code: bytes, rng: random.Random, samples: int, emulated: EmulatedThumb) -> tuple[Processor, int]:
     """The machine after the code, which left in every sample what unicorn leaves, and how many flags were known."""
     device = machine(code, rng, samples)
     registers, content = core_registers(device), {number: held(device, number) for number in PLACES}

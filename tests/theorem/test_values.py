@@ -11,7 +11,7 @@ from bitwuzla import Bitwuzla, Kind, Options, Result, TermManager
 
 from ncpc.theorem.solver import MAKERS, BitVectors, Question, never_differ
 from ncpc.theorem.term import FULL, LEAST, MOST
-from ncpc.theorem.terms import Terms
+from ncpc.theorem.terms import BitTerms
 from ncpc.theorem.undecided import Undecided
 from ncpc.theorem.values import MASK, VALUES
 from tests.theorem.bit_vectors import Vectors
@@ -39,7 +39,7 @@ def drawn(op: str, rng: random.Random) -> tuple[list[int], tuple[int, ...]]:
 
 @pytest.mark.parametrize("op", VALUES)
 def test_numbers_are_what_bit_vectors_mean(op: str) -> None:
-    rng, vectors = random.Random(op), Vectors(Terms(1, FLASH))
+    rng, vectors = random.Random(op), Vectors(BitTerms(1, FLASH))
     equal = []
     for _ in range(COUNT):
         args, par = drawn(op, rng)
@@ -54,7 +54,7 @@ def test_the_solver_allows_every_value_that_terms_have() -> None:
     rng, seen = random.Random(4), set()
     draws, weights = zip(*KINDS, strict=True)
     for _ in range(25):
-        world = World(rng, Terms)
+        world = World(rng, BitTerms)
         for draw in rng.choices(draws, weights, k=20):
             with suppress(Undecided):
                 draw(world)
@@ -74,7 +74,7 @@ def test_the_solver_allows_every_value_that_terms_have() -> None:
 
 
 def test_the_solver_tells_what_is_equal_from_what_is_not() -> None:
-    terms = Terms(1, FLASH)
+    terms = BitTerms(1, FLASH)
     a, b = (terms.var(name, *FULL, np.array([5])) for name in "ab")
     both, either, differ = (terms.make(op, (a, b)) for op in ("and", "or", "xor"))
     total = terms.add(both, differ)
