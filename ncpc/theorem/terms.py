@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncpc.theorem.flash import Flash
+from ncpc.theorem.parts import bytes_below, shl_keeps, sign_of
 from ncpc.theorem.spans import ends, fitting, is_condition, low_bits_of, low_number, one_sign, ordered, span_of_bits
 from ncpc.theorem.term import FULL, LEAST, BitTerm, signed_word, trailing_zeros
 from ncpc.theorem.undecided import Undecided
@@ -97,6 +98,8 @@ class BitTerms:
                 todo.append((whole, k))
             elif term.op in ("srl", "asr") and (less := self._demanded(term, trailing_zeros(k))) is not term:
                 todo.append((less, k))
+            elif term.op == "load" and (size := bytes_below(trailing_zeros(k))) < term.par[0]:
+                todo.append((self.load(term.args[0], size, True), k))
             elif k:
                 found[term] = (found.get(term, 0) + k) & MASK
         return found, c
@@ -174,14 +177,10 @@ class BitTerms:
         if a.op == "asr" and not a.cut:
             return self.asr(a.args[0], min(31, a.par[0] + k))
         part = self._divided(a, k)
-        if part is not None and self.shl_keeps(part, k):
+        if part is not None and shl_keeps(part, k):
             return part
         lo, hi = a.lo >> k, a.hi >> k
         return self.const(lo) if lo == hi else self.make("asr", (a,), (k,), (lo, hi))
-
-    def shl_keeps(self, a: BitTerm, k: int) -> bool:
-        """Whether a << k is a * 2**k."""
-        return -(1 << (31 - k)) <= a.lo and a.hi < 1 << (31 - k)
 
     def _divided(self, a: BitTerm, k: int) -> BitTerm | None:
         """b with a = b << k, when a is a sum of multiples of 2**k."""
@@ -276,6 +275,8 @@ class BitTerms:
         for x, y in ((a, b), (b, a)):
             if op != "and" and y.fixed and y.par[0] == 0:
                 return x
+            if op == "and" and (opposite := sign_of(x, y)) is not None:
+                return self.smax(x, self.const(0)) if opposite else self.smin(x, self.const(0))
         if a is b:
             return a
         a, b = ordered(a, b)
@@ -324,7 +325,7 @@ class BitTerms:
     def _is_zero(self, a: BitTerm) -> BitTerm:
         """1 where a is 0, else 0: of a | b where both are, of a ^ b where they are the same."""
         part = self._divided(a, trailing_zeros(a.par[0])) if a.op == "lin" and len(a.args) == 1 else None
-        if part is not None and part is not a and self.shl_keeps(part, trailing_zeros(a.par[0])):
+        if part is not None and part is not a and shl_keeps(part, trailing_zeros(a.par[0])):
             return self._is_zero(part)
         if a.op == "or":
             return self.both(*(self._is_zero(x) for x in a.args))

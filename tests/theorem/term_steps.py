@@ -145,6 +145,16 @@ def sign_product(world: World) -> None:
     world.do("mul", *((a, b) if world.rng.random() < 0.5 else (b, a)))
 
 
+def limited_by_sign(world: World) -> None:
+    """A word, or that shifted, where it is negative or where it is not, by its sign as a mask."""
+    a = world.word()
+    sign = world.do("asr", a, par=(31,))
+    mask = world.do("xor", sign, world.terms.const(-1)) if world.rng.random() < 0.5 else sign
+    other = world.do("asr", world.rng.choice((a, world.variable())), par=(world.rng.choice((1, 2, 8, 30)),))
+    x = world.rng.choice((a, other, other))
+    world.do("and", *((x, mask) if world.rng.random() < 0.5 else (mask, x)))
+
+
 def linear(world: World) -> None:
     args = tuple(world.word() for _ in range(world.rng.randrange(1, 4)))
     more = (world.number(),) if len(args) == 1 else ()  # sums of many multiples are hard for the solver
@@ -223,7 +233,10 @@ def normal(world: World) -> None:
 def memory(world: World) -> None:
     """An entry of a table, or of flash."""
     if world.rng.random() < 0.5:
-        world.do("load", world.variable((3, 9)), par=(world.rng.choice((1, 2, 4)), world.rng.randrange(2)))
+        size = world.rng.choice((1, 2, 4, 4))
+        entry = world.do("load", world.variable((3, 9)), par=(size, world.rng.randrange(2)))
+        for k in (15, 16, 23, 24):  # parts of it count
+            world.do("shl", entry, par=(k,))
     else:
         index = world.rng.choice((world.variable((2, 5)), world.terms.const(world.rng.randrange(8)), world.word()))
         world.do("tab", index, par=(0,))
@@ -231,6 +244,7 @@ def memory(world: World) -> None:
 
 KINDS: tuple[tuple[Callable[[World], None], int], ...] = (
     (pair, 12), (numbers, 4), (shift, 5), (field, 3), (extended, 3), (product, 4), (sign_product, 1), (linear, 2),
-    (choice, 2), (truth, 3), (conditions, 2), (junctions, 1), (nothing, 1), (packed, 1), (close, 2),
-    (normal, 1), (memory, 1))
+    (choice, 2), (limited_by_sign, 2),
+    (truth, 5), (conditions, 2), (junctions, 1), (nothing, 1), (packed, 1), (close, 2), (normal, 1),
+    (memory, 2))
 """And how often each is drawn."""

@@ -149,7 +149,7 @@ def prove(world: World, first: int) -> None:
             assert WITHIN.get(term.op, partial(bits_within, world.terms))(term), term
 
 
-def explore(kind: type[BitTerms] = BitTerms, seed: int = 1, worlds: int = 70) -> tuple[Counter[Line], Counter[str]]:
+def explore(kind: type[BitTerms] = BitTerms, seed: int = 1, worlds: int = 80) -> tuple[Counter[Line], Counter[str]]:
     """How often which line of terms.py ran in operations that are proved, and how often which kind of term was made."""
     rng, lines, kinds = random.Random(seed), Counter[Line](), Counter[str]()
     draws, weights = zip(*KINDS, strict=True)
@@ -225,7 +225,10 @@ PLANTED = {
     "of some all": ("self.negated(self.both(self.negated(a), self.negated(b)))", "self.both(a, b)"),
     "bits that meet are added": ("self._divided(x, y.hi.bit_length())",
                                  "self._divided(x, max(0, y.hi.bit_length() - 1))"),
-    "a shift that loses bits is taken back": ("self.shl_keeps(part, trailing_zeros(a.par[0])):", "part.lo >= 0:"),
+    "a shift that loses bits is taken back": ("shl_keeps(part, trailing_zeros(a.par[0])):", "part.lo >= 0:"),
+    "a mask of a sign is taken for its opposite": (") if opposite else", ") if not opposite else"),
+    "the mask is of another number": ("sign.args[0] is x.args[0])", "True)"),
+    "a half is loaded where more of it counts": ("4 if zeros < 16", "4 if zeros < 15"),
     "what is shifted in does count": ("trailing_zeros(k) >= term.par[0]:  #", "trailing_zeros(k) > 0:  #"),
     "a table without its last entry": ("part = table[index.lo : index.hi + 1]", "part = table[index.lo : index.hi]"),
 }

@@ -1,0 +1,25 @@
+"""What rules look for in a term: which part of it counts, and what it is a part of."""
+
+from __future__ import annotations
+
+from ncpc.theorem.term import BitTerm
+
+
+def shl_keeps(a: BitTerm, k: int) -> bool:
+    """Whether a << k is a * 2**k."""
+    return -(1 << (31 - k)) <= a.lo and a.hi < 1 << (31 - k)
+
+
+def bytes_below(zeros: int) -> int:
+    """The size of the load whose bits are all that counts of a word that is shifted left by so many: 1, 2 or 4."""
+    return 4 if zeros < 16 else 2 if zeros < 24 else 1
+
+
+def sign_of(x: BitTerm, mask: BitTerm) -> bool | None:
+    """Whether ``mask`` is ~(x >> 31) rather than x >> 31; None if it is neither."""
+    opposite = mask.op == "lin" and mask.par == (-1, -1)
+    sign = mask.args[0] if opposite else mask
+    if sign.op != "asr" or sign.par[0] != 31:
+        return None
+    same = sign.args[0] is x or (x.op == "asr" and sign.args[0] is x.args[0])
+    return opposite if same else None
