@@ -229,7 +229,7 @@ PLANTED = {
     "a mask of a sign is taken for its opposite": (") if opposite else", ") if not opposite else"),
     "the mask is of another number": ("sign.args[0] is x.args[0])", "True)"),
     "a half is loaded where more of it counts": ("4 if zeros < 16", "4 if zeros < 15"),
-    "what is shifted in does count": ("trailing_zeros(k) >= term.par[0]:  #", "trailing_zeros(k) > 0:  #"),
+    "what is shifted in does count": ("if zeros < k:", "if zeros < k // 2:"),
     "a table without its last entry": ("part = table[index.lo : index.hi + 1]", "part = table[index.lo : index.hi]"),
 }
 
