@@ -292,6 +292,25 @@ def certify(build: Path, error: bool, out: Path | None, check: Path | None) -> i
 
 @cli.command()
 @click.argument("build", type=click.Path(path_type=Path))
+@click.option("--seconds", type=float, default=60.0, show_default=True, help="How long the proof may take.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of lines.")
+def prove(build: Path, seconds: float, as_json: bool) -> int:
+    """Prove that the linked step is the Program: for every input, every dt, every state; 0 only if it is proved.
+
+    \b
+    Examples:
+      ncpc prove build/
+      ncpc prove build/ --seconds 300 --json
+    """
+    from ncpc.driver.proving import prove_build, record, words
+
+    found = watch(as_json, lambda phases: prove_build(build, seconds, phases))
+    click.echo(json.dumps(record(found), indent=1) if as_json else "\n".join(words(found)))
+    return 0 if found.theorem.answer == "proved" else 1
+
+
+@cli.command()
+@click.argument("build", type=click.Path(path_type=Path))
 @click.option("--inputs", type=click.Path(path_type=Path), metavar="FILE.npz",
               help="Inputs to run (x, optional dt and reset).  [default: generated sequences]")
 @click.option("--steps", type=STEPS, default=1000, show_default=True, metavar="N",

@@ -240,6 +240,8 @@ class BitTerms:
         if m > 0 and m & (m + 1) == 0 and a.lo >= 0 and a.hi <= m:
             return a
         t = trailing_zeros(m)
+        if m == -(1 << t):
+            return self.shl(self.asr(a, t), t)
         if t and m > 0 and a.op in ("srl", "asr") and a.par[0] + t < 32:
             inner = (self.srl if a.op == "srl" else self.asr)(a.args[0], a.par[0] + t)
             return self.shl(self.and_(inner, self.const(m >> t)), t)

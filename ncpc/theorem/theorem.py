@@ -33,6 +33,13 @@ Answer = Literal["proved", "differs", "undecided"]
 
 CODES: Mapping[str, Callable[[Flash], InstructionSet]] = {"riscv32": RiscvCode, "arm": ThumbCode}
 DEEPEST = 20_000
+ASSUMPTIONS = (
+    "the instance, x, y and the stack are in RAM, aligned as their types are and apart from one another",
+    "nothing else changes them during a step; code and constants in flash never change",
+    "before the step every state is in its box, which the range proof shows to hold ever after",
+    "the core does what the manual of its instruction set says",
+)
+"""What a theorem rests on beside the reading of the code and of the Program, the rules of terms and the solver."""
 
 
 @dataclass(frozen=True, eq=False)
