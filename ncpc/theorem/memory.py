@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from ncpc.theorem.term import BitTerm, trailing_zeros
+from ncpc.theorem.spans import zeros_below
+from ncpc.theorem.term import BitTerm
 from ncpc.theorem.terms import BitTerms
 from ncpc.theorem.undecided import Undecided
 from ncpc.theorem.values import MASK
@@ -61,7 +62,7 @@ class Ram:
     def _from_flash(self, address: BitTerm, size: int, signed: bool) -> BitTerm:
         """Constants; a table's entry at an address that varies."""
         if not address.fixed:
-            if sure_zeros(address) < size.bit_length() - 1:
+            if zeros_below(address) < size.bit_length() - 1:
                 raise Undecided(f"a load of {size} bytes at {address}, whose alignment is not known")
             return self.terms.load(address, size, signed)
         at = address.par[0] & MASK
@@ -122,19 +123,6 @@ class Ram:
         size, term = self.cells.pop((region, start))
         for i in range(size):
             self.cells[region, start + i] = (1, self.terms.srl(term, 8 * i))
-
-
-def sure_zeros(term: BitTerm) -> int:
-    """As many low bits are 0 whatever the variables are; there may be more: sums and masks alone are looked into."""
-    if term.op == "lin":
-        parts = (trailing_zeros(k) + _zeros_of_part(a) for a, k in zip(term.args, term.par[:-1], strict=True))
-        return min(trailing_zeros(term.par[-1]), *parts)
-    return _zeros_of_part(term)
-
-
-def _zeros_of_part(term: BitTerm) -> int:
-    masked = term.op == "and" and term.args[1].fixed
-    return trailing_zeros((term.args[1] if masked else term).par[0]) if masked or term.fixed else 0
 
 
 def require_aligned(region: RamRegion, offset: int, size: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ncpc.theorem.term import FULL, LEAST, MOST, BitTerm, signed_word, trailing_zeros
+from ncpc.theorem.values import MASK
 
 
 def fitting(lo: int, hi: int) -> tuple[int, int]:
@@ -46,6 +47,24 @@ def low_bits_of(term: BitTerm, zeros: int) -> BitTerm | None:
         if a.op == "lin" and not a.cut and len(a.args) == 1 and a.par == (signed_word(1 << term.par[0]), 0):
             return a.args[0]
     return None
+
+
+def less_as_words(a: BitTerm, b: BitTerm) -> bool | None:
+    """Whether a < b as words, where intervals of one sign each say so."""
+    if not (one_sign(a) and one_sign(b)):
+        return None
+    return True if a.hi & MASK < b.lo & MASK else False if a.lo & MASK >= b.hi & MASK else None
+
+
+def zeros_below(a: BitTerm, depth: int = 2) -> int:
+    """How many low bits are 0 for sure, seen so many terms deep."""
+    if a.op in ("const", "lin"):
+        parts = [trailing_zeros(k) + (zeros_below(x, depth - 1) if depth else 0)
+                 for k, x in zip(a.par, a.args, strict=False)]
+        return min(32, trailing_zeros(a.par[-1]), *parts)
+    if depth and a.op in ("asr", "srl"):
+        return max(0, zeros_below(a.args[0], depth - 1) - a.par[0])
+    return max(zeros_below(x, depth - 1) for x in a.args) if depth and a.op == "and" else 0
 
 
 def span_of_bits(op: str, a: BitTerm, b: BitTerm) -> tuple[int, int]:

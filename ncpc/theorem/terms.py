@@ -10,9 +10,19 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from ncpc.theorem.bits import bitwise, masked
 from ncpc.theorem.flash import Flash
-from ncpc.theorem.parts import bytes_below, shl_keeps, sign_of
-from ncpc.theorem.spans import ends, fitting, is_condition, low_bits_of, low_number, one_sign, ordered, span_of_bits
+from ncpc.theorem.parts import bytes_below, shl_keeps
+from ncpc.theorem.spans import (
+    ends,
+    fitting,
+    is_condition,
+    less_as_words,
+    low_bits_of,
+    low_number,
+    ordered,
+    zeros_below,
+)
 from ncpc.theorem.term import FULL, LEAST, BitTerm, signed_word, trailing_zeros
 from ncpc.theorem.undecided import Undecided
 from ncpc.theorem.values import MASK, VALUES, Words, signed, words
@@ -179,6 +189,8 @@ class BitTerms:
         part = self._divided(a, k)
         if part is not None and shl_keeps(part, k):
             return part
+        if a.op == "lin" and (zeros := min(31, zeros_below(a))) > k:
+            return self.shl(self.asr(a, zeros), zeros - k)
         lo, hi = a.lo >> k, a.hi >> k
         return self.const(lo) if lo == hi else self.make("asr", (a,), (k,), (lo, hi))
 
@@ -229,35 +241,16 @@ class BitTerms:
             a, b = b, a
         if is_condition(a) and is_condition(b):
             return self.both(a, b)
-        return self._masked(a, b) if b.fixed else self._bits("and", a, b)
-
-    def _masked(self, a: BitTerm, b: BitTerm) -> BitTerm:
-        m = b.par[0]
-        if a.fixed:
-            return self.const(a.par[0] & m)
-        if m == 0 or m == -1:
-            return a if m else b
-        if m > 0 and m & (m + 1) == 0 and a.lo >= 0 and a.hi <= m:
-            return a
-        t = trailing_zeros(m)
-        if m == -(1 << t):
-            return self.shl(self.asr(a, t), t)
-        if t and m > 0 and a.op in ("srl", "asr") and a.par[0] + t < 32:
-            inner = (self.srl if a.op == "srl" else self.asr)(a.args[0], a.par[0] + t)
-            return self.shl(self.and_(inner, self.const(m >> t)), t)
-        if t and m > 0 and a.lo >= 0 and (m >> t) & ((m >> t) + 1) == 0 and a.hi <= m | ((1 << t) - 1):
-            return self.shl(self.asr(a, t), t)
-        span = (0, min(m, a.hi) if a.lo >= 0 else m) if m >= 0 else ((0, a.hi) if a.lo >= 0 else FULL)
-        return self.make("and", (a, b), (), span)
+        return masked(self, a, b) if b.fixed else bitwise(self, "and", a, b)
 
     def or_(self, a: BitTerm, b: BitTerm) -> BitTerm:
         """a | b: of conditions by De Morgan, of words without a common bit their sum."""
         if is_condition(a) and is_condition(b):
             return self.negated(self.both(self.negated(a), self.negated(b)))
         for x, y in ((a, b), (b, a)):
-            if x.op == "lin" and y.lo >= 0 and self._divided(x, y.hi.bit_length()) is not None:
+            if y.lo >= 0 and zeros_below(x) >= y.hi.bit_length():
                 return self.add(x, y)
-        return self._bits("or", a, b)
+        return bitwise(self, "or", a, b)
 
     def xor(self, a: BitTerm, b: BitTerm) -> BitTerm:
         """a ^ b."""
@@ -268,21 +261,7 @@ class BitTerms:
                 return self.lin([(x, -1)], -1)
             if y.fixed and y.par[0] == 1 and x.lo >= 0 and x.hi <= 1:
                 return self.lin([(x, -1)], 1)
-        return self._bits("xor", a, b)
-
-    def _bits(self, op: str, a: BitTerm, b: BitTerm) -> BitTerm:
-        if a.fixed and b.fixed:
-            p, q = a.par[0], b.par[0]
-            return self.const({"and": p & q, "or": p | q, "xor": p ^ q}[op])
-        for x, y in ((a, b), (b, a)):
-            if op != "and" and y.fixed and y.par[0] == 0:
-                return x
-            if op == "and" and (opposite := sign_of(x, y)) is not None:
-                return self.smax(x, self.const(0)) if opposite else self.smin(x, self.const(0))
-        if a is b:
-            return a
-        a, b = ordered(a, b)
-        return self.make(op, (a, b), (), span_of_bits(op, a, b))
+        return bitwise(self, "xor", a, b)
 
     def slt(self, a: BitTerm, b: BitTerm) -> BitTerm:
         """1 where a < b as signed numbers, else 0."""
@@ -306,11 +285,8 @@ class BitTerms:
         """1 where a < b as words, else 0."""
         if a.lo >= 0 and b.lo >= 0:
             return self.slt(a, b)
-        if one_sign(a) and one_sign(b):
-            if a.hi & MASK < b.lo & MASK:
-                return self.const(1)
-            if a.lo & MASK >= b.hi & MASK:
-                return self.const(0)
+        if (less := less_as_words(a, b)) is not None:
+            return self.const(int(less))
         if a.fixed and a.par[0] == 0:
             return self.xor(self.eq(b, a), self.const(1))
         if b.fixed and b.par[0] == 1:

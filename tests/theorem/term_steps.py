@@ -182,6 +182,8 @@ def conditions(world: World) -> None:
     t, u = (world.do(world.rng.choice(("slt", "eq")), a, b) for _ in "tu")
     joined = world.do(world.rng.choice(("or", "and", "xor")), t, world.rng.choice((u, number, world.variable((0, 1)))))
     world.do(world.rng.choice(("or", "and")), joined, world.rng.choice((t, u, world.variable((0, 1)))))
+    every = world.do("lin", world.variable((0, 1)), par=(-1, 0))
+    world.do("and", *world.rng.sample([world.word(), every], 2))
     differ = world.do("or", world.do("xor", a, b), world.do("xor", world.word(), world.word()))
     world.do("eq", world.do("shl", differ, par=(world.rng.choice((0, 8, 16)),)), world.terms.const(0))
     small = world.variable((-128, 127), (0, 255))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ncpc.theorem.flash import Flash
-from ncpc.theorem.memory import Ram, sure_zeros
+from ncpc.theorem.memory import Ram, zeros_below
 from ncpc.theorem.term import FULL, BitTerm
 from ncpc.theorem.terms import BitTerms
 from ncpc.theorem.undecided import Undecided
@@ -42,7 +42,7 @@ def test_an_address_is_aligned_as_far_as_its_parts_say(make: object, aligned: in
     assert callable(make)
     terms = BitTerms(len(SAMPLE), Flash(((0x100, TABLE), (0, TABLE))))
     address = make(terms)
-    assert 1 << sure_zeros(address) == aligned
+    assert 1 << zeros_below(address) == aligned
     assert not (address.sample & (aligned - 1)).any()
 
 

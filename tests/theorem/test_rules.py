@@ -50,7 +50,10 @@ def cases(made: Made) -> Iterator[dict[BitTerm, int]]:
     """Values of an argument to look at one by one: of a factor that is -1 or 0."""
     whole = made.op == "mul" and not any(a.fixed for a in made.args)
     few = [a for a in made.args if whole and (a.lo, a.hi) == (-1, 0)]
-    yield from ({few[0]: value} for value in (-1, 0)) if few else [{}]
+    if few and few[0].op == "lin" and few[0].par == (-1, 0):  # a condition negated, which rules look through
+        yield from ({few[0].args[0]: value} for value in (1, 0))
+    else:
+        yield from ({few[0]: value} for value in (-1, 0)) if few else [{}]
 
 
 def same(terms: BitTerms, made: Made, fixed: dict[BitTerm, int]) -> bool:

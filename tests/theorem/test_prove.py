@@ -1,0 +1,70 @@
+"""``ncpc prove``: what it says, and what it returns."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ncpc.cli import commands as cli
+from tests.conftest import RequireTool
+from tests.theorem.test_theorem import CARTPOLE
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    for module in ("ziglang", "elftools", "bitwuzla", "unicorn"):
+        pytest.importorskip(module)
+    folder = tmp_path_factory.mktemp("proved") / "build"
+    assert cli.run(["compile", str(CARTPOLE), "-t", "rv32imc-ibex", "-o", str(folder), "--steps", "50"]) == 0
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _tools(require_tool: RequireTool) -> None:
+    for module in ("ziglang", "elftools", "bitwuzla"):
+        require_tool(module)
+
+
+def test_a_build_is_proved_with_its_assumptions(build: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["prove", str(build), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["answer"] == "proved"
+    assert found["shown"] == found["outcomes"]
+    assert 0 < found["instructions"]["least"] <= found["instructions"]["most"]
+    assert any("RAM" in text for text in found["assumes"])
+    report = json.loads((build / "report.json").read_text())
+    seen = report["instructions"]
+    assert found["instructions"]["least"] <= seen["max"] <= found["instructions"]["most"]
+    assert found["stack_bytes"] == report["memory"]["step_stack_bytes"]
+
+
+def test_what_is_not_decided_is_no_success(build: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["prove", str(build), "--seconds", "0.001"]) == 1
+    assert "not decided" in capsys.readouterr().out
+
+
+def test_another_folder_is_refused_before_anything_is_proved(
+    build: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for file in build.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    elf = bytearray((copy / "cartpole.elf").read_bytes())
+    elf[-1] ^= 1
+    (copy / "cartpole.elf").write_bytes(elf)
+    assert cli.run(["prove", str(copy)]) == 1
+    assert "cartpole.elf" in capsys.readouterr().err
+
+
+def test_no_time_and_no_core_are_refused_by_name(
+    build: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["prove", str(build), "--seconds", "-1"]) == 2
+    assert "--seconds" in capsys.readouterr().err
+    assert cli.run(["compile", str(CARTPOLE), "-t", "host", "-o", str(tmp_path / "host"), "--steps", "20"]) == 0
+    capsys.readouterr()
+    assert cli.run(["prove", str(tmp_path / "host")]) == 2
+    assert "no integer step on a core" in capsys.readouterr().err
