@@ -22,8 +22,10 @@ from ncpc.ir.types import Fixed, Real
 from ncpc.passes.lower_fixed import lower_fixed
 from ncpc.passes.weight_rows import row_weights
 from ncpc.quant.brevitas_weights import brevitas_scales
-from ncpc.quant.calibrate import dead_band
+from ncpc.quant.calibrate import dead_band, recorded
+from ncpc.quant.ltc_rounding import CENTRE_FRAC
 from ncpc.quant.policy import Choices, quantize, real_steps
+from ncpc.quant.rounding import from_raw
 
 PRODUCTS = ("matmul", "matmulshr", "conv2d", "mul", "mulshr")
 """Ops whose factors are weights."""
@@ -36,7 +38,8 @@ class HeldWeight:
     """A weight of a program: ``data`` over the reals, ``raw`` in integers, ``unit`` what those count, alike in shape.
 
     ``name`` is that of the constant in the step of the layer at ``place``; integers have ``bits`` bits and
-    are never the lowest that these hold. ``of_ltc``: it is of an LTC that steps by its own arithmetic.
+    are never the lowest that these hold. ``of_ltc``: it is of an LTC that steps by its own arithmetic. ``centre``, of
+    the slopes of such: what rounding together adds to their ``-sigma*mu``.
     """
 
     place: int
@@ -46,6 +49,7 @@ class HeldWeight:
     unit: F64
     bits: int
     of_ltc: bool = False
+    centre: F64 | None = None
 
     @property
     def key(self) -> tuple[int, str]:
@@ -66,17 +70,25 @@ class HeldWeight:
 
 def held_weights(policy: Policy, scheme: str) -> list[HeldWeight]:
     """Every weight that the integer program of ``policy`` in ``scheme`` holds; raises what quantizing it raises."""
-    policy, slopes = calibrating(policy), dict[str, dict[str, F64]]()
+    return held_program(policy, scheme)[1]
+
+
+def held_program(policy: Policy, scheme: str) -> tuple[Program, list[HeldWeight]]:
+    """The integer program of ``policy`` in ``scheme``, and every weight that it holds."""
+    policy, slopes, together = calibrating(policy), dict[str, dict[str, F64]](), dict[str, dict[str, I64]]()
 
     def scales(position: str, given: Mapping[str, F64], bits: int) -> Mapping[str, int]:
         slopes.setdefault(position, {}).update(given)
         return brevitas_scales(position, given, bits)
 
     stall = dead_band(policy, SCHEMES[scheme])
-    quantized = quantize(policy, scheme, policy.dt.mode, stall, Choices(scales))
+    quantized = quantize(policy, scheme, policy.dt.mode, stall, recorded(Choices(scales), {}, together))
     program, steps = lower_fixed(policy, quantized), real_steps(policy, scheme, policy.dt.mode)
-    return [weight for place, step in enumerate(steps)
-            for weight in _of_layer(policy, quantized, program, (place, step), slopes.get(str(place), {}))]
+    for place, chosen in together.items():
+        slopes.setdefault(place, {}).update({name: from_raw(raw, CENTRE_FRAC) for name, raw in chosen.items()
+                                             if name.startswith("centre")})
+    return program, [weight for place, step in enumerate(steps)
+                     for weight in _of_layer(policy, quantized, program, (place, step), slopes.get(str(place), {}))]
 
 
 def real_weights(policy: Policy, scheme: str) -> list[tuple[int, str, F64]]:
@@ -151,7 +163,8 @@ def _of_ltc(layer: Ltc, numbers: QuantizedLtc, slopes: Mapping[str, F64], place:
                                             ("we", current, own.we, 2.0**-form.we / gain, form.bits),
                                             ("sigma", slopes[f"sigma{tag}"], own.sigma,
                                              np.full(len(gain), 2.0**-form.sigma), form.sigma_bits)):
-            yield HeldWeight(place, name + tag, data, raw, unit, bits, of_ltc=True)
+            centre = slopes.get(f"centre{tag}") if name == "sigma" else None
+            yield HeldWeight(place, name + tag, data, raw, unit, bits, True, centre)
 
 
 def fractions_of(data: F64, raw: I64, kind: Fixed, rows: I64, where: str) -> I64:

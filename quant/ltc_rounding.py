@@ -23,6 +23,8 @@ CENTRE_FRAC, GAIN_FRAC = 20, 8
 """Fractions of ``centre`` and of ``gain``."""
 GAINS = tuple(range(1 << GAIN_FRAC, 2 << GAIN_FRAC, 6))
 """Gains that are tried for each neuron. The first is 1: what lies on the grid already stays there."""
+ON_GRID, SINGLE = 2.0**-12, 2.0**-21
+"""By how much of a unit, and of themselves, weights in single precision miss the integers that they are."""
 SEARCHED = 32
 """Synapses of a neuron up to which more than the first gain is tried."""
 KINDS, SETS = ("sigma", "w", "we"), ("_s", "")
@@ -151,11 +153,23 @@ def _neuron(of: LtcReading, own: Mapping[str, I64], hessian: F64) -> tuple[I64, 
     real = np.concatenate([of.vectors[f"{kind}{tag}"][own[tag]] * 2.0 ** of.fracs[f"{kind}{tag}"]
                            for kind, tag, _ in parts])
     top = np.concatenate([np.full(count, 2.0 ** (of.bits[f"{kind}{tag}"] - 1) - 1.0) for kind, tag, count in parts])
-    farthest = max(float(np.abs(one.erev).max(initial=0.0)) for _, one in of.sets) * (1.0 + 2.0**-30)
+    farthest = max(float(np.abs(one.erev).max(initial=0.0)) for _, one in of.sets) * (1.0 + SINGLE)
     ratio = np.concatenate([np.full(len(own[tag]), farthest * 2.0 ** (of.fracs[f"we{tag}"] - of.fracs[f"w{tag}"]))
                             for tag in SETS])
     tried = GAINS if n <= SEARCHED else GAINS[:1]
+    octaves = (*tried, *(gain // 2 for gain in tried), *(gain * 2 for gain in tried))
+    tried = next(((gain,) for gain in octaves if _lies_on_grid(real, top, gain)), tried)
     return min((_rounded(real, top, ratio, hessian, gain) for gain in tried), key=lambda found: found[0])[1]
+
+
+def _lies_on_grid(real: F64, top: F64, gain: int) -> bool:
+    """Whether sigma, w and we in units are integers already, as after training; ``equalizing`` may see another octave
+    of these than of those that they were rounded from.
+    """
+    slopes = len(real) // 3
+    units = np.concatenate([real[:slopes], real[slopes:] * (gain * 2.0**-GAIN_FRAC)])
+    whole = np.floor(units + 0.5)
+    return bool(np.all(np.abs(units - whole) <= ON_GRID + SINGLE * np.abs(whole)) and np.all(np.abs(whole) <= top))
 
 
 def _rounded(real: F64, top: F64, ratio: F64, hessian: F64,

@@ -20,9 +20,10 @@ from ncpc.frontend.models import Asked, ModelRead, Shape, read_model
 from ncpc.frontend.ncps_torch import read_cell, unwrapped
 from ncpc.frontend.validate import check_policy
 from ncpc.ir.policy import F64, Ltc, Policy
-from ncpc.ir.schemes import SCHEMES
+from ncpc.ir.program import Program
+from ncpc.ir.schemes import SCHEMES, canonical
 from ncpc.quant.brevitas_library import brevitas_library
-from ncpc.quant.held_weights import HeldWeight, held_weights, real_weights
+from ncpc.quant.held_weights import HeldWeight, held_program, held_weights, real_weights
 from ncpc.quant.twin_ltc import LtcParameters
 from ncpc.quant.twin_parameters import Once, ParameterGrid, WeightOnGrid, over, parameter_grids
 from ncpc.quant.weight_origins import WeightOrigin, Weights, explains, origins_of
@@ -96,6 +97,7 @@ def prepare(
                        "into ncpc.cells.Sequential")
     if twin_of(module) is not None:
         raise BadInput(f"{WHERE}: the module is prepared already; prepare what ncpc.quant.finish makes of it")
+    scheme = canonical(scheme)
     _require_integers(scheme)
     brevitas_library()
     calibration, source = told_data(calibration, input_range, WHERE)
@@ -107,6 +109,8 @@ def prepare(
         check(policy, WHERE)
     _wrap(twin)
     refresh(copied)
+    if SCHEMES[scheme].together:
+        _start(twin)
     return copied
 
 
@@ -143,6 +147,11 @@ def finish(module: Any) -> Any:
     Grids are chosen anew until compiling it with the same calibration rounds no weight any further. Raises
     ``Unsupported`` naming a weight where that does not come about.
     """
+    return finished(module)[0]
+
+
+def finished(module: Any) -> tuple[Any, Program]:
+    """``finish``, and the integer program that compiling what it gives makes."""
     twin = require_twin(module, "ncpc.quant.finish")
     refresh(module)
     lossy: list[HeldWeight] = []
@@ -150,10 +159,10 @@ def finish(module: Any) -> Any:
         plain = _copy(twin, on_grid=True)
         double = copy_of([plain])[0].double()
         _, policy = read_twin(twin, double)
-        weights = held_weights(policy, twin.scheme)
+        program, weights = held_program(policy, twin.scheme)
         lossy = [weight for weight in weights if weight.where not in twin.left and (weight.lost > EXACT).any()]
         if not lossy:
-            return _as_trained(twin, plain)
+            return _as_trained(twin, plain), program
         _put(twin, policy, [weight for weight in weights if weight.of_ltc or weight in lossy], double)
     raise Unsupported(f"ncpc.quant.finish: {lossy[0].where} finds no grid that it stays on; its scale depends on "
                       "rounding it; change the largest weight a little and try again")
@@ -201,6 +210,22 @@ def _wrap(twin: Twin) -> None:
     module.register_forward_hook(twin.once.end, always_call=True)
 
 
+@torch.no_grad()
+def _start(twin: Twin) -> None:
+    """Move parameters, no further than they must, until each weight is rounded to the integer that the compiler, which
+    rounds them together, made of it. An LTC that is run at several places has integers for each, and begins at the
+    nearest ones.
+    """
+    aims, raw = {name: grid.held for name, grid in twin.grids.items()}, _raw_parameters(twin)
+    cells = {path: dict(cell.held) for path, cell in twin.cells.items()}
+    for k in range(ROUNDS):
+        moved = [part.start(raw[name], aim, k == 0) for name, aim in aims.items() for part in twin.on_grid[name]]
+        moved += [twin.cells[path].start(held, k == 0) for path, held in cells.items()]
+        if not any(moved):
+            break
+        refresh(twin.module)  # a row whose largest weight fell has a finer grid
+
+
 def _as_trained(twin: Twin, plain: Any) -> Any:
     """The plain module in the mode of the trained one, the same parameters frozen."""
     raw = _raw_parameters(twin)
@@ -242,11 +267,8 @@ def _put(twin: Twin, policy: Policy, weights: Sequence[HeldWeight], double: Any)
         for on_grid in twin.on_grid[name]:
             on_grid.put(twin.grids[name], [raw[other.parameter] for other in twin.grids[name].others])
     for path, parameters in twin.cells.items():
-        places = list(_places(policy, read_cell(double.get_submodule(path))))
-        if places:
-            parameters.grids.clear()  # a finer grid than before is one, too
-        for place, layer in places:
-            parameters.put(layer, {w.name: w for w in weights if w.place == place})
+        for k, (place, layer) in enumerate(_places(policy, read_cell(double.get_submodule(path)))):
+            parameters.put(layer, {w.name: w for w in weights if w.place == place}, more=k > 0)
 
 
 def _is_carried(origin: WeightOrigin, parameters: Collection[str]) -> bool:
@@ -295,8 +317,9 @@ def _copy(twin: Twin, on_grid: bool) -> Any:
         for name in twin.on_grid:
             owner, leaf = _owner(twin.module, name)
             values[name] = getattr(owner, leaf)
-        for path, cell in twin.cells.items():
-            values |= {f"{path}.{name}" if path else name: value for name, value in cell.baked().items()}
+    for path, cell in twin.cells.items():
+        values |= {f"{path}.{name}" if path else name: value
+                   for name, value in (cell.baked() if on_grid else cell.to_round()).items()}
     for name, parameter in copied.named_parameters():
         parameter.copy_(values[name])
     buffers = dict(twin.module.named_buffers())

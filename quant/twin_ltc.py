@@ -8,15 +8,13 @@ own; ``-sigma*mu`` is kept as it is, so that rounding a slope does not move its 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ncpc.ir.policy import F64, Ltc, Synapses
-from ncpc.quant.brevitas_library import brevitas_library
 from ncpc.quant.held_weights import HeldWeight
-from ncpc.quant.twin_parameters import Once
+from ncpc.quant.twin_parameters import Once, moved_to, rounded
 from ncpc.system.torch_library import torch_module
 
 if TYPE_CHECKING:
@@ -30,33 +28,32 @@ SHUT = -110.0
 """What softplus makes 0 of, in single precision."""
 SETS = {"sensory_": "_s", "": ""}
 """What stands before the names of a set's parameters in ncps, and behind those of its weights in a program."""
-
-
-@dataclass(frozen=True, eq=False)
-class SynapseGrid:
-    """The units of ``w``, ``we`` and ``sigma`` of one set, (pre, post) each, 0 where there is no synapse.
-
-    ``channel`` is by how much a slope is larger in the program than ``sigma*input_w``: inputs have fractions of their
-    own there.
-    """
-
-    bits: Mapping[str, int]
-    w: torch.Tensor
-    we: torch.Tensor
-    sigma: torch.Tensor
-    channel: torch.Tensor
+KINDS = ("w", "we", "sigma")
+"""What has a grid."""
+FARTHEST = 1.25
+"""How many times its grid's end a weight may be before grids are chosen for what it is, instead of for that end."""
+Dense = Mapping[str, Any]
+"""Tensors (pre, post) by name."""
 
 
 class LtcParameters(Mapping[str, Any]):
     """Stands where an ncps ``LTCCell`` keeps its parameters by name: what its forward reads, on the grid.
 
     ``w``, ``cm`` and ``gleak`` come with the cell's constraint applied; ``make_positive_fn`` has nothing left to do.
+    A set's grid is a buffer of the cell, so that ``state_dict`` holds it: (4, pre, post), the units of ``KINDS``, 0
+    where there is no synapse, and by how much a slope is larger in the program than ``sigma*input_w``, as inputs have
+    fractions of their own there. ``held`` is what the compiler rounded the weights to when it chose them, where it
+    rounds them together.
     """
 
     def __init__(self, cell: Any, once: Once) -> None:
         self.cell, self.once, self.positive = cell, once, cell.make_positive_fn
         self.names = tuple(cell._params)
-        self.grids: dict[str, SynapseGrid] = {}
+        self.bits: dict[str, dict[str, torch.Tensor]] = {}
+        self.held: dict[str, Dense] = {}
+        for prefix in SETS:
+            shape = cell._parameters[prefix + "w"].shape
+            cell.register_buffer(f"{prefix}ncpc_grid", torch.zeros(4, *shape, dtype=torch.float64))
         cell._params, cell.make_positive_fn = self, torch.nn.Identity()
         cell.apply_weight_constraints = self.apply_weight_constraints
 
@@ -81,56 +78,110 @@ class LtcParameters(Mapping[str, Any]):
             for name in ("w", "sensory_w", "cm", "gleak"):
                 self.cell._parameters[name].clamp_(min=0.0)
 
-    def _synapses(self, prefix: str) -> dict[str, Any]:
-        """``w, erev, sigma, mu`` of one set, (pre, post) each."""
-        raw = {name: self.cell._parameters[prefix + name] for name in ("w", "erev", "sigma", "mu", "sparsity_mask")}
-        w, erev, sigma, mu, mask = (raw[name] for name in ("w", "erev", "sigma", "mu", "sparsity_mask"))
-        grid = self.grids.get(prefix)
-        if grid is None:
-            return {"w": self.positive(w), "erev": erev, "sigma": sigma, "mu": mu}
-        there = mask != 0
-        scale = torch.where(there, mask, 1.0)
-        strength = self.positive(w) * scale
-        held = _rounded(strength, grid.w, grid.bits["w"]).clamp(min=0.0)
-        open_ = held > 0
-        current = _rounded(strength * erev, grid.we, grid.bits["we"])
-        driven = torch.where(there & open_, current / torch.where(open_, held, 1.0), erev)
-        slope, centre = self._argument(sigma, mu, grid, prefix)
-        return {"w": torch.where(there, held / scale, self.positive(w)), "erev": driven,
-                "sigma": torch.where(there, slope, sigma), "mu": torch.where(there, centre, mu)}
+    def _grid(self, prefix: str) -> Dense:
+        units: Any = getattr(self.cell, f"{prefix}ncpc_grid")
+        return dict(zip((*KINDS, "channel"), units, strict=True))
 
-    def _argument(self, sigma: Any, mu: Any, grid: SynapseGrid, prefix: str) -> tuple[Any, Any]:
-        """Slopes on their grid, and the centres that keep ``sigma*(input_b - mu)``."""
-        inputs = {name: self.cell._parameters.get(name) for name in ("input_w", "input_b")} if prefix else {}
-        gain = grid.channel.to(sigma.dtype)
+    def _exact(self, prefix: str, grid: Dense) -> dict[str, Any]:
+        """What has a grid of one set, before rounding, and the ``offset`` of each sigmoid at the input 0; ``gain`` and
+        ``shift`` are what inputs are multiplied by and what is added to them.
+        """
+        own = self.cell._parameters
+        w, erev, sigma, mu, mask = (own[prefix + name] for name in ("w", "erev", "sigma", "mu", "sparsity_mask"))
+        inputs = {name: own.get(name) for name in ("input_w", "input_b")} if prefix else {}
+        gain = grid["channel"].to(sigma.dtype)
         if inputs.get("input_w") is not None:
             gain = gain * inputs["input_w"].detach()[:, None]
         shift = 0.0 if inputs.get("input_b") is None else inputs["input_b"][:, None]
-        gain = torch.where(gain == 0, 1.0, gain)
-        slope = _rounded(sigma * gain, grid.sigma, grid.bits["sigma"]) / gain
+        gain, scale = torch.where(gain == 0, 1.0, gain), torch.where(mask != 0, mask, 1.0)
+        strength = self.positive(w) * scale
+        return {"w": strength, "we": strength * erev, "sigma": sigma * gain, "offset": sigma * (shift - mu),
+                "gain": gain, "shift": shift, "scale": scale}
+
+    def _synapses(self, prefix: str) -> dict[str, Any]:
+        """``w, erev, sigma, mu`` of one set, (pre, post) each."""
+        w, erev, sigma, mu, mask = (self.cell._parameters[prefix + name]
+                                    for name in ("w", "erev", "sigma", "mu", "sparsity_mask"))
+        grid, there = self._grid(prefix), mask != 0
+        if prefix not in self.bits:
+            return {"w": self.positive(w), "erev": erev, "sigma": sigma, "mu": mu}
+        exact = self._exact(prefix, grid)
+        held, current, slope = (_through(exact[kind], grid[kind], self.bits[prefix][kind]) for kind in KINDS)
+        held = held.clamp(min=0.0)
+        driven = torch.where(there & (held > 0), current / torch.where(held > 0, held, 1.0), erev)
+        slope = slope / exact["gain"]
         slope = torch.where(slope == 0, FLAT, slope)
-        return slope, shift - sigma * (shift - mu) / slope
+        centre = exact["shift"] - exact["offset"] / slope
+        return {"w": torch.where(there, held / exact["scale"], self.positive(w)), "erev": driven,
+                "sigma": torch.where(there, slope, sigma), "mu": torch.where(there, centre, mu)}
 
     @torch.no_grad()
-    def put(self, layer: Ltc, weights: Mapping[str, HeldWeight]) -> None:
-        """Take the grids of a layer's ``weights`` by name; where a cell is run at several places, the coarsest."""
+    def put(self, layer: Ltc, weights: Mapping[str, HeldWeight], more: bool) -> None:
+        """Take the grids of a layer's ``weights`` by name; ``more``: the cell is run at another place as well, whose
+        grids it has; it takes the coarser ones.
+        """
         for prefix, tag in SETS.items():
             synapses = layer.sensory if prefix else layer.recurrent
             if not len(synapses):
                 continue
-            found = {name: weights[name + tag] for name in ("w", "we", "sigma")}
+            found = {kind: weights[kind + tag] for kind in KINDS}
             own = synapses.sigma * (layer.input_w[synapses.pre] if prefix else 1.0)
             channel = np.divide(found["sigma"].data, own, out=np.ones(len(synapses)), where=own != 0)
-            shape = self.cell._parameters[prefix + "w"].shape
-            units = {name: self._dense(synapses, held.unit, shape) for name, held in found.items()}
-            bits = {name: held.bits for name, held in found.items()}
-            grid = SynapseGrid(bits, channel=self._dense(synapses, channel, shape), **units)
-            self.grids[prefix] = _coarser(grid, self.grids.get(prefix))
+            units = torch.stack([self._dense(synapses, part, prefix)
+                                 for part in (*(held.unit for held in found.values()), channel)])
+            grid: torch.Tensor = getattr(self.cell, f"{prefix}ncpc_grid")
+            grid.copy_(_coarser(units, grid) if more else units)
+            self.bits[prefix] = {kind: torch.tensor(float(held.bits), dtype=torch.float64, device=grid.device)
+                                 for kind, held in found.items()}
+            self.held.pop(prefix, None)
+            if not more and (centre := found["sigma"].centre) is not None:
+                dense = {kind: held.raw * held.unit for kind, held in found.items()} | {"centre": centre}
+                self.held[prefix] = {name: self._dense(synapses, part, prefix) for name, part in dense.items()}
 
-    def _dense(self, synapses: Synapses, values: F64, shape: Any) -> Any:
-        dense = np.zeros(tuple(shape))
+    def _dense(self, synapses: Synapses, values: F64, prefix: str) -> torch.Tensor:
+        dense = np.zeros(tuple(self.cell._parameters[prefix + "w"].shape))
         dense[synapses.pre, synapses.post] = values
         return torch.as_tensor(dense, device=self.cell._parameters["w"].device)
+
+    @torch.no_grad()
+    def start(self, held: Mapping[str, Dense], near: bool) -> bool:
+        """Move parameters so that they are rounded to ``held``, by set: as ``moved_to`` has it; ``near`` adds the
+        centres, too. Whether any moved.
+        """
+        moved = [self._start(prefix, aim, near) for prefix, aim in held.items()]
+        return any(moved)
+
+    def _start(self, prefix: str, aim: Dense, near: bool) -> bool:
+        own, grid = self.cell._parameters, self._grid(prefix)
+        exact = self._exact(prefix, grid)
+        before = {kind: exact[kind].double() for kind in KINDS}
+        w, we, sigma = (moved_to(aim[kind], before[kind], grid[kind], near) for kind in KINDS)
+        opened, turned = w != before["w"], sigma != before["sigma"]
+        driven = (opened | (we != before["we"])) & (w > 0)
+        offset = exact["offset"].double() + (aim["centre"] if near else 0.0)
+        slope = torch.where(sigma == 0, FLAT, sigma) / exact["gain"]
+        strength = w / exact["scale"]
+        strength = strength if isinstance(self.positive, torch.nn.Identity) else _shut(strength)
+        shifted = turned | (aim["centre"] != 0) if near else turned
+        for name, where, value in (("w", opened, strength), ("erev", driven, we / torch.where(w > 0, w, 1.0)),
+                                   ("sigma", turned | (shifted & (sigma == 0)), slope),
+                                   ("mu", shifted, exact["shift"] - offset / slope)):
+            parameter = own[prefix + name]
+            parameter.copy_(torch.where(where, value.to(parameter.dtype), parameter))
+        return bool((opened | driven | turned).any())
+
+    @torch.no_grad()
+    def to_round(self) -> dict[str, Any]:
+        """By name what the plain cell's parameters are to hold for the compiler to choose grids: those on the grid,
+        whose neurons' gains stay, as long as they are within it.
+        """
+        for prefix in self.held:
+            grid = self._grid(prefix)
+            exact = self._exact(prefix, grid)
+            ends = {kind: FARTHEST * torch.exp2(self.bits[prefix][kind] - 1.0) * grid[kind] for kind in KINDS}
+            if any(((exact[kind].abs() > end) & (end > 0)).any() for kind, end in ends.items()):
+                return {}
+        return self.baked() if self.held else {}
 
     @torch.no_grad()
     def baked(self) -> dict[str, Any]:
@@ -141,21 +192,16 @@ class LtcParameters(Mapping[str, Any]):
         return {name: value.detach() for name, value in found.items()}
 
 
-def _rounded(values: Any, unit: Any, bits: int) -> Any:
+def _through(values: Any, unit: Any, bits: Any) -> Any:
     """Values on their grid, with the identity's gradient; as they are where the unit is 0."""
-    there, wide = unit > 0, torch.as_tensor(float(bits), dtype=torch.float64, device=unit.device)
     exact = values.detach().double()
-    held = brevitas_library().rounding(torch.where(there, unit, 1.0), wide, exact)
-    return values + torch.where(there, held - exact, 0.0).to(values.dtype)
+    return values + (rounded(exact, unit, bits) - exact).to(values.dtype)
 
 
-def _coarser(grid: SynapseGrid, before: SynapseGrid | None) -> SynapseGrid:
-    if before is None:
-        return grid
-    steeper = grid.sigma * before.channel > before.sigma * grid.channel
-    return SynapseGrid(grid.bits, torch.maximum(grid.w, before.w), torch.maximum(grid.we, before.we),
-                       torch.where(steeper, grid.sigma, before.sigma),
-                       torch.where(steeper, grid.channel, before.channel))
+def _coarser(units: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
+    """Of two grids the coarser one, weight by weight; a slope counts in units of its channel."""
+    steeper = units[2] * before[3] > before[2] * units[3]
+    return torch.cat([torch.maximum(units[:2], before[:2]), torch.where(steeper, units[2:], before[2:])])
 
 
 def _shut(w: Any) -> Any:

@@ -20,6 +20,10 @@ else:
     torch = torch_module()
 
 
+WITHIN = 2.0**-5
+"""By how much of a unit a weight that is moved to another integer stays within what is rounded to that."""
+
+
 @dataclass
 class Once:
     """What parameters became within one call of a module's forward: they are asked for in every step of time.
@@ -53,11 +57,13 @@ class Once:
 class ParameterGrid:
     """For each element of one parameter, all flat: the weight it belongs to is ``gain`` times it plus the ``others``,
     and is held as an integer of ``bits`` bits, but not the lowest, times ``unit``. A ``unit`` of 0: it belongs to none.
+    ``held`` is what the compiler rounds that weight to.
     """
 
     gain: F64
     unit: F64
     bits: I64
+    held: F64
     others: tuple[WeightTerm, ...] = field(default=())
 
 
@@ -87,21 +93,49 @@ class WeightOnGrid(torch.nn.Module):
         self.others = [(other, torch.as_tensor(term.gain, device=device), torch.as_tensor(term.index, device=device))
                        for other, term in zip(others, grid.others, strict=True)]
 
+    @torch.no_grad()
+    def start(self, parameter: torch.Tensor, held: F64, near: bool) -> bool:
+        """Move the parameter so that its weights are rounded to ``held``: as ``moved_to`` has it. Whether it moved."""
+        exact = self._exact(parameter)
+        aim = torch.as_tensor(held, device=exact.device).reshape(exact.shape)
+        after = moved_to(aim, exact, self.unit, near)
+        parameter += ((after - exact) / torch.where(self.unit > 0, self.gain, 1.0)).to(parameter.dtype)
+        return not torch.equal(after, exact)
+
     def forward(self, parameter: torch.Tensor) -> torch.Tensor:
         moved: torch.Tensor = self.once.get((id(self),), lambda: self._moved(parameter))
         return moved
 
-    def _moved(self, parameter: torch.Tensor) -> torch.Tensor:
-        held = self.unit > 0
+    def _exact(self, parameter: torch.Tensor) -> torch.Tensor:
+        """The weights that are made of the parameter, before rounding."""
         exact = parameter.detach().double() * self.gain
         for other, gain, index in self.others:
             values = other.detach().double().reshape(-1)
             added = gain.to(values.device) * values[index.to(values.device)]
             exact = exact + added.reshape(exact.shape)
-        unit, bits = torch.where(held, self.unit, 1.0), torch.where(held, self.bits, 8.0)
-        rounded = brevitas_library().rounding(unit, bits, exact)
-        moved = torch.where(held, (rounded - exact) / torch.where(held, self.gain, 1.0), 0.0)
+        return exact
+
+    def _moved(self, parameter: torch.Tensor) -> torch.Tensor:
+        exact = self._exact(parameter)
+        moved = (rounded(exact, self.unit, self.bits) - exact) / torch.where(self.unit > 0, self.gain, 1.0)
         return parameter + moved.to(parameter.dtype)
+
+
+def rounded(exact: torch.Tensor, unit: torch.Tensor, bits: torch.Tensor) -> torch.Tensor:
+    """Weights in float64 on their grid; as they are where ``unit`` is 0."""
+    there = unit > 0
+    found: torch.Tensor = brevitas_library().rounding(torch.where(there, unit, 1.0), torch.where(there, bits, 8.0),
+                                                      exact)
+    return torch.where(there, found, exact)
+
+
+def moved_to(aim: torch.Tensor, exact: torch.Tensor, unit: torch.Tensor, near: bool) -> torch.Tensor:
+    """Weights whose nearest number on the grid is ``aim``: those of which it is already stay; others go as far as they
+    must where ``near``, else all the way.
+    """
+    wrong = (unit > 0) & ((exact - aim).abs() >= unit / 2)
+    room = (0.5 - WITHIN) * unit if near else torch.zeros_like(unit)
+    return torch.where(wrong, torch.minimum(torch.maximum(exact, aim - room), aim + room), exact)
 
 
 def parameter_grids(weights: Sequence[HeldWeight], origins: Sequence[WeightOrigin],
@@ -127,18 +161,18 @@ def over(grid: ParameterGrid, before: ParameterGrid | None) -> ParameterGrid:
     if before is None:
         return grid
     old = grid.unit == 0
-    gain, unit, bits = (np.where(old, b, a) for a, b in ((grid.gain, before.gain), (grid.unit, before.unit),
-                                                         (grid.bits, before.bits)))
+    gain, unit, bits, held = (np.where(old, getattr(before, name), getattr(grid, name))
+                              for name in ("gain", "unit", "bits", "held"))
     others = [WeightTerm(term.parameter, np.where(old == kept, term.gain, 0.0), term.index)
               for terms, kept in ((grid.others, False), (before.others, True)) for term in terms]
-    return ParameterGrid(gain, unit, bits, tuple(others))
+    return ParameterGrid(gain, unit, bits, held, tuple(others))
 
 
 class _Carried:
     """The grid of one parameter while weights are gone through."""
 
     def __init__(self, size: int) -> None:
-        self.gain, self.unit, self.bits = np.zeros(size), np.zeros(size), np.zeros(size, np.int64)
+        self.gain, self.unit, self.bits, self.held = (np.zeros(size, kind) for kind in (float, float, np.int64, float))
         self.others: dict[str, tuple[F64, I64]] = {}
 
     def take(self, weight: HeldWeight, term: WeightTerm, mine: np.ndarray[Any, Any],
@@ -149,6 +183,7 @@ class _Carried:
         coarser = unit / np.abs(gain) > self.unit[at] / np.maximum(np.abs(self.gain[at]), 1e-300)
         at = at[coarser]
         self.gain[at], self.unit[at], self.bits[at] = gain[coarser], unit[coarser], weight.bits
+        self.held[at] = (weight.raw * weight.unit)[mine][coarser]
         for name in self.others:
             self.others[name][0][at] = 0.0
         for other in others:
@@ -158,4 +193,4 @@ class _Carried:
 
     def grid(self) -> ParameterGrid:
         others = tuple(WeightTerm(name, *parts) for name, parts in self.others.items() if parts[0].any())
-        return ParameterGrid(self.gain, self.unit, self.bits, others)
+        return ParameterGrid(self.gain, self.unit, self.bits, self.held, others)

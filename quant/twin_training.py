@@ -5,22 +5,25 @@ from __future__ import annotations
 import copy
 import hashlib
 import io
+import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ncpc.errors import BadInput
+from ncpc.errors import BadInput, ProofFailed, Unsupported
 from ncpc.frontend.api import ANY
 from ncpc.frontend.data import frames_of, read_sequences
 from ncpc.frontend.models import Shape
 from ncpc.ir.held_out import FEW, split
 from ncpc.ir.sequences import Sequences
+from ncpc.passes.lower import lower
 from ncpc.phases import Phases
-from ncpc.quant.twin import Twin, read_twin, refresh, require_twin
+from ncpc.quant.twin import Twin, finished, read_twin, refresh, require_twin
 from ncpc.quant.twin_run import Run, carries_state, detached, runner
+from ncpc.semantics.run import run as evaluate
 from ncpc.system.files import write_atomically
 from ncpc.system.torch_library import copy_of, torch_module
 
@@ -30,8 +33,12 @@ else:
     torch = torch_module()
 
 WHERE = "ncpc.quant.fine_tune"
+FORM = 2
+"""Of checkpoints."""
 PEAKS = 100.0
 """Weight of the fourth powers: at an error of 10 % of the range they count as much as the squares."""
+TINY = 1e-12
+"""The smallest error that others are compared with."""
 LEAST = 1e-6
 """The smallest range of an output that errors are shares of."""
 
@@ -50,16 +57,21 @@ class Recipe:
 
 @dataclass
 class Tuning:
-    """What came of it: ``losses`` of every update; ``errors`` on what was held out, rms in shares of the outputs'
-    range, before the first epoch and after each; ``best`` is the one whose weights were kept.
+    """What came of it: ``losses`` of every update; ``errors`` and ``peaks`` of the integer program against the float
+    module on what was held out, rms and largest in shares of the outputs' range, before the first epoch and after each
+    (infinite where no program came about).
+
+    ``best`` is the one whose weights were kept: where of both, in shares of those of the start, the larger is least.
     """
 
     losses: list[float] = field(default_factory=list)
     errors: list[float] = field(default_factory=list)
+    peaks: list[float] = field(default_factory=list)
 
     @property
     def best(self) -> int:
-        return int(np.argmin(self.errors))
+        both = np.array([self.errors, self.peaks])
+        return int(np.argmin((both / np.maximum(both[:, :1], TINY)).max(axis=0)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +86,7 @@ class _Lesson:
     held_out: Sequences
     window: int
     span: Any
+    exact: Any
 
 
 def error_loss(y: torch.Tensor, target: torch.Tensor, span: torch.Tensor) -> torch.Tensor:
@@ -102,10 +115,11 @@ def fine_tune(
     ``sequences``: inputs in any form that ``ncpc.save`` takes for a calibration. A fifth is held out. Adam, its rate
     falling from ``rate`` to 0 along a cosine over ``epochs``; in each, ``batch`` sequences at a time are gone through
     in windows of ``window`` steps, an update each, the state carried from one to the next and gradients cut there
-    (truncated backpropagation through time). Grids are asked for anew after each epoch. It ends early after
-    ``patience`` epochs without a smaller error on what is held out; the weights with the smallest are kept, those of
-    the start included. Dropout is off and running statistics stand still. ``checkpoint``: a file written after each
-    epoch, from which the same call goes on and ends with the same weights. ``phases`` watches progress.
+    (truncated backpropagation through time). Grids are asked for anew after each epoch, and the integer program that
+    compiling would give is run on what is held out. It ends early after ``patience`` epochs without a smaller error
+    (see ``Tuning``); the weights with the smallest are kept, those of the start, which are what the compiler makes of
+    the float module, included. Dropout is off and running statistics stand still. ``checkpoint``: a file written after
+    each epoch, from which the same call goes on and ends with the same weights. ``phases`` watches progress.
 
     The same ``seed`` gives the same weights on the same machine. Raises ``BadInput`` for a module that was not
     prepared, sequences that do not fit it, hold NaN, or are too few, and a checkpoint of another training.
@@ -147,10 +161,11 @@ def _lesson(twin: Twin, given: object, recipe: Recipe) -> _Lesson:
     seen, held_out = (_timed(part, policy.dt.nominal) for part in (parts.seen, parts.held_out))
     teacher = copy_of([twin.plain])[0].to(_device(twin.module))
     length = recipe.window if carries_state(found) else seen.x.shape[1]
-    lesson = _Lesson(twin, teacher, run, recipe, seen, held_out, length, None)
-    y = torch.cat([y.reshape(-1, y.shape[-1]) for y, _ in _compared(lesson, seen)])
-    span = (y.amax(0) - y.amin(0)).clamp(min=LEAST)
-    return replace(lesson, span=span)
+    first, real = next(twin.module.parameters()), lower(policy)
+    spread = np.ptp(evaluate(real, seen).y, axis=(0, 1)).clip(min=LEAST)
+    span = torch.as_tensor(spread, dtype=first.dtype, device=first.device)
+    exact = evaluate(real, held_out).y
+    return _Lesson(twin, teacher, run, recipe, seen, held_out, length, span, exact)
 
 
 def _frame(shape: Shape) -> Any:
@@ -175,49 +190,52 @@ def _windows(lesson: _Lesson, data: Sequences) -> Iterator[tuple[Any, Any]]:
         yield x[:, lo : lo + lesson.window], dt[:, lo : lo + lesson.window]
 
 
-@torch.no_grad()
-def _compared(lesson: _Lesson, data: Sequences) -> list[tuple[Any, Any]]:
-    """What teacher and twin give, window by window."""
-    states: list[Any] = [None, None]
-    found = []
-    for x, dt in _windows(lesson, data):
-        ys = []
-        for k, module in enumerate((lesson.teacher, lesson.twin.module)):
-            y, states[k] = lesson.run(module, x, dt, states[k])
-            ys.append(y)
-        found.append((ys[0], ys[1]))
-    return found
-
-
-def _error(lesson: _Lesson) -> float:
-    """Rms on what is held out, in shares of each output's range."""
-    pairs = _compared(lesson, lesson.held_out)
-    squares = torch.cat([(((y - target) / lesson.span) ** 2).reshape(-1) for target, y in pairs])
-    return float(squares.mean().sqrt())
+def _errors(lesson: _Lesson) -> tuple[float, float]:
+    """Of the integer program on what is held out: rms and largest, in shares of each output's range."""
+    program = finished(lesson.twin.module)[1]
+    error = (evaluate(program, lesson.held_out).y - lesson.exact) / lesson.span.cpu().double().numpy()
+    return float(np.sqrt(np.mean(error**2))), float(np.abs(error).max())
 
 
 def _trained(lesson: _Lesson, checkpoint: Path | None, advance: Any) -> Tuning:
     module, recipe, tuning = lesson.twin.module, lesson.recipe, Tuning()
     optimizer = torch.optim.Adam([p for p in module.parameters() if p.requires_grad], recipe.rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, recipe.epochs)
-    best = copy.deepcopy(module.state_dict())
+    best: Any = None
     if checkpoint is not None and checkpoint.exists():
         best = _resume(checkpoint, lesson, tuning, optimizer, schedule)
-    refresh(module)
     if not tuning.errors:
-        tuning.errors.append(_error(lesson))
+        _measure(tuning, lesson)
+        best = copy.deepcopy(module.state_dict())
     while len(tuning.errors) <= recipe.epochs and len(tuning.errors) - 1 - tuning.best < recipe.patience:
         _epoch(lesson, optimizer, tuning, advance)
         schedule.step()
-        refresh(module)
-        tuning.errors.append(_error(lesson))
+        try:
+            _measure(tuning, lesson)
+        except (ProofFailed, Unsupported):
+            _add(tuning, (math.inf, math.inf))
         if tuning.best == len(tuning.errors) - 1:
             best = copy.deepcopy(module.state_dict())
         if checkpoint is not None:
             _write(checkpoint, lesson, tuning, optimizer, schedule, best)
-    module.load_state_dict(best)
-    refresh(module)
+    _load(module, best)
     return tuning
+
+
+def _measure(tuning: Tuning, lesson: _Lesson) -> None:
+    _add(tuning, _errors(lesson))
+
+
+def _add(tuning: Tuning, errors: tuple[float, float]) -> None:
+    tuning.errors.append(errors[0])
+    tuning.peaks.append(errors[1])
+
+
+def _load(module: Any, state: Any) -> None:
+    """Weights and their grids; what else grids are made of follows from the weights."""
+    module.load_state_dict(state)
+    refresh(module)
+    module.load_state_dict(state)
 
 
 def _epoch(lesson: _Lesson, optimizer: Any, tuning: Tuning, advance: Any) -> None:
@@ -250,13 +268,14 @@ def _told(lesson: _Lesson) -> dict[str, Any]:
     seen = lesson.seen
     data = hashlib.sha256(np.ascontiguousarray(seen.x).tobytes() + np.ascontiguousarray(seen.dt).tobytes()).hexdigest()
     start = hashlib.sha256(b"".join(p.detach().cpu().numpy().tobytes() for p in lesson.twin.plain.parameters()))
-    return {**asdict(lesson.recipe), "scheme": lesson.twin.scheme, "sequences": data, "module": start.hexdigest()}
+    return {"form": FORM, **asdict(lesson.recipe), "scheme": lesson.twin.scheme, "sequences": data,
+            "module": start.hexdigest()}
 
 
 def _write(path: Path, lesson: _Lesson, tuning: Tuning, optimizer: Any, schedule: Any, best: Any) -> None:
     """The whole state of a training; a reader finds the file before or the one after."""
     content = io.BytesIO()
-    torch.save({"told": _told(lesson), "losses": tuning.losses, "errors": tuning.errors, "best": best,
+    torch.save({"told": _told(lesson), **asdict(tuning), "best": best,
                 "module": lesson.twin.module.state_dict(), "optimizer": optimizer.state_dict(),
                 "schedule": schedule.state_dict()}, content)
     write_atomically(path, content.getvalue())
@@ -273,8 +292,8 @@ def _resume(path: Path, lesson: _Lesson, tuning: Tuning, optimizer: Any, schedul
     if other:
         raise BadInput(f"{WHERE}: {path} is of a training with another {' and '.join(other)}; delete it, or name "
                        "another file")
-    lesson.twin.module.load_state_dict(held["module"])
+    _load(lesson.twin.module, held["module"])
     optimizer.load_state_dict(held["optimizer"])
     schedule.load_state_dict(held["schedule"])
-    tuning.losses[:], tuning.errors[:] = held["losses"], held["errors"]
+    tuning.losses[:], tuning.errors[:], tuning.peaks[:] = (held[name] for name in ("losses", "errors", "peaks"))
     return held["best"]

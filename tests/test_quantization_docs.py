@@ -35,8 +35,8 @@ def test_the_training_runs_as_written(tmp_path: Path) -> None:
 def test_the_table_is_the_committed_one() -> None:
     rows = json.loads((ROOT / "benchmarks" / "qat_cells.json").read_text())["rows"]
     told = {tuple(cell.strip() for cell in line.strip("│ \n").split("│")) for line in PAGE.splitlines() if "│" in line}
+    assert rows
     for row in rows:
         numbers = [f"{row[kind][which]:.2%}" for kind in ("rounded", "fine_tuned")
                    for which in ("max_over_range", "rms_over_range")]
-        alone = [f"{row['weights_alone'][kind]:.3%}" for kind in ("rounded", "fine_tuned")]
-        assert (row["cell"], row["scheme"], *numbers, *alone) in told
+        assert (row["cell"], row["scheme"], *numbers) in told

@@ -62,3 +62,16 @@ SCHEMES: dict[str, NumberScheme] = {row.name: row for row in (
     NumberScheme("int8", "integer", 5e-2, finer="int16", weight_bits=8, activation_bits=8, state_bits=16),
     NumberScheme("thresholds", "units", 2e-2),
 )}
+ALIASES: dict[str, Scheme] = {"w8a8": "int8"}
+"""Other names of schemes, taken wherever a scheme is named; what is written says the scheme's own name."""
+
+
+def canonical(name: str) -> str:
+    """The name in ``SCHEMES`` of a scheme that may be called by another; an unknown name as it is."""
+    return ALIASES.get(name, name)
+
+
+def shown(name: str) -> str:
+    """A scheme's name for people, with its other names: ``int8 (w8a8)``."""
+    others = ", ".join(alias for alias, own in ALIASES.items() if own == name)
+    return f"{name} ({others})" if others else name
