@@ -44,10 +44,11 @@ def compile(
     """Quantize, lower, emit, build, simulate, verify and report ``policy`` into the folder ``out``.
 
     ``policy``: a container's path, or a Policy. ``target``: a name of ``ncpc targets``. ``quant``: float32, int16,
-    w8a16, w4a16 or int8 (None: int16, where the target has number formats). ``dt``: fixed (the nominal timespan is
-    compiled in) or runtime (an input of each step); None is runtime where the policy declares a range. ``calibrate``:
-    npz with calibration data instead of the policy's own. ``cc``: zig, or a compiler's path. ``tolerance``: largest
-    error allowed, a fraction of the float output range (None: that of the scheme, in ``ncpc.ir.schemes``).
+    w8a16, w4a16 or int8, also called w8a8 (None: the one whose integers the container holds, else int16, where the
+    target has number formats). ``dt``: fixed (the nominal timespan is compiled in) or runtime (an input of each step);
+    None is runtime where the policy declares a range. ``calibrate``: npz with calibration data instead of the policy's
+    own. ``cc``: zig, or a compiler's path. ``tolerance``: largest error allowed, a fraction of the float output range
+    (None: that of the scheme, in ``ncpc.ir.schemes``).
     ``verdict``: what counts, "data" (the policy's calibration data), "data+generated" (sequences that cover the
     declared ranges too; the default) or "all" (the search for the worst input too, as ``strict``). ``steps``: generated
     steps run for every link, a million at most (None: the target's). ``certify``: range (integer C gets a certificate

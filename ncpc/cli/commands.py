@@ -15,15 +15,15 @@ from rich.markup import escape
 from ncpc.cli.carrying import carried, carry_option, head_option
 from ncpc.cli.display import show, watch, worst_code
 from ncpc.cli.importing import import_command
-from ncpc.cli.option_types import NewFile, ShareOfRange
+from ncpc.cli.option_types import NewFile, SchemeName, ShareOfRange
 from ncpc.cli.own_code import policy_of
 from ncpc.cli.own_options import OwnOptionsCommand, given_options
+from ncpc.cli.quantizing import quantize_command
 from ncpc.cli.tuning import tune_command
 from ncpc.driver.job import MOST_STEPS, Request, counting
 from ncpc.driver.pipeline import Outcome, compile_policy, ready
 from ncpc.driver.reopen import simulate_build, verify_build
 from ncpc.errors import EXIT_HOLDS, EXIT_INTERRUPTED, BadInput, NcpcError
-from ncpc.ir.schemes import SCHEMES
 from ncpc.system import interruption, streams
 from ncpc.system.crash import unforeseen
 from ncpc.targets import registry
@@ -156,10 +156,10 @@ counts_option = click.option(
               metavar="DIR",
               help="The build folder; an earlier build of this policy (by its name) for this target is replaced.")
 @click.option("--force", is_flag=True, help="Replace the build of another policy or target too.")
-@click.option("--quant", type=click.Choice([name for name, row in SCHEMES.items() if row.arithmetic != "units"]),
+@click.option("--quant", type=SchemeName("float", "integer"),
               help="Arithmetic: 32-bit float, or integers: weights, inputs and outputs of 16 bits, weights of 8 "
-                   "or 4 bits beside 16-bit values (w8a16, w4a16), all of 8 bits.  "
-                   "[default: int16, where the target has number formats]")
+                   "or 4 bits beside 16-bit values (w8a16, w4a16), all of 8 bits (int8, also called w8a8).  "
+                   "[default: that of 'ncpc quantize', else int16, where the target has number formats]")
 @click.option("--calibrate", type=click.Path(path_type=Path), metavar="FILE.npz",
               help="Calibration data (x, optional dt and reset) instead of the policy's own.")
 @click.option("--checkpoint", type=click.Path(path_type=Path), metavar="FILE",
@@ -367,4 +367,5 @@ def consumers(as_json: bool) -> None:
 
 
 cli.add_command(import_command)
+cli.add_command(quantize_command)
 cli.add_command(tune_command)

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from ncpc.ir.schemes import ALIASES, SCHEMES, canonical
 from ncpc.ir.tableau import TABLEAUS
 from ncpc.system.files import require_writable
 
@@ -37,6 +38,17 @@ class ShareOfRange(click.ParamType[float]):
         if not 0 < found < float("inf"):
             self.fail(f"'{value}' is no positive share of the output range; give one such as 0.5% or 0.005", param, ctx)
         return found
+
+
+class SchemeName(click.Choice[str]):
+    """A number scheme's own name, of that or another name of it."""
+
+    def __init__(self, *arithmetic: str) -> None:
+        held = [name for name, row in SCHEMES.items() if row.arithmetic in arithmetic]
+        super().__init__([*held, *(name for name, own in ALIASES.items() if own in held)])
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return canonical(super().convert(value, param, ctx))
 
 
 class FixedSolver(click.ParamType[tuple[str, int]]):

@@ -23,7 +23,7 @@ from ncpc.frontend.ranges import guessed
 from ncpc.ir.heads import affordable, products
 from ncpc.ir.held_out import split
 from ncpc.ir.policy import Policy
-from ncpc.ir.schemes import DEFAULT, SCHEMES, Scheme
+from ncpc.ir.schemes import DEFAULT, SCHEMES, Scheme, canonical
 from ncpc.ir.sequences import Sequences
 from ncpc.ir.state import box
 from ncpc.report.record import Json, ReportFacts
@@ -71,6 +71,10 @@ class Request:
     steps: int | None = None
     certify: Certify = "range"
     extra: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.quant is not None:
+            object.__setattr__(self, "quant", canonical(self.quant))
 
 
 def asked(request: Request, target: Target) -> Json:
@@ -124,7 +128,7 @@ def job_for(policy: str | Path | Policy, request: Request, calibrate: str | Path
         container = _calibrated(container, calibrate)
     require_tolerance(request.tolerance)
     require_steps(container.policy, request.steps)
-    return Job(request, container, target, _options(container.policy, request, target))
+    return Job(request, container, target, _options(container, request, target))
 
 
 def counting(verdict: Counting | None, strict: bool) -> Counting | None:
@@ -294,16 +298,22 @@ def _suggested(policy: Policy, data: Sequences) -> NDArray[np.float64]:
     return np.stack([np.minimum(lo, low), np.maximum(hi, high)], axis=1)
 
 
-def _options(policy: Policy, request: Request, target: Target) -> CompileOptions:
+def _options(container: Container, request: Request, target: Target) -> CompileOptions:
+    policy, can = container.policy, target.capabilities
     dt: DtMode = request.dt or policy.dt.mode
-    can = target.capabilities
-    quant: Scheme = request.quant or (DEFAULT if DEFAULT in can.schemes else can.schemes[0])
+    quant: Scheme = request.quant or _default(container, can.schemes)
     for option, asked, held in (("--quant", quant, can.schemes), ("--dt", dt, can.dt)):
         _require_held(target, f"{option} {asked}", asked, held, can.instead.get(asked))
     for layer in policy.layers if can.layers is not None else ():
         _require_held(target, f"layer '{layer.kind}'", layer.kind, sorted(can.layers or ()), can.instead.get("layer"))
     return CompileOptions(quant=quant, dt=dt, cc=request.cc, tolerance=request.tolerance or SCHEMES[quant].tolerance,
                           extra=_extra(request, target))
+
+
+def _default(container: Container, schemes: Sequence[Scheme]) -> Scheme:
+    """Where no scheme is asked for: that whose integers the container holds, if it is a single one and the target's."""
+    stored = [SCHEMES[canonical(name)].name for name in container.formats or {} if canonical(name) in schemes]
+    return stored[0] if len(stored) == 1 else DEFAULT if DEFAULT in schemes else schemes[0]
 
 
 def _require_held(target: Target, what: str, asked: str, held: Sequence[str], instead: str | None) -> None:

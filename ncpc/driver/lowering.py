@@ -11,7 +11,7 @@ from ncpc.frontend.container import Container
 from ncpc.ir.held_out import calibrating
 from ncpc.ir.policy import I64, Policy
 from ncpc.ir.program import Program, statements, values
-from ncpc.ir.schemes import SCHEMES
+from ncpc.ir.schemes import SCHEMES, canonical
 from ncpc.ir.types import Fixed
 from ncpc.passes.fold import fix_dt, fold_constants
 from ncpc.passes.lower import lower
@@ -76,7 +76,7 @@ def _fixed(container: Container, real: Program, options: CompileOptions) -> Lowe
     """Quantize with stored or calibrated formats, lower to integers, prove that nothing overflows."""
     policy, scheme, numbers = container.policy, options.quant, SCHEMES[options.quant]
     real = dataclasses.replace(real, x=dataclasses.replace(real.x, range=input_ranges(policy, numbers.tail).range))
-    held = dict(container.formats or {})
+    held = {canonical(name): formats for name, formats in (container.formats or {}).items()}
     formats, quantized = _quantized(policy, options, held.get(scheme))
     program, proof = proved(fold_constants(lower_fixed(policy, quantized)))
     lowered = Lowered(policy, real, program, scheme, _formats(program), proved=True)

@@ -12,7 +12,7 @@ from ncpc.driver import builds
 from ncpc.driver.job import MOST_STEPS, Job, Request, own_options
 from ncpc.errors import BadInput
 from ncpc.frontend.container import policy_bytes
-from ncpc.ir.schemes import SCHEMES
+from ncpc.ir.schemes import ALIASES, SCHEMES
 from ncpc.report.validate import read_json
 
 SCHEMA: Mapping[str, Any] = {
@@ -21,7 +21,7 @@ SCHEMA: Mapping[str, Any] = {
         "schema": {"const": 1},
         "policy_sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
         "target": {"type": "string"},
-        "quant": {"enum": [None, *SCHEMES]},
+        "quant": {"enum": [None, *SCHEMES, *ALIASES]},
         "dt": {"enum": [None, "fixed", "runtime"]},
         "cc": {"type": "string"},
         "tolerance": {"type": ["number", "null"], "exclusiveMinimum": 0},

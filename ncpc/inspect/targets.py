@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ncpc.errors import NcpcError
+from ncpc.ir.schemes import shown
 from ncpc.report.record import Json
 from ncpc.targets import registry
 
@@ -44,7 +45,7 @@ def target_table(records: list[Json]) -> Table:
     for record in records:
         install = escape(f"pip install 'ncpc[{','.join(record['install'])}]'")
         state = f"[yellow]{install}[/]" if record["install"] else "[green]ready[/]"
-        quant = ", ".join(record["quant"])
+        quant = ", ".join(map(shown, record["quant"]))
         table.add_row(record["name"], record["summary"], quant, record["timing_class"] or "", state)
     return table
 
