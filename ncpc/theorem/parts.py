@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ncpc.theorem.term import BitTerm
+from ncpc.theorem.term import BitTerm, trailing_zeros
 
 
 def shl_keeps(a: BitTerm, k: int) -> bool:
@@ -23,3 +23,21 @@ def sign_of(x: BitTerm, mask: BitTerm) -> bool | None:
         return None
     same = sign.args[0] is x or (x.op == "asr" and sign.args[0] is x.args[0])
     return opposite if same else None
+
+
+def zeros_of(a: BitTerm) -> int:
+    """How many low bits of a sum are 0 whatever its terms are; 0 of anything else, and of what is not opened."""
+    return min(trailing_zeros(q) for q in a.par) if a.op == "lin" and not a.cut else 0
+
+
+def above(a: BitTerm, k: int) -> tuple[list[tuple[BitTerm, int]], int] | None:
+    """A sum without what lies in its low k bits and never leaves them; None where there is no such thing."""
+    if a.op != "lin" or a.cut or zeros_of(a) >= k:
+        return None
+    items = list(zip(a.args, a.par[:-1], strict=True))
+    low = [(n, q) for n, q in items if trailing_zeros(q) < k]
+    part = a.par[-1] & ((1 << k) - 1)
+    least, most = (part + sum(f(q * n.lo, q * n.hi) for n, q in low) for f in (min, max))
+    if least < 0 or most >= 1 << k:
+        return None
+    return [(n, q) for n, q in items if trailing_zeros(q) >= k], a.par[-1] - part

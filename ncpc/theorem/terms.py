@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ncpc.theorem.bits import bitwise, masked
 from ncpc.theorem.flash import Flash
-from ncpc.theorem.parts import bytes_below, shl_keeps
+from ncpc.theorem.parts import above, bytes_below, shl_keeps, zeros_of
 from ncpc.theorem.spans import (
     ends,
     fitting,
@@ -186,9 +186,13 @@ class BitTerms:
             return self.const(a.par[0] >> k)
         if a.op == "asr" and not a.cut:
             return self.asr(a.args[0], min(31, a.par[0] + k))
-        part = self._divided(a, k)
-        if part is not None and shl_keeps(part, k):
-            return part
+        if (upper := above(a, k)) is not None:
+            return self.asr(self.lin(*upper), k)
+        k = 31 if shl_keeps(a, 31 - k) else k  # the sign alone
+        t = min(k, zeros_of(a))
+        part = self._divided(a, t) if t else None
+        if part is not None and shl_keeps(part, t):
+            return self.asr(part, k - t)
         if a.op == "lin" and (zeros := min(31, zeros_below(a))) > k:
             return self.shl(self.asr(a, zeros), zeros - k)
         lo, hi = a.lo >> k, a.hi >> k
@@ -210,6 +214,8 @@ class BitTerms:
             return self.asr(a, k)
         if a.fixed:
             return self.const((a.par[0] & MASK) >> k)
+        if (upper := above(a, k)) is not None:
+            return self.srl(self.lin(*upper), k)
         part = self._divided(a, k)
         if part is not None:
             return self.and_(part, self.const((1 << (32 - k)) - 1))
@@ -265,10 +271,8 @@ class BitTerms:
 
     def slt(self, a: BitTerm, b: BitTerm) -> BitTerm:
         """1 where a < b as signed numbers, else 0."""
-        if a.hi < b.lo:
-            return self.const(1)
-        if a.lo >= b.hi:
-            return self.const(0)
+        if a.hi < b.lo or a.lo >= b.hi:
+            return self.const(int(a.hi < b.lo))
         apart = self._apart(a, b)
         return self.make("slt", (a, b), (), (0, 1)) if apart is None else self.const(int(apart < 0))
 
@@ -337,18 +341,14 @@ class BitTerms:
 
     def smin(self, a: BitTerm, b: BitTerm) -> BitTerm:
         """The smaller as signed numbers."""
-        if a.hi <= b.lo:
-            return a
-        if b.hi <= a.lo:
-            return b
+        if a.hi <= b.lo or b.hi <= a.lo:
+            return a if a.hi <= b.lo else b
         return self.make("smin", ordered(a, b), (), (min(a.lo, b.lo), min(a.hi, b.hi)))
 
     def smax(self, a: BitTerm, b: BitTerm) -> BitTerm:
         """The larger as signed numbers."""
-        if a.lo >= b.hi:
-            return a
-        if b.lo >= a.hi:
-            return b
+        if a.lo >= b.hi or b.lo >= a.hi:
+            return a if a.lo >= b.hi else b
         return self.make("smax", ordered(a, b), (), (max(a.lo, b.lo), max(a.hi, b.hi)))
 
     def tab(self, number: int, index: BitTerm) -> BitTerm:

@@ -302,7 +302,9 @@ def _compute(machine: Processor, i: ThumbInstruction) -> None:
 def _sum(machine: Processor, i: ThumbInstruction) -> None:
     terms, a, b = machine.terms, _get(machine, i.n), _second(machine, i)[0]
     sets = _sets(machine, i)
-    if i.name in ("adc", "sbc"):
+    if i.name == "sbc" and not sets and (high := flags.high_difference(machine, a, b)) is not None:
+        result = high
+    elif i.name in ("adc", "sbc"):
         result = _with_carry(machine, a, b if i.name == "adc" else terms.lin([(b, -1)], -1), sets)
     elif i.name in ("add", "cmn"):
         result = terms.add(a, b)

@@ -8,7 +8,7 @@ kinds, the kind is no number any more, and a condition that reads them is undeci
 from __future__ import annotations
 
 from ncpc.theorem.machine import Processor
-from ncpc.theorem.term import LEAST, BitTerm
+from ncpc.theorem.term import LEAST, MOST, BitTerm
 from ncpc.theorem.undecided import Undecided
 
 NZ, C, V = 16, 19, 22
@@ -103,6 +103,19 @@ def overflow_of_sum(machine: Processor, a: BitTerm, b: BitTerm, total: BitTerm) 
     """1 where the signed a + b is not ``total``."""
     terms = machine.terms
     return terms.srl(terms.and_(terms.xor(a, total), terms.xor(b, total)), 31)
+
+
+def high_difference(machine: Processor, a: BitTerm, b: BitTerm) -> BitTerm | None:
+    """a - b less what the difference before borrowed, where a and b are the signs of what was subtracted: then it is
+    the high word of the difference of two words as 64 bits. None where they are not.
+    """
+    kind, x, y = _record(machine, C)
+    terms = machine.terms
+    if kind != DIFFERENCE or terms.asr(x, 31) is not a or terms.asr(y, 31) is not b:
+        return None
+    if x.lo - y.hi >= LEAST and x.hi - y.lo <= MOST:
+        return terms.asr(terms.sub(x, y), 31)
+    return terms.lin([(terms.slt(x, y), -1)])
 
 
 def holds(machine: Processor, condition: int) -> tuple[BitTerm, bool]:

@@ -155,6 +155,15 @@ def limited_by_sign(world: World) -> None:
     world.do("and", *((x, mask) if world.rng.random() < 0.5 else (mask, x)))
 
 
+def halves(world: World) -> None:
+    """Two numbers side by side, the lower of which may borrow or carry, and what stands above."""
+    k = world.rng.choice((8, 16))
+    low = world.variable((0, (1 << k) - 1), (0, 1 << k), (-1, 5), (3, 90))
+    both = world.do("lin", world.word(), low, par=(1 << k, 1, world.rng.choice((0, 0, 1, -1, 1 << k))))
+    world.do(world.rng.choice(("asr", "srl")), both, par=(k,))
+    world.do("asr", world.variable((-300, 200), (-(1 << k), (1 << k) - 1), (0, 1 << k)), par=(k,))
+
+
 def linear(world: World) -> None:
     args = tuple(world.word() for _ in range(world.rng.randrange(1, 4)))
     more = (world.number(),) if len(args) == 1 else ()  # sums of many multiples are hard for the solver
@@ -246,7 +255,7 @@ def memory(world: World) -> None:
 
 KINDS: tuple[tuple[Callable[[World], None], int], ...] = (
     (pair, 12), (numbers, 4), (shift, 5), (field, 3), (extended, 3), (product, 4), (sign_product, 1), (linear, 2),
-    (choice, 2), (limited_by_sign, 2),
+    (choice, 2), (limited_by_sign, 2), (halves, 3),
     (truth, 5), (conditions, 2), (junctions, 1), (nothing, 1), (packed, 1), (close, 2), (normal, 1),
     (memory, 2))
 """And how often each is drawn."""

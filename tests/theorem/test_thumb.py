@@ -225,3 +225,16 @@ def test_where_code_goes_on() -> None:
     found = ThumbCode(Flash(((0, np.frombuffer(code + RETURN, np.uint8)),)))
     at = [0, 2, 8, 10, 12, 14, 16, 18]
     assert [found.successors(pc) for pc in at] == [(2, 6), (8,), (), (), (14, 16), (16,), (18,), (20, 22)]
+
+
+@pytest.mark.parametrize(("first", "op"), [(b"", "lin"), (wide(0xB200, 0xB209), "asr")], ids=["words", "halves"])
+def test_the_high_word_of_a_difference_is_one_term(first: bytes, op: str, emulated: EmulatedThumb) -> None:
+    code = first + wide(0x17C2, 0x17CB, 0x1A44, 0xEB620503)  # ASRS, ASRS, SUBS, SBC of r0 and r1 as 64 bits
+    device, _ = compared(code, random.Random(9), 64, emulated)
+    assert device.registers[5].op == op
+    assert (device.registers[5].lo, device.registers[5].hi) == (-1, 0)
+
+
+def test_what_was_borrowed_from_other_words_is_no_sign(emulated: EmulatedThumb) -> None:
+    code = wide(0x17C2, 0x17CB, 0x1A0C, 0xEB620503)  # ASRS, ASRS, SUBS of r1 and r0, SBC
+    compared(code, random.Random(9), 64, emulated)
