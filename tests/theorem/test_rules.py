@@ -25,6 +25,7 @@ import z3
 
 from ncpc.theorem import terms as rules
 from ncpc.theorem import values
+from ncpc.theorem.bits import bitwise
 from ncpc.theorem.term import FULL, BitTerm
 from ncpc.theorem.terms import BitTerms
 from ncpc.theorem.undecided import Undecided
@@ -211,7 +212,7 @@ PLANTED = {
     "a sign bit is shifted in": ("if a.lo >= 0:\n            return self.asr(a, k)",
                                  "if a.hi >= 0:\n            return self.asr(a, k)"),
     "a mask is dropped for a number below 0": ("m & (m + 1) == 0 and a.lo >= 0 and a.hi <= m", "a.hi <= m"),
-    "a field is one bit off": ("self.const(m >> t)), t)", "self.const(m >> t)), t - 1)"),
+    "a field is one bit off": ("terms.const(m >> t)), t)", "terms.const(m >> t)), t - 1)"),
     "not is minus": ("self.lin([(x, -1)], -1)", "self.lin([(x, -1)])"),
     "or has too small an interval": ("max(a.hi.bit_length(), b.hi.bit_length())",
                                      "min(a.hi.bit_length(), b.hi.bit_length())"),
@@ -225,8 +226,7 @@ PLANTED = {
     "minimum with a bound of the other": ("(min(a.lo, b.lo), min(a.hi, b.hi)))", "(max(a.lo, b.lo), min(a.hi, b.hi)))"),
     "a zero more": ("32 - a.lo.bit_length()) if", "31 - a.lo.bit_length()) if"),
     "of some all": ("self.negated(self.both(self.negated(a), self.negated(b)))", "self.both(a, b)"),
-    "bits that meet are added": ("self._divided(x, y.hi.bit_length())",
-                                 "self._divided(x, max(0, y.hi.bit_length() - 1))"),
+    "bits that meet are added": ("zeros_below(x) >= y.hi.bit_length():", "zeros_below(x) >= y.hi.bit_length() - 1:"),
     "a shift that loses bits is taken back": ("shl_keeps(part, trailing_zeros(a.par[0])):", "part.lo >= 0:"),
     "a mask of a sign is taken for its opposite": (") if opposite else", ") if not opposite else"),
     "the mask is of another number": ("sign.args[0] is x.args[0])", "True)"),
@@ -242,10 +242,11 @@ PLANTED = {
 @pytest.mark.slow
 @pytest.mark.parametrize(("right", "wrong"), PLANTED.values(), ids=PLANTED)
 def test_a_rule_that_is_wrong_is_found(right: str, wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """``terms`` is read again on top of the module that has the fault, or with the fault itself."""
+    """``bits`` and ``terms`` are read again on top of the module that has the fault, or with the fault itself."""
     file = next(file for file, source in rule_files().items() if right in source)
     name = f"ncpc.theorem.{Path(file).stem}"
-    for part in dict.fromkeys((name, rules.__name__)):
+    below = [part for part in (name, bitwise.__module__) if part != rules.__name__]
+    for part in dict.fromkeys((*below, rules.__name__)):
         source = inspect.getsource(sys.modules[part])
         module = ModuleType(part)
         module.__file__ = sys.modules[part].__file__
