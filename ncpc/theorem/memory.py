@@ -79,12 +79,9 @@ class Ram:
                 return self.terms.srl(held[1], 8 * (offset - start))
         if size == 1:
             raise Undecided(f"a load from {region}{offset:+d}, where nothing was stored")
-        parts = [self.load_part(region, offset + i) for i in range(size)]
-        return self.terms.lin([(part, 1 << (8 * i)) for i, part in enumerate(parts)])
-
-    def load_part(self, region: str, offset: int) -> BitTerm:
-        """One byte."""
-        return self.extended(self._bytes(region, offset, 1), 1, False)
+        half = size // 2
+        low, high = (self._bytes(region, offset + i, half) for i in (0, half))
+        return self.terms.lin([(self.extended(low, half, False), 1), (high, 1 << (8 * half))])
 
     def extended(self, term: BitTerm, size: int, signed: bool) -> BitTerm:
         """The low ``size`` bytes as a number."""

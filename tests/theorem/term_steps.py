@@ -110,8 +110,10 @@ def numbers(world: World) -> None:
 def shift(world: World) -> None:
     """Once or twice by numbers, or by a word."""
     a = world.word()
+    op = world.rng.choice(("shl", "asr", "srl"))
     for _ in range(world.rng.randrange(1, 3)):
-        a = world.do(world.rng.choice(("shl", "asr", "srl")), a, par=(world.amount(),))
+        a = world.do(op, a, par=(world.amount(),))
+        op = world.rng.choice((op, "shl", "asr", "srl"))
 
 
 def field(world: World) -> None:
@@ -119,7 +121,8 @@ def field(world: World) -> None:
     a = world.word()
     if world.rng.random() < 0.7:
         a = world.do(world.rng.choice(("asr", "srl")), a, par=(world.amount(),))
-    mask = world.terms.const(((1 << world.rng.randrange(1, 20)) - 1) << world.rng.randrange(12))
+    low = ((1 << world.rng.randrange(1, 20)) - 1) << world.rng.randrange(12)
+    mask = world.terms.const(world.rng.choice((low, low, low, -1 << world.rng.randrange(1, 20))))
     world.do("and", *((a, mask) if world.rng.random() < 0.8 else (mask, a)))
 
 
