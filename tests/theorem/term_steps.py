@@ -142,6 +142,14 @@ def product(world: World) -> None:
     world.do(world.rng.choice(("mulshr", "umulshr")), a, b, par=(c, k))
 
 
+def rounded(world: World) -> None:
+    """A product with a power of two, shifted back, with as much added as is lost or more."""
+    k = world.rng.choice((0, 1, 8, 24))
+    factors = world.word(), world.terms.const(1 << k)
+    c = world.rng.choice((0, (1 << k) >> 1, (1 << k) - 1, 1 << k))
+    world.do("mulshr", *(factors if world.rng.random() < 0.5 else factors[::-1]), par=(c, k))
+
+
 def sign_product(world: World) -> None:
     """By what is 0 or -1, as an all-or-nothing mask."""
     a, b = world.variable((-1, 0)), world.word()
@@ -257,8 +265,7 @@ def memory(world: World) -> None:
 
 
 KINDS: tuple[tuple[Callable[[World], None], int], ...] = (
-    (pair, 12), (numbers, 4), (shift, 5), (field, 3), (extended, 3), (product, 4), (sign_product, 1), (linear, 2),
-    (choice, 2), (limited_by_sign, 2), (halves, 3),
-    (truth, 5), (conditions, 2), (junctions, 1), (nothing, 1), (packed, 1), (close, 2), (normal, 1),
-    (memory, 2))
+    (pair, 12), (numbers, 4), (shift, 5), (field, 3), (extended, 3), (product, 4), (sign_product, 1), (rounded, 1),
+    (linear, 2), (choice, 2), (limited_by_sign, 2), (halves, 3), (truth, 5), (conditions, 2), (junctions, 1),
+    (nothing, 1), (packed, 1), (close, 2), (normal, 1), (memory, 2))
 """And how often each is drawn."""
