@@ -108,8 +108,8 @@ def prove_step(
         machine.run(RETURN)
         outcomes = list(_outcomes(core, program, call, wanted, machine))
     except Undecided as reason:
-        where = f"at {machine.pc:#x}, after {machine.most:,} instructions: {reason}"
-        return Theorem("undecided", why=where, terms=len(terms.nodes), counts=dict(equality.counts))
+        why = f"after {machine.most:,} instructions: {reason}"
+        return Theorem("undecided", why=why, terms=len(terms.nodes), counts=dict(equality.counts))
     return _compared(equality, have, machine, outcomes)
 
 
