@@ -10,6 +10,11 @@ def shl_keeps(a: BitTerm, k: int) -> bool:
     return -(1 << (31 - k)) <= a.lo and a.hi < 1 << (31 - k)
 
 
+def keeps_zero(a: BitTerm, mask: int) -> bool:
+    """Whether a & mask is 0 for a = 0 alone: a mask of low bits for a number that has no more bits and its sign."""
+    return mask > 0 and mask & (mask + 1) == 0 and -mask <= a.lo and a.hi <= mask
+
+
 def bytes_below(zeros: int) -> int:
     """The size of the load whose bits are all that counts of a word that is shifted left by so many: 1, 2 or 4."""
     return 4 if zeros < 16 else 2 if zeros < 24 else 1

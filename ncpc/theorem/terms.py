@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ncpc.theorem.bits import bitwise, masked
 from ncpc.theorem.flash import Flash
-from ncpc.theorem.parts import above, bytes_below, shl_keeps, zeros_of
+from ncpc.theorem.parts import above, bytes_below, keeps_zero, shl_keeps, zeros_of
 from ncpc.theorem.spans import (
     ends,
     fitting,
@@ -273,6 +273,8 @@ class BitTerms:
         """1 where a < b as signed numbers, else 0."""
         if a.hi < b.lo or a.lo >= b.hi:
             return self.const(int(a.hi < b.lo))
+        if a.hi == b.lo and (a.fixed or b.fixed):
+            return self.negated(self.eq(a, b))
         apart = self._apart(a, b)
         return self.make("slt", (a, b), (), (0, 1)) if apart is None else self.const(int(apart < 0))
 
@@ -309,6 +311,10 @@ class BitTerms:
         part = self._divided(a, trailing_zeros(a.par[0])) if a.op == "lin" and len(a.args) == 1 else None
         if part is not None and part is not a and shl_keeps(part, trailing_zeros(a.par[0])):
             return self._is_zero(part)
+        if a.op == "lin" and len(a.args) == 1 and a.par[0] & 1 and a.par[1] == 0:
+            return self._is_zero(a.args[0])
+        if a.op == "and" and a.args[1].fixed and keeps_zero(a.args[0], a.args[1].par[0]):
+            return self._is_zero(a.args[0])
         if a.op == "or":
             return self.both(*(self._is_zero(x) for x in a.args))
         if a.op == "xor":
@@ -335,6 +341,11 @@ class BitTerms:
             return a
         if c.fixed:
             return a if c.par[0] else b
+        if a.op == "and" and b.fixed and self._is_zero(a) is c:
+            a = self.const(0)
+        d = self.sub(b, a)
+        if d.fixed and is_condition(c):
+            return self.lin([(a, 1), (self.negated(c), d.par[0])])
         if c.op == "slt" and {a, b} == set(c.args):
             return self.smin(a, b) if a is c.args[0] else self.smax(a, b)
         return self.make("ite", (c, a, b), (), (min(a.lo, b.lo), max(a.hi, b.hi)))

@@ -114,18 +114,19 @@ def prove_step(
 
 
 def _require_semantics(program: Program, have: Given, wanted: Reference) -> None:
-    """The Program's terms against ``ncpc.semantics``, on all samples. Raises AssertionError where they differ."""
+    """The Program's terms against ``ncpc.semantics``, on all samples. Raises Undecided where they differ."""
     executor = Executor(program)
     executor.reset(SAMPLES)
     executor.load({state.inp.name: have.raw[state.inp.name].reshape(SAMPLES, *state.inp.shape)
                    for state in program.states})
     dt = None if program.dt is None else have.raw[program.dt.value.name][:, 0]
     y, after, flags = executor.step(have.raw[program.x.value.name], dt)
-    pairs = [(wanted.y, y), *((wanted.states[s.inp.name], a) for s, a in zip(program.states, after, strict=True))]
+    pairs = [(wanted.y, y), (np.array([wanted.flags], object), flags[:, None]),
+             *((wanted.states[s.inp.name], a) for s, a in zip(program.states, after, strict=True))]
     for grid, numbers in pairs:
         for i, term in enumerate(grid):
-            assert (signed(term.sample) == numbers.reshape(SAMPLES, -1)[:, i]).all(), f"{term} is not the Program's"
-    assert (signed(wanted.flags.sample) == flags).all(), "the status word is not the Program's"
+            if not (signed(term.sample) == numbers.reshape(SAMPLES, -1)[:, i]).all():
+                raise Undecided(f"{term.name or term} as read of the Program is not what its semantics gives")
 
 
 def _outcomes(core: Core, program: Program, call: StepCall, wanted: Reference, machine: Processor) -> Iterator[Effect]:

@@ -196,6 +196,11 @@ def truth(world: World) -> None:
     world.do("xor", t, world.terms.const(world.rng.choice((1, -1, 0))))
 
 
+def small_word(world: World) -> BitTerm:
+    """A variable with no more than 8 bits and a sign."""
+    return world.variable((-128, 127), (0, 255), (-255, 255), (-256, 3))
+
+
 def conditions(world: World) -> None:
     """Several comparisons joined and negated; words that are 0 where all their parts are; bits put side by side."""
     a, b, number = world.word(), world.word(), world.terms.const(world.rng.choice((0, 1)))
@@ -204,6 +209,14 @@ def conditions(world: World) -> None:
     world.do(world.rng.choice(("or", "and")), joined, world.rng.choice((t, u, world.variable((0, 1)))))
     every = world.do("lin", world.variable((0, 1)), par=(-1, 0))
     world.do("and", *world.rng.sample([world.word(), every], 2))
+    end = world.terms.const(world.rng.choice((a.lo, a.hi)))
+    world.do("slt", *((a, end) if end.lo == a.hi else (end, a)))
+    few = world.do("and", small_word(world), world.terms.const(255))
+    none = world.do("eq", few, world.terms.const(0))
+    world.do("ite", none, few, world.terms.const(world.rng.choice((0, 1, 8))))
+    world.do("eq", world.do("lin", a, par=(world.rng.choice((-1, 3, -6)), 0)), world.terms.const(0))
+    c = world.rng.choice((t, world.variable((0, 1))))
+    world.do("ite", c, *world.rng.sample([a, world.do("addc", a, par=(world.rng.choice((1, 4, -7)),))], 2))
     differ = world.do("or", world.do("xor", a, b), world.do("xor", world.word(), world.word()))
     world.do("eq", world.do("shl", differ, par=(world.rng.choice((0, 8, 16)),)), world.terms.const(0))
     small = world.variable((-128, 127), (0, 255))
