@@ -39,25 +39,26 @@ def reduced(hessian: F64, kept: int) -> F64:
 
 
 def compensated(weights: F64, ends: tuple[F64, F64], hessian: F64) -> I64:
-    """``weights`` (rows, n), in units of their grid, as integers within ``ends`` (n,), so that ``d' H d`` is small.
+    """``weights`` (rows, n), in units of their grid, as integers within ``ends``, so that ``d' H d`` is small.
 
-    ``hessian`` (n, n), positive definite, is what errors of one unit cost together, the same for all rows up to a
-    factor. No row costs more than one whose weights are rounded each by itself, and weights that are integers stay what
-    they are. Where it is not finite, as of a network that diverges, or so uneven that it has no Cholesky factor in
-    float64, each weight is rounded by itself.
+    ``ends`` are (n,) or (rows, n) each. ``hessian`` (n, n), positive definite, is what errors of one unit cost
+    together, the same for all rows up to a factor. No row costs more than one whose weights are rounded each by itself,
+    and weights that are integers stay what they are. Where it is not finite, as of a network that diverges, or so
+    uneven that it has no Cholesky factor in float64, each weight is rounded by itself.
     """
     # Two signals that are always equal, weights 0.4 and 0.4: rounded alone both are 0, and the sum misses 0.8. Here
     # the first becomes 0, its 0.4 goes to the second, and 0.8 becomes 1: the sum misses 0.2.
     nearest = np.clip(np.floor(weights + 0.5), *ends)
     order = np.argsort(-np.diag(hessian), kind="stable")
-    lo, hi, free = ends[0][order], ends[1][order], weights[:, order].copy()
+    lo, hi = (np.broadcast_to(end, weights.shape)[:, order] for end in ends)
+    free = weights[:, order].copy()
     h = hessian[np.ix_(order, order)]
     upper = _spread(h)
     if upper is None:
         return nearest.astype(np.int64)
     found = np.empty_like(free)
     for k in range(free.shape[1]):
-        found[:, k] = np.clip(np.floor(free[:, k] + 0.5), lo[k], hi[k])
+        found[:, k] = np.clip(np.floor(free[:, k] + 0.5), lo[:, k], hi[:, k])
         free[:, k + 1:] -= np.outer((free[:, k] - found[:, k]) / upper[k, k], upper[k, k + 1:])
     own = weights[:, order]
     settled = np.stack([_settled(start, own, (lo, hi), h) for start in (found, nearest[:, order])])
@@ -87,7 +88,7 @@ def _settled(found: F64, weights: F64, ends: tuple[F64, F64], h: F64) -> F64:
             unit = np.where(slope[:, k] > 0, -1.0, 1.0)
             after = found[:, k] + unit
             better = 2.0 * unit * slope[:, k] + cost[k] < -GAIN * cost[k]
-            unit = np.where(better & (ends[0][k] <= after) & (after <= ends[1][k]), unit, 0.0)
+            unit = np.where(better & (ends[0][:, k] <= after) & (after <= ends[1][:, k]), unit, 0.0)
             if unit.any():
                 found[:, k] += unit
                 slope += np.outer(unit, h[k])

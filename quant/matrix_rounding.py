@@ -35,12 +35,13 @@ def _rounded(one: RowWeights, bits: int, signals: Sequence[Signals]) -> I64:
 
 
 def _together(units: F64, bits: int, seen: Sequence[F64]) -> I64:
-    """Rows of weights (rows, n) that meet the same signals, (m, n) each."""
+    """Rows of weights (rows, n) that meet the same signals, (m, n) each. A synapse that is not there, 0, stays away."""
     width, top = units.shape[1], float((1 << (bits - 1)) - 1)
     if width > LARGEST:
         return np.clip(to_raw(units, 0), -int(top), int(top))
     cost = sum((x.T @ x / len(x) for x in seen), start=np.zeros((width, width)))
-    return compensated(units, (np.full(width, -top), np.full(width, top)), ridged(cost))
+    most = np.where(units == 0, 0.0, top)
+    return compensated(units, (-most, most), ridged(cost))
 
 
 def with_weights(real: Program, weights: Sequence[RowWeights], bits: int, chosen: Mapping[str, I64]) -> Program:
