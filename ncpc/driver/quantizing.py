@@ -70,7 +70,7 @@ def quantize_policy(policy: str | Path | Policy, out: str | Path, request: Reque
         with phases.phase("round what was trained"):
             after = _rounded(tuned, original, job.options, data)
         record["fine_tuned"] = after[1]
-        if errors["best"] > 0:
+        if errors["best"] > 0 and after[1]["rms_range"] < made[1]["rms_range"]:
             chosen, made = tuned, after
     record["kept"] = "rounded" if chosen is original else "fine_tuned"
     write_policy(chosen, out, made[0])

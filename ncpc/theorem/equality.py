@@ -41,7 +41,7 @@ class Budget:
     def check(self) -> None:
         """Raises Undecided where the time is used up."""
         if time.monotonic() - self.start > self.seconds:
-            raise Undecided(f"the {self.seconds:g} s for the proof are used up")
+            raise Undecided(f"the {self.seconds:g} s for the proof are used up; give more")
 
 
 @dataclass

@@ -87,7 +87,7 @@ def _residuals() -> tuple[int, int]:
 def _require_word(lo: int, hi: int, what: str) -> None:
     """Terms are words of 32 bits: what the Program means by a number must be one."""
     if lo < LEAST or hi > MOST:
-        raise Undecided(f"{what} takes {lo}..{hi}, more than 32 bits hold")
+        raise Undecided(f"{what} is formed in 64 bits ({lo}..{hi}), which are not read as terms yet")
 
 
 def _body(reader: Reader, body: Sequence[Stmt]) -> None:

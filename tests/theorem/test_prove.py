@@ -42,7 +42,9 @@ def test_a_build_is_proved_with_its_assumptions(build: Path, capsys: pytest.Capt
 
 def test_what_is_not_decided_is_no_success(build: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["prove", str(build), "--seconds", "0.001"]) == 1
-    assert "not decided" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "not decided" in said
+    assert "nothing against the build" in said
 
 
 def test_another_folder_is_refused_before_anything_is_proved(
