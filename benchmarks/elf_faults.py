@@ -23,11 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.elf_plants import KINDS, Fault, Linked, faults, linked, planted, text, where
-from benchmarks.elf_runs import Batch, Board, Build, batch, drawn
-from ncpc.driver.job import Request, job_for
-from ncpc.driver.lowering import lower_for
-from ncpc.proofs.prove import prove
-from ncpc.targets.c.c_target import CArtifact
+from benchmarks.elf_runs import Batch, Board, Build, batch, built, drawn
+from ncpc.driver.job import Request
 from ncpc.targets.c.device import calls
 from ncpc.theorem.equality import Budget
 from ncpc.theorem.theorem import Theorem
@@ -45,15 +42,8 @@ Row = dict[str, Any]
 
 
 def build_of(folder: Path, policy: Path = POLICY) -> Build:
-    """Compiled for rv32imc-ibex and linked, not verified."""
-    job = job_for(policy, Request(target="rv32imc-ibex"))
-    lowered = lower_for(job.container, job.options).lowered
-    artifact = job.target.prepare(lowered, job.build_options)
-    assert isinstance(artifact, CArtifact)
-    for name, data in artifact.files.items():
-        (folder / name).write_bytes(data)
-    artifact.build(folder)
-    return Build(artifact, lowered.program, prove(lowered.program), (folder / artifact.named("elf")).read_bytes())
+    """For the core whose instructions the faults are planted into."""
+    return built(folder, policy, Request(target="rv32imc-ibex"))
 
 
 def judged(build: Build, program: Linked, fault: Fault, batches: list[Batch], seconds: float = SECONDS) -> Row:

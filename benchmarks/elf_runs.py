@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,10 @@ from numpy.typing import NDArray
 
 from ncpc.cores.core import Core
 from ncpc.cores.elf import read_elf
+from ncpc.driver.job import Request, job_for
+from ncpc.driver.lowering import lower_for
 from ncpc.ir.program import Program
-from ncpc.proofs.prove import Proof
+from ncpc.proofs.prove import Proof, prove
 from ncpc.semantics.run import Executor
 from ncpc.sim.emulator import unicorn_module
 from ncpc.targets.c.c_target import CArtifact
@@ -48,6 +51,18 @@ class Build:
 
     def prove(self, elf: bytes, budget: Budget) -> Theorem:
         return prove_step(elf, self.core, calls(self.artifact.face), self.program, self.proof, budget)
+
+
+def built(folder: Path, policy: Path, request: Request) -> Build:
+    """Compiled for a core and linked in ``folder``, not verified."""
+    job = job_for(policy, request)
+    lowered = lower_for(job.container, job.options).lowered
+    artifact = job.target.prepare(lowered, job.build_options)
+    assert isinstance(artifact, CArtifact)
+    for name, data in artifact.files.items():
+        (folder / name).write_bytes(data)
+    artifact.build(folder)
+    return Build(artifact, lowered.program, prove(lowered.program), (folder / artifact.named("elf")).read_bytes())
 
 
 @dataclass(frozen=True, eq=False)

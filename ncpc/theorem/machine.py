@@ -43,10 +43,9 @@ class InstructionSet(Protocol):
 
 @dataclass
 class Processor:
-    """``registers`` are all that an instruction can change beside ``memory`` and ``pc``, flags too (as 0 or 1).
+    """``registers`` are all that an instruction can change beside ``memory`` and ``pc``, flags too.
 
-    ``least`` and ``most`` count instructions on the shortest and the longest way here. ``flags`` is what an
-    instruction set knows besides of how its flags arose: kept where two ways meet only if both know the same.
+    ``least`` and ``most`` count instructions on the shortest and the longest way here.
     """
 
     terms: BitTerms
@@ -57,7 +56,6 @@ class Processor:
     least: int = 0
     most: int = 0
     branches: int = 0
-    flags: object = None
     joins: dict[int, int] = field(default_factory=dict)
     check: Callable[[], None] | None = None
 
@@ -108,13 +106,12 @@ class Processor:
         c = branch.condition
         self.registers = [self.terms.ite(c, a, b) for a, b in zip(yes.registers, no.registers, strict=True)]
         self.memory = merged(c, yes.memory, no.memory)
-        self.flags = yes.flags if yes.flags == no.flags else None
         self.least, self.most = min(yes.least, no.least), max(yes.most, no.most)
         self.branches, self.pc = max(yes.branches, no.branches), join
 
     def _arm(self, start: int, join: int) -> Processor:
         arm = Processor(self.terms, self.code, list(self.registers), self.memory.copy(), start, self.least, self.most,
-                      self.branches + 1, self.flags, self.joins, self.check)
+                      self.branches + 1, self.joins, self.check)
         arm.run(join)
         return arm
 

@@ -200,7 +200,7 @@ class BitTerms:
 
     def _divided(self, a: BitTerm, k: int) -> BitTerm | None:
         """b with a = b << k, when a is a sum of multiples of 2**k."""
-        if a.op == "lin" and not a.cut and all(trailing_zeros(q) >= k for q in a.par):
+        if a.op == "lin" and not a.cut and zeros_of(a) >= k:
             return self.lin([(n, q >> k) for n, q in zip(a.args, a.par[:-1], strict=True)], a.par[-1] >> k)
         return None
 

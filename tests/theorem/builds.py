@@ -5,15 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.elf_runs import Build, built
 from ncpc.cores.elf import read_elf
-from ncpc.driver.job import Request, job_for
-from ncpc.driver.lowering import lower_for
+from ncpc.driver.job import Request
 from ncpc.ir.program import Program
-from ncpc.proofs.prove import Proof, prove
-from ncpc.targets.c.c_target import CArtifact
-from ncpc.targets.c.device import calls
 from ncpc.theorem.equality import Budget
-from ncpc.theorem.theorem import Theorem, prove_step
+from ncpc.theorem.theorem import Theorem
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -22,15 +19,18 @@ ROOT = Path(__file__).parent.parent.parent
 class Linked:
     """A Program and the ELF that its C became."""
 
-    artifact: CArtifact
-    program: Program
-    proof: Proof
-    elf: bytes
+    build: Build
+
+    @property
+    def program(self) -> Program:
+        return self.build.program
+
+    @property
+    def elf(self) -> bytes:
+        return self.build.elf
 
     def prove(self, elf: bytes | None = None, seconds: float = 120) -> Theorem:
-        assert self.artifact.chip is not None
-        return prove_step(elf or self.elf, self.artifact.chip, calls(self.artifact.face), self.program, self.proof,
-                          Budget(seconds))
+        return self.build.prove(elf or self.elf, Budget(seconds))
 
     def with_byte(self, symbol: str, offset: int, change: int) -> bytes:
         """The ELF with one byte at an offset from a symbol increased."""
@@ -43,11 +43,4 @@ class Linked:
 
 def linked(folder: Path, policy: Path, request: Request) -> Linked:
     """Compiled and linked, not verified."""
-    job = job_for(policy, request)
-    lowered = lower_for(job.container, job.options).lowered
-    artifact = job.target.prepare(lowered, job.build_options)
-    assert isinstance(artifact, CArtifact)
-    for name, data in artifact.files.items():
-        (folder / name).write_bytes(data)
-    artifact.build(folder)
-    return Linked(artifact, lowered.program, prove(lowered.program), (folder / artifact.named("elf")).read_bytes())
+    return Linked(built(folder, policy, request))
