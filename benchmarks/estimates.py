@@ -1,7 +1,7 @@
 """Builds that ``ncpc inspect``'s estimates are fitted to: cycles and flash of random networks on the simulated cores.
 
     python -m benchmarks.estimates                    # builds all, writes estimates.json, prints factors for the cores
-    python -m benchmarks.estimates --core NAME        # prints those of one core
+    python -m benchmarks.estimates --core NAME        # the same for one core alone
 
 int16, dt fixed; cycles are the upper bound of the core's timing model, the worst of the measured steps. The factors,
 all but the fixed one at least 0, have the least sum of fourth powers of relative errors, as the worst ones matter; they
@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.progress import track
 from scipy.optimize import least_squares, lsq_linear
 
+from ncpc.cores import core_names, load_core
 from ncpc.driver.lowering import lower_for
 from ncpc.frontend.container import Container
 from ncpc.inspect.estimates import COUNTS, way_of
@@ -34,7 +35,7 @@ from ncpc.targets.registry import load
 from ncpc.verification.sequences import suite
 
 RESULT = Path(__file__).with_suffix(".json")
-CORES = ("cortex-m4", "rv32imc-ibex")
+CORES = tuple(name for name in core_names() if load_core(name).timing_class != "count")
 STEPS = 60
 UNITS = {"ltc": (("evaluation", "update"), ("synapse", "neuron")),
          "generic": (("product", "row", "gather", "function", "element", "quotient"), ("weight", "constant", "op"))}
@@ -171,17 +172,24 @@ def _named(name: str, layer: Layer) -> tuple[str, Policy]:
     return name, Policy("net", (layer,), np.tile([-1.0, 1.0], (layer.inputs, 1)))
 
 
+def keep(rows: list[dict[str, Any]]) -> None:
+    """Into the file, in place of those of the same cores."""
+    measured = {row["core"] for row in rows}
+    rows = rows + [row for row in json.loads(RESULT.read_text())["rows"] if row["core"] not in measured]
+    rows.sort(key=lambda row: CORES.index(row["core"]))
+    RESULT.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
+
+
 def main(arguments: list[str]) -> int:
     """Measure and fit."""
     parser = argparse.ArgumentParser("python -m benchmarks.estimates")
-    parser.add_argument("--core", help="only this one; writes nothing")
-    core = parser.parse_args(arguments).core
-    cores = CORES if core is None else (core,)
+    parser.add_argument("--core", choices=CORES, help="only this one; the others' rows stay as they are")
+    asked = parser.parse_args(arguments).core
+    cores = CORES if asked is None else (asked,)
     jobs = [(name, policy, core) for core in cores for name, policy in networks()]
     rows = [{"network": name, "core": core, **measure(policy, core)}
             for name, policy, core in track(jobs, "networks on cores", console=Console(stderr=True))]
-    if core is None:
-        RESULT.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
+    keep(rows)
     for core in cores:
         print(f"# ncpc/cores/{core}.toml")
         for way in UNITS:

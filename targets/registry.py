@@ -7,11 +7,12 @@ entry-point name = target name, value = ``package:factory`` with the same signat
 from __future__ import annotations
 
 from collections.abc import Callable
+from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 
-from ncpc.cores import core_names
+from ncpc.cores import core_names, likely_core
 from ncpc.errors import Unsupported
 from ncpc.targets.base import Requirement, Target
 
@@ -47,7 +48,9 @@ def _factory(name: str) -> Callable[[str], Target]:
         return factory
     plugins = _plugins()
     if name not in plugins:
-        raise Unsupported(f"target '{name}': unknown; choose from {', '.join(names())}")
+        close = likely_core(name) or next(iter(get_close_matches(name, names(), 1)), None)
+        meant = f"did you mean '{close}'? " if close else ""
+        raise Unsupported(f"target '{name}': unknown; {meant}choose from {', '.join(names())}")
     loaded: Callable[[str], Target] = plugins[name].load()
     return loaded
 

@@ -19,18 +19,19 @@ from ncpc.sim.timing_ibex import BRANCHES, IBEX_CYCLES
 from ncpc.worker.process import Answer
 
 ARM, RISCV = "cortex-m4", "rv32imc-ibex"
-RETURN = {ARM: "bx lr", RISCV: "ret"}
+RETURN = {"arm": "bx lr", "riscv32": "ret"}
 PLAIN = CallInterface("init", "step", "reset", struct_bytes=64, x_bytes=8, y_bytes=4)
 
 
 @cache
 def assembled(core: str, body: str, after: str = "") -> bytes:
     """An ELF whose ``step`` is ``body`` and a return; ``after`` follows behind."""
-    syntax = ".syntax unified\n.thumb\n" if core == ARM else ""
-    kind = ".thumb_func\n" if core == ARM else ""
+    arch = load_core(core).arch
+    syntax = ".syntax unified\n.thumb\n" if arch == "arm" else ""
+    kind = ".thumb_func\n" if arch == "arm" else ""
     text = f"{syntax}.text\n"
     for name, code in (("init", ""), ("reset", ""), ("step", body)):
-        text += f".global {name}\n.type {name}, %function\n.p2align 2\n{kind}{name}:\n{code}\n{RETURN[core]}\n"
+        text += f".global {name}\n.type {name}, %function\n.p2align 2\n{kind}{name}:\n{code}\n{RETURN[arch]}\n"
         text += f".size {name}, .-{name}\n"
     return build_elf({"p.S": f"{text}{after}\n".encode()}, load_core(core), None, ["init", "step", "reset"]).elf
 
@@ -38,13 +39,14 @@ def assembled(core: str, body: str, after: str = "") -> bytes:
 @cache
 def cases(core: str, bodies: tuple[str, ...]) -> bytes:
     """One ELF with a function ``case_<k>`` for each body, which falls into a return."""
-    syntax = ".syntax unified\n.thumb\n" if core == ARM else ""
-    kind = ".thumb_func\n" if core == ARM else ""
+    arch = load_core(core).arch
+    syntax = ".syntax unified\n.thumb\n" if arch == "arm" else ""
+    kind = ".thumb_func\n" if arch == "arm" else ""
     text = f"{syntax}.text\n"
     names = [f"case_{k}" for k in range(len(bodies))]
     for name, code in zip(names, bodies, strict=True):
-        text += f".global {name}\n.type {name}, %function\n.p2align 2\n{kind}{name}:\n{code}\n{RETURN[core]}\n"
-        text += f".ltorg\n.size {name}, .-{name}\n" if core == ARM else f".size {name}, .-{name}\n"
+        text += f".global {name}\n.type {name}, %function\n.p2align 2\n{kind}{name}:\n{code}\n{RETURN[arch]}\n"
+        text += f".ltorg\n.size {name}, .-{name}\n" if arch == "arm" else f".size {name}, .-{name}\n"
     return build_elf({"p.S": text.encode()}, load_core(core), None, names).elf
 
 
@@ -53,7 +55,7 @@ def charge(elf: bytes, core: str, function: str) -> tuple[int, int, int]:
     device = open_device(elf, load_core(core), PLAIN, "c")
     done = call(device, function, (device.instance, device.x, device.y))
     assert done.fault is None
-    returning = (2, 4) if core == ARM else (2, 2)
+    returning = (2, 4) if load_core(core).arch == "arm" else (2, 2)
     return done.instructions - 1, done.lower - returning[0], done.upper - returning[1]
 
 

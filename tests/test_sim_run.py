@@ -230,6 +230,19 @@ def test_another_core_is_another_description(changes):
     assert (result.upper == result.instructions).all()
 
 
+@pytest.mark.parametrize(("cpu", "body", "known"), [
+    ("cortex-m0", "umull r2, r3, r0, r1", False), ("cortex-m3", "umull r2, r3, r0, r1", True),
+    ("cortex-m3", ".inst.w 0xee300a81", False), ("cortex-m4", ".inst.w 0xee300a81", True),
+    ("cortex-m4", ".inst.w 0xfe000a81", False), ("cortex-m7", ".inst.w 0xfe000a81", True),
+], ids=["long product", "long product", "vadd.f32", "vadd.f32", "vseleq.f32", "vseleq.f32"])
+def test_the_emulator_is_the_processor_that_the_core_names(cpu, body, known):
+    """What one has not is a fault there."""
+    core = replace(load_core(ARM), timing_table="count", emulator_cpu=cpu)
+    result = simulate(programs.assembled(ARM, body), core, CallPlan(programs.PLAIN, programs.inputs((0, 0))))
+    assert (not result.faults) == known
+    assert all(fault.kind in ("invalid", "exception") for fault in result.faults)
+
+
 @pytest.mark.parametrize("hard", [False, True])
 def test_a_float_argument_is_passed_by_the_core_s_convention(hard):
     fpu = {"zig_target": "thumb-freestanding-eabihf", "zig_mcpu": "cortex_m4+vfp4d16sp", "hard_float": True}

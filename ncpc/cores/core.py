@@ -40,8 +40,9 @@ class Core:
 
     ``timing_class`` says what the cycle figures mean: ``rtl-checked`` (equal to the RTL on the committed comparison),
     ``manual`` (the reference manual's counts), ``bounds`` (lower and upper bound), ``count`` (instructions only).
-    ``hard_float`` is true where float arithmetic runs on an FPU. ``estimates`` are ``ltc`` and ``generic``, by the form
-    of the integer step; none where nobody has fitted one.
+    ``hard_float`` is true where float arithmetic runs on an FPU and floats are passed in its registers. ``chips`` are
+    beginnings of the names of chips that have the core, for those who ask for a chip. ``estimates`` are ``ltc`` and
+    ``generic``, by the form of the integer step; none where nobody has fitted one.
     """
 
     name: str
@@ -59,4 +60,5 @@ class Core:
     emulator_cpu: str
     elf_machine: str
     hard_float: bool
+    chips: tuple[str, ...]
     estimates: Mapping[str, Estimate]

@@ -19,13 +19,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ncpc.sim.decode import IMMEDIATE, LISTS, PC, arm_number, disassembler
+from ncpc.sim.decode import (
+    FLOAT_LISTS,
+    IMMEDIATE,
+    LISTS,
+    MEMORY,
+    PC,
+    REGISTER,
+    arm_number,
+    arm_numbers,
+    disassembler,
+    float_list,
+)
 from ncpc.sim.timing import ALWAYS, Instruction
 
 WORD = 2
 """Zero bits of the address of a word; no access needs more."""
-REGISTER, MEMORY = 1, 3
-"""Capstone's types of operands, the same for every architecture."""
 SP = {"arm": 13, "riscv32": 2}
 LEFT = 2
 """Capstone's number of an Arm operand's shift to the left."""
@@ -209,7 +218,7 @@ def _arm(known: Known, i: Any, within: Alignment) -> None:
     known.condition = held.condition if held is not None else i.cc - 1 if 0 <= i.cc - 1 < ALWAYS else ALWAYS
     if name != "it" and known.condition != ALWAYS:
         skipped = Known(list(known.words), dict(known.stacked), known.stack_register)
-    if name in LISTS:
+    if name in LISTS or name in FLOAT_LISTS:
         _arm_list(known, i, name)
     elif any(o.type == MEMORY for o in i.operands):
         _arm_memory(known, i, name, within)
@@ -223,14 +232,17 @@ def _arm(known: Known, i: Any, within: Alignment) -> None:
 
 
 def _arm_list(known: Known, i: Any, name: str) -> None:
-    registers = [arm_number(o.reg) for o in i.operands]
-    base = known.stack_register if name in ("push", "pop") else registers.pop(0)
-    moves = name in ("push", "pop") or i.writeback
+    registers: Sequence[int] = [arm_number(o.reg) for o in i.operands]
+    if name in FLOAT_LISTS:
+        base, registers = float_list(i, name)
+    else:
+        base, *registers = registers if name not in ("push", "pop") else (known.stack_register, *registers)
+    moves = name.endswith(("push", "pop")) or i.writeback
     known.access(4, base)
     size = 4 * len(registers)
-    step = -size if name in ("push", "stmdb", "ldmdb") else size
+    step = -size if name.endswith(("push", "mdb")) else size
     first = known.place(base, min(step, 0))
-    if name in ("push", "stm", "stmdb"):
+    if name.startswith(("push", "stm", "vpush", "vstm")):
         known.store(registers, first, 4)
     else:
         known.load([r for r in registers if r != PC], first, 4)
@@ -242,7 +254,7 @@ def _arm_list(known: Known, i: Any, name: str) -> None:
 
 def _arm_memory(known: Known, i: Any, name: str, within: Alignment) -> None:
     (mem,) = [o for o in i.operands if o.type == MEMORY]
-    registers = [arm_number(o.reg) for o in i.operands if o.type == REGISTER]
+    registers = arm_numbers([o.reg for o in i.operands if o.type == REGISTER])
     base, offset = arm_number(mem.mem.base), int(mem.mem.disp)
     size = 1 if name.endswith("b") else 2 if name.endswith("h") else 4
     if base == PC:
@@ -265,7 +277,7 @@ def _arm_memory(known: Known, i: Any, name: str, within: Alignment) -> None:
 
 
 def _arm_data(known: Known, i: Any, name: str) -> None:
-    written = [arm_number(r) for r in i.regs_access()[1]]
+    written = arm_numbers(i.regs_access()[1])
     ops = list(i.operands)
     if known.stack_register in written:
         if name in ("add", "sub") and ops[-1].type == IMMEDIATE and arm_number(ops[-2].reg) == known.stack_register:

@@ -22,9 +22,12 @@ COMPRESSED = {
 RISCV_JUMPS = frozenset(("jal", "jalr", "beq", "bne", "blt", "bge", "bltu", "bgeu"))
 ARM_JUMPS = frozenset(("b", "bl", "bx", "blx", "cbz", "cbnz", "tbb", "tbh"))
 LISTS = frozenset(("ldm", "ldmdb", "stm", "stmdb", "push", "pop"))
-PC = 15
-IMMEDIATE = 2
-"""Capstone's type of an operand that is a number, the same for every architecture."""
+FLOAT_LISTS = frozenset(("vldmia", "vldmdb", "vstmia", "vstmdb", "vpush", "vpop"))
+ALIASES = {"fconsts": "vmov", "fconstd": "vmov", "fmstat": "vmrs"}
+"""Capstone's names of what the manual of the FPU calls otherwise."""
+SP, PC = 13, 15
+REGISTER, IMMEDIATE, MEMORY = 1, 2, 3
+"""Capstone's types of operands, the same for every architecture."""
 
 
 def decode(code: bytes, address: int, arch: str) -> tuple[Instruction, ...]:
@@ -54,8 +57,8 @@ def disassembler(arch: str) -> Any:
 def _arm(i: Any) -> Instruction:
     from capstone import arm
 
-    name = i.insn_name()
-    reads, writes = (tuple(arm_number(r) for r in registers) for registers in i.regs_access())
+    name = ALIASES.get(i.insn_name(), i.insn_name())
+    reads, writes = _listed_floats(i, name) if name in FLOAT_LISTS else map(arm_numbers, i.regs_access())
     memory = [o.mem for o in i.operands if o.type == arm.ARM_OP_MEM]
     pointers = tuple(arm_number(r) for m in memory for r in (m.base, m.index) if r)
     return Instruction(
@@ -65,7 +68,7 @@ def _arm(i: Any) -> Instruction:
         condition=i.cc - 1 if arm.ARM_CC_EQ <= i.cc <= arm.ARM_CC_LE else ALWAYS,
         reads=reads,
         writes=writes,
-        address_registers=pointers or ((reads[0],) if name in LISTS else ()),
+        address_registers=pointers or ((reads[0],) if name in LISTS | FLOAT_LISTS else ()),
         listed=_listed(name, i.operands),
         jumps=name in ARM_JUMPS or PC in writes,
         form=_form(memory),
@@ -84,6 +87,31 @@ def arm_number(register: int) -> int:
     return int(special.get(register, 100 + register))
 
 
+def arm_numbers(registers: Sequence[int]) -> tuple[int, ...]:
+    """Their numbers; a double register of the FPU is the two single ones that it is made of."""
+    from capstone import arm
+
+    doubles = range(arm.ARM_REG_D0, arm.ARM_REG_D15 + 1)
+    singles = (part for r in registers
+               for part in ((arm.ARM_REG_S0 + 2 * (r - doubles[0]) + k for k in (0, 1)) if r in doubles else (r,)))
+    return tuple(map(arm_number, singles))
+
+
+def float_list(i: Any, name: str) -> tuple[int, tuple[int, ...]]:
+    """The base of a multiple load or store of the FPU, and the single registers that it moves."""
+    registers = [o.reg for o in i.operands]
+    base = SP if name in ("vpush", "vpop") else arm_number(registers.pop(0))
+    return base, arm_numbers(registers)
+
+
+def _listed_floats(i: Any, name: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """What it reads, its base first, and what it writes: capstone takes every listed register for both."""
+    base, moved = float_list(i, name)
+    loads = name.startswith(("vld", "vpop"))
+    updates = (base,) if i.writeback or name in ("vpush", "vpop") else ()
+    return (base, *(() if loads else moved)), (*updates, *(moved if loads else ()))
+
+
 def _immediate(i: Any) -> int | None:
     """The last operand, where it is a number."""
     found = [o.imm for o in i.operands[-1:] if o.type == IMMEDIATE]
@@ -95,6 +123,8 @@ def _listed(name: str, operands: Sequence[Any]) -> int:
         return 2
     if name in ("push", "pop"):
         return len(operands)
+    if name in FLOAT_LISTS or name in ("vldr", "vstr"):
+        return len(arm_numbers([o.reg for o in operands if o.type == REGISTER])) - (name.startswith(("vldm", "vstm")))
     return len(operands) - 1 if name in LISTS else 0
 
 

@@ -97,7 +97,7 @@ def open_device(elf: bytes, core: Core, interface: CallInterface, hook_kind: str
 def _engine(core: Core) -> Any:
     uc = unicorn_module()
     if core.arch == "arm":
-        engine = uc.Uc(uc.UC_ARCH_ARM, uc.UC_MODE_THUMB | uc.UC_MODE_MCLASS)
+        engine = uc.Uc(uc.UC_ARCH_ARM, uc.UC_MODE_THUMB)  # UC_MODE_MCLASS would make a Cortex-M33 of every model
         engine.ctl_set_cpu_model(_arm_model(core.emulator_cpu))
     else:
         engine = uc.Uc(uc.UC_ARCH_RISCV, uc.UC_MODE_RISCV32)

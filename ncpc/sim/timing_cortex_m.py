@@ -16,15 +16,18 @@ Where the manual says that a cycle may be saved or added, the lower bound saves 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ncpc.errors import Unsupported
 from ncpc.sim.timing import ALWAYS, NONE, ONE, BlockCost, Correction, Cycles, Instruction, passing
+from ncpc.sim.timing_fpu import FPU_M4, Fpu, is_floating, waiting
 
 SINGLE_LOADS = frozenset(("ldr", "ldrb", "ldrh", "ldrsb", "ldrsh", "ldrex", "ldrexb", "ldrexh"))
 SINGLE_STORES = frozenset(("str", "strb", "strh", "strex", "strexb", "strexh"))
 PAIRS = frozenset(("ldrd", "strd"))
 MULTIPLES = frozenset(("ldm", "ldmdb", "stm", "stmdb", "push", "pop", "ldmia", "stmia"))
+FLOAT_SINGLES = frozenset(("vldr", "vstr"))
+FLOAT_MULTIPLES = frozenset(("vldmia", "vldmdb", "vstmia", "vstmdb", "vpush", "vpop"))
 DIVIDES = frozenset(("sdiv", "udiv"))
 
 VARIABLE: Mapping[str, Cycles] = {
@@ -43,7 +46,9 @@ VARIABLE: Mapping[str, Cycles] = {
 
 @dataclass(frozen=True)
 class CortexM:
-    """The rules of table 3-1 with their figures. ``table`` holds plain instructions that do not take one cycle."""
+    """The rules of table 3-1 with their figures. ``table`` holds plain instructions that do not take one cycle; ``fpu``
+    is None where there is none.
+    """
 
     refill: Cycles
     divide: Cycles
@@ -53,10 +58,12 @@ class CortexM:
     address_stall: Cycles
     literal_stall: Cycles
     table: Mapping[str, Cycles]
+    fpu: Fpu | None = None
 
     def cost(self, block: Sequence[Instruction], following: Instruction | None) -> BlockCost:
         """Bounds for a straight run, by the rules above."""
         body = [self._cycles(i, before) for i, before in zip(block, [None, *block], strict=False)]
+        body = body if self.fpu is None else self.fpu.ended(block, body)
         last = block[-1]
         taken = body[-1]
         if last.jumps:
@@ -76,17 +83,32 @@ class CortexM:
             return self._single(i, before)
         if i.name in PAIRS or i.name in MULTIPLES:
             return Cycles(1 + i.listed, 1 + i.listed) + self._stall(i, before)
-        if i.name.startswith("v") and i.name not in self.table:
-            raise Unsupported(f"no cycle count for '{i.name}' at 0x{i.address:08x}: this timing table has no FPU")
+        if is_floating(i):
+            return self._floating(i, before)
         return self.divide if i.name in DIVIDES else self.table.get(i.name, ONE)
+
+    def _floating(self, i: Instruction, before: Instruction | None) -> Cycles:
+        """An instruction of the FPU; it moves one word in each cycle but the first."""
+        if self.fpu is None:
+            raise Unsupported(f"no cycle count for '{i.name}' at 0x{i.address:08x}: this timing table has no FPU")
+        moved = Cycles(1 + i.listed, 1 + i.listed)
+        if i.name in FLOAT_SINGLES:
+            return self._overlapping(i, before, moved + waiting(i, before))
+        if i.name in FLOAT_MULTIPLES:
+            return moved + waiting(i, before) + self._stall(i, before)
+        return self.fpu.cycles(i, before)
 
     def _single(self, i: Instruction, before: Instruction | None) -> Cycles:
         stored = self.store_register_offset if i.form == "reg" else self.store
-        cycles = (stored if i.name in SINGLE_STORES else self.load) + self._stall(i, before)
+        return self._overlapping(i, before, stored if i.name in SINGLE_STORES else self.load)
+
+    def _overlapping(self, i: Instruction, before: Instruction | None, own: Cycles) -> Cycles:
+        """A load or store that takes ``own`` cycles by itself."""
+        cycles = own + self._stall(i, before)
         if i.form == "literal":
             cycles += self.literal_stall
         if before is not None and _is_single(before) and not _uses_loaded(i, before):
-            return Cycles(1, cycles.upper)
+            return Cycles(max(1, i.listed), cycles.upper)
         return cycles
 
     def _stall(self, i: Instruction, before: Instruction | None) -> Cycles:
@@ -104,11 +126,11 @@ def _executed(i: Instruction, cycles: Cycles) -> Correction:
 
 
 def _is_single(i: Instruction) -> bool:
-    return i.name in SINGLE_LOADS or i.name in SINGLE_STORES
+    return i.name in SINGLE_LOADS or i.name in SINGLE_STORES or i.name in FLOAT_SINGLES
 
 
 def _is_memory(i: Instruction) -> bool:
-    return _is_single(i) or i.name in PAIRS or i.name in MULTIPLES
+    return _is_single(i) or i.name in PAIRS or i.name in MULTIPLES or i.name in FLOAT_MULTIPLES
 
 
 def _depends(i: Instruction, before: Instruction) -> bool:
@@ -132,3 +154,6 @@ CORTEX_M4 = CortexM(
     table=VARIABLE,
 )
 """The Cortex-M4 without FPU."""
+
+CORTEX_M4F = replace(CORTEX_M4, fpu=Fpu(FPU_M4))
+"""The Cortex-M4 with its FPU."""

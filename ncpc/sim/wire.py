@@ -18,7 +18,7 @@ def pack(value: Core | CallInterface) -> dict[str, Any]:
 def unpack_core(values: Mapping[str, Any]) -> Core:
     """The Core of ``pack``."""
     regions = {key: Region(**values[key]) for key in ("flash", "ram")}
-    flags = {key: tuple(values[key]) for key in ("zig_flags", "gcc_flags")}
+    flags = {key: tuple(values[key]) for key in ("zig_flags", "gcc_flags", "chips")}
     return Core(**{**values, **regions, **flags})
 
 

@@ -10,10 +10,11 @@ from ncpc.targets.c.source import source
 from ncpc.targets.c.vectors import vectors_of
 
 
-def emit_c(face: Interface, remarks: Sequence[str] = ()) -> dict[str, bytes]:
+def emit_c(face: Interface, remarks: Sequence[str] = (), fpu: bool = False) -> dict[str, bytes]:
     """File name -> text, for a program in binary32 or integers; the header begins with ``remarks``.
 
+    ``fpu``: floats refuse to be compiled for a microcontroller without an FPU, or with another calling convention.
     Raises Unsupported for what C cannot hold.
     """
-    text = source(face, vectors_of(face.program))
+    text = source(face, vectors_of(face.program), fpu)
     return {f"{face.name}.c": text.encode(), f"{face.name}.h": header(face, remarks).encode()}

@@ -23,8 +23,8 @@ from ncpc.targets.c.writer import Rendering
 FUNCTIONS = ("step", "init", "reset", "save", "restore", "self_test")
 
 
-def source(face: Interface, vectors: Vectors) -> str:
-    """The text of NAME.c."""
+def source(face: Interface, vectors: Vectors, fpu: bool = False) -> str:
+    """The text of NAME.c; ``fpu`` as ``emit_c`` says."""
     writer, nest = _writer(face), face.nest
     data = list(constants(writer))
     step = "\n".join(_step(writer, face))
@@ -32,7 +32,7 @@ def source(face: Interface, vectors: Vectors) -> str:
     body = "\n\n".join([*data, step, *functions(face), test])
     helpers = support(re.findall(r"\b\w+", body))
     mark = [_profile_label(face)] if writer.marked else []
-    return "\n\n".join([_head(face), *mark, _sizes(nest, writer.names), *helpers, body]) + "\n"
+    return "\n\n".join([_head(face, fpu), *mark, _sizes(nest, writer.names), *helpers, body]) + "\n"
 
 
 def written(face: Interface) -> Rendering:
@@ -73,8 +73,10 @@ def _names(face: Interface) -> Names:
     return names
 
 
-def _head(face: Interface) -> str:
-    rules = _FLOAT_RULES if isinstance(face.program.y.value.type, Float32) else _INTEGER_RULES
+def _head(face: Interface, fpu: bool) -> str:
+    rules = _INTEGER_RULES
+    if isinstance(face.program.y.value.type, Float32):
+        rules = _FLOAT_RULES + (_FPU_RULE.replace("NAME", face.name) if fpu else "")
     return f'/* SPDX-License-Identifier: 0BSD */\n#include "{face.name}.h"\n{rules.rstrip()}'
 
 
@@ -87,6 +89,15 @@ _FLOAT_RULES = """
 #pragma STDC FP_CONTRACT OFF
 #endif
 typedef char binary32_arithmetic[FLT_EVAL_METHOD == 0 && FLT_MANT_DIG == 24 ? 1 : -1];
+"""
+
+_FPU_RULE = """
+/* The figures of this build are those of an FPU whose registers pass floats. */
+#if defined(__ARM_ARCH_PROFILE) && __ARM_ARCH_PROFILE == 'M'
+#if !defined(__ARM_FP) || (__ARM_FP & 4) == 0 || !defined(__ARM_PCS_VFP)
+#error "NAME.c is made for a core with an FPU: compile it with -mfloat-abi=hard and -mfpu, or make it for another core"
+#endif
+#endif
 """
 
 _INTEGER_RULES = """

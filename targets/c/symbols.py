@@ -11,8 +11,8 @@ from ncpc.errors import MissingTool
 COPIES = re.compile(r"(mem(cpy|move|set)|__aeabi_mem(cpy|move|set|clr)[48]?)$")
 """Structure copies, which a freestanding compiler may always call; ``runtime/memory.c`` has them."""
 
-SHIFTS_AND_PRODUCTS = re.compile(r"(__aeabi_(lmul|llsl|llsr|lasr)|__(mul|ashl|lshr|ashr)di3|__mulsi3)$")
-"""64-bit shifts and products on cores without the instructions: bounded, branch-free, no divide."""
+SHIFTS_AND_PRODUCTS = re.compile(r"(__aeabi_(lmul|llsl|llsr|lasr)|__(mul|ashl|lshr|ashr)di3|__mulsi3|__clzsi2)$")
+"""64-bit shifts and products, and counting zeros, on cores without the instructions: bounded, no divide."""
 
 SOFT_FLOAT = re.compile(
     r"(__aeabi_(f(add|sub|rsub|mul|div|cmp\w+|2iz|2uiz|2d)|cf\w+|i2f|ui2f)"
