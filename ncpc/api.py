@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from ncpc.driver.job import Certify, Request, counting
+from ncpc.driver.job import PROVING, Certify, Proving, Request, counting
 from ncpc.driver.pipeline import Outcome, compile_policy
 from ncpc.driver.reopen import open_build, verify_build
 from ncpc.ir.policy import Policy
@@ -37,6 +37,7 @@ def compile(
     strict: bool = False,
     steps: int | None = None,
     certify: Certify = "range",
+    prove: Proving = PROVING,
     options: Mapping[str, str] | None = None,
     force: bool = False,
     phases: Phases | None = None,
@@ -52,8 +53,9 @@ def compile(
     ``verdict``: what counts, "data" (the policy's calibration data), "data+generated" (sequences that cover the
     declared ranges too; the default) or "all" (the search for the worst input too, as ``strict``). ``steps``: generated
     steps run for every link, a million at most (None: the target's). ``certify``: range (integer C gets a certificate
-    that nothing in it can overflow), error (and one of how far an LTC's outputs can ever be off) or none. ``options``:
-    the target's own.
+    that nothing in it can overflow), error (and one of how far an LTC's outputs can ever be off) or none. ``prove``:
+    for how many seconds the proof is tried that a core's integer step is the program for every input, or "off".
+    ``options``: the target's own.
     ``force``: replace the build of another policy (by its name) or target in ``out`` too. ``phases``: watches progress.
 
     Returns the outcome: ``holds``, ``report`` (schema 1), ``folder``, ``exit_code`` as the command line gives it. The
@@ -61,7 +63,7 @@ def compile(
     ``ncpc.errors`` with one clear line; nothing is left behind then.
     """
     counts = counting(verdict, strict) or "data+generated"
-    request = Request(target, quant, dt, cc, tolerance, counts, steps, certify, options or {})
+    request = Request(target, quant, dt, cc, tolerance, counts, steps, certify, prove, options or {})
     return compile_policy(policy, out, request, calibrate=calibrate, force=force, phases=phases)
 
 

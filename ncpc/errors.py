@@ -6,6 +6,8 @@ EXIT_HOLDS = 0
 EXIT_DOES_NOT_HOLD = 1
 EXIT_BAD_INPUT = 2
 EXIT_MISSING_TOOL = 3
+EXIT_UNDECIDED = 4
+"""A proof that was asked for and came to no answer."""
 EXIT_INTERNAL = 70
 """An error of ncpc's own: EX_SOFTWARE of sysexits.h."""
 EXIT_INTERRUPTED = 130

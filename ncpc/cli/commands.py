@@ -15,12 +15,12 @@ from rich.markup import escape
 from ncpc.cli.carrying import carried, carry_option, head_option
 from ncpc.cli.display import show, watch, worst_code
 from ncpc.cli.importing import import_command
-from ncpc.cli.option_types import NewFile, SchemeName, ShareOfRange
+from ncpc.cli.option_types import NewFile, SchemeName, SecondsOrOff, ShareOfRange
 from ncpc.cli.own_code import policy_of
 from ncpc.cli.own_options import OwnOptionsCommand, given_options
 from ncpc.cli.quantizing import quantize_command
 from ncpc.cli.tuning import tune_command
-from ncpc.driver.job import MOST_STEPS, Request, counting
+from ncpc.driver.job import MOST_STEPS, PROVING, Request, counting
 from ncpc.driver.pipeline import Outcome, compile_policy, ready
 from ncpc.driver.reopen import simulate_build, verify_build
 from ncpc.errors import EXIT_HOLDS, EXIT_INTERRUPTED, BadInput, NcpcError
@@ -179,10 +179,13 @@ counts_option = click.option(
 @click.option("--certify", type=click.Choice(("range", "error", "none")), default="range", show_default=True,
               help="What integer C is certified for: range, that nothing in it can overflow; error, of an LTC, how far "
                    "its outputs can ever be off too. See 'ncpc certify'.")
+@click.option("--prove", type=SecondsOrOff(), default=PROVING, show_default=True, metavar="SECONDS|off",
+              help="For how long the proof is tried that a core's integer step is the program, for every input and "
+                   "state. See 'ncpc prove'.")
 @click.option("--json", "as_json", is_flag=True, help="Print the reports as JSON instead of phases and table.")
 def compile_command(
     policy: Path, targets: str, out: Path, force: bool, quant: Any, calibrate: Path | None, checkpoint: Path | None,
-    dt: Any, cc: str, tolerance: float | None, counts: Any, strict: bool, steps: int | None, certify: Any,
+    dt: Any, cc: str, tolerance: float | None, counts: Any, strict: bool, steps: int | None, certify: Any, prove: Any,
     as_json: bool, carry: tuple[str, ...], heads: tuple[str, ...], **own: str | None,
 ) -> int:
     """Quantize, lower, emit, build, simulate, verify and report.
@@ -206,7 +209,7 @@ def compile_command(
         registry.load(name)
     extra = given_options(own, names)
     what = counting(counts, strict) or "data+generated"
-    requests = [Request(name, quant, dt, cc, tolerance, what, steps, certify, extra) for name in names]
+    requests = [Request(name, quant, dt, cc, tolerance, what, steps, certify, prove, extra) for name in names]
     folders = [out / name for name in names] if len(names) > 1 else [out]
     source, calibrate = policy_of(policy, checkpoint, calibrate, carried(carry), heads, as_json)
 
@@ -292,21 +295,26 @@ def certify(build: Path, error: bool, out: Path | None, check: Path | None) -> i
 
 @cli.command()
 @click.argument("build", type=click.Path(path_type=Path))
+@click.option("--elf", type=click.Path(path_type=Path), metavar="FILE",
+              help="A program of your own that the build's C was linked into, instead of the build's.")
 @click.option("--seconds", type=float, default=60.0, show_default=True, help="How long the proof may take.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of lines.")
-def prove(build: Path, seconds: float, as_json: bool) -> int:
-    """Prove that the linked step is the Program: for every input, every dt, every state; 0 only if it is proved.
+def prove(build: Path, elf: Path | None, seconds: float, as_json: bool) -> int:
+    """Prove that the linked step is the Program: for every input, every dt, every state.
+
+    Exit code 0: proved; 1: it differs, an input that shows it is printed; 4: not decided.
 
     \b
     Examples:
       ncpc prove build/
+      ncpc prove build/ --elf firmware.elf
       ncpc prove build/ --seconds 300 --json
     """
     from ncpc.driver.proving import prove_build, record, words
 
-    found = watch(as_json, lambda phases: prove_build(build, seconds, phases))
+    found = watch(as_json, lambda phases: prove_build(build, seconds, elf, phases))
     click.echo(json.dumps(record(found), indent=1) if as_json else "\n".join(words(found)))
-    return 0 if found.theorem.answer == "proved" else 1
+    return found.exit_code
 
 
 @cli.command()

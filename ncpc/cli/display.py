@@ -50,7 +50,7 @@ def show(outcomes: list[Outcome], as_json: bool) -> None:
         return
     console = Console()
     console.print(terminal.result_table(reports))
-    remarks = [line for report in reports for line in terminal.explanations(report)]
+    remarks = dict.fromkeys(line for report in reports for line in terminal.explanations(report))
     for line in ("[dim]errors are given in % of the output range[/]", *remarks, *lines(distances)):
         console.print(line, highlight=False, soft_wrap=True)
 

@@ -62,3 +62,19 @@ class FixedSolver(click.ParamType[tuple[str, int]]):
             self.fail(f"'{value}' is no method and number of steps; give one of {', '.join(TABLEAUS)} and 1 to "
                       f"{MOST_STEPS}, as rk4:8", param, ctx)
         return method, int(count)
+
+
+class SecondsOrOff(click.ParamType[Any]):
+    """A positive number of seconds, ``10`` or ``10s``; or ``off``."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        text = str(value).strip()
+        try:
+            found = 0.0 if text == "off" else float(text.removesuffix("s"))
+        except ValueError:
+            found = 0.0
+        if text != "off" and not 0 < found < float("inf"):
+            self.fail(f"'{value}' is no time; give seconds such as 10, or off", param, ctx)
+        return found or "off"

@@ -65,7 +65,7 @@ def tune_command(
     from ncpc.tuning.tune import tune_policy
 
     registry.load(target)
-    request = Request(target, None, dt, cc, tolerance, verdict, steps, "range", given_options(own, [target]))
+    request = Request(target, None, dt, cc, tolerance, verdict, steps, extra=given_options(own, [target]))
     demands, search = Demands(tolerance, parse_budgets(budget)), Search(trials, timeout, seed)
     try:
         found = watch(as_json, lambda phases: tune_policy(policy, out, request, demands, search, calibrate, phases))

@@ -142,13 +142,14 @@ def _derived(original: Original, made: Path, report: Json, names: list[str],
     """Files compared to the byte, and ``parts`` of the report where it is not one of them or versions differ."""
     other = _other(_environment(original.report), _environment(report))
     unlike = [name for name in names if not _equal(name, original.content(name), (made / name))]
-    if builds.REPORT not in names and parts(original.report) != parts(report):
+    recorded, here = _settled_proofs(original.report, report)
+    if builds.REPORT not in names and parts(recorded) != parts(here):
         unlike.append(builds.REPORT)
     if not other:
         return Comparison(tuple(_unlike(original, name, True) for name in unlike), compared=len(names) - len(unlike))
     # The report names the versions, so it cannot be equal to the byte; everything else in it can.
     missed = [name for name in unlike if name == builds.VECTORS]
-    missed += [builds.REPORT] if parts(original.report) != parts(report) else []
+    missed += [builds.REPORT] if parts(recorded) != parts(here) else []
     page = (f"{builds.PAGE} was not compared: {other}",) if builds.PAGE in names else ()
     return Comparison(unmade=tuple(f"{name} was not made again to the byte: {other}" for name in missed), notes=page)
 
@@ -201,7 +202,21 @@ def _unlike(original: Original, name: str, known: bool) -> str:
 def _environment(report: Json) -> dict[str, str]:
     """Everything that took part in the numbers of a report, with its version."""
     runtimes = {link["to"]: link["runtime_version"] or "not run" for link in report["links"]}
-    return {**report["tools"], **runtimes}
+    return {**report["tools"], **runtimes, "the proof of the step": _end_of_proof(report["theorem"])}
+
+
+def _end_of_proof(theorem: Json | None) -> str:
+    """How it ended: for want of time or of the solver it may end otherwise another time, or elsewhere."""
+    if theorem is None or theorem["settled"]:
+        return "settled"
+    return f"not decided ({theorem['shown']} of {theorem['outcomes']} outcomes; {theorem['why']})"
+
+
+def _settled_proofs(*reports: Json) -> Sequence[Json]:
+    """Reports as far as they can be held against each other: without proofs where one is not settled."""
+    if all(_end_of_proof(report["theorem"]) == "settled" for report in reports):
+        return reports
+    return [{**report, "theorem": None} for report in reports]
 
 
 def _other(recorded: Mapping[str, str], here: Mapping[str, str]) -> str:

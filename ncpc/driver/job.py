@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ncpc.driver import builds
 from ncpc.driver.lowering import LoweringResult
+from ncpc.driver.step_proof import StepProof
 from ncpc.errors import EXIT_DOES_NOT_HOLD, BadInput, Unsupported
 from ncpc.frontend.container import Container, policy_bytes, read_container
 from ncpc.frontend.data import frames_of, read_sequences
@@ -51,6 +52,11 @@ MIN_STEPS = 10_000
 Certify = Literal["range", "error", "none"]
 """What is certified of an integer C build: that nothing overflows, that and how far its outputs can be off, nothing."""
 
+Proving: TypeAlias = "float | Literal['off']"
+"""For how many seconds the proof of a linked step is tried; ``off``: not at all."""
+PROVING: Proving = 10.0
+"""What compile tries unless it is told otherwise."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -59,7 +65,7 @@ class Request:
     ``dt`` None: an input where the policy declares a range, else fixed.
 
     ``steps`` overrides how many generated steps each link runs; ``tolerance`` the scheme's own, a fraction of the
-    output range; ``verdict`` is what counts.
+    output range; ``verdict`` is what counts; ``prove``, for how many seconds the linked step is tried to be proved.
     """
 
     target: str = "host"
@@ -70,6 +76,7 @@ class Request:
     verdict: Counting = "data+generated"
     steps: int | None = None
     certify: Certify = "range"
+    prove: Proving = PROVING
     extra: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -127,6 +134,7 @@ def job_for(policy: str | Path | Policy, request: Request, calibrate: str | Path
     if calibrate is not None:
         container = _calibrated(container, calibrate)
     require_tolerance(request.tolerance)
+    require_proving(request.prove)
     require_steps(container.policy, request.steps)
     return Job(request, container, target, _options(container, request, target))
 
@@ -142,6 +150,12 @@ def require_tolerance(tolerance: float | None) -> None:
     """Raises BadInput for a tolerance that is no positive fraction."""
     if tolerance is not None and not 0 < tolerance < np.inf:
         raise BadInput(f"--tolerance {tolerance:g}: give a positive fraction of the output range")
+
+
+def require_proving(prove: Proving) -> None:
+    """Raises BadInput for what is neither a time nor ``off``."""
+    if prove != "off" and not 0 < prove < np.inf:
+        raise BadInput(f"--prove {prove}: give the seconds that the proof of the linked step may take, or off")
 
 
 def require_steps(policy: Policy, steps: int | None) -> None:
@@ -237,7 +251,8 @@ def demand_for(job: Job, reasons: list[str]) -> Criteria:
 
 
 def facts_for(
-    job: Job, lowering: LoweringResult | None, built: Built, found: Verification | None, why: Explanation | None = None
+    job: Job, lowering: LoweringResult | None, built: Built, found: Verification | None, why: Explanation | None = None,
+    step: StepProof | None = None,
 ) -> ReportFacts:
     """What the report is made of; without ``found`` the verdict is still to be filled in."""
     return ReportFacts(
@@ -254,7 +269,8 @@ def facts_for(
         built=built,
         verification=found,
         explanation=why,
-        tools=tools(),
+        theorem=None if step is None else step.record,
+        tools={**tools(), **({} if step is None else step.tools)},
     )
 
 

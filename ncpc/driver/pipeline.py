@@ -20,6 +20,7 @@ from ncpc.driver.certification import certificates
 from ncpc.driver.job import Job, Request, data_for, demand_for, facts_for, job_for, require_data, to_json
 from ncpc.driver.lowering import LoweringResult, lower_for
 from ncpc.driver.request_file import request_bytes
+from ncpc.driver.step_proof import step_proof
 from ncpc.errors import EXIT_DOES_NOT_HOLD, BadInput, NcpcError
 from ncpc.frontend.container import policy_bytes
 from ncpc.ir.policy import Policy
@@ -123,16 +124,18 @@ def compile_into(
         made = make(folder, job, phases, so_far)
         look(made.built)
         lowered = made.lowering.lowered
+        step = step_proof(made.artifact, lowered, folder, job.request.prove, phases)
         sets = data_for(job, lowered, made.artifact.links, own)
         setting = Setting(job.target, made.artifact, folder, lowered, job.options, sets)
-        found = verify(setting, demand_for(job, misfits(job, made.built)), phases)
+        faults = [*misfits(job, made.built), *(() if step is None else step.reasons)]
+        found = verify(setting, demand_for(job, faults), phases)
         why = explain(found, phases)
     except NcpcError as error:
         if error.exit_code != EXIT_DOES_NOT_HOLD:
             raise
         return _failed(folder, job, so_far, error)
     with phases.phase("report"):
-        return _report(folder, facts_for(job, made.lowering, made.built, found, why))
+        return _report(folder, facts_for(job, made.lowering, made.built, found, why, step))
 
 
 def make(folder: Path, job: Job, phases: Phases, so_far: Progress | None = None) -> Made:

@@ -28,6 +28,7 @@ SCHEMA: Mapping[str, Any] = {
         "verdict": {"enum": ["data", "data+generated", "all"]},
         "steps": {"type": ["integer", "null"], "minimum": 1, "maximum": MOST_STEPS},
         "certify": {"enum": ["range", "error", "none"]},
+        "prove": {"type": ["number", "string"], "exclusiveMinimum": 0, "pattern": "^off$"},
         "extra": {"type": "object", "additionalProperties": {"type": "string"}},
     },
     "additionalProperties": False,

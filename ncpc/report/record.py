@@ -47,7 +47,7 @@ class ReportFacts:
 
     ``asked`` are the options that were given and are no defaults; ``formats`` and ``proof`` are JSON as quantization
     gives them; ``policy_sha256`` that of the policy's container; ``files`` name -> sha256; ``counting`` is what counts
-    towards the verdict.
+    towards the verdict; ``theorem``, what was proved of the linked step (``report.theorem``).
     """
 
     policy: Policy
@@ -63,6 +63,7 @@ class ReportFacts:
     built: Built = field(default_factory=Built)
     verification: Verification | None = None
     explanation: Explanation | None = None
+    theorem: Json | None = None
     files: Mapping[str, str] = field(default_factory=dict)
     tools: Mapping[str, str] = field(default_factory=dict)
 
@@ -83,6 +84,7 @@ def build_report(facts: ReportFacts) -> Json:
         "error": None if check is None else _error(check),
         "data": [] if check is None else [_measured(m, check.demand) for m in check.measured],
         "links": [] if check is None else [_link(links) for links in check.by_link()],
+        "theorem": facts.theorem,
         "instructions": None if device is None else spread(device.instructions),
         "cycles": None if device is None or device.cycles is None else device_cycles(device.cycles),
         "memory": memory_record(facts.built.memory, device),

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from ncpc.ir.policy import ASSUMED, COMPARED, DtRange, cautions
 from ncpc.phases import Mark
+from ncpc.report.theorem import ANSWERS
 from ncpc.verification.amplification import MUCH
 
 Json = Mapping[str, Any]
@@ -148,6 +149,11 @@ def _verified(report: Json) -> str:
     return f"{found.count(True)} of {len(found)} links"
 
 
+def _theorem(report: Json) -> str:
+    found = report["theorem"]
+    return NONE if found is None else ANSWERS[found["answer"]].said
+
+
 def _steps(report: Json) -> str:
     return next((f"{link['steps']:,}" for link in reversed(report["links"]) if link["holds"]), NONE)
 
@@ -169,6 +175,7 @@ ROWS: dict[str, Cell] = {
     "messages per step": _own("messages_per_step"),
     "synaptic events per step": _own("synaptic_events_per_step"),
     "links that hold": _verified,
+    "for all inputs": _theorem,
     "steps compared": _steps,
     "verdict": _verdict,
 }
@@ -190,6 +197,7 @@ def explanations(report: Json) -> list[str]:
     told = set(verdict["reasons"])
     lines += [f"[yellow]{target['name']}:{'' if _whole(text) else ' not run:'}[/] {escape(text)}"
               for text in verdict["not_run"] if f"not run: {text}" not in told]
+    lines += _of_all_inputs(report)
     certificate = report["extra"].get("certificate")
     if certificate and not certificate["certified"]:
         lines.append(f"[yellow]{target['name']}:[/] {escape(certificate['note'])}")
@@ -206,6 +214,18 @@ def explanations(report: Json) -> list[str]:
     lines += [f"[dim]{target['name']}: {escape(report['quant']['inputs'])}[/]"] if report["quant"]["inputs"] else []
     meaning = TIMING.get(target["timing_class"] or "")
     return lines + ([f"[dim]{target['name']}: {meaning}[/]"] if meaning and report["instructions"] else [])
+
+
+def _of_all_inputs(report: Json) -> list[str]:
+    """What the proof of the linked step rests on, or why it was not decided."""
+    found, name = report["theorem"], report["target"]["name"]
+    if found is None or found["answer"] == "differs":
+        return []
+    if found["answer"] == "undecided":
+        return [f"[yellow]{name}: not decided for all inputs:[/] {escape(found['why'])}"]
+    return [f"[green]{name}: proved:[/] the linked step is the program for all inputs, every dt and all states in the "
+            f"box, {found['shown']} of {found['outcomes']} outcomes",
+            f"[dim]the proof assumes: {escape('; '.join(found['assumes']))}[/]"]
 
 
 def _causes(why: Json | None) -> list[str]:

@@ -32,15 +32,17 @@ Key = tuple[object, ...]
 
 @dataclass
 class Budget:
-    """Seconds for all, milliseconds for one question to the solver."""
+    """Seconds for all, milliseconds for one question to the solver; ``late``: one of them was not enough."""
 
     seconds: float
     question_ms: int = 1500
     start: float = field(default_factory=time.monotonic)
+    late: bool = False
 
     def check(self) -> None:
         """Raises Undecided where the time is used up."""
         if time.monotonic() - self.start > self.seconds:
+            self.late = True
             raise Undecided(f"the {self.seconds:g} s for the proof are used up; give more")
 
 
@@ -122,7 +124,9 @@ class Equality:
 
     def _asked(self, question: Question) -> bool:
         self.budget.check()
-        return never_differ(self.terms, question, self.budget.question_ms)
+        shown = never_differ(self.terms, question, self.budget.question_ms)
+        self.budget.late |= shown is None
+        return bool(shown)
 
     def _on_all_values(self, a: BitTerm, b: BitTerm, leaves: Sequence[BitTerm], order: Sequence[BitTerm]) -> bool:
         """Every combination of what the leaves can be."""

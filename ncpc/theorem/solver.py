@@ -36,8 +36,8 @@ class Question:
     spans: Spans
 
 
-def never_differ(terms: BitTerms, question: Question, limit_ms: int) -> bool:
-    """Whether the solver shows, within its time, that they are always equal."""
+def never_differ(terms: BitTerms, question: Question, limit_ms: int) -> bool | None:
+    """Whether the solver shows that they are always equal; None where its time is not enough."""
     from bitwuzla import Bitwuzla, Kind, Option, Options, Result, TermManager
 
     manager, options = TermManager(), Options()
@@ -47,7 +47,7 @@ def never_differ(terms: BitTerms, question: Question, limit_ms: int) -> bool:
     if a is b:
         return True
     vectors.solver.assert_formula(vectors.apply(Kind.DISTINCT, a, b))
-    return bool(vectors.solver.check_sat() == Result.UNSAT)
+    return {Result.UNSAT: True, Result.SAT: False}.get(vectors.solver.check_sat())
 
 
 @dataclass

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -32,12 +33,13 @@ from ncpc.theorem.values import signed
 Answer = Literal["proved", "differs", "undecided"]
 
 CODES: Mapping[str, Callable[[Flash], InstructionSet]] = {"riscv32": RiscvCode, "arm": ThumbCode}
-DEEPEST = 20_000
+DEEPEST, MOST_TERMS = 20_000, 400_000
+"""How deep terms may be nested; how many there may be, of some 2.5 kB each."""
 ASSUMPTIONS = (
-    "the instance, x, y and the stack are in RAM, aligned as their types are and apart from one another",
-    "nothing else changes them during a step; code and constants in flash never change",
-    "before the step every state is in its box, which the range proof shows to hold ever after",
-    "the core does what the manual of its instruction set says",
+    "instance, x, y and stack lie in RAM, aligned as their types are, apart from one another",
+    "nothing else changes them during a step, and flash never changes",
+    "every state is in its box before a step, as the range proof shows of all steps",
+    "the core does what its manual says",
 )
 """What a theorem rests on beside the reading of the code and of the Program, the rules of terms and the solver."""
 
@@ -58,7 +60,7 @@ class Theorem:
 
     A ``counterexample`` shows a difference. ``least`` and ``most`` are instructions on the shortest and longest way,
     ``stack_bytes`` the deepest store below the stack pointer; 0 where the code was not followed to its end. ``counts``
-    are answers by how they were found.
+    are answers by how they were found. ``settled``: it hangs on no time, as something undecided for want of it would.
     """
 
     answer: Answer
@@ -72,6 +74,7 @@ class Theorem:
     stack_bytes: int = 0
     terms: int = 0
     counts: Mapping[str, int] | None = None
+    settled: bool = True
 
 
 @dataclass(frozen=True)
@@ -89,9 +92,38 @@ def prove_step(
     """Whether the step in ``elf`` is the Program; ``proof`` is its range proof, whose intervals are relied on."""
     if core.arch not in CODES:
         return Theorem("undecided", why=f"the instructions of {core.name} are not read as terms")
+    with _deep():
+        found = _step_proved(elf, core, interface, program, proof, budget)
+    return replace(found, settled=found.answer != "undecided" or not budget.late)
+
+
+@contextmanager
+def _deep() -> Iterator[None]:
+    """Room for terms that are nested deeply."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(DEEPEST, before))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
+
+
+def _step_proved(
+    elf: bytes, core: Core, interface: CallInterface, program: Program, proof: Proof, budget: Budget
+) -> Theorem:
     image = read_elf(elf)
     terms = BitTerms(SAMPLES, flash_of(image))
-    sys.setrecursionlimit(max(DEEPEST, sys.getrecursionlimit()))
+
+    def check() -> None:
+        budget.check()
+        if len(terms.nodes) > MOST_TERMS:
+            raise Undecided(f"more than {MOST_TERMS:,} terms")
+
+    def counted(term: BitTerm) -> BitTerm:
+        check()
+        return term
+
+    terms.on_new = counted
     try:
         have = given(terms, program)
         wanted = reference(terms, program, proof.intervals, have.grids)
@@ -103,7 +135,7 @@ def prove_step(
     equality.watch()
     code = CODES[core.arch](terms.flash)
     start = image.address(interface.step)
-    machine = Processor(terms, code, list(call.registers), call.memory, start, check=budget.check)
+    machine = Processor(terms, code, list(call.registers), call.memory, start, check=check)
     try:
         machine.run(RETURN)
         outcomes = list(_outcomes(core, program, call, wanted, machine))

@@ -48,11 +48,11 @@ def plan_for(face: Interface, data: Sequences) -> CallPlan:
         to_bytes(ports.encode(program.x, data.x), face.x),
         None if dt is None else dt_bits(dt, face),
         data.reset,
-        None if start is None else _state_bytes(face, start),
+        None if start is None else state_bytes(face, start),
     )
 
 
-def _state_bytes(face: Interface, raw: NDArray[np.int64]) -> NDArray[np.uint8]:
+def state_bytes(face: Interface, raw: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Raw states (B, S) as the bytes of the struct's members, back to back."""
     fields, parts = face.states, numbers(raw, face.program).values()
     rows = [to_bytes(part.reshape(len(raw), -1), field.ctype) for part, field in zip(parts, fields, strict=True)]

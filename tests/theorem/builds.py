@@ -34,13 +34,18 @@ class Linked:
 
     def with_byte(self, symbol: str, offset: int, change: int) -> bytes:
         """The ELF with one byte at an offset from a symbol increased."""
-        image = read_elf(self.elf)
-        at = image.address(symbol) + offset
-        segment = next(s for s in image.segments if s.address <= at < s.address + len(s.data))
-        place = self.elf.index(segment.data) + at - segment.address
-        return self.elf[:place] + bytes([(self.elf[place] + change) & 0xFF]) + self.elf[place + 1 :]
+        return with_byte(self.elf, symbol, offset, change)
 
 
 def linked(folder: Path, policy: Path, request: Request) -> Linked:
     """Compiled and linked, not verified."""
     return Linked(built(folder, policy, request))
+
+
+def with_byte(elf: bytes, symbol: str, offset: int, change: int) -> bytes:
+    """An ELF with one byte at an offset from a symbol increased."""
+    image = read_elf(elf)
+    at = image.address(symbol) + offset
+    segment = next(s for s in image.segments if s.address <= at < s.address + len(s.data))
+    place = elf.index(segment.data) + at - segment.address
+    return elf[:place] + bytes([(elf[place] + change) & 0xFF]) + elf[place + 1 :]

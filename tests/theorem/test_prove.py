@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from ncpc.cli import commands as cli
+from ncpc.cores import load_core
+from ncpc.cores.toolchain import build_elf
 from tests.conftest import RequireTool
+from tests.theorem.builds import with_byte
 from tests.theorem.test_theorem import CARTPOLE
 
 
@@ -41,7 +44,7 @@ def test_a_build_is_proved_with_its_assumptions(build: Path, capsys: pytest.Capt
 
 
 def test_what_is_not_decided_is_no_success(build: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run(["prove", str(build), "--seconds", "0.001"]) == 1
+    assert cli.run(["prove", str(build), "--seconds", "0.001"]) == 4
     said = capsys.readouterr().out
     assert "not decided" in said
     assert "nothing against the build" in said
@@ -59,6 +62,42 @@ def test_another_folder_is_refused_before_anything_is_proved(
     (copy / "cartpole.elf").write_bytes(elf)
     assert cli.run(["prove", str(copy)]) == 1
     assert "cartpole.elf" in capsys.readouterr().err
+
+
+def test_a_program_of_ones_own_is_proved_or_differs(
+    build: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The self test's program holds the same functions at other addresses, beside others."""
+    mine = tmp_path / "firmware.elf"
+    mine.write_bytes((build / "cartpole.test.elf").read_bytes())
+    assert cli.run(["prove", str(build), "--elf", str(mine)]) == 0
+    capsys.readouterr()
+    mine.write_bytes(with_byte(mine.read_bytes(), "sigmoid_table", 2 * 256, 1))
+    assert cli.run(["prove", str(build), "--elf", str(mine), "--seconds", "300"]) == 1
+    said = capsys.readouterr().out
+    assert "differs" in said
+    assert "in the simulator: " in said
+    assert "in the Program" in said
+
+
+def test_a_program_that_is_none_is_refused_by_name(
+    build: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "firmware.elf"
+    assert cli.run(["prove", str(build), "--elf", str(mine)]) == 2
+    assert "firmware.elf: there is no such file" in capsys.readouterr().err
+    for content, why in ((b"no program", "no ELF"), (linked_for("cortex-m4", ("cartpole_step",)), "is for"),
+                         (linked_for("rv32imc-ibex", ("cartpole_init",)), "cartpole_step")):
+        mine.write_bytes(content)
+        assert cli.run(["prove", str(build), "--elf", str(mine)]) == 2
+        message = capsys.readouterr().err
+        assert why in message
+        assert "firmware.elf" in message
+
+
+def linked_for(core: str, roots: tuple[str, ...]) -> bytes:
+    code = "".join(f"int {name}(int a) {{ return a + 1; }}\n" for name in roots).encode()
+    return build_elf({"a.c": code}, load_core(core), "zig", roots).elf
 
 
 def test_no_time_and_no_core_are_refused_by_name(
