@@ -105,6 +105,8 @@ def cards(report: Json) -> list[tuple[str, str, str]]:
     if report["instructions"] is not None:
         what = "cycles per step" if report["cycles"] else "instructions per step"
         found.append((what, cycles(report), "at most, over all steps run"))
+        if report["cycles"] and report["cycles"]["wcet"] is not None:
+            found.append(("worst case", f"≤ {report['cycles']['wcet']:,}", "cycles per step, for any input and state"))
     if memory:
         found += [("flash", size(memory["flash_bytes"]), "code and constants"),
                   ("RAM", size(memory["ram_bytes"]), "static state"),

@@ -86,7 +86,7 @@ def build_report(facts: ReportFacts) -> Json:
         "links": [] if check is None else [_link(links) for links in check.by_link()],
         "theorem": facts.theorem,
         "instructions": None if device is None else spread(device.instructions),
-        "cycles": None if device is None or device.cycles is None else device_cycles(device.cycles),
+        "cycles": None if device is None or device.cycles is None else device_cycles(device.cycles, facts.theorem),
         "memory": memory_record(facts.built.memory, device),
         "proof": None if facts.proof is None else dict(facts.proof),
         "verdict": {
@@ -302,13 +302,18 @@ def spread(counts: NDArray[np.int64] | None) -> Json | None:
     return {"min": int(counts.min()), "max": int(counts.max()), "mean": float(counts.mean())}
 
 
-def device_cycles(cycles: CycleCounts) -> Json:
-    """Cycle counts as the report has them; no worst-case execution time is claimed."""
+WCET_METHOD = ("the dearest way through the linked step that any input, dt and state can take, by the core's timing "
+               "table; memories without wait states, no interrupts")
+
+
+def device_cycles(cycles: CycleCounts, theorem: Json | None = None) -> Json:
+    """Cycle counts as the report has them; a worst case is told where the proof of the step followed it to its end."""
+    ways = None if theorem is None else theorem["cycles"]
     return {
         "lower": spread(cycles.lower),
         "upper": spread(cycles.upper),
-        "wcet": None,
-        "wcet_method": None,
+        "wcet": None if ways is None else ways["most"],
+        "wcet_method": None if ways is None else WCET_METHOD,
         "per_function": dict(cycles.per_function),
         "per_neuron": dict(cycles.per_neuron),
     }

@@ -149,6 +149,11 @@ def _verified(report: Json) -> str:
     return f"{found.count(True)} of {len(found)} links"
 
 
+def _worst_case(report: Json) -> str:
+    wcet = report["cycles"]["wcet"]
+    return NONE if wcet is None else f"≤ {wcet:,}"
+
+
 def _theorem(report: Json) -> str:
     found = report["theorem"]
     return NONE if found is None else ANSWERS[found["answer"]].said
@@ -164,6 +169,7 @@ def _verdict(report: Json) -> str:
 
 ROWS: dict[str, Cell] = {
     "cycles per step": lambda report: cycles(report) if report["cycles"] else NONE,
+    "  for any input": lambda report: _worst_case(report) if report["cycles"] else NONE,
     "instructions per step": lambda report: f"{report['instructions']['max']:,}" if report["instructions"] else NONE,
     "flash": _bytes("flash"),
     "RAM": _bytes("ram"),

@@ -33,7 +33,8 @@ def theorem_record(found: Theorem, replay: str | None = None) -> dict[str, Any]:
         "outcomes": found.outcomes, "shown": found.shown,
         "instructions": {"least": found.least, "most": found.most} if found.outcomes else None,
         "stack_bytes": found.stack_bytes if found.outcomes else None,
-        "branches_on_data": found.branches if found.outcomes else None,
+        "cycles": {"least": found.cycles.lower, "most": found.cycles.upper} if found.cycles else None,
+        "sites": list(found.sites),
         "counterexample": None if witness is None else {
             "outcome": witness.what, "core": witness.got, "program": witness.wanted,
             "raw": {name: numbers.tolist() for name, numbers in witness.raw.items()}, "simulator": replay},
@@ -52,6 +53,10 @@ def theorem_lines(record: dict[str, Any], title: str) -> Iterator[str]:
         yield f"  outcomes      {shown}: states, outputs, status word, kept registers, stack"
         ways = record["instructions"]
         yield f"  instructions  {ways['least']:,} to {ways['most']:,} a step, on the shortest and the longest way"
+        if record["cycles"] is not None:
+            yield f"  cycles        {record['cycles']['least']:,} to {record['cycles']['most']:,} a step, on any way"
+        if record["sites"]:
+            yield f"  data decides at {', '.join(record['sites'])}"
         yield f"  stack         {record['stack_bytes']:,} bytes below the stack pointer"
     witness = record["counterexample"]
     if witness is not None:

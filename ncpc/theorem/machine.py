@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from ncpc.sim.timing import NONE, Cycles, either
 from ncpc.theorem.memory import Ram, RamRegion, merged
 from ncpc.theorem.term import BitTerm
 from ncpc.theorem.terms import BitTerms
@@ -45,7 +46,8 @@ class InstructionSet(Protocol):
 class Processor:
     """``registers`` are all that an instruction can change beside ``memory`` and ``pc``, flags too.
 
-    ``least`` and ``most`` count instructions on the shortest and the longest way here.
+    ``least`` and ``most`` count instructions on the shortest and the longest way here; ``cycles``, by ``meter`` from an
+    instruction to the next, those of the cheapest and the dearest. ``sites`` are the branches that data decides.
     """
 
     terms: BitTerms
@@ -55,9 +57,11 @@ class Processor:
     pc: int
     least: int = 0
     most: int = 0
-    branches: int = 0
+    sites: set[int] = field(default_factory=set)
     joins: dict[int, int] = field(default_factory=dict)
     check: Callable[[], None] | None = None
+    meter: Callable[[int, int], Cycles] | None = None
+    cycles: Cycles = NONE
 
     def run(self, stop: int) -> None:
         """Up to the address ``stop``. Raises Undecided, naming the instruction, where it cannot go on."""
@@ -70,12 +74,17 @@ class Processor:
         if self.check is not None:
             self.check()
         self.least, self.most = self.least + 1, self.most + 1
-        stack = self.registers[self.code.stack_register]
+        stack, pc = self.registers[self.code.stack_register], self.pc
         branch = self.code.execute(self)
         if self.registers[self.code.stack_register] is not stack:
             self.memory.forget_below(*self._stack())
         if branch is not None:
             self._both(branch)
+        else:
+            self.cycles += self._cycles(pc, self.pc)
+
+    def _cycles(self, pc: int, following: int) -> Cycles:
+        return NONE if self.meter is None else self.meter(pc, following)
 
     def load(self, address: BitTerm, size: int, signed: bool) -> BitTerm:
         """From memory."""
@@ -101,17 +110,19 @@ class Processor:
 
     def _both(self, branch: Branch) -> None:
         """Either arm to where they meet, and there what each made of everything, by the condition."""
+        self.sites.add(self.pc)
         join = self._join()
         yes, no = (self._arm(start, join) for start in (branch.taken, branch.fallen))
         c = branch.condition
         self.registers = [self.terms.ite(c, a, b) for a, b in zip(yes.registers, no.registers, strict=True)]
         self.memory = merged(c, yes.memory, no.memory)
         self.least, self.most = min(yes.least, no.least), max(yes.most, no.most)
-        self.branches, self.pc = max(yes.branches, no.branches), join
+        self.cycles, self.pc = either(yes.cycles, no.cycles), join
 
     def _arm(self, start: int, join: int) -> Processor:
         arm = Processor(self.terms, self.code, list(self.registers), self.memory.copy(), start, self.least, self.most,
-                      self.branches + 1, self.joins, self.check)
+                      self.sites, self.joins, self.check, self.meter,
+                      self.cycles + self._cycles(self.pc, start))
         arm.run(join)
         return arm
 

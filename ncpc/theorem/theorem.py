@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -12,13 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncpc.cores.core import Core
-from ncpc.cores.elf import read_elf
+from ncpc.cores.elf import Image, function_at, read_elf
 from ncpc.ir.program import Program
 from ncpc.ir.types import Fixed
 from ncpc.proofs.prove import Proof
 from ncpc.semantics.run import Executor
 from ncpc.sim.plan import CallInterface
+from ncpc.sim.timing import Cycles
 from ncpc.theorem.call import ABIS, RETURN, SAMPLES, Given, StepCall, call_of, given
+from ncpc.theorem.cycles import meter_of
 from ncpc.theorem.equality import Budget, Equality
 from ncpc.theorem.flash import Flash, flash_of
 from ncpc.theorem.machine import InstructionSet, Processor
@@ -33,8 +35,8 @@ from ncpc.theorem.values import signed
 Answer = Literal["proved", "differs", "undecided"]
 
 CODES: Mapping[str, Callable[[Flash], InstructionSet]] = {"riscv32": RiscvCode, "arm": ThumbCode}
-DEEPEST, MOST_TERMS = 20_000, 400_000
-"""How deep terms may be nested; how many there may be, of some 2.5 kB each."""
+DEEPEST, MOST_TERMS = 20_000, 250_000
+"""How deep terms may be nested; how many there may be, of some 8 kB each."""
 ASSUMPTIONS = (
     "instance, x, y and stack lie in RAM, aligned as their types are, apart from one another",
     "nothing else changes them during a step, and flash never changes",
@@ -59,6 +61,8 @@ class Theorem:
     """What came out: ``shown`` of ``outcomes`` proved; ``why`` says where it stopped.
 
     A ``counterexample`` shows a difference. ``least`` and ``most`` are instructions on the shortest and longest way,
+    ``cycles`` those on the cheapest and the dearest by the core's timing table (None: it has none), ``sites`` the
+    branches that data decides as function+offset,
     ``stack_bytes`` the deepest store below the stack pointer; 0 where the code was not followed to its end. ``counts``
     are answers by how they were found. ``settled``: it hangs on no time, as something undecided for want of it would.
     """
@@ -70,10 +74,11 @@ class Theorem:
     counterexample: Counterexample | None = None
     least: int = 0
     most: int = 0
-    branches: int = 0
+    sites: tuple[str, ...] = ()
     stack_bytes: int = 0
     terms: int = 0
     counts: Mapping[str, int] | None = None
+    cycles: Cycles | None = None
     settled: bool = True
 
 
@@ -135,14 +140,17 @@ def _step_proved(
     equality.watch()
     code = CODES[core.arch](terms.flash)
     start = image.address(interface.step)
-    machine = Processor(terms, code, list(call.registers), call.memory, start, check=check)
+    meter = meter_of(core, terms.flash)
+    machine = Processor(terms, code, list(call.registers), call.memory, start, check=check,
+                        meter=None if meter is None else meter.between)
     try:
         machine.run(RETURN)
         outcomes = list(_outcomes(core, program, call, wanted, machine))
     except Undecided as reason:
         why = f"after {machine.most:,} instructions: {reason}"
         return Theorem("undecided", why=why, terms=len(terms.nodes), counts=dict(equality.counts))
-    return _compared(equality, have, machine, outcomes)
+    found = _compared(equality, have, machine, outcomes)
+    return replace(found, cycles=None if meter is None else machine.cycles, sites=_sites(image, machine.sites))
 
 
 def _require_semantics(program: Program, have: Given, wanted: Reference) -> None:
@@ -201,8 +209,21 @@ def _compared(equality: Equality, have: Given, machine: Processor, outcomes: lis
         why = f"{counterexample.what} is {counterexample.got} on the core and {counterexample.wanted} in the Program"
     answer: Answer = "differs" if counterexample else "proved" if shown == len(outcomes) else "undecided"
     stack = -machine.memory.lowest.get("stack", 0)
-    return Theorem(answer, len(outcomes), shown, why, counterexample, machine.least, machine.most, machine.branches,
-                   stack, len(machine.terms.nodes), dict(equality.counts))
+    return Theorem(answer, len(outcomes), shown, why, counterexample, machine.least, machine.most,
+                   stack_bytes=stack, terms=len(machine.terms.nodes), counts=dict(equality.counts))
+
+
+def _sites(image: Image, addresses: Iterable[int]) -> tuple[str, ...]:
+    """Places in the code, by the functions they lie in."""
+    return tuple(_place(image, address) for address in sorted(addresses))
+
+
+def _place(image: Image, address: int) -> str:
+    number = function_at(image.functions, address)
+    if number < 0:
+        return f"{address:#x}"
+    function = image.functions[number]
+    return f"{function.name}+{address - function.address:#x}"
 
 
 def _counterexample(have: Given, outcome: Effect) -> Counterexample | None:

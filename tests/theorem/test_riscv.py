@@ -117,7 +117,7 @@ def test_programs_do_what_an_emulator_does(samples: int, count: int, emulated: E
         device = compared(code, rng, samples, emulated)
         assert isinstance(device.code, RiscvCode)
         run |= {(i.name, i.size) for i in device.code.decoded.values()}
-        branches += device.branches
+        branches += len(device.sites)
     assert run >= {(layout.name, layout.size) for layouts in LAYOUTS.values() for layout in layouts}
     assert (branches > 100) == (samples > 1)
 
