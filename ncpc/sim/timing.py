@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from ncpc.errors import Unsupported
+
 ALWAYS = 14
 """Condition of an unconditional instruction (Arm numbers conditions from 0, EQ, to 13, LE)."""
 
@@ -60,6 +62,11 @@ class Cycles:
 
     def __sub__(self, other: Cycles) -> Cycles:
         return Cycles(self.lower - other.lower, self.upper - other.upper)
+
+
+def is_floating(i: Instruction) -> bool:
+    """Whether an FPU executes it, on either architecture."""
+    return i.name.startswith(("v", "f")) and not i.name.startswith("fence")
 
 
 NONE = Cycles(0, 0)
@@ -128,8 +135,13 @@ class TimingModel(Protocol):
 
 @dataclass(frozen=True)
 class CountOnly:
-    """Every instruction counts one: no cycle figures."""
+    """Every instruction counts one: no cycle figures. Without ``floats`` those of an FPU are refused."""
+
+    floats: bool = True
 
     def cost(self, block: Sequence[Instruction], following: Instruction | None) -> BlockCost:
-        """One per instruction."""
+        """One per instruction. Raises Unsupported."""
+        foreign = () if self.floats else [i for i in block if is_floating(i)]
+        if foreign:
+            raise Unsupported(f"'{foreign[0].name}' at 0x{foreign[0].address:08x}: the core has no FPU")
         return BlockCost(tuple(ONE for _ in block), ONE)

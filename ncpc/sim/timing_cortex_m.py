@@ -1,4 +1,4 @@
-"""Cycle bounds for the Arm Cortex-M4.
+"""Cycle bounds for the Arm Cortex-M3 and Cortex-M4.
 
 Source: Arm Cortex-M4 Technical Reference Manual (DDI 0439; in revision r0p1 100166_0001_00), section 3.3: table 3-1,
 "instruction set summary", table 3-2 of DSP instructions (one cycle each), and section "Load/store timings". P, the
@@ -11,16 +11,20 @@ Where the manual says that a cycle may be saved or added, the lower bound saves 
 - an address formed from the result of the data-processing instruction just before costs a cycle (upper bound);
 - a load from the literal pool may collide with the fetch (upper bound: one cycle more);
 - IT may be folded into the instruction before it (lower bound 0).
+
+Cortex-M3: Technical Reference Manual (DDI 0337, revision r2p1), section 3.3, table 3-1. The same rules; what multiplies
+and adds takes 2 cycles, long products 3 to 7, as they end early by their operands; there are no DSP instructions.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ncpc.errors import Unsupported
-from ncpc.sim.timing import ALWAYS, NONE, ONE, BlockCost, Correction, Cycles, Instruction, passing
-from ncpc.sim.timing_fpu import FPU_M4, Fpu, is_floating, waiting
+from ncpc.sim.timing import ALWAYS, NONE, ONE, BlockCost, Correction, Cycles, Instruction, is_floating, passing
+from ncpc.sim.timing_fpu import FPU_M4, Fpu, waiting
 
 SINGLE_LOADS = frozenset(("ldr", "ldrb", "ldrh", "ldrsb", "ldrsh", "ldrex", "ldrexb", "ldrexh"))
 SINGLE_STORES = frozenset(("str", "strb", "strh", "strex", "strexb", "strexh"))
@@ -43,11 +47,24 @@ VARIABLE: Mapping[str, Cycles] = {
 }
 """Instructions of table 3-1 that take neither one cycle nor one of the rules below; refill not included."""
 
+EARLY: Mapping[str, Cycles] = {
+    **dict.fromkeys(("mla", "mls"), Cycles(2, 2)),
+    **dict.fromkeys(("smull", "umull"), Cycles(3, 5)),
+    **dict.fromkeys(("smlal", "umlal"), Cycles(4, 7)),
+}
+"""The Cortex-M3's products that take more than one cycle."""
+
+DSP = re.compile(
+    r"(q|s|sh|u|uh|uq)((add|sub)(8|16)|asx|sax)|qd?(add|sub)|sel|usada?8|[su]xta?b16|[su]xta[bh]|pkh(bt|tb)|[su]sat16"
+    r"|sml[as]l?dx?|smu[as]dx?|smm(la|ls|ul)r?|sml(al?|aw)[bt]{1,2}|smul(w[bt]|[bt][bt])|umaal"
+)
+"""What Armv7E-M has beyond Armv7-M (Armv7-M Architecture Reference Manual, DDI 0403E, A1.2 and A4.4)."""
+
 
 @dataclass(frozen=True)
 class CortexM:
     """The rules of table 3-1 with their figures. ``table`` holds plain instructions that do not take one cycle; ``fpu``
-    is None where there is none.
+    is None where there is none, ``dsp`` says whether there are the instructions of Armv7E-M.
     """
 
     refill: Cycles
@@ -59,6 +76,7 @@ class CortexM:
     literal_stall: Cycles
     table: Mapping[str, Cycles]
     fpu: Fpu | None = None
+    dsp: bool = True
 
     def cost(self, block: Sequence[Instruction], following: Instruction | None) -> BlockCost:
         """Bounds for a straight run, by the rules above."""
@@ -85,6 +103,8 @@ class CortexM:
             return Cycles(1 + i.listed, 1 + i.listed) + self._stall(i, before)
         if is_floating(i):
             return self._floating(i, before)
+        if not self.dsp and DSP.fullmatch(i.name):
+            raise Unsupported(f"no cycle count for '{i.name}' at 0x{i.address:08x}: this timing table has no DSP")
         return self.divide if i.name in DIVIDES else self.table.get(i.name, ONE)
 
     def _floating(self, i: Instruction, before: Instruction | None) -> Cycles:
@@ -154,6 +174,9 @@ CORTEX_M4 = CortexM(
     table=VARIABLE,
 )
 """The Cortex-M4 without FPU."""
+
+CORTEX_M3 = replace(CORTEX_M4, table={**VARIABLE, **EARLY}, dsp=False)
+"""The Cortex-M3."""
 
 CORTEX_M4F = replace(CORTEX_M4, fpu=Fpu(FPU_M4))
 """The Cortex-M4 with its FPU."""

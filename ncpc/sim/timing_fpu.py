@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ncpc.errors import Unsupported
-from ncpc.sim.timing import ALWAYS, ONE, Cycles, Instruction
+from ncpc.sim.timing import ALWAYS, ONE, Cycles, Instruction, is_floating
 
 CORE_REGISTERS = 16
 """Registers of the integer core have lower numbers."""
@@ -60,11 +60,6 @@ def waiting(i: Instruction, before: Instruction | None) -> Cycles:
     """What it costs ``i`` that it reads what the FPU has made in the instruction before."""
     makes = before is not None and is_floating(before) and before.name not in QUIET and not before.listed
     return Cycles(0, int(makes and before is not None and any(r in before.writes for r in i.reads)))
-
-
-def is_floating(i: Instruction) -> bool:
-    """Whether the FPU executes it, on either architecture."""
-    return i.name.startswith(("v", "f")) and not i.name.startswith("fence")
 
 
 def _meanwhile(block: Sequence[Instruction], body: Sequence[Cycles]) -> int:

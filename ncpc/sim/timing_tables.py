@@ -6,11 +6,12 @@ from collections.abc import Mapping
 
 from ncpc.errors import BadInput
 from ncpc.sim.timing import CountOnly, TimingModel
-from ncpc.sim.timing_cortex_m import CORTEX_M4, CORTEX_M4F
+from ncpc.sim.timing_cortex_m import CORTEX_M3, CORTEX_M4, CORTEX_M4F
 from ncpc.sim.timing_ibex import IBEX_SMALL
 
 TABLES: Mapping[str, TimingModel] = {
-    "count": CountOnly(), "cortex_m4": CORTEX_M4, "cortex_m4f": CORTEX_M4F, "ibex_small": IBEX_SMALL,
+    "count": CountOnly(), "count_integer": CountOnly(floats=False), "cortex_m3": CORTEX_M3, "cortex_m4": CORTEX_M4,
+    "cortex_m4f": CORTEX_M4F, "ibex_small": IBEX_SMALL,
 }
 """By the name that a core description gives."""
 

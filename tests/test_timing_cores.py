@@ -1,0 +1,120 @@
+"""Cycle counts of small programs against the tables of the cores' manuals, worked out by hand."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ncpc.errors import BadInput
+from ncpc.sim import timing_tables
+from ncpc.sim.decode import decode
+from ncpc.sim.timing import Cycles
+from ncpc.sim.timing_tables import timing_model
+from tests.conftest import RequireTool
+
+spec = importlib.util.spec_from_file_location("sim_programs", Path(__file__).parent / "sim_programs.py")
+assert spec is not None
+assert spec.loader is not None
+programs = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(programs)
+Case = tuple[str, str, int, int, int]
+"""Name, code, instructions, lower, upper."""
+
+
+@pytest.fixture(autouse=True)
+def _tools(require_tool: RequireTool) -> None:
+    for module in ("ziglang", "elftools", "unicorn", "capstone"):
+        require_tool(module)
+
+
+# r0 is the instance, r1 and r2 the buffers, all in RAM.
+CASES: Mapping[str, tuple[Case, ...]] = {
+    "cortex-m3": (
+        ("plain", "adds r3, r0, #1", 1, 1, 1),
+        ("multiply", "mul r3, r0, r1", 1, 1, 1),
+        ("multiply and add", "mla r3, r0, r1, r2", 1, 2, 2),
+        ("multiply and subtract", "mls r3, r0, r1, r2", 1, 2, 2),
+        ("long multiply", "smull r2, r3, r0, r1", 1, 3, 5),
+        ("long multiply, unsigned", "umull r2, r3, r0, r1", 1, 3, 5),
+        ("long multiply and add", "smlal r2, r3, r0, r1", 1, 4, 7),
+        ("saturate", "ssat r3, #16, r0", 1, 1, 1),
+        ("divide", "udiv r3, r0, r1", 1, 2, 12),
+        ("load", "ldr r3, [r0]", 1, 2, 2),
+        ("two loads", "ldr r2, [r0]\nldr r3, [r0, #4]", 2, 3, 4),
+        ("store", "str r1, [r0]", 1, 1, 1),
+        ("pair", "ldrd r2, r3, [r0]", 1, 3, 3),
+        ("push and pop", "push {r4, r5, r6}\npop {r4, r5, r6}", 2, 8, 8),
+        ("branch taken", "cmp r0, #0\nbne 1f\nnop\n1:", 2, 3, 5),
+        ("condition holds", "cmp r0, #0\nit ne\nmlane r3, r0, r1, r2", 3, 3, 4),
+        ("condition fails", "cmp r0, #0\nit eq\nmlaeq r3, r0, r1, r2", 3, 2, 3),
+    ),
+}
+ALL = [(core, case[0]) for core, cases in CASES.items() for case in cases]
+
+
+def charge(core: str, name: str) -> tuple[int, int, int]:
+    names = [case[0] for case in CASES[core]]
+    return programs.charge(programs.cases(core, tuple(case[1] for case in CASES[core])), core,
+                           f"case_{names.index(name)}")
+
+
+@pytest.mark.parametrize(("core", "name"), ALL, ids=[f"{core} {name}" for core, name in ALL])
+def test_a_program_costs_what_the_manual_says(core: str, name: str) -> None:
+    assert charge(core, name) == next(case[2:] for case in CASES[core] if case[0] == name)
+
+
+WRONG: tuple[tuple[str, str, str, Any], ...] = (
+    ("cortex-m3", "multiply and add", "table", {"mla": Cycles(1, 1)}),
+    ("cortex-m3", "long multiply", "table", {"smull": Cycles(1, 1)}),
+    ("cortex-m3", "divide", "divide", Cycles(2, 11)),
+)
+
+
+@pytest.mark.parametrize(("core", "name", "field", "value"), WRONG)
+def test_a_wrong_entry_is_noticed(
+    core: str, name: str, field: str, value: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right, table = charge(core, name), core.replace("-", "_")
+    model: Any = timing_model(table)
+    entry = {**getattr(model, field), **value} if isinstance(value, dict) else value
+    monkeypatch.setitem(timing_tables.TABLES, table, replace(model, **{field: entry}))  # type: ignore[arg-type]
+    assert charge(core, name) != right
+
+
+ABSENT = {"smlad": "20fb0132", "smlabb": "10fb0132", "smulbb": "10fb01f2", "smlalbb": "c0fb8132", "smmla": "50fb0132",
+          "sxtab": "40fa81f2", "uxtb16": "3ffa81f2", "pkhbt": "c0ea0102", "qadd": "80fa81f2", "uadd8": "80fa41f2",
+          "sel": "a0fa81f2", "ssat16": "20f30102", "umaal": "e0fb6132", "usad8": "70fb01f2", "smlaldx": "c0fbd132"}
+"""Instructions of Armv7E-M, as bytes."""
+
+
+@pytest.mark.parametrize("name", ABSENT)
+def test_dsp_instructions_have_no_count_without_dsp(name: str) -> None:
+    block = decode(bytes.fromhex(ABSENT[name]), 0x100, "arm")
+    assert block[0].name == name
+    timing_model("cortex_m4").cost(block, None)
+    with pytest.raises(BadInput, match=f"no cycle count for '{name}' at 0x00000100: this timing table has no DSP"):
+        timing_model("cortex_m3").cost(block, None)
+
+
+def test_what_armv7m_has_is_no_dsp_instruction() -> None:
+    """Whatever a Cortex-M3 executes has a count."""
+    code = ("00fb0132" "00fb1132" "80fb0123" "a0fb0123" "c0fb0123" "e0fb0123" "00f30f03" "80f30f03" "0fb2" "4fb2" "8fb2"
+            "cfb2" "4ffa81f2" "b0fa80f2" "90faa0f2" "c0f30703" "40f30703" "60f30703" "b0fbf1f2" "d0e90023")
+    block = decode(bytes.fromhex(code), 0x100, "arm")
+    assert len(block) == 20
+    assert timing_model("cortex_m3").cost(block, None).taken.lower > 0
+
+
+@pytest.mark.parametrize(("table", "counts"), [("count", True), ("count_integer", False)])
+def test_an_fpu_s_instruction_counts_where_there_is_one(table: str, counts: bool) -> None:
+    block = decode(bytes.fromhex("30ee810a"), 0x100, "arm")
+    if counts:
+        assert timing_model(table).cost(block, None).taken == Cycles(1, 1)
+    else:
+        with pytest.raises(BadInput, match="'vadd' at 0x00000100: the core has no FPU"):
+            timing_model(table).cost(block, None)
