@@ -20,6 +20,8 @@ from ncpc.worker.process import Answer
 
 ARM, RISCV = "cortex-m4", "rv32imc-ibex"
 RETURN = {"arm": "bx lr", "riscv32": "ret"}
+RETURNING = {"cortex-m0": (3, 3), "cortex-m0-mul32": (3, 3), "cortex-m0plus": (2, 2), "cortex-m0plus-mul32": (2, 2)}
+"""Cycles of the return where they are not those of most cores of the architecture."""
 PLAIN = CallInterface("init", "step", "reset", struct_bytes=64, x_bytes=8, y_bytes=4)
 
 
@@ -55,7 +57,7 @@ def charge(elf: bytes, core: str, function: str) -> tuple[int, int, int]:
     device = open_device(elf, load_core(core), PLAIN, "c")
     done = call(device, function, (device.instance, device.x, device.y))
     assert done.fault is None
-    returning = (2, 4) if load_core(core).arch == "arm" else (2, 2)
+    returning = RETURNING.get(core, (2, 4) if load_core(core).arch == "arm" else (2, 2))
     return done.instructions - 1, done.lower - returning[0], done.upper - returning[1]
 
 

@@ -48,19 +48,19 @@ def test_a_core_is_one_file(copy: Path, require_tool: RequireTool) -> None:
     for module in ("ziglang", "elftools", "unicorn", "capstone"):
         require_tool(module)
     text = (copy / "ncpc" / "cores" / "cortex-m4.toml").read_text()
-    changes = {"cortex-m4": "cortex-m0plus", "Cortex-M4": "Cortex-M0+", "cortex_m4+strict_align": "cortex_m0plus",
+    changes = {"cortex-m4": "cortex-m1", "Cortex-M4": "Cortex-M1", "cortex_m4+strict_align": "cortex_m1",
                'timing_class = "bounds"': 'timing_class = "count"', '"cortex_m4"': '"count"',
-               'emulator_cpu = "cortex-m0plus"': 'emulator_cpu = "cortex-m0"'}
+               'emulator_cpu = "cortex-m1"': 'emulator_cpu = "cortex-m0"'}
     for old, new in changes.items():
         assert old in text
         text = text.replace(old, new)
-    assert "cortex-m0plus" not in core_names()
-    (copy / "ncpc" / "cores" / "cortex-m0plus.toml").write_text(text.partition("[estimate")[0])
+    assert "cortex-m1" not in core_names()
+    (copy / "ncpc" / "cores" / "cortex-m1.toml").write_text(text.partition("[estimate")[0])
     policy = str(ROOT / "examples" / "cartpole" / "policy.safetensors")
-    report = json.loads(ncpc(copy, "compile", policy, "-t", "cortex-m0plus", "-o", "build", "--steps", "300", "--json"))
+    report = json.loads(ncpc(copy, "compile", policy, "-t", "cortex-m1", "-o", "build", "--steps", "300", "--json"))
     assert report["verdict"]["holds"]
     assert [link["holds"] for link in report["links"] if link["kind"] == "bitwise"] == [True, True]
-    assert "cortex-m0plus" in ncpc(copy, "targets")
+    assert "cortex-m1" in ncpc(copy, "targets")
 
 
 def test_a_target_is_a_package_and_a_line(copy: Path) -> None:

@@ -32,6 +32,34 @@ def _tools(require_tool: RequireTool) -> None:
         require_tool(module)
 
 
+def armv6m(branch: int, call: int, pop_pc: int, special: int, multiply: int) -> tuple[Case, ...]:
+    """The same programs on every core of Armv6-M, which differ in these figures."""
+    exact = (
+        ("plain", "adds r3, r0, #1", 1, 1),
+        ("multiply", "movs r3, #5\nmuls r3, r0, r3", 2, 1 + multiply),
+        ("load", "ldr r3, [r0]", 1, 2),
+        ("load halfword by register", "movs r3, #2\nldrsh r2, [r0, r3]", 2, 1 + 2),
+        ("literal", "ldr r3, =0x12345678", 1, 2),
+        ("store", "str r1, [r0]", 1, 2),
+        ("two loads", "ldr r2, [r0]\nldr r3, [r0, #4]", 2, 2 + 2),
+        ("multiple", "mov r3, r0\nldm r3!, {r1, r2}", 2, 1 + 3),
+        ("push and pop", "push {r4, r5, r6}\npop {r4, r5, r6}", 2, 4 + 4),
+        ("jump", "b 1f\nnop\n1:", 1, branch),
+        ("jump to the next address", "b 1f\n1: adds r3, r0, #1", 2, branch + 1),
+        ("branch not taken", "cmp r0, #0\nbeq 1f\nnop\n1:", 3, 3),
+        ("branch taken", "cmp r0, #0\nbne 1f\nnop\n1:", 2, 1 + branch),
+        ("loop of five", "movs r2, #5\n1: subs r2, #1\nbne 1b", 11, 1 + 5 + 4 * branch + 1),
+        ("call of the next address", "mov r3, lr\nbl 1f\n1: mov lr, r3", 3, 1 + call + 1),
+        ("jump by a register", "mov r3, pc\nadds r3, #5\nbx r3\nnop\nnop", 4, 1 + 1 + branch + 1),
+        ("write of pc", "mov r3, pc\nadds r3, #4\nmov pc, r3\nnop\nnop", 4, 1 + 1 + branch + 1),
+        ("return by pop", "mov r3, lr\nbl 1f\nb 2f\n1: push {r4, lr}\npop {r4, pc}\n2: mov lr, r3", 6,
+         1 + call + 3 + pop_pc + 2 + branch + 1),
+        ("barrier", "dmb sy", 1, special),
+        ("status", "mrs r3, apsr", 1, special),
+    )
+    return tuple((name, code, count, cycles, cycles) for name, code, count, cycles in exact)
+
+
 # r0 is the instance, r1 and r2 the buffers, all in RAM.
 CASES: Mapping[str, tuple[Case, ...]] = {
     "cortex-m3": (
@@ -53,6 +81,10 @@ CASES: Mapping[str, tuple[Case, ...]] = {
         ("condition holds", "cmp r0, #0\nit ne\nmlane r3, r0, r1, r2", 3, 3, 4),
         ("condition fails", "cmp r0, #0\nit eq\nmlaeq r3, r0, r1, r2", 3, 2, 3),
     ),
+    "cortex-m0": armv6m(branch=3, call=4, pop_pc=4, special=4, multiply=1),
+    "cortex-m0-mul32": armv6m(branch=3, call=4, pop_pc=4, special=4, multiply=32),
+    "cortex-m0plus": armv6m(branch=2, call=3, pop_pc=3, special=3, multiply=1),
+    "cortex-m0plus-mul32": armv6m(branch=2, call=3, pop_pc=3, special=3, multiply=32),
 }
 ALL = [(core, case[0]) for core, cases in CASES.items() for case in cases]
 
@@ -72,6 +104,9 @@ WRONG: tuple[tuple[str, str, str, Any], ...] = (
     ("cortex-m3", "multiply and add", "table", {"mla": Cycles(1, 1)}),
     ("cortex-m3", "long multiply", "table", {"smull": Cycles(1, 1)}),
     ("cortex-m3", "divide", "divide", Cycles(2, 11)),
+    ("cortex-m0", "return by pop", "pop_pc", 3),
+    ("cortex-m0plus", "call of the next address", "call", 4),
+    ("cortex-m0plus-mul32", "multiply", "multiply", 1),
 )
 
 
@@ -118,3 +153,11 @@ def test_an_fpu_s_instruction_counts_where_there_is_one(table: str, counts: bool
     else:
         with pytest.raises(BadInput, match="'vadd' at 0x00000100: the core has no FPU"):
             timing_model(table).cost(block, None)
+
+
+@pytest.mark.parametrize("code", ["18bf", "00b1", "00fb01f2", "b0fa80f0", "a0fb0123"],
+                         ids=["it", "cbz", "mul", "clz", "umull"])
+def test_what_armv6m_has_not_has_no_count(code: str) -> None:
+    block = decode(bytes.fromhex(code), 0x100, "arm")
+    with pytest.raises(BadInput, match=f"no cycle count for '{block[0].name}' at 0x00000100: Armv6-M has no such"):
+        timing_model("cortex_m0").cost(block, None)
