@@ -216,7 +216,13 @@ def _settled_proofs(*reports: Json) -> Sequence[Json]:
     """Reports as far as they can be held against each other: without proofs where one is not settled."""
     if all(_end_of_proof(report["theorem"]) == "settled" for report in reports):
         return reports
-    return [{**report, "theorem": None} for report in reports]
+    return [_without_proof(report) for report in reports]
+
+
+def _without_proof(report: Json) -> Json:
+    """A report without the proof of the step and what is told from it."""
+    cycles = report["cycles"] and {**report["cycles"], "wcet": None, "wcet_method": None}
+    return {**report, "theorem": None, "cycles": cycles}
 
 
 def _other(recorded: Mapping[str, str], here: Mapping[str, str]) -> str:

@@ -11,6 +11,7 @@ from ncpc.sim.decode import decode
 from ncpc.sim.timing import ALWAYS, NONE, Correction, Cycles, Instruction, TimingModel, total
 from ncpc.sim.timing_tables import timing_model
 from ncpc.theorem.flash import Flash
+from ncpc.theorem.undecided import Undecided
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,9 +46,15 @@ class Meter:
         return total([cycles, *map(_perhaps, found.corrections)])
 
     def _at(self, pc: int) -> Instruction | None:
-        """The instruction at an address; None where there is no code, which is where the step returns to."""
+        """The instruction at an address; None where there is no code, which is where the step returns to.
+
+        Raises Undecided where the simulator's disassembler reads none.
+        """
         if pc not in self.decoded and (piece := self.flash.piece(pc, pc + 2)) is not None:
-            first, *rest = decode(piece[1][pc - piece[0] :][:WINDOW].tobytes(), pc, self.arch)
+            read = decode(piece[1][pc - piece[0] :][:WINDOW].tobytes(), pc, self.arch)
+            if not read:
+                raise Undecided(f"at {pc:#x}: no instruction")
+            first, *rest = read
             governed = rest if first.name == "it" else []
             for one in (first, *governed):
                 if one is first or one.condition != ALWAYS:
