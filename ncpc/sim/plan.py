@@ -19,7 +19,8 @@ class CallInterface:
 
     ``init(s)`` and ``reset(s)`` take the instance; ``step(s, x, y)``, or ``step(s, x, dt, y)`` if ``takes_dt``, returns
     the status word. With ``float_dt`` dt is a float, which cores with an FPU take in another register. ``state`` are
-    (offset, size) ranges of the instance to read back after each step. ``struct_symbol`` names a static instance in
+    (offset, size) ranges of the instance to read back after each step. ``struct_alignment`` is in bytes, as the
+    instance's type has it; the simulator's own places are aligned more. ``struct_symbol`` names a static instance in
     the ELF; without it the simulator places one in RAM behind the image.
     ``neuron_label`` is a symbol kept at the entry of the neuron loop's body (copies named ``label_<digits>`` count as
     the same label), passed ``neuron_count`` times per unfold. ``neuron_end`` is one behind the neuron's last write:
@@ -44,6 +45,7 @@ class CallInterface:
     restore: str | None = None
     save: str | None = None
     self_test: str | None = None
+    struct_alignment: int = 1
 
     @property
     def state_bytes(self) -> int:

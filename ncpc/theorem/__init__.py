@@ -6,6 +6,6 @@
 
 ``terms`` are 32-bit words as expressions, equal ones the same object; ``values`` what an expression is worth on sample
 vectors, ``solver`` what it means to the solver, ``equality`` decides whether two are one. ``memory`` and ``machine``
-are a processor on terms, ``riscv`` and ``thumb`` its instructions, ``reference`` the Program. ``theorem`` puts the two
-side by side. docs/theorem.md says what is proved, and what it rests on.
+are a processor on terms, ``ways`` what a branch says of words, ``riscv`` and ``thumb`` the instructions, ``reference``
+the Program. ``theorem`` puts the two side by side. docs/theorem.md says what is proved, and what it rests on.
 """

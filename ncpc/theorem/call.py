@@ -142,7 +142,7 @@ def call_of(terms: BitTerms, core: Core, interface: CallInterface, program: Prog
     abi, places, rng = ABIS[core.arch], places_of(interface, program), np.random.default_rng(2)
     room = {"s": interface.struct_bytes, "x": interface.x_bytes, "y": interface.y_bytes, "stack": STACK_ROOM}
     bases = {name: _base(terms, core, name, size, rng) for name, size in room.items()}
-    alignments = {"s": _widest(places.states), "x": places.x, "y": places.y, "stack": abi.stack_alignment}
+    alignments = {"s": interface.struct_alignment, "x": places.x, "y": places.y, "stack": abi.stack_alignment}
     regions = {bases[name]: RamRegion(name, bases[name], *((-size, 0) if name == "stack" else (0, size)), name != "x",
                                    alignments[name]) for name, size in room.items()}
     memory = Ram(terms, regions)
@@ -161,10 +161,6 @@ def call_of(terms: BitTerms, core: Core, interface: CallInterface, program: Prog
     if abi.zero is not None:
         registers[abi.zero] = terms.const(0)
     return StepCall(registers, memory, kept, places, bases)
-
-
-def _widest(places: tuple[tuple[int, int], ...]) -> int:
-    return max((size for _, size in places), default=1)
 
 
 def _base(terms: BitTerms, core: Core, name: str, size: int, rng: np.random.Generator) -> BitTerm:

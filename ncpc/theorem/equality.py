@@ -105,6 +105,10 @@ class Equality:
             opened |= more
         return False
 
+    def never(self, condition: BitTerm) -> bool:
+        """Whether a condition is shown to be 0 always."""
+        return self.equal(condition, self.terms.const(0))
+
     def _decided(self, a: BitTerm, b: BitTerm, leaves: Sequence[BitTerm], order: Sequence[BitTerm]) -> bool:
         """Under wide intervals first, since that answer serves for more pairs."""
         exact = {n: (n.lo, n.hi) for n in (*leaves, *order)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from ncpc.sim.timing import NONE, Cycles, either
@@ -11,6 +11,7 @@ from ncpc.theorem.memory import Ram, RamRegion, merged
 from ncpc.theorem.term import BitTerm
 from ncpc.theorem.terms import BitTerms
 from ncpc.theorem.undecided import Undecided
+from ncpc.theorem.ways import Never, arms, joined, put_in_place, within_flash
 
 MOST_INSTRUCTIONS = 1_000_000
 
@@ -47,7 +48,8 @@ class Processor:
     """``registers`` are all that an instruction can change beside ``memory`` and ``pc``, flags too.
 
     ``least`` and ``most`` count instructions on the shortest and the longest way here; ``cycles``, by ``meter`` from an
-    instruction to the next, those of the cheapest and the dearest. ``sites`` are the branches that data decides.
+    instruction to the next, those of the cheapest and the dearest. ``sites`` are the branches that data decides,
+    ``way`` the conditions of those whose arms it is in; ``never`` tells whether one is shown to hold never.
     """
 
     terms: BitTerms
@@ -62,6 +64,8 @@ class Processor:
     check: Callable[[], None] | None = None
     meter: Callable[[int, int], Cycles] | None = None
     cycles: Cycles = NONE
+    never: Never | None = None
+    way: tuple[BitTerm, ...] = ()
 
     def run(self, stop: int) -> None:
         """Up to the address ``stop``. Raises Undecided, naming the instruction, where it cannot go on."""
@@ -89,6 +93,8 @@ class Processor:
     def load(self, address: BitTerm, size: int, signed: bool) -> BitTerm:
         """From memory."""
         self._require_held(address)
+        if self.never is not None and not address.fixed and self.memory.place(address) is None:
+            address = within_flash(self.terms, address, size, self.way, self.never)
         return self.memory.load(address, size, signed)
 
     def store(self, address: BitTerm, size: int, term: BitTerm) -> None:
@@ -111,19 +117,22 @@ class Processor:
     def _both(self, branch: Branch) -> None:
         """Either arm to where they meet, and there what each made of everything, by the condition."""
         self.sites.add(self.pc)
-        join = self._join()
-        yes, no = (self._arm(start, join) for start in (branch.taken, branch.fallen))
-        c = branch.condition
-        self.registers = [self.terms.ite(c, a, b) for a, b in zip(yes.registers, no.registers, strict=True)]
+        join, c = self._join(), branch.condition
+        yes, no = (self._arm(start, join, holds, words) for start, (holds, words) in
+                   zip((branch.taken, branch.fallen), arms(self.terms, c), strict=True))
+        self.registers = [joined(self.terms, c, a, b, self.never)
+                          for a, b in zip(yes.registers, no.registers, strict=True)]
         self.memory = merged(c, yes.memory, no.memory)
         self.least, self.most = min(yes.least, no.least), max(yes.most, no.most)
         self.cycles, self.pc = either(yes.cycles, no.cycles), join
 
-    def _arm(self, start: int, join: int) -> Processor:
-        arm = Processor(self.terms, self.code, list(self.registers), self.memory.copy(), start, self.least, self.most,
-                      self.sites, self.joins, self.check, self.meter,
-                      self.cycles + self._cycles(self.pc, start))
+    def _arm(self, start: int, join: int, holds: BitTerm, words: dict[BitTerm, BitTerm]) -> Processor:
+        """Gone to the join where the condition ``holds``, under which ``words`` are those that they stand for."""
+        arm = replace(self, registers=list(self.registers), memory=self.memory.copy(), pc=start,
+                      cycles=self.cycles + self._cycles(self.pc, start), way=(*self.way, holds))
+        put_in_place(words, arm.registers, arm.memory)
         arm.run(join)
+        put_in_place({new: old for old, new in words.items()}, arm.registers, arm.memory)
         return arm
 
     def _join(self) -> int:

@@ -323,10 +323,14 @@ def _lut(reader: Reader, op: Op, a: Sequence[Grid]) -> Grid:
 
 
 def _inverse(reader: Reader, op: Op, a: Sequence[Grid]) -> Grid:
-    """``fixed.inverse``: 2**31 / m by a seed and one Newton step, m being the leading 16 bits."""
+    """``fixed.inverse``: 2**31 / m by a seed and one Newton step, m being the leading 16 bits.
+
+    Sums do not open the divisor: that it has no more leading zeros than it has is known of itself alone.
+    """
     terms, k = reader.terms, int(op.attrs["k"] or 0)
 
     def of(x: BitTerm) -> BitTerm:
+        x.cut = not x.fixed
         zeros = _named(terms.clz(x), "leading zeros")
         normal = _named(terms.norm(x), "normalized divisor")
         m = _named(terms.srl(normal, 16), "leading 16 bits")

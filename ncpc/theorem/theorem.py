@@ -142,7 +142,7 @@ def _step_proved(
     start = image.address(interface.step)
     meter = meter_of(core, terms.flash)
     machine = Processor(terms, code, list(call.registers), call.memory, start, check=check,
-                        meter=None if meter is None else meter.between)
+                        meter=None if meter is None else meter.between, never=equality.never)
     try:
         machine.run(RETURN)
         outcomes = list(_outcomes(core, program, call, wanted, machine))

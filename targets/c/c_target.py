@@ -168,13 +168,21 @@ def _host_files(artifact: CArtifact, sources: dict[str, bytes]) -> tuple[dict[st
     return {artifact.named("so"): library}, {"host compiler": find_compiler(cc).version}
 
 
-def _core_files(artifact: CArtifact, sources: dict[str, bytes]) -> tuple[dict[str, bytes], dict[str, str]]:
+def link(artifact: CArtifact, sources: Mapping[str, bytes], opt: str = "-O2") -> BuiltElf:
+    """The program for the artifact's core, and one with all of the header in it; ``build`` asks for -O2.
+
+    Raises as ``build_elf``, and ProofFailed where the code needs functions that are not its own.
+    """
     face, chip = artifact.face, artifact.chip
     assert chip is not None
     whole = (roomy(chip), symbol_roots(face, whole=True))
-    built = build_elf(sources, chip, artifact.cc, symbol_roots(face), extra_flags=(f"-D{face.macro}_PROFILE",),
-                      also=[whole])
+    built = build_elf(sources, chip, artifact.cc, symbol_roots(face), opt, (f"-D{face.macro}_PROFILE",), [whole])
     _check_objects(built, artifact.scheme, chip)
+    return built
+
+
+def _core_files(artifact: CArtifact, sources: dict[str, bytes]) -> tuple[dict[str, bytes], dict[str, str]]:
+    built = link(artifact, sources)
     files = {artifact.named("elf"): built.elf, artifact.named("test.elf"): built.also[0],
              artifact.named("map"): built.map.encode()}
     return files, {"compiler": f"{built.compiler} {' '.join(built.flags)}"}

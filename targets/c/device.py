@@ -37,6 +37,7 @@ def calls(face: Interface, whole: bool = False) -> CallInterface:
         x_bytes=face.inputs * face.x.bytes, y_bytes=face.outputs * face.y.bytes, takes_dt=face.dt is not None,
         state=face.offsets(), neuron_label=NEURON_LABEL if loop else None, neuron_count=loop.axis.size if loop else 0,
         neuron_end=NEURON_END if loop else None, restore=restore, save=save, self_test=self_test,
+        struct_alignment=face.struct_alignment(),
     )
 
 

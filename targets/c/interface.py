@@ -96,6 +96,10 @@ class Interface:
         end = self.state_bytes()
         return end if not self.arena else end + -end % ALIGN + self.arena_bytes()
 
+    def struct_alignment(self) -> int:
+        """The alignment of NAME_t: that of its widest member."""
+        return max(ALIGN if self.arena else 1, *(s.ctype.bytes for s in self.states), 1)
+
     def state_bytes(self) -> int:
         """sizeof(NAME_state_t)."""
         end = max((offset + size for offset, size in self.offsets()), default=1)
