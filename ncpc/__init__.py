@@ -15,6 +15,10 @@ _HOME = {**dict.fromkeys(("Outcome", "Tuned", "compile", "open", "tune", "verify
 
 def __getattr__(name: str) -> object:
     """Public names are imported when they are first used: the simulator's worker and scripts start fast."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("ncpc")
     if name not in _HOME:
         raise AttributeError(f"module 'ncpc' has no attribute '{name}'")
     return getattr(import_module(f"ncpc.{_HOME[name]}"), name)

@@ -26,7 +26,7 @@ from ncpc.ir.quantized import (
 )
 from ncpc.ir.types import Fixed
 from ncpc.quant.box import Step, invariant_box
-from ncpc.quant.ltc_rounding import CENTRE_FRAC, GAIN_FRAC, LtcReading, equalizing, scaled
+from ncpc.quant.ltc_rounding import CENTRE_FRAC, GAIN_FRAC, LtcReading, equalizing, scaled, settled
 from ncpc.quant.rounding import fits, fraction_for, from_raw, to_raw
 
 Fractions = Callable[[Mapping[str, F64], int], Mapping[str, int]]
@@ -118,7 +118,9 @@ def quantize_ltc(layer: Ltc, incoming: Incoming, dt: Timespans, demand: Demand, 
              for name, frac in fractions({n: v for n, v in vectors.items() if demand.width(n) == bits}, bits).items()}
     if demand.together:
         widths = {name: demand.width(name) for name in vectors}
-        chosen = rounding(LtcReading(layer, vectors, widths, fracs, channel_units(incoming)))
+        reading = LtcReading(layer, vectors, widths, fracs, channel_units(incoming))
+        fracs = settled(reading)
+        chosen = rounding(dataclasses.replace(reading, fracs=fracs))
         more = from_raw(chosen["gain"], GAIN_FRAC)
         layer, gain = scaled(layer, more), gain * more
         vectors = {name: from_raw(whole, fracs.get(name, CENTRE_FRAC)) for name, whole in chosen.items()}

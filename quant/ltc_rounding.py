@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -23,6 +24,8 @@ CENTRE_FRAC, GAIN_FRAC = 20, 8
 """Fractions of ``centre`` and of ``gain``."""
 GAINS = tuple(range(1 << GAIN_FRAC, 2 << GAIN_FRAC, 6))
 """Gains that are tried for each neuron. The first is 1: what lies on the grid already stays there."""
+OCTAVES = (*GAINS, *(gain // 2 for gain in GAINS), *(gain * 2 for gain in GAINS))
+"""Gains that weights may have been rounded at that are read again."""
 ON_GRID, SINGLE = 2.0**-12, 2.0**-21
 """By how much of a unit, and of themselves, weights in single precision miss the integers that they are."""
 SEARCHED = 32
@@ -149,27 +152,54 @@ def _neuron(of: LtcReading, own: Mapping[str, I64], hessian: F64) -> tuple[I64, 
     the one whose roundings cost least.
     """
     n = len(hessian) // 4
-    parts = [(kind, tag, len(own[tag])) for kind in KINDS for tag in SETS]
-    real = np.concatenate([of.vectors[f"{kind}{tag}"][own[tag]] * 2.0 ** of.fracs[f"{kind}{tag}"]
-                           for kind, tag, _ in parts])
-    top = np.concatenate([np.full(count, 2.0 ** (of.bits[f"{kind}{tag}"] - 1) - 1.0) for kind, tag, count in parts])
+    real, top = _units(of, own)
     farthest = max(float(np.abs(one.erev).max(initial=0.0)) for _, one in of.sets) * (1.0 + SINGLE)
     ratio = np.concatenate([np.full(len(own[tag]), farthest * 2.0 ** (of.fracs[f"we{tag}"] - of.fracs[f"w{tag}"]))
                             for tag in SETS])
     tried = GAINS if n <= SEARCHED else GAINS[:1]
-    octaves = (*tried, *(gain // 2 for gain in tried), *(gain * 2 for gain in tried))
-    tried = next(((gain,) for gain in octaves if _lies_on_grid(real, top, gain)), tried)
+    there = _gains_on_grid(real[:n], real[n:], top)
+    tried = (there[0],) if there else tried
     return min((_rounded(real, top, ratio, hessian, gain) for gain in tried), key=lambda found: found[0])[1]
 
 
-def _lies_on_grid(real: F64, top: F64, gain: int) -> bool:
-    """Whether sigma, w and we in units are integers already, as after training; ``equalizing`` may see another octave
-    of these than of those that they were rounded from.
+def _gains_on_grid(slopes: F64, sizes: F64, top: F64) -> tuple[int, ...]:
+    """The gains at which sigma (``slopes``), w and we (``sizes``) in units are integers already, as after training.
+
+    ``equalizing`` may see another octave of these than of those that they were rounded from.
     """
-    slopes = len(real) // 3
-    units = np.concatenate([real[:slopes], real[slopes:] * (gain * 2.0**-GAIN_FRAC)])
+    gains = np.array(OCTAVES)
+    units = np.concatenate([np.tile(slopes, (len(gains), 1)), np.outer(gains * 2.0**-GAIN_FRAC, sizes)], axis=1)
     whole = np.floor(units + 0.5)
-    return bool(np.all(np.abs(units - whole) <= ON_GRID + SINGLE * np.abs(whole)) and np.all(np.abs(whole) <= top))
+    there = (np.abs(units - whole) <= ON_GRID + SINGLE * np.abs(whole)) & (np.abs(whole) <= top)
+    return tuple(int(gain) for gain in gains[there.all(axis=1)])
+
+
+def settled(of: LtcReading) -> dict[str, int]:
+    """The fractions, w and we by up to a bit otherwise where all weights are integers then.
+
+    The largest weight decides a fraction, and after rounding it may be another one: of two neurons with w = 1.02 and
+    0.9 in four bits the first has the unit 1/4 and becomes 4 of these; where its gain is 1.4 it is 0.71 when it is read
+    again, and the unit 1/8 would do. But then what else lay on multiples of 1/4 times the gain is rounded once more.
+    """
+    names = [f"{kind}{tag}" for kind in KINDS[1:] for tag, one in of.sets if len(one)]
+    for moves in sorted(product((0, -1, 1), repeat=len(names)), key=np.count_nonzero):
+        fracs = {**of.fracs, **{name: of.fracs[name] + move for name, move in zip(names, moves, strict=True)}}
+        if all(_is_settled(of, fracs, neuron) for neuron in range(of.layer.neurons)):
+            return fracs
+    return dict(of.fracs)
+
+
+def _is_settled(of: LtcReading, fracs: Mapping[str, int], neuron: int) -> bool:
+    own = {tag: np.flatnonzero(one.post == neuron) for tag, one in of.sets}
+    real, top = _units(dataclasses.replace(of, fracs=fracs), own)
+    return not len(real) or bool(_gains_on_grid(real[: len(real) // 3], real[len(real) // 3:], top))
+
+
+def _units(of: LtcReading, own: Mapping[str, I64]) -> tuple[F64, F64]:
+    """sigma, w and we of one neuron's synapses in units, sensory ones first, and the most that each may be."""
+    parts = [(f"{kind}{tag}", own[tag]) for kind in KINDS for tag in SETS]
+    real = np.concatenate([of.vectors[name][at] * 2.0 ** of.fracs[name] for name, at in parts])
+    return real, np.concatenate([np.full(len(at), 2.0 ** (of.bits[name] - 1) - 1.0) for name, at in parts])
 
 
 def _rounded(real: F64, top: F64, ratio: F64, hessian: F64,

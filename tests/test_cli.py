@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import ncpc
 from ncpc.cli.commands import run
 from ncpc.frontend.container import policy_bytes
 from ncpc.ir.policy import Policy
@@ -387,3 +388,24 @@ def test_ctrl_c_that_an_import_swallows_is_not_lost(tmp_path: Path, good: Path) 
         assert (done.stdout, done.returncode) == ("here\n", 130), done.stderr
         assert done.stderr.strip() == "ncpc: interrupted; nothing was written"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["good.safetensors", "swallow"]
+
+
+@pytest.mark.parametrize("command", ["verify", "prove", "simulate", "certify"])
+def test_what_is_not_the_folder_of_one_build_is_told_apart(
+    command: str, tmp_path: Path, good: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, message = complaint(capsys, command, good)
+    assert code == 2
+    assert "is a file" in message or "no folder" in message
+    for name in ("host", "c"):
+        (tmp_path / "both" / name).mkdir(parents=True)
+        (tmp_path / "both" / name / "report.json").write_text("{}")
+    code, message = complaint(capsys, command, tmp_path / "both")
+    assert code == 2
+    assert "builds of several targets" in message
+    assert str(tmp_path / "both" / "host") in message
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out.split() == ["ncpc", ncpc.__version__]

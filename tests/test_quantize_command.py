@@ -125,6 +125,7 @@ def test_data_that_do_not_fit_are_named(path: Path, x: Any, problem: str) -> Non
     (["--quant", "w17a16"], "w17a16"), (["--quant", "float32"], "float32"),
     (["--target", "nir", "--quant", "w8a16"], "w8a16"), (["--epochs", "3"], "it goes with --fine-tune"),
     (["--fine-tune", "--epochs", "0"], "0 is not in the range"), (["--target", "abacus"], "abacus"),
+    (["--fine-tune", "--rate", "nan"], "no number above 0"),
 ])
 def test_what_cannot_be_done_is_named(path: Path, options: list[str], problem: str) -> None:
     with pytest.raises(Exception, match=problem) as raised:
@@ -155,3 +156,18 @@ def test_help_has_examples() -> None:
     said = CliRunner().invoke(cli, ["quantize", "--help"]).output
     assert "ncpc quantize policy.safetensors -o small.safetensors --quant w4a16 --fine-tune" in said
     assert ncpc.__name__ in said
+
+
+def test_outputs_that_never_move_have_no_range_to_err_in(path: Path) -> None:
+    still = policy_with_data()
+    layer = still.layers[0]
+    assert isinstance(layer, Ltc)
+    flat = replace(layer, output_w=np.zeros_like(layer.output_w))
+    write_policy(replace(still, layers=(flat,)), path)
+    with pytest.raises(BadInput, match="outputs are the same at every step"):
+        quantize(path)
+    assert not path.with_name("q.safetensors").exists()
+
+
+def test_the_command_that_compiles_it_names_its_target(path: Path) -> None:
+    assert "--target cortex-m4 --quant w8a16" in quantize(path, "--target", "cortex-m4")

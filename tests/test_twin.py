@@ -15,7 +15,7 @@ import pytest
 import ncpc
 from ncpc.driver.lowering import lower_for
 from ncpc.errors import BadInput
-from ncpc.frontend.container import Container
+from ncpc.frontend.container import Container, read_policy
 from ncpc.ir.policy import Policy
 from ncpc.ir.program import Program
 from ncpc.ir.sequences import Sequences
@@ -26,12 +26,15 @@ from ncpc.targets.base import CompileOptions
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("brevitas")
+pytest.importorskip("ncps")
 from ncpc import quant  # noqa: E402  (needs torch)
-from ncpc.quant.held_weights import fractions_of, held_weights  # noqa: E402
+from ncpc.frontend.ltc_module import ltc_module, with_weights_of  # noqa: E402
+from ncpc.quant.held_weights import fractions_of, held_program, held_weights  # noqa: E402
 from ncpc.quant.twin import require_twin  # noqa: E402
 from tests.twin_models import FAMILIES, inputs, model, outputs, told, train  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*nobody said which timespans")
+EXAMPLES = Path(__file__).parent.parent / "examples"
 TOGETHER = ("w8a16", "w4a16")
 SCHEMES = ("int8", "int16", *TOGETHER)
 
@@ -256,3 +259,20 @@ def test_importing_ncpc_or_its_quantization_loads_neither_torch_nor_brevitas() -
     done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent, capture_output=True,
                           text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("scheme", ["w4a16", "w8a16"])
+@pytest.mark.parametrize("example", ["cartpole", "sine"])
+def test_an_untrained_twin_of_a_shipped_ltc_ends_at_the_compilers_own_integers(example: str, scheme: str) -> None:
+    """Where the largest weight of a tensor becomes smaller by being rounded, a finer fraction would hold it, in which
+    what else was rounded lies on no grid.
+    """
+    policy = read_policy(EXAMPLES / example / "policy.safetensors")
+    data = policy.calibration
+    assert data is not None
+    twin = quant.prepare(ltc_module(policy), scheme, calibration={"x": data.x}, input_range=policy.input_range,
+                         dt=policy.dt.nominal)
+    mine, twins = (held_program(p, scheme)[1] for p in (policy, with_weights_of(policy, quant.finish(twin))))
+    assert {one.name for one in mine} == {one.name for one in twins}
+    for one, other in zip(mine, twins, strict=True):
+        np.testing.assert_array_equal(one.raw * one.unit, other.raw * other.unit, one.where)

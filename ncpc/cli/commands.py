@@ -43,6 +43,7 @@ class Commands(click.Group):
 
 
 @click.group(cls=Commands, context_settings=CONTEXT)
+@click.version_option(package_name="ncpc", message="ncpc %(version)s")
 def cli() -> None:
     """Compile a trained Neural Circuit Policy for the edge, and prove that what runs there is what was trained.
 
@@ -52,6 +53,7 @@ def cli() -> None:
     \b
     Exit codes: 0 the verdict holds           1 it does not hold (build and report are kept)
                 2 bad usage or input          3 a compiler, emulator or runtime that is required is missing
+                4 a proof that was asked for is not decided
                70 an error of ncpc's own (details in a file that is named)       130 interrupted
     """
 

@@ -64,6 +64,21 @@ class FixedSolver(click.ParamType[tuple[str, int]]):
         return method, int(count)
 
 
+class PositiveNumber(click.ParamType[float]):
+    """A number above 0, and no infinite one."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            found = float(value)
+        except ValueError:
+            found = 0.0
+        if not 0 < found < float("inf"):
+            self.fail(f"'{value}' is no number above 0", param, ctx)
+        return found
+
+
 class SecondsOrOff(click.ParamType[Any]):
     """A positive number of seconds, ``10`` or ``10s``; or ``off``."""
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ncpc.cli.display import watch
-from ncpc.cli.option_types import NewFile, SchemeName
+from ncpc.cli.option_types import NewFile, PositiveNumber, SchemeName
 from ncpc.driver.job import Request, to_json
 from ncpc.errors import BadInput, Interrupted
 from ncpc.ir.schemes import SCHEMES
@@ -35,7 +35,7 @@ TRAINING = ("epochs", "batch", "window", "rate", "patience", "seed")
 @click.option("--epochs", type=click.IntRange(1), metavar="N", help="With --fine-tune: passes over the data.  [20]")
 @click.option("--batch", type=click.IntRange(1), metavar="N", help="With --fine-tune: sequences at a time.  [16]")
 @click.option("--window", type=click.IntRange(1), metavar="N", help="With --fine-tune: steps of an update.  [32]")
-@click.option("--rate", type=click.FloatRange(0, min_open=True), metavar="X",
+@click.option("--rate", type=PositiveNumber(), metavar="X",
               help="With --fine-tune: how fast.  [0.0005]")
 @click.option("--patience", type=click.IntRange(1), metavar="N",
               help="With --fine-tune: epochs without a smaller error after which it ends.  [10]")
@@ -76,7 +76,7 @@ def quantize_command(policy: Path, out: Path, quant: Any, target: str, calibrate
         return
     console = Console()
     console.print(tensor_table(found.record))
-    for line in lines(found.record, out):
+    for line in lines(found.record, out, target):
         console.print(line, highlight=False, soft_wrap=True)
 
 
@@ -100,10 +100,10 @@ def _share(value: float | None) -> str:
     return "" if value is None else f"{value:.3%}"
 
 
-def lines(record: Json, out: Path) -> list[str]:
+def lines(record: Json, out: Path, target: str) -> list[str]:
     """What all roundings together cost, which of both was kept, and the command that compiles it."""
     said = [f"{words}: {share(found['max_range'])} largest, {share(found['rms_range'])} rms, {record['steps']:,} steps"
             for words, found in (("rounded", record["rounded"]), ("fine-tuned", record["fine_tuned"])) if found]
     if record["training"] is not None and record["kept"] == "rounded":
         said.append("training found nothing better on what it holds out: the policy is kept as it was rounded")
-    return [*said, f"ncpc compile {out} --quant {record['scheme']}"]
+    return [*said, f"ncpc compile {out} --target {target} --quant {record['scheme']}"]

@@ -118,10 +118,25 @@ def hashes(folder: Path, names: list[str]) -> dict[str, str]:
 
 def read_report(folder: Path) -> dict[str, Any]:
     """The report of a build, valid under its schema; BadInput when ``folder`` is none."""
+    if os.path.isdir(folder) or os.path.isfile(folder):
+        require_build(folder)
     try:
         return read_json(folder / REPORT, schema())
     except FileNotFoundError:
         raise BadInput(f"{folder}: not a build (no {REPORT}); give a folder made by 'ncpc compile'") from None
+
+
+def require_build(folder: Path) -> None:
+    """Raises BadInput for what is not the folder of one build."""
+    if folder.is_file():
+        raise BadInput(f"{folder}: is a file; give a folder made by 'ncpc compile'")
+    if (folder / REPORT).is_file():
+        return
+    several = sorted(path.parent.name for path in folder.glob(f"*/{REPORT}"))
+    if several:
+        raise BadInput(f"{folder}: holds the builds of several targets; give one of them: "
+                       f"{', '.join(str(folder / name) for name in several)}")
+    raise BadInput(f"{folder}: not a build (no {REPORT}); give a folder made by 'ncpc compile'")
 
 
 def _place(out: Path) -> Path:

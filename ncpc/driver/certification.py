@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ncpc.driver import builds
 from ncpc.driver.job import Job
 from ncpc.errors import EXIT_DOES_NOT_HOLD, BadInput, Unsupported
 from ncpc.ir.program import Program
@@ -78,6 +79,8 @@ def certify_build(folder: Path) -> tuple[int, str]:
     """
     if not folder.is_dir():
         raise BadInput(f"{folder}: no folder of this name; give the build folder of 'ncpc compile'")
+    if not (folder / CERTIFICATE).is_file() and any(folder.glob(f"*/{builds.REPORT}")):
+        builds.require_build(folder)
     folder = _place(folder)
     if not (folder / CERTIFICATE).is_file():
         raise BadInput(f"{folder}: holds no {CERTIFICATE}; integer C has one unless it is compiled with --certify none")

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from ncpc.cores.elf import read_elf
 from ncpc.driver.job import Job
-from ncpc.driver.pipeline import Made
-from ncpc.driver.reopen import made_build
+from ncpc.driver.reopen import job_of, made_build
 from ncpc.driver.step_proof import ABSENT, StepProof, prove_elf, solver_is_here, steps_on_a_core
 from ncpc.errors import EXIT_DOES_NOT_HOLD, EXIT_HOLDS, EXIT_UNDECIDED, BadInput, MissingTool, Unsupported, reason
+from ncpc.ir.schemes import SCHEMES
 from ncpc.phases import Phases
 from ncpc.report.record import Json
 from ncpc.report.theorem import theorem_lines
@@ -48,8 +48,10 @@ def prove_build(folder: Path, seconds: float, elf: Path | None = None, phases: P
     if not solver_is_here():
         raise MissingTool(ABSENT)
     given = None if elf is None else _content(elf)
+    _require_core(folder, job_of(folder))
     job, made = made_build(folder, phases)
-    artifact = _artifact(folder, job, made)
+    artifact = steps_on_a_core(made.artifact, made.lowering.lowered)
+    assert artifact is not None
     if elf is not None and given is not None:
         _require_program(elf, given, artifact)
     content = _built(folder / artifact.named("elf")) if given is None else given
@@ -88,12 +90,11 @@ def _require_program(elf: Path, content: bytes, artifact: CArtifact) -> None:
                        "symbols and do not inline the step")
 
 
-def _artifact(folder: Path, job: Job, made: Made) -> CArtifact:
-    found = steps_on_a_core(made.artifact, made.lowering.lowered)
-    if found is None:
+def _require_core(folder: Path, job: Job) -> None:
+    """Raises Unsupported for a build without an integer step on a core, before anything is made."""
+    if job.target.core is None or SCHEMES[job.options.quant].arithmetic != "integer":
         raise Unsupported(f"{folder}: '{job.target.name}' with {job.options.quant} has no integer step on a core; "
                           "compile for a core (see 'ncpc targets') with an integer scheme")
-    return found
 
 
 def record(proved: Proved) -> Json:

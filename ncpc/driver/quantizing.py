@@ -26,6 +26,7 @@ from ncpc.report.record import Json
 from ncpc.semantics.run import run
 from ncpc.targets.base import CompileOptions
 from ncpc.verification.sequences import suite
+from ncpc.verification.verdict import STILL
 
 LOOKED_AT = 2000
 """Steps on which errors are measured, at most."""
@@ -86,7 +87,11 @@ def _rounded(policy: Policy, original: Policy, options: CompileOptions, data: Se
 
 def _error(original: Policy, program: Program, data: Sequences) -> Json:
     exact = run(lower(original), data).y
-    error = np.abs(run(program, data).y - exact) / max(float(np.ptp(exact)), 1e-12)
+    span = float(np.ptp(exact))
+    if span <= STILL:
+        raise BadInput(f"{original.name}: its outputs are the same at every step that errors are measured on, so that "
+                       "no error is a share of their range; give --calibrate with inputs that move them")
+    error = np.abs(run(program, data).y - exact) / span
     return {"max_range": float(error.max()), "rms_range": float(np.sqrt(np.mean(error**2)))}
 
 

@@ -122,6 +122,11 @@ def simulate_build(
     return result, data
 
 
+def job_of(folder: Path) -> Job:
+    """What a build was asked for, of which nothing is made. Raises BadInput."""
+    return _read(folder)[1]
+
+
 def made_build(folder: str | Path, phases: Phases) -> tuple[Job, Made]:
     """A build's job and all that it makes, the folder's files being that. Raises Differs for another folder."""
     with _made(Path(folder), phases) as (job, again, _):
