@@ -20,7 +20,8 @@ from ncpc.worker.process import Answer
 
 ARM, RISCV = "cortex-m4", "rv32imc-ibex"
 RETURN = {"arm": "bx lr", "riscv32": "ret"}
-RETURNING = {"cortex-m0": (3, 3), "cortex-m0-mul32": (3, 3), "cortex-m0plus": (2, 2), "cortex-m0plus-mul32": (2, 2)}
+RETURNING = {"cortex-m0": (3, 3), "cortex-m0-mul32": (3, 3), "cortex-m0plus": (2, 2), "cortex-m0plus-mul32": (2, 2),
+             "rv32im-picorv32": (6, 6)}
 """Cycles of the return where they are not those of most cores of the architecture."""
 PLAIN = CallInterface("init", "step", "reset", struct_bytes=64, x_bytes=8, y_bytes=4)
 

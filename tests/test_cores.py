@@ -110,7 +110,9 @@ def test_floats_run_on_the_fpu_and_only_there(core: str, tmp_path: Path) -> None
 
 MEANT = {"stm32f4": "cortex-m4f", "STM32F407VG": "cortex-m4f", "nRF52840": "cortex-m4f", "m4f": "cortex-m4f",
          "Cortex-M4F": "cortex-m4f", "cortex_m4": "cortex-m4", "stm32f103": "cortex-m3", "stm32h743": "cortex-m7",
-         "stm32u5": "cortex-m33f", "ibex": "rv32imc-ibex"}
+         "stm32u5": "cortex-m33f", "rp2040": "cortex-m0plus", "m0+": "cortex-m0plus",
+         "rp2350": "cortex-m33f", "RP2350-RISCV": "rv32imac-hazard3", "ESP32-C3-MINI": "rv32imc-esp32c3",
+         "ibex": "rv32imc-ibex"}
 
 
 @pytest.mark.parametrize("name", MEANT)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ncpc.cores import load_core
 from ncpc.errors import BadInput
 from ncpc.sim import timing_tables
 from ncpc.sim.decode import decode
@@ -85,6 +86,36 @@ CASES: Mapping[str, tuple[Case, ...]] = {
     "cortex-m0-mul32": armv6m(branch=3, call=4, pop_pc=4, special=4, multiply=32),
     "cortex-m0plus": armv6m(branch=2, call=3, pop_pc=3, special=3, multiply=1),
     "cortex-m0plus-mul32": armv6m(branch=2, call=3, pop_pc=3, special=3, multiply=32),
+    "rv32im-picorv32": (
+        ("plain", "addi a3, a0, 1", 1, 3, 3),
+        ("two registers", "add a3, a0, a1", 1, 3, 3),
+        ("shift", "sll a3, a0, a1", 1, 3, 3),
+        ("multiply", "mul a3, a0, a1", 1, 6, 6),
+        ("high multiply", "mulhsu a3, a0, a1", 1, 6, 6),
+        ("divide", "div a3, a0, a1", 1, 40, 40),
+        ("remainder by zero", "remu a3, a0, zero", 1, 40, 40),
+        ("load", "lw a3, 0(a0)", 1, 5, 5),
+        ("store", "sb a1, 3(a0)", 1, 5, 5),
+        ("jump", "j 1f\nnop\n1:", 1, 3, 3),
+        ("branch not taken", "beqz a0, 1f\nnop\n1:", 2, 6, 6),
+        ("branch taken", "bnez a0, 1f\nnop\n1:", 1, 5, 5),
+        ("branch to the next address", "beqz a0, 1f\n1: addi a3, a0, 1", 2, 3 + 3, 5 + 3),
+        ("loop of five", "li a3, 5\n1: addi a3, a3, -1\nbnez a3, 1b", 11, 3 + 5 * 3 + 4 * 5 + 3, 3 + 5 * 3 + 4 * 5 + 3),
+        ("jump by a register", "auipc a3, 0\njalr x0, 12(a3)\nnop\nnop", 3, 3 + 6 + 3, 3 + 6 + 3),
+    ),
+    "rv32imac-hazard3": (
+        ("plain", "addi a3, a0, 1", 1, 1, 1),
+        ("multiply", "mulh a3, a0, a1", 1, 1, 1),
+        ("divide", "divu a3, a0, a1", 1, 18, 18),
+        ("signed divide", "rem a3, a0, a1", 1, 18, 19),
+        ("load", "lw a3, 0(a0)", 1, 1, 2),
+        ("store", "sh a1, 2(a0)", 1, 1, 1),
+        ("jump", ".p2align 2\nj 1f\n.p2align 2\n1: mv a3, a0", 2, 2 + 1, 2 + 1),
+        ("jump to a split instruction", "j 1f\n.p2align 2\nc.nop\n1: mulh a3, a0, a1", 2, 2 + 1, 2 + 1 + 1),
+        ("branch not taken", "beqz a0, 1f\nnop\n1:", 2, 1 + 1, 2 + 1),
+        ("branch taken", "bnez a0, 1f\n.p2align 2\n1: c.mv a3, a0", 2, 1 + 1, 2 + 1),
+        ("loop of five", "li a3, 5\n1: c.addi a3, -1\nbnez a3, 1b", 11, 1 + 5 + 5, 1 + 5 + 5 * 2),
+    ),
 }
 ALL = [(core, case[0]) for core, cases in CASES.items() for case in cases]
 
@@ -107,6 +138,11 @@ WRONG: tuple[tuple[str, str, str, Any], ...] = (
     ("cortex-m0", "return by pop", "pop_pc", 3),
     ("cortex-m0plus", "call of the next address", "call", 4),
     ("cortex-m0plus-mul32", "multiply", "multiply", 1),
+    ("rv32im-picorv32", "multiply", "cycles", {"mul": 5}),
+    ("rv32im-picorv32", "branch taken", "branch_taken", 3),
+    ("rv32im-picorv32", "plain", "plain", 1),
+    ("rv32imac-hazard3", "signed divide", "cycles", {"rem": Cycles(18, 18)}),
+    ("rv32imac-hazard3", "jump to a split instruction", "split_target", Cycles(0, 0)),
 )
 
 
@@ -114,7 +150,7 @@ WRONG: tuple[tuple[str, str, str, Any], ...] = (
 def test_a_wrong_entry_is_noticed(
     core: str, name: str, field: str, value: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right, table = charge(core, name), core.replace("-", "_")
+    right, table = charge(core, name), load_core(core).timing_table
     model: Any = timing_model(table)
     entry = {**getattr(model, field), **value} if isinstance(value, dict) else value
     monkeypatch.setitem(timing_tables.TABLES, table, replace(model, **{field: entry}))  # type: ignore[arg-type]
@@ -161,3 +197,16 @@ def test_what_armv6m_has_not_has_no_count(code: str) -> None:
     block = decode(bytes.fromhex(code), 0x100, "arm")
     with pytest.raises(BadInput, match=f"no cycle count for '{block[0].name}' at 0x00000100: Armv6-M has no such"):
         timing_model("cortex_m0").cost(block, None)
+
+
+def test_compressed_instructions_have_no_count_on_picorv32() -> None:
+    block = decode(bytes.fromhex("aa86"), 0x100, "riscv32")  # c.mv a3, a0
+    assert timing_model("ibex_small").cost(block, None).taken == Cycles(1, 1)
+    with pytest.raises(BadInput, match="the compressed 'mv' at 0x00000100: this timing table is for RV32IM"):
+        timing_model("picorv32").cost(block, None)
+
+
+def test_atomic_instructions_have_no_count_on_hazard3() -> None:
+    block = decode(bytes.fromhex("2f25b500"), 0x100, "riscv32")  # amoadd.w a0, a1, (a0)
+    with pytest.raises(BadInput, match=r"no cycle count for the atomic 'amoadd\.w"):
+        timing_model("hazard3").cost(block, None)
