@@ -61,6 +61,7 @@ def core_from_table(table: Mapping[str, Any], where: str) -> Core:
             name=table["name"],
             title=table["title"],
             arch=table["arch"],
+            isa=table["isa"],
             zig_target=table["zig"]["target"],
             zig_mcpu=table["zig"]["mcpu"],
             zig_flags=tuple(table["zig"]["flags"]),

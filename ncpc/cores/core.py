@@ -38,6 +38,7 @@ class Estimate:
 class Core:
     """One microcontroller core: how to compile for it, where its memories lie, how its cycles are counted.
 
+    ``isa`` is the instruction set, by the names of ``ncpc.theorem.instruction_sets``.
     ``timing_class`` says what the cycle figures mean: ``rtl-checked`` (equal to the RTL on the committed comparison),
     ``manual`` (the reference manual's counts), ``bounds`` (lower and upper bound), ``count`` (instructions only).
     ``hard_float`` is true where float arithmetic runs on an FPU and floats are passed in its registers. ``chips`` are
@@ -48,6 +49,7 @@ class Core:
     name: str
     title: str
     arch: Arch
+    isa: str
     zig_target: str
     zig_mcpu: str
     zig_flags: tuple[str, ...]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ncpc.theorem.flash import Flash
+from ncpc.theorem.instruction_sets import Permits, every
 from ncpc.theorem.machine import Branch, Processor
 from ncpc.theorem.riscv_decode import Riscv, decode
 from ncpc.theorem.term import BitTerm
@@ -60,6 +61,7 @@ class RiscvCode:
     flash: Flash
     stack_register: int = 2
     decoded: dict[int, Riscv] = field(default_factory=dict)
+    permits: Permits = every
 
     def at(self, pc: int) -> Riscv:
         """The instruction at an address. Raises Undecided where there is none, or none that is known."""
@@ -67,7 +69,10 @@ class RiscvCode:
             first, second = self.flash.read(pc, 2), self.flash.read(pc + 2, 2)
             if pc & 1 or first is None or (first & 3 == 3 and second is None):
                 raise Undecided(f"at {pc:#x}: no code")
-            self.decoded[pc] = decode(first | (second or 0) << 16, pc)
+            found = decode(first | (second or 0) << 16, pc)
+            if not self.permits(found.name, found.size):
+                raise Undecided(f"at {pc:#x}: the core has no {found.name} of {found.size} bytes")
+            self.decoded[pc] = found
         return self.decoded[pc]
 
     def execute(self, machine: Processor) -> Branch | None:

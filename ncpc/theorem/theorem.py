@@ -22,7 +22,8 @@ from ncpc.sim.timing import Cycles
 from ncpc.theorem.call import ABIS, RETURN, SAMPLES, Given, StepCall, call_of, given
 from ncpc.theorem.cycles import meter_of
 from ncpc.theorem.equality import Budget, Equality
-from ncpc.theorem.flash import Flash, flash_of
+from ncpc.theorem.flash import flash_of
+from ncpc.theorem.instruction_sets import PERMITTED
 from ncpc.theorem.machine import InstructionSet, Processor
 from ncpc.theorem.reference import Reference, reference
 from ncpc.theorem.riscv import RiscvCode
@@ -34,7 +35,7 @@ from ncpc.theorem.values import signed
 
 Answer = Literal["proved", "differs", "undecided"]
 
-CODES: Mapping[str, Callable[[Flash], InstructionSet]] = {"riscv32": RiscvCode, "arm": ThumbCode}
+CODES: Mapping[str, Callable[..., InstructionSet]] = {"riscv32": RiscvCode, "arm": ThumbCode}
 DEEPEST, MOST_TERMS = 20_000, 250_000
 """How deep terms may be nested; how many there may be, of some 8 kB each."""
 ASSUMPTIONS = (
@@ -138,7 +139,7 @@ def _step_proved(
         return Theorem("undecided", why=str(reason), terms=len(terms.nodes))
     equality = Equality(terms, budget)
     equality.watch()
-    code = CODES[core.arch](terms.flash)
+    code = CODES[core.arch](terms.flash, permits=PERMITTED[core.isa])
     start = image.address(interface.step)
     meter = meter_of(core, terms.flash)
     machine = Processor(terms, code, list(call.registers), call.memory, start, check=check,

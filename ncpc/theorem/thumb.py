@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from ncpc.theorem import thumb_flags as flags
 from ncpc.theorem import thumb_operations as operations
 from ncpc.theorem.flash import Flash
+from ncpc.theorem.instruction_sets import Permits, every
 from ncpc.theorem.machine import Branch, Processor
 from ncpc.theorem.term import BitTerm
 from ncpc.theorem.thumb_decode import decode, is_wide
@@ -41,6 +42,7 @@ class ThumbCode:
     stack_register: int = SP
     decoded: dict[int, ThumbInstruction] = field(default_factory=dict)
     blocks: set[int] = field(default_factory=set)
+    permits: Permits = every
 
     def at(self, pc: int) -> ThumbInstruction:
         """The instruction at an address. Raises Undecided where there is none, or none that is known."""
@@ -48,9 +50,12 @@ class ThumbCode:
             first, second = self.flash.read(pc, 2), self.flash.read(pc + 2, 2)
             if pc & 1 or first is None or (is_wide(first) and second is None):
                 raise Undecided(f"at {pc:#x}: no code")
-            self.decoded[pc] = decode(first << 16 | (second or 0) if is_wide(first) else first, pc)
-            if self.decoded[pc].name == "it":
-                self._mark(self.decoded[pc])
+            found = decode(first << 16 | (second or 0) if is_wide(first) else first, pc)
+            if not self.permits(found.name, found.size):
+                raise Undecided(f"at {pc:#x}: the core has no {found.name} of {found.size} bytes")
+            self.decoded[pc] = found
+            if found.name == "it":
+                self._mark(found)
         return self.decoded[pc]
 
     def _mark(self, it: ThumbInstruction) -> None:
