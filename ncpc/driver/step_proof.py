@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
+from ncpc.cores.core import Core
 from ncpc.errors import NcpcError
 from ncpc.phases import Phases
 from ncpc.proofs.prove import prove
@@ -57,8 +58,9 @@ def solver_is_here() -> bool:
 
 def steps_on_a_core(artifact: Artifact, lowered: Lowered) -> CArtifact | None:
     """The artifact, where it has an integer step that a core runs."""
-    on_core = isinstance(artifact, CArtifact) and artifact.chip is not None
-    return artifact if on_core and lowered.numbers.arithmetic == "integer" else None  # type: ignore[return-value]
+    if not isinstance(artifact, CArtifact) or artifact.chip is None or lowered.numbers.arithmetic != "integer":
+        return None
+    return artifact
 
 
 def step_proof(
@@ -71,30 +73,29 @@ def step_proof(
     elf = folder / held.named("elf")
     if not elf.is_file() or not solver_is_here():
         why = ABSENT if elf.is_file() else f"{elf.name} was not built"
-        return StepProof(_core(held), Theorem("undecided", why=why, settled=False))
+        return StepProof(_chip(held).name, Theorem("undecided", why=why, settled=False))
     return prove_elf(held, lowered, elf.read_bytes(), seconds, phases)
 
 
 def prove_elf(artifact: CArtifact, lowered: Lowered, elf: bytes, seconds: float, phases: Phases) -> StepProof:
     """Of an ELF that holds the artifact's functions."""
-    assert artifact.chip is not None
-    with phases.phase(f"program = {_core(artifact)}, all inputs") as phase:
-        program = lowered.program
-        found = prove_step(elf, artifact.chip, calls(artifact.face), program, prove(program), Budget(seconds))
+    chip, program = _chip(artifact), lowered.program
+    with phases.phase(f"program = {chip.name}, all inputs") as phase:
+        found = prove_step(elf, chip, calls(artifact.face), program, prove(program), Budget(seconds))
         phase.note = found.why if found.answer != "proved" else f"proved, {found.shown} of {found.outcomes} outcomes"
         phase.mark = ANSWERS[found.answer].mark
         witness = found.counterexample
-        return StepProof(_core(artifact), found, None if witness is None else _replayed(artifact, elf, witness))
+        return StepProof(chip.name, found, None if witness is None else _replayed(artifact, elf, witness))
 
 
-def _core(artifact: CArtifact) -> str:
-    return "" if artifact.chip is None else artifact.chip.name
+def _chip(artifact: CArtifact) -> Core:
+    assert artifact.chip is not None
+    return artifact.chip
 
 
 def _replayed(artifact: CArtifact, elf: bytes, witness: Counterexample) -> str:
-    assert artifact.chip is not None
     try:
-        found = differences(elf, artifact.chip, artifact.face, witness.raw)
+        found = differences(elf, _chip(artifact), artifact.face, witness.raw)
     except NcpcError as error:
         return str(error)
     return "; ".join(found) or "no output, state or status bit differs there"

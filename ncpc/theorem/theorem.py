@@ -98,8 +98,11 @@ def prove_step(
     """Whether the step in ``elf`` is the Program; ``proof`` is its range proof, whose intervals are relied on."""
     if core.arch not in CODES:
         return Theorem("undecided", why=f"the instructions of {core.name} are not read as terms")
-    with _deep():
-        found = _step_proved(elf, core, interface, program, proof, budget)
+    try:
+        with _deep():
+            found = _step_proved(elf, core, interface, program, proof, budget)
+    except RecursionError:
+        found = Theorem("undecided", why=f"terms are nested more than {DEEPEST:,} deep")
     return replace(found, settled=found.answer != "undecided" or not budget.late)
 
 

@@ -16,6 +16,7 @@ from ncpc.errors import BadInput
 from ncpc.targets.base import PROGRAM, Built
 from ncpc.targets.c.c_target import CArtifact
 from ncpc.targets.c.replay import differences
+from ncpc.theorem import theorem
 from ncpc.theorem.call import SAMPLES, given
 from ncpc.theorem.equality import Budget
 from ncpc.theorem.flash import Flash
@@ -143,6 +144,17 @@ def test_without_the_solver_nothing_is_proved_and_the_build_stands(
     assert built.holds
     assert built.report["theorem"]["why"] == "not proved: bitwuzla is not installed: pip install 'ncpc[proofs]'"
     assert "bitwuzla" not in built.report["tools"]
+
+
+def test_terms_that_are_nested_too_deeply_fail_no_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nested(*_: object) -> None:
+        raise RecursionError
+
+    monkeypatch.setattr(theorem, "_step_proved", nested)
+    built = compiled(tmp_path / "build")
+    assert built.holds
+    assert built.report["theorem"]["answer"] == "undecided"
+    assert "nested" in built.report["theorem"]["why"]
 
 
 def test_no_core_has_no_linked_step_to_prove(tmp_path: Path) -> None:
