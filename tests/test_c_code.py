@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ncpc.cores import load_core
+from benchmarks.estimates import cfc
+from ncpc.cores import core_names, load_core
 from ncpc.cores.toolchain import WARNINGS, build_host_library, compile_objects
-from ncpc.ir.policy import DtRange
+from ncpc.ir.policy import DtRange, Policy
 from ncpc.semantics import ports
 from ncpc.semantics.ops import FLAGS
 from ncpc.semantics.run import run
@@ -55,6 +56,12 @@ def test_c_is_its_program(scheme: str, dt: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_layers_around_the_cell(scheme: str, tmp_path: Path) -> None:
     assert_c_is_program(program_of(deep_policy(5), scheme, "fixed"), tmp_path)
+
+
+@pytest.mark.parametrize("scheme", ["float32", "int16"])
+def test_a_cell_whose_units_have_no_names(scheme: str, tmp_path: Path) -> None:
+    policy = Policy("net", (cfc(np.random.default_rng(1), 4, 2),), np.tile([-1.0, 1.0], (2, 1)))
+    assert_c_is_program(program_of(policy, scheme, "fixed"), tmp_path)
 
 
 @pytest.mark.parametrize("scheme", ["int16", "int8"])
@@ -102,12 +109,12 @@ def test_gcc_has_nothing_to_say_and_agrees(scheme: str, tmp_path: Path, require_
 
 
 @pytest.mark.parametrize("scheme", ["float32", "int16"])
-@pytest.mark.parametrize("core", ["cortex-m4", "rv32imc-ibex"])
+@pytest.mark.parametrize("core", core_names())
 def test_objects_call_nothing_foreign(core: str, scheme: str, require_tool) -> None:
     require_tool("elftools")
-    face = interface_of(program_of(small_policy(0), scheme, "runtime"))
-    objects = compile_objects(emit_c(face), load_core(core), None)
-    assert check_symbols(objects, allow_soft_float=scheme == "float32") == []
+    face, chip = interface_of(program_of(small_policy(0), scheme, "runtime")), load_core(core)
+    objects = compile_objects(emit_c(face), chip, None)
+    assert check_symbols(objects, allow_soft_float=scheme == "float32" and not chip.hard_float) == []
 
 
 def test_emission_is_deterministic() -> None:

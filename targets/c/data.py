@@ -150,8 +150,8 @@ def packed(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 def labels(program: Program, axis: str, size: int) -> list[str]:
     """A comment per element: a neuron's name, a synapse's two ends."""
-    if axis in program.labels:
-        return [f" /* {comment(name)} */" for name in program.labels[axis]]
+    if names := program.labels.get(axis):
+        return [f" /* {comment(name)} */" for name in names]
     maps = [(v, d) for v, d in program.constants.values() if isinstance(v.type, Index) and v.axes[0].name == axis]
     if len(maps) != 2:
         return [""] * size
