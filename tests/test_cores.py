@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import re
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 import ncpc
 from ncpc.cores import core_names, likely_core, load_core
@@ -16,6 +18,7 @@ from ncpc.cores.toolchain import BuildFailed, compile_objects
 from ncpc.driver.lowering import lower_for
 from ncpc.errors import BadInput, Unsupported
 from ncpc.frontend.container import read_container
+from ncpc.inspect.targets import target_records, target_table
 from ncpc.ir.schemes import Scheme
 from ncpc.ir.sequences import Sequences
 from ncpc.semantics.run import run
@@ -127,6 +130,13 @@ def test_an_unknown_name_is_answered_with_the_likely_core(name: str) -> None:
 @pytest.mark.parametrize("name", ["z80", "toaster", "", "m"])
 def test_what_is_like_no_core_is_answered_with_none(name: str) -> None:
     assert likely_core(name) is None
+
+
+def test_the_table_of_targets_names_every_core_in_full() -> None:
+    table = Console(width=80, record=True, file=io.StringIO())
+    table.print(target_table(target_records()))
+    shown = table.export_text()
+    assert all(re.search(rf"│ {name} +│", shown) for name in core_names())
 
 
 def test_no_chip_belongs_to_two_cores() -> None:

@@ -40,7 +40,8 @@ def _target_record(name: str) -> Json:
 def target_table(records: list[Json]) -> Table:
     """The targets for people."""
     table = Table()
-    for name in ("target", "what it is", "quant", "cycles", "state"):
+    table.add_column("target", min_width=max(len(record["name"]) for record in records))
+    for name in ("what it is", "quant", "cycles", "state"):
         table.add_column(name)
     for record in records:
         install = escape(f"pip install 'ncpc[{','.join(record['install'])}]'")
