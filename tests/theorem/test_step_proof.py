@@ -13,6 +13,7 @@ from ncpc.cli import commands as cli
 from ncpc.driver import step_proof
 from ncpc.driver.pipeline import Outcome
 from ncpc.errors import BadInput
+from ncpc.report.terminal import ROWS
 from ncpc.targets.base import PROGRAM, Built
 from ncpc.targets.c.c_target import CArtifact
 from ncpc.targets.c.replay import differences
@@ -75,7 +76,17 @@ def test_the_terminal_shows_the_proof_and_what_it_assumes(tmp_path: Path, capsys
     said = capsys.readouterr().out
     row = next(line for line in said.splitlines() if line.strip().startswith("for all inputs"))
     assert row.split()[-1] == "proved"
+    worst = next(line for line in said.splitlines() if line.strip().startswith("worst case, any input"))
+    report = json.loads((tmp_path / "build" / "report.json").read_text())
+    assert worst.split()[-2:] == [f"{report['cycles']['wcet']:,}", "cycles"]
     assert all(text in said for text in ASSUMPTIONS)
+
+
+def test_where_instructions_alone_are_counted_the_worst_case_is_of_those(proved: Outcome) -> None:
+    row = ROWS["worst case, any input"]
+    found = {**proved.report["theorem"], "cycles": None, "instructions": {"least": 5, "most": 9100}}
+    assert row({**proved.report, "cycles": None, "theorem": found}) == "≤ 9,100 instr."
+    assert row({**proved.report, "theorem": None}) == "-"
 
 
 def test_verify_proves_again(proved: Outcome) -> None:
