@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 
 from ncpc.cores.core import Core
+from ncpc.errors import Unsupported
 from ncpc.sim.accounting import WINDOW
 from ncpc.sim.decode import decode
 from ncpc.sim.timing import ALWAYS, NONE, Correction, Cycles, Instruction, TimingModel, total
@@ -28,10 +29,13 @@ class Meter:
         """Of the instruction at ``pc``, executed before the one at ``following``.
 
         Operands and conditions may be any: what hangs on them widens the interval. So the sum over a way is at least
-        and at most what the simulator charges for it.
+        and at most what the simulator charges for it. Raises Undecided for an instruction that the model has not.
         """
         if (pc, following) not in self.costs:
-            self.costs[pc, following] = self._between(self._at(pc), following)
+            try:
+                self.costs[pc, following] = self._between(self._at(pc), following)
+            except Unsupported as reason:
+                raise Undecided(str(reason)) from None
         return self.costs[pc, following]
 
     def _between(self, i: Instruction | None, following: int) -> Cycles:

@@ -7,26 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from ncpc.theorem.thumb_products import LONG, PRODUCTS
+from ncpc.sim.timing_armv6m import FOREIGN
+from ncpc.sim.timing_cortex_m import DSP
 
 Permits = Callable[[str, int], bool]
 """Whether there is an instruction of that name in so many bytes."""
 
-PLAIN_PRODUCTS = {"mla", "mul", "mls", "smull", "umull", "smlal", "umlal", "sdiv", "udiv"}
-DSP = {encoding.name for encoding in (*PRODUCTS, *LONG)} - PLAIN_PRODUCTS | {
-    "pkhbt", "pkhtb", "qadd", "qdadd", "qdsub", "qsub", "ssat16", "usat16",
-    *(sign + name for sign in "su" for name in ("xtab", "xtab16", "xtah", "xtb16"))}
-"""What Armv7E-M has and Armv7-M has not (Armv7-M Architecture Reference Manual, DDI 0403E, A1.3, "DSP extension")."""
-NOT_V6M = {"cbz", "cbnz", "it"}
-"""Of 16 bits; of 32 a step of Armv6-M has BL alone (Armv6-M Architecture Reference Manual, DDI 0419E, A5.3)."""
-
 
 def _armv6m(name: str, size: int) -> bool:
-    return name not in NOT_V6M if size == 2 else name == "bl"
+    """Of 32 bits a step has BL alone."""
+    return name not in FOREIGN if size == 2 else name == "bl"
 
 
 def _armv7m(name: str, size: int) -> bool:
-    return name not in DSP
+    """Without the DSP extension of Armv7E-M."""
+    return DSP.fullmatch(name) is None
 
 
 def every(name: str, size: int) -> bool:

@@ -13,6 +13,7 @@ from ncpc.sim.plan import CallPlan
 from ncpc.sim.run import simulate
 from ncpc.sim.timing import Cycles
 from ncpc.sim.timing_cortex_m import CORTEX_M4
+from ncpc.sim.timing_tables import timing_model
 from ncpc.targets.c.device import calls, dt_bits, state_bytes
 from ncpc.targets.c.interface import to_bytes
 from ncpc.theorem import theorem as proofs
@@ -20,6 +21,7 @@ from ncpc.theorem.call import SAMPLES, given
 from ncpc.theorem.cycles import Meter
 from ncpc.theorem.flash import Flash, flash_of
 from ncpc.theorem.terms import BitTerms
+from ncpc.theorem.undecided import Undecided
 from tests.conftest import RequireTool
 from tests.theorem.builds import ROOT, Linked, linked
 
@@ -100,3 +102,11 @@ def test_places_are_named_by_their_functions(tmp_path_factory: pytest.TempPathFa
     flash = flash_of(read_elf(step.elf))
     start = read_elf(step.elf).address("cartpole_step")
     assert all(flash.read(start + int(site.split("+")[1], 16), 2) is not None for site in sites)
+
+
+def test_what_the_timing_table_has_not_ends_the_proof() -> None:
+    """A compressed instruction, in the table of PicoRV32, which is read with four bytes each."""
+    code = np.array([0x4501, 0x8082], "<u2").view(np.uint8)
+    meter = Meter(Flash(((0, code),)), "riscv32", timing_model("picorv32"))
+    with pytest.raises(Undecided, match="compressed"):
+        meter.between(0, 2)
