@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ncpc.theorem.parts import sign_of
+from ncpc.theorem.parts import sign_mask
 from ncpc.theorem.spans import is_condition, ordered, span_of_bits
-from ncpc.theorem.term import FULL, BitTerm, trailing_zeros
+from ncpc.theorem.term import FULL, LEAST, MOST, BitTerm, trailing_zeros
 
 if TYPE_CHECKING:
     from ncpc.theorem.terms import BitTerms
@@ -33,6 +33,44 @@ def masked(terms: BitTerms, a: BitTerm, b: BitTerm) -> BitTerm:
     return terms.make("and", (a, b), (), span)
 
 
+def _limited_by(terms: BitTerms, x: BitTerm, mask: BitTerm) -> BitTerm | None:
+    """x & mask, where the mask is the sign of x (or of what x is shifted from), or the opposite of it."""
+    found = sign_mask(mask)
+    whole = x.args[0] if x.op in ("asr", "srl") else x
+    if found is None or terms.asr(whole, 31) is not found[0]:
+        return None
+    if found[1]:
+        return terms.smax(terms.asr(whole, x.par[0]) if x.op == "srl" else x, terms.const(0))
+    return terms.smin(x, terms.const(0)) if x.op != "srl" else None
+
+
+def limited_again(terms: BitTerms, op: str, a: BitTerm, b: BitTerm) -> BitTerm | None:
+    """``smin`` or ``smax`` of a number and a term that is limited already: the upper limit outside, either once."""
+    for x, y in ((a, b), (b, a)):
+        if not y.fixed or x.cut or x.op not in ("smin", "smax"):
+            continue
+        end, inner = x.args if x.args[0].fixed else x.args[::-1]
+        if end.fixed and x.op == op:
+            return terms.smin(inner, terms.smin(end, y)) if op == "smin" else terms.smax(inner, terms.smax(end, y))
+        if end.fixed and op == "smax":  # y lies below the upper limit: otherwise it were all that is possible
+            return terms.smin(terms.smax(inner, y), end)
+    return None
+
+
+def is_within(terms: BitTerms, a: BitTerm, b: BitTerm) -> BitTerm | None:
+    """a = b where one is the other limited by numbers: whether it lies within them."""
+    for x, y in ((a, b), (b, a)):
+        ends = {"smin": MOST, "smax": LEAST}
+        for op in ends:
+            end, inner = y.args if y.op == op and y.args[0].fixed else y.args[::-1] if y.op == op else (y, y)
+            if y is not x and end.fixed:
+                ends[op], y = end.par[0], inner
+        if y is x and ends["smax"] <= ends["smin"]:
+            beyond = terms.slt(terms.const(ends["smin"]), x), terms.slt(x, terms.const(ends["smax"]))
+            return terms.both(*(terms.negated(one) for one in beyond))
+    return None
+
+
 def bitwise(terms: BitTerms, op: str, a: BitTerm, b: BitTerm) -> BitTerm:
     """``and``, ``or`` or ``xor`` of words."""
     if a.fixed and b.fixed:
@@ -43,8 +81,8 @@ def bitwise(terms: BitTerms, op: str, a: BitTerm, b: BitTerm) -> BitTerm:
             return x
         if op == "and" and y.op == "lin" and y.par == (-1, 0) and is_condition(y.args[0]):  # all bits or none
             return terms.ite(y.args[0], x, terms.const(0))
-        if op == "and" and (opposite := sign_of(x, y)) is not None:
-            return terms.smax(x, terms.const(0)) if opposite else terms.smin(x, terms.const(0))
+        if op == "and" and (limited := _limited_by(terms, x, y)) is not None:
+            return limited
     if a is b:
         return a
     a, b = ordered(a, b)

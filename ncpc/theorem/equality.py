@@ -18,12 +18,14 @@ from ncpc.theorem.solver import Question, Spans, never_differ
 from ncpc.theorem.term import LEAST, MOST, BitTerm
 from ncpc.theorem.terms import BitTerms
 from ncpc.theorem.undecided import Undecided
-from ncpc.theorem.values import MASK, Words, words
+from ncpc.theorem.values import MASK, Words, signed, words
 
 MOST_CASES = 1 << 17
 LARGEST_QUESTION = 200
 CANDIDATES, ROUNDS, PATIENCE = 3, 8, 40
 """Of how many terms of the Program one is tried, how often a comparison is opened further, how many may fail."""
+DRAWN = 512
+"""On how many drawn values of what they stand on two terms must agree before the solver is asked."""
 FEW_VALUES = 4
 """A term with fewer values on all samples is compared with such alone as are made of what it stands on."""
 
@@ -32,10 +34,13 @@ Key = tuple[object, ...]
 
 @dataclass
 class Budget:
-    """Seconds for all, milliseconds for one question to the solver; ``late``: one of them was not enough."""
+    """Seconds for all, milliseconds for one question to the solver, and for one whose terms differ for some values of
+    what they stand on, which may be values that do not occur together; ``late``: for one of them it was not enough.
+    """
 
     seconds: float
     question_ms: int = 1500
+    doubtful_ms: int = 200
     start: float = field(default_factory=time.monotonic)
     late: bool = False
 
@@ -53,7 +58,7 @@ class Equality:
     terms: BitTerms
     budget: Budget
     by_sample: dict[bytes, list[BitTerm]] = field(default_factory=dict)
-    answers: dict[Key, bool] = field(default_factory=dict)
+    answers: dict[Key, bool | None] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     apart: list[tuple[BitTerm, BitTerm]] = field(default_factory=list)
 
@@ -88,7 +93,7 @@ class Equality:
         if a is b:
             return True
         self.budget.check()
-        opened = {a, b}
+        opened, limit_ms = {a, b}, self.budget.question_ms
         for _ in range(ROUNDS):
             left, right, order = leaves_of(a, opened), leaves_of(b, opened), opened_of((a, b), opened)
             if len(order) > LARGEST_QUESTION:
@@ -96,8 +101,10 @@ class Equality:
             leaves = sorted(left | right, key=_age)
             more = made_of_others(leaves)
             if not more:
-                if self._decided(a, b, leaves, order):
-                    return True
+                answer = self._decided(a, b, leaves, order, limit_ms)
+                if answer is not False:  # what takes too long takes longer where more is opened
+                    return answer is True
+                limit_ms = self.budget.doubtful_ms if self._differ_somewhere(a, b, leaves, order) else limit_ms
                 alone = [n for n in left ^ right if n.op != "var"]
                 more = {max(alone, key=_age)} if alone else {n for n in leaves if n.op != "var" and not n.cut}
             if not more:
@@ -109,44 +116,69 @@ class Equality:
         """Whether a condition is shown to be 0 always."""
         return self.equal(condition, self.terms.const(0))
 
-    def _decided(self, a: BitTerm, b: BitTerm, leaves: Sequence[BitTerm], order: Sequence[BitTerm]) -> bool:
-        """Under wide intervals first, since that answer serves for more pairs."""
+    def _decided(
+        self, a: BitTerm, b: BitTerm, leaves: Sequence[BitTerm], order: Sequence[BitTerm], limit_ms: int
+    ) -> bool | None:
+        """Under wide intervals first, since that answer serves for more pairs. None where the time was too short."""
         exact = {n: (n.lo, n.hi) for n in (*leaves, *order)}
         if cases(leaves) <= MOST_CASES:
             key = key_of("all values", a, b, leaves, order, {n: exact[n] for n in leaves})
             return self._answer(key, partial(self._on_all_values, a, b, leaves, order))
+        if self._differ_somewhere(a, b, leaves, order):
+            return False
         wide = {n: rounded(*span) for n, span in exact.items()}
         questions = [Question(a, b, leaves, order, spans) for spans in ((wide,) if wide == exact else (wide, exact))]
-        return any(self._answer(key_of("solver", q.a, q.b, leaves, order, q.spans), partial(self._asked, q))
-                   for q in questions)
+        answer: bool | None = False
+        for q in questions:
+            key = (*key_of("solver", a, b, leaves, order, q.spans), limit_ms)
+            answer = self._answer(key, partial(self._asked, q, limit_ms))
+            if answer:
+                break
+        return answer
 
-    def _answer(self, key: Key, ask: Callable[[], bool]) -> bool:
+    def _answer(self, key: Key, ask: Callable[[], bool | None]) -> bool | None:
         if key not in self.answers:
             self.answers[key] = ask()
             self.counts[f"{key[0]}: {'equal' if self.answers[key] else 'not shown'}"] += 1
         return self.answers[key]
 
-    def _asked(self, question: Question) -> bool:
+    def _asked(self, question: Question, limit_ms: int) -> bool | None:
         self.budget.check()
-        shown = never_differ(self.terms, question, self.budget.question_ms)
+        shown = never_differ(self.terms, question, limit_ms)
         self.budget.late |= shown is None
-        return bool(shown)
+        return shown
+
+    def _differ_somewhere(self, a: BitTerm, b: BitTerm, leaves: Sequence[BitTerm], order: Sequence[BitTerm]) -> bool:
+        """Whether they do for some drawn values of the leaves: then nothing is to be asked of the solver."""
+        rng, kinds = np.random.default_rng(len(order)), np.arange(DRAWN) % 4
+        found = {}
+        for n in leaves:
+            near = np.clip(rng.integers(-3, 4, DRAWN), n.lo, n.hi)
+            numbers = np.choose(kinds, [rng.integers(n.lo, n.hi + 1, DRAWN), near, rng.choice((n.lo, n.hi), DRAWN),
+                                        signed(rng.choice(n.sample, DRAWN))])
+            found[n] = words(numbers)
+        agree = self._agree(a, b, found, order, DRAWN)
+        return agree is not None and not agree
 
     def _on_all_values(self, a: BitTerm, b: BitTerm, leaves: Sequence[BitTerm], order: Sequence[BitTerm]) -> bool:
         """Every combination of what the leaves can be."""
         ranges = [np.arange(n.lo, n.hi + 1, dtype=np.int64) for n in leaves]
         grids = np.meshgrid(*ranges, indexing="ij") if ranges else [np.zeros(1, np.int64)]
-        found: dict[BitTerm, Words] = {n: words(grid.reshape(-1)) for n, grid in zip(leaves, grids, strict=False)}
-        size = grids[0].size
+        found = {n: words(grid.reshape(-1)) for n, grid in zip(leaves, grids, strict=False)}
+        return bool(self._agree(a, b, found, order, grids[0].size))
 
+    def _agree(
+        self, a: BitTerm, b: BitTerm, found: dict[BitTerm, Words], order: Sequence[BitTerm], size: int
+    ) -> bool | None:
+        """Whether both are the same on values of the leaves; None where those cannot all occur together."""
         def value(n: BitTerm) -> Words:
             return np.full(size, n.par[0] & MASK, np.uint32) if n.fixed else found[n]
 
         try:
             for n in order:
                 found[n] = self.terms.evaluate(n.op, n.par, [value(x) for x in n.args])
-        except Undecided:  # a load that leaves its table for values that do not occur together
-            return False
+        except Undecided:  # a load that leaves its table
+            return None
         return bool((value(a) == value(b)).all())
 
 

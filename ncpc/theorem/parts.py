@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ncpc.theorem.term import BitTerm, trailing_zeros
+from ncpc.theorem.term import LEAST, MOST, BitTerm, trailing_zeros
 
 
 def shl_keeps(a: BitTerm, k: int) -> bool:
@@ -20,19 +20,37 @@ def bytes_below(zeros: int) -> int:
     return 4 if zeros < 16 else 2 if zeros < 24 else 1
 
 
-def sign_of(x: BitTerm, mask: BitTerm) -> bool | None:
-    """Whether ``mask`` is ~(x >> 31) rather than x >> 31; None if it is neither."""
+def sign_mask(mask: BitTerm) -> tuple[BitTerm, bool] | None:
+    """x >> 31 of a mask that is that or ~(x >> 31), and whether it is the latter; None if it is neither."""
     opposite = mask.op == "lin" and mask.par == (-1, -1)
     sign = mask.args[0] if opposite else mask
-    if sign.op != "asr" or sign.par[0] != 31:
-        return None
-    same = sign.args[0] is x or (x.op == "asr" and sign.args[0] is x.args[0])
-    return opposite if same else None
+    return (sign, opposite) if sign.op == "asr" and sign.par[0] == 31 else None
 
 
 def zeros_of(a: BitTerm) -> int:
     """How many low bits of a sum are 0 whatever its terms are; 0 of anything else, and of what is not opened."""
     return min(trailing_zeros(q) for q in a.par) if a.op == "lin" and not a.cut else 0
+
+
+def zeros_of_terms(a: BitTerm) -> int:
+    """The same of a sum without its number."""
+    return min(trailing_zeros(q) for q in a.par[:-1]) if a.op == "lin" and not a.cut else 0
+
+
+def unshifted(a: BitTerm) -> tuple[list[tuple[BitTerm, int]], int] | None:
+    """Of a sum with b >> k in it 2**k times the rest, and b: terms, coefficients and number of a sum of the same
+    sign, which 32 bits hold. None where there is no such thing.
+    """
+    if a.op != "lin" or a.cut:
+        return None
+    items = list(zip(a.args, a.par[:-1], strict=True))
+    for n, k in ((n, n.par[0]) for n, q in items if n.op == "asr" and q == 1):
+        scaled = [(m, q << k) for m, q in items if m is not n]
+        lo, hi = ((a.par[-1] << k) + end + sum(f(q * m.lo, q * m.hi) for m, q in scaled)
+                  for f, end in ((min, n.args[0].lo), (max, n.args[0].hi)))
+        if lo >= LEAST and hi <= MOST:
+            return [*scaled, (n.args[0], 1)], a.par[-1] << k
+    return None
 
 
 def above(a: BitTerm, k: int) -> tuple[list[tuple[BitTerm, int]], int] | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from ncpc.theorem.spans import ends
 from ncpc.theorem.term import LEAST, MOST, BitTerm
 from ncpc.theorem.terms import BitTerms
 from ncpc.theorem.undecided import Undecided
+from ncpc.theorem.wide import multiples, word
 
 Grid = NDArray[np.object_]
 """An array of terms of a value's shape."""
@@ -259,19 +261,39 @@ def _conv2d(reader: Reader, op: Op, a: Sequence[Grid]) -> Grid:
     source = np.concatenate([[terms.const(0)], x.reshape(-1)])
     for (row, col, f), _ in np.ndenumerate(found):
         taps = source[places[row, col, f * groups // len(bias)]]
-        total = terms.addc(_dot(terms, a[0][f], taps), int(bias[f]))
-        found[row, col, f] = terms.asr(_named(total, f"{op.out.name} sum"), min(31, int(shift[f])))
+        found[row, col, f] = _window(terms, op.out.name, a[0][f], taps, int(bias[f]), int(shift[f]))
     free = _each(lambda v: terms.smax(v, terms.const(0)), found) if op.attrs["relu"] else found
     return _limited_windows(reader, op, windows.flat(free[None], w)[0])
+
+
+def _window(terms: BitTerms, name: str, weights: Grid, taps: Grid, bias: int, shift: int) -> BitTerm:
+    """A window's sum shifted: what 64 bits hold of the sum may be more than a word, but not its part from ``shift``."""
+    total = multiples(((x, int(w.par[0])) for w, x in zip(weights, taps, strict=True)), bias)
+    lo, hi = total.ends()
+    _require_word(lo >> min(shift, 31), hi >> min(shift, 31), f"a window of {name}, shifted")
+    part = word(terms, total, shift)
+    assert part is not None
+    return _named(part, f"{name} window")
 
 
 def _limited_windows(reader: Reader, op: Op, free: Grid) -> Grid:
     terms, lo, hi = reader.terms, op.attrs["lo"], op.attrs["hi"]
     if lo is None or hi is None:
         return free
+    known = reader.proved.get(op.out.name)
+    if known is not None:
+        _each(partial(_within_limits, (int(lo), int(hi))), free, known.lo.reshape(-1), known.hi.reshape(-1))
     limited = _each(lambda v: terms.smin(terms.smax(v, terms.const(int(lo))), terms.const(int(hi))), free)
     _flag(reader, op, free, limited)
     return limited
+
+
+def _within_limits(limits: tuple[int, int], free: BitTerm, lo: int, hi: int) -> BitTerm:
+    """What is limited lies where the result is proved to lie, wherever that is within a limit."""
+    if not free.fixed:
+        free.lo = max(free.lo, int(lo)) if lo > limits[0] else free.lo
+        free.hi = min(free.hi, int(hi)) if hi < limits[1] else free.hi
+    return free
 
 
 def _pool(reader: Reader, op: Op, a: Sequence[Grid]) -> Grid:

@@ -61,6 +61,7 @@ class BitVectors:
     kind: Any
     made: dict[BitTerm, Any] = field(default_factory=dict)
     products: dict[tuple[int, int], Any] = field(default_factory=dict)
+    totals: dict[tuple[int, ...], Any] = field(default_factory=dict)
 
     @cached_property
     def free(self) -> frozenset[BitTerm]:
@@ -71,6 +72,11 @@ class BitVectors:
     def wide(self) -> frozenset[frozenset[BitTerm]]:
         """The products that the question needs in 64 bits."""
         return frozenset(frozenset(n.args) for n in self.question.order if n.op == "mulshr")
+
+    @cached_property
+    def sums(self) -> frozenset[tuple[object, ...]]:
+        """The sums that the question needs in 64 bits."""
+        return frozenset((n.args, n.par[:-2]) for n in self.question.order if n.op == "wide")
 
     def of(self, term: BitTerm) -> Any:
         """All before it in order are made first, so that nothing recurses deeply."""
@@ -117,6 +123,16 @@ class BitVectors:
             self.products[key] = free
         return self.products[key]
 
+    def total(self, args: Sequence[BitTerm], par: Sequence[int]) -> Any:
+        """The exact sum of multiples in 64 bits as a free number, the same one wherever the same sum is meant."""
+        key = (*(x.id for x in args), *par)
+        if key not in self.totals:
+            free = self.manager.mk_const(self.manager.mk_bv_sort(64), f"s{len(self.totals)}")
+            corners = [sorted(k * end for end in self.span(x)) for x, k in zip(args, par, strict=True)]
+            self._require(free, (sum(lo for lo, _ in corners), sum(hi for _, hi in corners)), 64)
+            self.totals[key] = free
+        return self.totals[key]
+
     def low(self, long: Any) -> Any:
         return self.apply(self.kind.BV_EXTRACT, long, indices=(31, 0))
 
@@ -125,6 +141,8 @@ class BitVectors:
 
 
 def _linear(v: BitVectors, term: BitTerm, args: Sequence[Any]) -> Any:
+    if (term.args, term.par[:-1]) in v.sums:
+        return v.apply(v.kind.BV_ADD, v.low(v.total(term.args, term.par[:-1])), v.number(term.par[-1]))
     total = v.number(term.par[-1])
     for x, word, k in zip(term.args, args, term.par[:-1], strict=True):
         constant = v.terms.const(k)
@@ -149,6 +167,11 @@ def _multiplied(v: BitVectors, term: BitTerm, args: Sequence[Any]) -> Any:
 def _shifted_product(v: BitVectors, term: BitTerm, args: Sequence[Any]) -> Any:
     total = v.apply(v.kind.BV_ADD, v.product(*term.args), v.number(term.par[0], 64))
     return v.low(v.apply(v.kind.BV_ASHR, total, v.number(term.par[1], 64)))
+
+
+def _wide_sum(v: BitVectors, term: BitTerm, args: Sequence[Any]) -> Any:
+    total = v.apply(v.kind.BV_ADD, v.total(term.args, term.par[:-2]), v.number(term.par[-2], 64))
+    return v.low(v.apply(v.kind.BV_ASHR, total, v.number(term.par[-1], 64)))
 
 
 def _by_number(kind: str) -> Callable[[BitVectors, BitTerm, Sequence[Any]], Any]:
@@ -211,6 +234,7 @@ def _loaded(v: BitVectors, term: BitTerm, args: Sequence[Any]) -> Any:
 
 MAKERS: dict[str, Callable[[BitVectors, BitTerm, Sequence[Any]], Any]] = {
     "lin": _linear,
+    "wide": _wide_sum,
     "mul": _multiplied,
     "mulshr": _shifted_product,
     "asr": _by_number("BV_ASHR"),

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ncpc.theorem.bits import bitwise, masked
+from ncpc.theorem.bits import bitwise, is_within, limited_again, masked
 from ncpc.theorem.flash import Flash
-from ncpc.theorem.parts import above, bytes_below, keeps_zero, shl_keeps, zeros_of
+from ncpc.theorem.parts import above, bytes_below, keeps_zero, shl_keeps, unshifted, zeros_of, zeros_of_terms
 from ncpc.theorem.spans import (
     ends,
     fitting,
@@ -26,6 +26,7 @@ from ncpc.theorem.spans import (
 from ncpc.theorem.term import FULL, LEAST, BitTerm, signed_word, trailing_zeros
 from ncpc.theorem.undecided import Undecided
 from ncpc.theorem.values import MASK, VALUES, Words, signed, words
+from ncpc.theorem.wide import gathered, product_word
 
 Table = NDArray[np.int64]
 Span = tuple[int, int]
@@ -81,7 +82,7 @@ class BitTerms:
 
     def lin(self, terms: Iterable[tuple[BitTerm, int]], c: int = 0) -> BitTerm:
         """sum coefficient*term + c modulo 2**32; sums in it are flattened but for those that are cut."""
-        found, c = self._flattened(terms, c)
+        found, c = gathered(self, *self.flattened(terms, c))
         items = sorted(((n, signed_word(k)) for n, k in found.items() if k), key=lambda item: item[0].id)
         if not items:
             return self.const(c)
@@ -92,7 +93,7 @@ class BitTerms:
         hi = c + sum(max(k * n.lo, k * n.hi) for n, k in items)
         return self.make("lin", tuple(n for n, _ in items), (*(k for _, k in items), c), fitting(lo, hi))
 
-    def _flattened(self, terms: Iterable[tuple[BitTerm, int]], c: int) -> tuple[dict[BitTerm, int], int]:
+    def flattened(self, terms: Iterable[tuple[BitTerm, int]], c: int) -> tuple[dict[BitTerm, int], int]:
         """Coefficients by term; where a term counts with its low bits only, that from which they are taken."""
         found: dict[BitTerm, int] = {}
         todo = list(terms)
@@ -154,9 +155,8 @@ class BitTerms:
             return self.const((p * q + c) >> k)
         if not signed and a.lo >= 0 and b.lo >= 0:
             signed = True
-        for x, y in ((a, b), (b, a)):
-            if signed and y.fixed and y.par[0] == 1 << k and 0 <= c < 1 << k:
-                return x
+        if signed and (found := product_word(self, a, b, c, k)) is not None:
+            return found
         if not signed and (c, k) == (0, 32):
             high = self.mulshr(a, b, 0, 32)
             return self.lin([(high, 1), (self.and_(self.asr(a, 31), b), 1), (self.and_(self.asr(b, 31), a), 1)])
@@ -189,14 +189,19 @@ class BitTerms:
         if (upper := above(a, k)) is not None:
             return self.asr(self.lin(*upper), k)
         k = 31 if shl_keeps(a, 31 - k) else k  # the sign alone
-        t = min(k, zeros_of(a))
-        part = self._divided(a, t) if t else None
-        if part is not None and shl_keeps(part, t):
+        if k == 31 and (whole := unshifted(a)) is not None:
+            return self.asr(self.lin(*whole), 31)
+        t = min(k, zeros_of_terms(a))
+        if t and shl_keeps(part := self._floored(a, t), t):
             return self.asr(part, k - t)
         if a.op == "lin" and (zeros := min(31, zeros_below(a))) > k:
             return self.shl(self.asr(a, zeros), zeros - k)
         lo, hi = a.lo >> k, a.hi >> k
         return self.const(lo) if lo == hi else self.make("asr", (a,), (k,), (lo, hi))
+
+    def _floored(self, a: BitTerm, k: int) -> BitTerm:
+        """floor(a / 2**k) of a sum of terms times multiples of 2**k and a number, where that sum is exact."""
+        return self.lin([(n, q >> k) for n, q in zip(a.args, a.par[:-1], strict=True)], a.par[-1] >> k)
 
     def _divided(self, a: BitTerm, k: int) -> BitTerm | None:
         """b with a = b << k, when a is a sum of multiples of 2**k."""
@@ -304,6 +309,8 @@ class BitTerms:
         d = self.sub(a, b)
         if d.fixed:
             return self.const(int(d.par[0] == 0))
+        if (found := is_within(self, a, b)) is not None:
+            return found
         return self.const(0) if a.hi < b.lo or b.hi < a.lo else self._is_zero(d)
 
     def _is_zero(self, a: BitTerm) -> BitTerm:
@@ -354,12 +361,16 @@ class BitTerms:
         """The smaller as signed numbers."""
         if a.hi <= b.lo or b.hi <= a.lo:
             return a if a.hi <= b.lo else b
+        if (found := limited_again(self, "smin", a, b)) is not None:
+            return found
         return self.make("smin", ordered(a, b), (), (min(a.lo, b.lo), min(a.hi, b.hi)))
 
     def smax(self, a: BitTerm, b: BitTerm) -> BitTerm:
         """The larger as signed numbers."""
         if a.lo >= b.hi or b.lo >= a.hi:
             return a if a.lo >= b.hi else b
+        if (found := limited_again(self, "smax", a, b)) is not None:
+            return found
         return self.make("smax", ordered(a, b), (), (max(a.lo, b.lo), max(a.hi, b.hi)))
 
     def tab(self, number: int, index: BitTerm) -> BitTerm:

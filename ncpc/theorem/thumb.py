@@ -158,24 +158,22 @@ def _get(machine: Processor, register: int | None) -> BitTerm:
     return machine.terms.const((machine.pc + 4) & ~3) if register == PC else machine.registers[register]
 
 
-def _second(machine: Processor, i: ThumbInstruction) -> tuple[BitTerm, BitTerm | None]:
-    """The second operand, and the carry that it leaves, None as it was."""
+def _second(machine: Processor, i: ThumbInstruction) -> BitTerm:
+    """The second operand."""
     terms = machine.terms
     if i.m is None:
-        return terms.const(i.imm or 0), None if i.carry is None else terms.const(i.carry)
+        return terms.const(i.imm or 0)
     x = _get(machine, i.m)
-    if i.shift[0] != "rrx":
-        return operations.shifted(terms, x, *i.shift)
-    return terms.lin([(terms.srl(x, 1), 1), (flags.carry(machine), 1 << 31)]), operations.bit(terms, x, 0)
+    return (operations.shifted(terms, x, *i.shift) if i.shift[0] != "rrx"
+            else terms.lin([(terms.srl(x, 1), 1), (flags.carry(machine), 1 << 31)]))
 
 
 def _sets(machine: Processor, i: ThumbInstruction) -> bool:
     """Whether it sets flags; ``BLOCK`` has already gone on, so an address tells whether it was in a block."""
     if i.sets != "outside":
         return i.sets == "always"
-    code = machine.code
-    assert isinstance(code, ThumbCode)
-    return i.address not in code.blocks
+    assert isinstance(machine.code, ThumbCode)
+    return i.address not in machine.code.blocks
 
 
 # ---------------------------------------------------------------------- instructions
@@ -234,7 +232,7 @@ def _from_table(machine: Processor, i: ThumbInstruction) -> int:
 def _access(machine: Processor, i: ThumbInstruction, guard: Guard | None) -> BitTerm | None:
     """A load or store of one or two words or less; what is loaded to PC is returned."""
     terms, base = machine.terms, _get(machine, i.n)
-    offset = terms.const(i.imm or 0) if i.m is None else operations.shifted(terms, _get(machine, i.m), *i.shift)[0]
+    offset = terms.const(i.imm or 0) if i.m is None else operations.shifted(terms, _get(machine, i.m), *i.shift)
     total = terms.add(base, offset)
     at = total if i.index else base
     size, signed = ACCESSES.get(i.name, (4, False))
@@ -305,7 +303,7 @@ def _compute(machine: Processor, i: ThumbInstruction) -> None:
 
 
 def _sum(machine: Processor, i: ThumbInstruction) -> None:
-    terms, a, b = machine.terms, _get(machine, i.n), _second(machine, i)[0]
+    terms, a, b = machine.terms, _get(machine, i.n), _second(machine, i)
     sets = _sets(machine, i)
     if i.name == "sbc" and not sets and (high := flags.high_difference(machine, a, b)) is not None:
         result = high
@@ -336,17 +334,19 @@ def _with_carry(machine: Processor, a: BitTerm, b: BitTerm, sets: bool) -> BitTe
 
 
 def _logic(machine: Processor, i: ThumbInstruction) -> None:
-    terms, (b, carry) = machine.terms, _second(machine, i)
+    terms, b = machine.terms, _second(machine, i)
     if i.name in ("bic", "orn", "mvn"):
         b = terms.lin([(b, -1)], -1)
     result = b
     if i.name not in ("mov", "movs", "mvn"):
         kind = {"and": terms.and_, "tst": terms.and_, "bic": terms.and_, "eor": terms.xor, "teq": terms.xor}
         result = kind.get(i.name, terms.or_)(_get(machine, i.n), b)
+    if _sets(machine, i) and i.m is not None and i.shift[1]:
+        flags.set_by_shift(machine, result, _get(machine, i.m), operations.carried_place(*i.shift))
+    elif _sets(machine, i):
+        flags.set_by_result(machine, result, None if i.carry is None else terms.const(i.carry))
     if i.d is not None:
         _put(machine, i.d, result)
-    if _sets(machine, i):
-        flags.set_by_result(machine, result, carry)
 
 
 def _result(machine: Processor, i: ThumbInstruction) -> BitTerm:
@@ -360,11 +360,11 @@ def _result(machine: Processor, i: ThumbInstruction) -> BitTerm:
         return _field_or_limited(machine, i)
     m = _get(machine, i.m)
     if name in ("pkhbt", "pkhtb"):
-        low, top = _get(machine, i.n), operations.shifted(terms, m, *i.shift)[0]
+        low, top = _get(machine, i.n), operations.shifted(terms, m, *i.shift)
         return operations.joined(terms, low, terms.asr(top, 16)) if name == "pkhbt" else \
             operations.joined(terms, top, terms.asr(low, 16))
     if name in operations.BITS or "xta" in name:
-        return _extended(machine, i, operations.shifted(terms, m, *i.shift)[0])
+        return _extended(machine, i, operations.shifted(terms, m, *i.shift))
     n = _get(machine, i.n)
     if name in SHIFTS:
         return operations.shifted_by(terms, name, n, m)
@@ -397,4 +397,4 @@ def _field_or_limited(machine: Processor, i: ThumbInstruction) -> BitTerm:
     if name in ("ubfx", "sbfx"):
         return (operations.field if name == "ubfx" else operations.signed_field)(terms, n, *span)
     limit = operations.limited_halves if name.endswith("16") else operations.limited
-    return limit(terms, operations.shifted(terms, n, *i.shift)[0], i.width, name.startswith("s"))
+    return limit(terms, operations.shifted(terms, n, *i.shift), i.width, name.startswith("s"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from ncpc.theorem.machine import Processor
 from ncpc.theorem.term import LEAST, MOST, BitTerm
+from ncpc.theorem.terms import BitTerms
 from ncpc.theorem.undecided import Undecided
 
 NZ, C, V = 16, 19, 22
@@ -17,8 +18,11 @@ BLOCK = 25
 """ITSTATE, a number: 0 outside of IT blocks (Armv7-M Architecture Reference Manual, A7.3.3)."""
 REGISTERS = 26
 
-UNKNOWN, RESULT, BIT, SUM, DIFFERENCE = range(5)
-"""Kinds: not modelled; N and Z of the first operand; the first operand itself; of the sum; of the difference."""
+UNKNOWN, RESULT, BIT, SUM, DIFFERENCE, BIT_OF = range(6)
+"""Kinds: not modelled; N and Z of the first operand; the first operand itself; of the sum; of the difference; the bit
+of the first operand whose place is the second one, a number. Few carries of shifts are ever read, and what is not made
+is compared with nothing.
+"""
 
 
 def _set(machine: Processor, record: int, kind: int, *operands: BitTerm) -> None:
@@ -48,6 +52,12 @@ def set_by_result(machine: Processor, result: BitTerm, carry: BitTerm | None = N
     _set(machine, NZ, RESULT, result)
     if carry is not None:
         _set(machine, C, BIT, carry)
+
+
+def set_by_shift(machine: Processor, result: BitTerm, x: BitTerm, place: int) -> None:
+    """N and Z, and C as a bit of what was shifted."""
+    _set(machine, NZ, RESULT, result)
+    _set(machine, C, BIT_OF, x, machine.terms.const(place))
 
 
 def forget_carry(machine: Processor) -> None:
@@ -87,7 +97,15 @@ def carry(machine: Processor) -> BitTerm:
     terms = machine.terms
     if kind == DIFFERENCE:
         return terms.xor(terms.sltu(a, b), terms.const(1))
+    if kind == BIT_OF:
+        return _bit_of(terms, a, b)
     return terms.sltu(terms.add(a, b), a) if kind == SUM else a
+
+
+def _bit_of(terms: BitTerms, a: BitTerm, place: BitTerm) -> BitTerm:
+    if not place.fixed:
+        raise Undecided("a carry of shifts by different numbers")
+    return terms.and_(terms.srl(a, place.par[0]), terms.const(1))
 
 
 def overflow(machine: Processor) -> BitTerm:

@@ -89,18 +89,22 @@ BITS: dict[str, Callable[[BitTerms, BitTerm], BitTerm]] = {
 
 
 # ---------------------------------------------------------------------- shifts
-def shifted(terms: BitTerms, x: BitTerm, kind: str, k: int) -> tuple[BitTerm, BitTerm | None]:
-    """A7.4.2: by a number, and the carry that it leaves, None as it was; ``rrx`` is not one of them."""
+def shifted(terms: BitTerms, x: BitTerm, kind: str, k: int) -> BitTerm:
+    """A7.4.2: by a number; ``rrx`` is not one of them."""
     if k == 0:
-        return x, None
+        return x
     if kind == "lsl":
-        return terms.shl(x, k), bit(terms, x, 32 - k)
-    carry = bit(terms, x, k - 1)
+        return terms.shl(x, k)
     if kind == "ror":
-        return turned(terms, x, k), carry
+        return turned(terms, x, k)
     if kind == "lsr":
-        return terms.srl(x, k) if k < 32 else terms.const(0), carry
-    return terms.asr(x, min(k, 31)), carry
+        return terms.srl(x, k) if k < 32 else terms.const(0)
+    return terms.asr(x, min(k, 31))
+
+
+def carried_place(kind: str, k: int) -> int:
+    """Which bit of the operand is the carry, shifted or turned by 1 or more."""
+    return 32 - k if kind == "lsl" else k - 1
 
 
 def shifted_by(terms: BitTerms, kind: str, x: BitTerm, by: BitTerm) -> BitTerm:

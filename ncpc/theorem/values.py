@@ -30,6 +30,14 @@ def _linear(a: Sequence[Words], p: Parameters) -> Words:
     return total
 
 
+def _wide_sum(a: Sequence[Words], p: Parameters) -> Words:
+    """The low word of (a sum in 64 bits) >> k, of signed numbers: coefficients, what is added, k."""
+    total = np.full(a[0].shape, p[-2], np.int64)
+    for x, k in zip(a, p[:-2], strict=True):
+        total += signed(x) * k
+    return words(total >> p[-1])
+
+
 def _shifted_product(a: Sequence[Words], p: Parameters) -> Words:
     """The low word of (a*b + c) >> k, with the signed product and the sum in 64 bits."""
     return words((signed(a[0]) * signed(a[1]) + p[0]) >> p[1])
@@ -61,6 +69,7 @@ def _amount(a: Words) -> Words:
 
 VALUES: dict[str, Callable[[Sequence[Words], Parameters], Words]] = {
     "lin": _linear,
+    "wide": _wide_sum,
     "mul": lambda a, p: a[0] * a[1],
     "mulshr": _shifted_product,
     "umulshr": _shifted_unsigned_product,

@@ -11,7 +11,7 @@ from bitwuzla import Bitwuzla, Kind, Option, Options, Result, TermManager
 from ncpc.theorem.term import BitTerm
 from ncpc.theorem.terms import BitTerms
 
-PRODUCTS = ("mul", "mulshr", "umulshr", "div", "rem", "divu", "remu")
+QUOTIENTS, PRODUCTS = ("div", "rem", "divu", "remu"), ("mul", "mulshr", "umulshr")
 Bits = Any
 """A term of the solver's."""
 
@@ -58,7 +58,7 @@ class Vectors:
     def exact(self, extend: Kind, a: Bits, b: Bits) -> Bits:
         """The product in 64 bits. Where it is hard it may be any number, but the signed one and that of words differ as
         test_signed_products_and_those_of_words_differ_by_either_word_shifted proves."""
-        if self.is_easy(a) or self.is_easy(b) or (a.is_value() and b.is_value()):
+        if a.is_value() or b.is_value():
             return self.op(Kind.BV_MUL, *(self.op(extend, x, index=[32]) for x in (a, b)))
         key = frozenset((a.id(), b.id()))
         if key not in self.products:
@@ -72,9 +72,20 @@ class Vectors:
             self.products[key] = {Kind.BV_SIGN_EXTEND: signed, Kind.BV_ZERO_EXTEND: unsigned}
         return self.products[key][extend]
 
-    def is_easy(self, a: Bits) -> bool:
-        """Whether it is a number with one bit set, or none."""
-        return bool(a.is_value()) and a.value(2).count("1") <= 1
+    def bound(self, terms: Sequence[BitTerm], a: Bits, b: Bits) -> None:
+        """That a signed product lies between those of the ends of its factors, which
+        test_products_lie_between_those_of_the_ends proves."""
+        if not (a.is_value() or b.is_value()):
+            corners = [x * y for x in (terms[0].lo, terms[0].hi) for y in (terms[1].lo, terms[1].hi)]
+            product = self.exact(Kind.BV_SIGN_EXTEND, a, b)
+            ends = self.number(min(corners), 64), self.number(max(corners), 64)
+            self.facts += [self.op(Kind.BV_SGE, product, ends[0]), self.op(Kind.BV_SLE, product, ends[1])]
+
+    def low_product(self, a: Bits, b: Bits) -> Bits:
+        """The low word of a product."""
+        if a.is_value() or b.is_value():
+            return self.op(Kind.BV_MUL, a, b)
+        return self.op(Kind.BV_EXTRACT, self.exact(Kind.BV_SIGN_EXTEND, a, b), index=[31, 0])
 
     def leading_zeros(self, a: Bits) -> Bits:
         count = self.number(32)
@@ -88,6 +99,14 @@ class Vectors:
         for x, k in zip(args, par[:-1], strict=True):
             total = self.op(Kind.BV_ADD, total, self.op(Kind.BV_MUL, x, self.number(k)))
         return total
+
+    def long_sum(self, args: Sequence[Bits], par: Sequence[int]) -> Bits:
+        """The low word of a sum of multiples of signed numbers in 64 bits, shifted right."""
+        total = self.number(par[-2], 64)
+        for x, k in zip(args, par[:-2], strict=True):
+            part = self.op(Kind.BV_MUL, self.op(Kind.BV_SIGN_EXTEND, x, index=[32]), self.number(k, 64))
+            total = self.op(Kind.BV_ADD, total, part)
+        return self.op(Kind.BV_EXTRACT, self.op(Kind.BV_ASHR, total, self.number(par[-1], 64)), index=[31, 0])
 
     def listed(self, index: Bits, first: int, numbers: Sequence[int]) -> Bits:
         """numbers[index - first]; anything else elsewhere."""
@@ -109,11 +128,13 @@ class Vectors:
         return MEANINGS[op](self, args, par)
 
     def of(self, term: BitTerm) -> Bits:
-        """The term over its variables; while ``opaque``, products and quotients are variables: no rule opens them."""
+        """The term over its variables; while ``opaque``, quotients are variables: no rule opens them."""
         if term.id not in self.known:
-            free = term.op == "var" or (self.opaque and term.op in PRODUCTS)
+            free = term.op == "var" or (self.opaque and term.op in QUOTIENTS)
             self.known[term.id] = (self.number(term.par[0]) if term.op == "const" else self.free() if free
                                    else self.meaning(term.op, term.par, [self.of(a) for a in term.args]))
+            if term.op in PRODUCTS:
+                self.bound(term.args, *(self.of(a) for a in term.args))
         return self.known[term.id]
 
     def holds(self, formula: Bits, given: Sequence[Bits]) -> bool:
@@ -145,9 +166,9 @@ def _shifted(kind: Kind) -> Callable[[Vectors, Sequence[Bits], Sequence[int]], B
 
 
 MEANINGS: dict[str, Callable[[Vectors, Sequence[Bits], Sequence[int]], Bits]] = {
-    "lin": lambda v, a, p: v.sum(a, p),
+    "lin": lambda v, a, p: v.sum(a, p), "wide": lambda v, a, p: v.long_sum(a, p),
     "add": _direct(Kind.BV_ADD), "sub": _direct(Kind.BV_SUB), "addc": _direct(Kind.BV_ADD),
-    "mul": _direct(Kind.BV_MUL),
+    "mul": lambda v, a, p: v.low_product(*a),
     "mulshr": lambda v, a, p: v.product(Kind.BV_SIGN_EXTEND, *a, *p),
     "umulshr": lambda v, a, p: v.product(Kind.BV_ZERO_EXTEND, *a, *p),
     "div": _direct(Kind.BV_SDIV), "rem": _direct(Kind.BV_SREM),

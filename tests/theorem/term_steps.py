@@ -277,8 +277,97 @@ def memory(world: World) -> None:
         world.do("tab", index, par=(0,))
 
 
+def number_of_bits(world: World) -> BitTerm:
+    """A variable, or a sum of some with multiples."""
+    a = world.variable(FULL, FULL, (-300, 200), (0, 255), (LEAST, -1), (0, MOST))
+    if world.rng.random() < 0.5:
+        return a
+    factors = (world.rng.choice((1, -1, 2, 1 << world.amount())), world.rng.choice((1, -2, 4)))
+    return world.do("lin", a, world.variable(FULL, (-9, 7)), par=(*factors, world.rng.choice((0, 0, 1, -5, 128))))
+
+
+def high(world: World, a: BitTerm) -> BitTerm:
+    return world.do("asr", a, par=(31,))
+
+
+def carried(world: World) -> None:
+    """Sums, or a difference, in two words, the carry from what it can be told by, in some order; shifted right."""
+    a, b = number_of_bits(world), world.rng.choice((number_of_bits(world), world.terms.const(world.number())))
+    if world.rng.random() < 0.15:  # more than 64 bits hold
+        a, b = (world.do("lin", world.variable(FULL), world.variable(FULL), par=(LEAST, 1, 0)) for _ in "ab")
+    sign = world.rng.choice((1, 1, -1))
+    low = world.do("lin", a, b, par=(1, sign, 0))
+    carry = world.do("sltu", low, world.rng.choice((a, b))) if sign == 1 else world.do("sltu", a, b)
+    words = [(high(world, a), 1), (high(world, b), sign), (carry, sign)]
+    world.rng.shuffle(words)
+    total, factor = words[0]
+    for word, k in words[1:]:
+        total, factor = world.do("lin", total, word, par=(factor, k, 0)), 1
+    if a.op == b.op == "var":  # a third word on top
+        third = world.variable(FULL, (-300, 200))
+        more = world.do("add", low, third)
+        total = world.do("lin", total, high(world, third), world.do("sltu", more, third), par=(1, 1, 1, 0))
+        low = more
+    joined(world, low, total)
+
+
+def joined(world: World, low: BitTerm, top: BitTerm) -> None:
+    """A word of two words, and the upper one shifted right."""
+    k = world.rng.choice((1, 8, 14, 24, 31))
+    world.do("or", world.do("srl", low, par=(k,)), world.do("shl", top, par=(32 - k,)))
+    world.do("asr", top, par=(k,))
+
+
+def one_more(world: World) -> None:
+    """1 added to two words, where the lower becomes 0."""
+    a = number_of_bits(world)
+    low = world.do("addc", a, par=(1,))
+    top = world.do("add", high(world, a), world.do("eq", low, world.terms.const(0)))
+    joined(world, low, top)
+
+
+def rounded_product(world: World) -> None:
+    """A product in two words, with something added, shifted right."""
+    a = number_of_bits(world)
+    number = world.terms.const(world.rng.choice((2, 8, -4, 1 << 20)))
+    b = world.rng.choice((world.variable(FULL, (-9, -3), (0, 255)), number))
+    low, top, c = world.do("mul", a, b), world.do("mulshr", a, b, par=(0, 32)), world.rng.choice((1, 8, 1 << 30, LEAST))
+    total = world.do("addc", low, par=(c,))
+    carry = world.do("sltu", total, world.terms.const(c))
+    joined(world, total, world.do("add", top, carry))
+    world.do("mulshr", a, b, par=(world.rng.choice((0, 1 << 30, 1 << 31, 1 << 33)), world.rng.choice((1, 20, 32, 40))))
+
+
+def masked_sum(world: World) -> None:
+    """The low bits of a word, and the word's upper ones above them."""
+    k = world.rng.choice((1, 8, 24, 31))
+    a = number_of_bits(world) if k < 31 else world.variable(FULL)
+    low = world.do("and", a, world.terms.const((1 << k) - 1))
+    world.do("lin", low, world.do("asr", a, par=(k,)), par=(1, 1 << k, 0))
+
+
+def shifted_sum(world: World) -> None:
+    """The sign of a sum with something shifted in it; odd numbers added to even ones, shifted right."""
+    a, b = world.variable((-300, 200), (-99999, 77777), FULL), world.variable((-300, 200), (-128, 127), FULL)
+    part = world.do("asr", a, par=(world.rng.choice((1, 8)),))
+    high(world, world.do("lin", b, part, par=(world.rng.choice((1, 2)), 1, world.rng.choice((0, 5)))))
+    factor, odd = world.rng.choice((4, 8, 6)), world.rng.choice((1, 3, 4))
+    even = world.do("lin", b, world.variable((-300, 200)), par=(4, factor, odd))
+    world.do("asr", even, par=(world.rng.choice((1, 2, 3, 9)),))
+
+
+def limited_twice(world: World) -> None:
+    """A word within limits once more, and whether it is what it was."""
+    a = b = world.variable(FULL, (-300, 200))
+    for _ in range(world.rng.randrange(1, 4)):
+        end = world.terms.const(world.rng.choice((-200, -128, 0, 100, 127)))
+        b = world.do(world.rng.choice(("smin", "smax")), b, end)
+    world.do("eq", *((a, b) if world.rng.random() < 0.5 else (b, a)))
+
+
 KINDS: tuple[tuple[Callable[[World], None], int], ...] = (
     (pair, 12), (numbers, 4), (shift, 5), (field, 3), (extended, 3), (product, 4), (sign_product, 1), (rounded, 1),
     (linear, 2), (choice, 2), (limited_by_sign, 2), (halves, 3), (truth, 5), (conditions, 2), (junctions, 1),
-    (nothing, 1), (packed, 1), (close, 2), (normal, 1), (memory, 2))
+    (nothing, 1), (packed, 1), (close, 2), (normal, 1), (memory, 2),
+    (carried, 4), (one_more, 1), (rounded_product, 2), (masked_sum, 1), (shifted_sum, 1), (limited_twice, 3))
 """And how often each is drawn."""

@@ -29,7 +29,8 @@ from ncpc.theorem.bits import bitwise
 from ncpc.theorem.term import FULL, BitTerm
 from ncpc.theorem.terms import BitTerms
 from ncpc.theorem.undecided import Undecided
-from tests.theorem.bit_vectors import Vectors
+from ncpc.theorem.wide import gathered
+from tests.theorem.bit_vectors import PRODUCTS, Vectors
 from tests.theorem.term_steps import KINDS, Made, World
 
 PLUMBING = ("make", "_new", "const", "var", "table", "evaluate", "__repr__", "fixed")
@@ -49,10 +50,10 @@ def cone(roots: tuple[BitTerm, ...]) -> list[BitTerm]:
 
 def cases(made: Made) -> Iterator[dict[BitTerm, int]]:
     """Values of an argument to look at one by one: of a factor that is -1 or 0."""
-    whole = made.op == "mul" and not any(a.fixed for a in made.args)
+    whole = made.op in PRODUCTS and not any(a.fixed for a in made.args)
     few = [a for a in made.args if whole and (a.lo, a.hi) == (-1, 0)]
     if few and few[0].op == "lin" and few[0].par == (-1, 0):  # a condition negated, which rules look through
-        yield from ({few[0].args[0]: value} for value in (1, 0))
+        yield from ({few[0].args[0]: value, few[0]: -value} for value in (1, 0))
     else:
         yield from ({few[0]: value} for value in (-1, 0)) if few else [{}]
 
@@ -60,11 +61,16 @@ def cases(made: Made) -> Iterator[dict[BitTerm, int]]:
 def same(terms: BitTerms, made: Made, fixed: dict[BitTerm, int]) -> bool:
     """Whether the solver shows that the rules do not change what the operation gives."""
     vectors = Vectors(terms)
-    vectors.known |= {term.id: vectors.number(value) for term, value in fixed.items()}
+    for term, value in fixed.items():
+        if term.op != "var":  # what it is made of has that value, too
+            vectors.facts.append(vectors.equal(vectors.of(term), vectors.number(value)))
+        vectors.known[term.id] = vectors.number(value)
     vectors.opaque = True
     plain = [vectors.of(a) for a in made.args]
     vectors.opaque = False
     without, with_rules = vectors.meaning(made.op, made.par, plain), vectors.of(made.term)
+    if made.op in PRODUCTS:
+        vectors.bound(made.args, *plain)
     if without == with_rules:
         return True
     spans = [t for t in cone((*made.args, made.term)) if (t.lo, t.hi) != FULL]
@@ -141,7 +147,19 @@ def sum_within(term: BitTerm) -> bool:
     return bool(solver.check() == z3.unsat)
 
 
-WITHIN: dict[str, Callable[[BitTerm], bool]] = {"mul": product_within, "mulshr": product_within, "lin": sum_within}
+def wide_within(term: BitTerm) -> bool:
+    """The same for words of sums in 64 bits, as numbers."""
+    numbers = [z3.Int(str(a.id)) for a in term.args]
+    solver = z3.Solver()
+    solver.add(*(z3.And(a.lo <= n, n <= a.hi) for a, n in zip(term.args, numbers, strict=True)))
+    total = sum((k * n for k, n in zip(term.par[:-2], numbers, strict=True)), z3.IntVal(term.par[-2]))
+    k = term.par[-1]
+    solver.add(z3.Or(total < term.lo << k, total >= (term.hi + 1) << k))
+    return bool(solver.check() == z3.unsat)
+
+
+WITHIN: dict[str, Callable[[BitTerm], bool]] = {"mul": product_within, "mulshr": product_within, "lin": sum_within,
+                                                "wide": wide_within}
 
 
 def prove(world: World, first: int) -> None:
@@ -205,7 +223,6 @@ PLANTED = {
     "words are multiplied as signed numbers": ("if not signed and a.lo >= 0 and b.lo >= 0:",
                                                "if not signed and a.lo >= 0:"),
     "the second word's sign is forgotten": ("(self.and_(self.asr(b, 31), a), 1)])", "])"),
-    "a rounded product is its factor": ("0 <= c < 1 << k:", "0 <= c <= 1 << k:"),
     "two shifts are one by too much": ("min(31, a.par[0] + k)", "(a.par[0] + k) & 31"),
     "shifting back keeps what had left the word": ("a.hi < 1 << (31 - k)", "a.hi < 1 << (32 - k)"),
     "bits shifted out come back": ("self.const((1 << (32 - k)) - 1)", "self.const((1 << (33 - k)) - 1)"),
@@ -228,8 +245,22 @@ PLANTED = {
     "of some all": ("self.negated(self.both(self.negated(a), self.negated(b)))", "self.both(a, b)"),
     "bits that meet are added": ("zeros_below(x) >= y.hi.bit_length():", "zeros_below(x) >= y.hi.bit_length() - 1:"),
     "a shift that loses bits is taken back": ("shl_keeps(part, trailing_zeros(a.par[0])):", "part.lo >= 0:"),
-    "a mask of a sign is taken for its opposite": (") if opposite else", ") if not opposite else"),
-    "the mask is of another number": ("sign.args[0] is x.args[0])", "True)"),
+    "a mask of a sign is taken for its opposite": ("if found[1]:", "if not found[1]:"),
+    "the mask is of another number": ("if found is None or terms.asr(whole, 31) is not found[0]:", "if found is None:"),
+    "a borrow is taken for a carry": ("(1, -1, -1)", "(1, -1, 1)"),
+    "a word shifted right keeps what is above it": ("(high, -(1 << (32 - k)))", "(high, 1 << (32 - k))"),
+    "a mask keeps a bit more": ("(above, -(1 << k))", "(above, -(2 << k))"),
+    "multiples of 2**32 are lost": ("terms.lin([(part, 1), *more], rest.c >> k)", "terms.addc(part, rest.c >> k)"),
+    "a sum that wraps is taken for exact": ("if not fits(lo, hi):\n        part", "if False:\n        part"),
+    "a word of a sum is shifted too far": ("min(k - least, 31)", "min(k - least + 1, 31)"),
+    "what is lost below is rounded up": ("total.c >> zeros), k - zeros)", "-(-total.c >> zeros)), k - zeros)"),
+    "what is added to a product wraps": ("if fits(lo, hi) and fits(lo + c, hi + c):", "if fits(lo, hi):"),
+    "a product is counted twice": ("len(every) == 1 and", "len(every) >= 1 and"),
+    "a sum that wraps is divided": ("if t and shl_keeps(part := self._floored(a, t), t):",
+                                    "if t and (part := self._floored(a, t)):"),
+    "a number is not shifted with its sum": ("], a.par[-1] << k", "], a.par[-1]"),
+    "the wider limit holds": ('terms.smin(end, y)) if op == "smin"', 'terms.smax(end, y)) if op == "smin"'),
+    "a limit is beyond itself": ('terms.const(ends["smin"]), x)', 'terms.const(ends["smin"] - 1), x)'),
     "what reaches higher bits is dropped": ("or most >= 1 << k:", "or most > 1 << k:"),
     "what is negative is dropped": ("if least < 0 or", "if"),
     "a shift is taken for the sign": ("shl_keeps(a, 31 - k) else k  #", "shl_keeps(a, 30 - k) else k  #"),
@@ -245,7 +276,7 @@ def test_a_rule_that_is_wrong_is_found(right: str, wrong: str, monkeypatch: pyte
     """``bits`` and ``terms`` are read again on top of the module that has the fault, or with the fault itself."""
     file = next(file for file, source in rule_files().items() if right in source)
     name = f"ncpc.theorem.{Path(file).stem}"
-    below = [part for part in (name, bitwise.__module__) if part != rules.__name__]
+    below = [part for part in (name, gathered.__module__, bitwise.__module__) if part != rules.__name__]
     for part in dict.fromkeys((*below, rules.__name__)):
         source = inspect.getsource(sys.modules[part])
         module = ModuleType(part)

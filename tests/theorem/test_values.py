@@ -33,6 +33,7 @@ def drawn(op: str, rng: random.Random) -> tuple[list[int], tuple[int, ...]]:
         args[-1] = args[-1] or 3
     k = rng.randrange(32)
     pars = {"lin": (rng.choice((1, -1, 1 << k, LEAST)), -77, rng.choice(CORNERS)), "asr": (k,), "srl": (k,),
+            "wide": (rng.choice((1, -1, 1 << k)), -77, rng.choice(CORNERS), k + 1),
             "mulshr": (rng.choice((0, 1 << k >> 1)), rng.randrange(41)), "umulshr": (1 << k >> 1, rng.randrange(41))}
     return args, pars.get(op, ())
 
