@@ -348,7 +348,7 @@ class BitTerms:
             return a
         if c.fixed:
             return a if c.par[0] else b
-        if a.op == "and" and b.fixed and self._is_zero(a) is c:
+        if a.op in ("and", "or") and b.fixed and self._is_zero(a) is c:
             a = self.const(0)
         d = self.sub(b, a)
         if d.fixed and is_condition(c):
