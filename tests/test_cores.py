@@ -137,6 +137,7 @@ def test_the_table_of_targets_names_every_core_in_full() -> None:
     table.print(target_table(target_records()))
     shown = table.export_text()
     assert all(re.search(rf"│ {name} +│", shown) for name in core_names())
+    assert all(line.endswith(("│", "┓", "┩", "┘")) for line in shown.splitlines() if line[:1] in "│┏┡└")
 
 
 def test_no_chip_belongs_to_two_cores() -> None:

@@ -298,7 +298,8 @@ def certify(build: Path, error: bool, out: Path | None, check: Path | None) -> i
 @cli.command()
 @click.argument("build", type=click.Path(path_type=Path))
 @click.option("--elf", type=click.Path(path_type=Path), metavar="FILE",
-              help="A program of your own that the build's C was linked into, instead of the build's.")
+              help="A program of your own that the build's C was linked into, instead of the build's: its symbols "
+                   "kept, the step a function that is not inlined.")
 @click.option("--seconds", type=float, default=60.0, show_default=True, help="How long the proof may take.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of lines.")
 def prove(build: Path, elf: Path | None, seconds: float, as_json: bool) -> int:

@@ -45,10 +45,10 @@ def prove_build(folder: Path, seconds: float, elf: Path | None = None, phases: P
     phases = phases or Phases()
     if not seconds > 0:
         raise BadInput(f"--seconds {seconds:g}: give the time that the proof may take, more than 0")
-    if not solver_is_here():
-        raise MissingTool(ABSENT)
     given = None if elf is None else _content(elf)
     _require_core(folder, job_of(folder))
+    if not solver_is_here():
+        raise MissingTool(ABSENT)
     job, made = made_build(folder, phases)
     artifact = steps_on_a_core(made.artifact, made.lowering.lowered)
     assert artifact is not None

@@ -39,14 +39,17 @@ def _target_record(name: str) -> Json:
 
 def target_table(records: list[Json]) -> Table:
     """The targets for people."""
-    table = Table()
-    table.add_column("target", min_width=max(len(record["name"]) for record in records))
+    every = max((record["quant"] for record in records), key=len)
+    caption = (f"every: {', '.join(map(shown, every))}\n"
+               "cycles: by the core's manual, between bounds, or a count of instructions alone")
+    table = Table(caption=caption, caption_justify="left")
+    table.add_column("target", no_wrap=True)
     for name in ("what it is", "quant", "cycles", "state"):
         table.add_column(name)
     for record in records:
         install = escape(f"pip install 'ncpc[{','.join(record['install'])}]'")
         state = f"[yellow]{install}[/]" if record["install"] else "[green]ready[/]"
-        quant = ", ".join(map(shown, record["quant"]))
+        quant = "every" if record["quant"] == every else ", ".join(map(shown, record["quant"]))
         table.add_row(record["name"], record["summary"], quant, record["timing_class"] or "", state)
     return table
 

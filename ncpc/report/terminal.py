@@ -22,6 +22,8 @@ NONE = "-"
 NO_DATA = "no data of your own: generated inputs only"
 DEAREST = 3
 INFORMS = " (for information)"
+WORST_CASE = ("[dim]the worst case is of the longest way that any input, dt and state can take; it takes memories "
+              "without wait states, and no interrupt[/]")
 MARKS: Mapping[Mark, str] = {"✓": "green", "✗": "red", "-": "yellow"}
 
 
@@ -185,7 +187,7 @@ ROWS: dict[str, Cell] = {
     "messages per step": _own("messages_per_step"),
     "synaptic events per step": _own("synaptic_events_per_step"),
     "links that hold": _verified,
-    "for all inputs": _theorem,
+    "ELF = program, any input": _theorem,
     "steps compared": _steps,
     "verdict": _verdict,
 }
@@ -232,10 +234,11 @@ def _of_all_inputs(report: Json) -> list[str]:
     if found is None or found["answer"] == "differs":
         return []
     if found["answer"] == "undecided":
-        return [f"[yellow]{name}: not decided for all inputs:[/] {escape(found['why'])}"]
+        return [f"[yellow]{name}: not decided for every input that the ELF is the program:[/] {escape(found['why'])}"]
     return [f"[green]{name}: proved:[/] the linked step is the program for all inputs, every dt and all states in the "
             f"box, {found['shown']} of {found['outcomes']} outcomes",
-            f"[dim]the proof assumes: {escape('; '.join(found['assumes']))}[/]"]
+            f"[dim]the proof assumes: {escape('; '.join(found['assumes']))}[/]",
+            *([WORST_CASE] if found["cycles"] else [])]
 
 
 def _causes(why: Json | None) -> list[str]:

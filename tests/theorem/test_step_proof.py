@@ -74,12 +74,13 @@ def test_a_build_for_a_core_is_proved_as_it_is_compiled(proved: Outcome) -> None
 def test_the_terminal_shows_the_proof_and_what_it_assumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["compile", str(CARTPOLE), "-t", CORE, "-o", str(tmp_path / "build"), "--steps", "50"]) == 0
     said = capsys.readouterr().out
-    row = next(line for line in said.splitlines() if line.strip().startswith("for all inputs"))
+    row = next(line for line in said.splitlines() if line.strip().startswith("ELF = program"))
     assert row.split()[-1] == "proved"
     worst = next(line for line in said.splitlines() if line.strip().startswith("worst case, any input"))
     report = json.loads((tmp_path / "build" / "report.json").read_text())
     assert worst.split()[-2:] == [f"{report['cycles']['wcet']:,}", "cycles"]
     assert all(text in said for text in ASSUMPTIONS)
+    assert "without wait states" in said
 
 
 def test_where_instructions_alone_are_counted_the_worst_case_is_of_those(proved: Outcome) -> None:
@@ -118,7 +119,7 @@ def test_what_is_off_is_off_and_said(tmp_path: Path, capsys: pytest.CaptureFixtu
     asked = ["compile", str(CARTPOLE), "-t", CORE, "-o", str(folder), "--steps", "50", "--prove", "off"]
     assert cli.run(asked) == 0
     said = capsys.readouterr().out
-    assert "for all inputs" not in said
+    assert "ELF = program" not in said
     assert "prove off" in said
     assert json.loads((folder / "report.json").read_text())["theorem"] is None
     assert ncpc.verify(folder).report["theorem"] is None
