@@ -143,7 +143,9 @@ def test_a_fault_in_the_device_code_alone_is_found_there(target: str, compiled: 
     outcome = compiled(edit, target)
     assert [link["holds"] for link in outcome.report["links"]] == [True, False]
     assert outcome.exit_code == 1
-    assert f"host and {target} differ" in outcome.report["verdict"]["reasons"][0]
+    proof, link = outcome.report["verdict"]["reasons"][:2]
+    assert "the linked step is not the program" in proof
+    assert f"host and {target} differ" in link
 
 
 def restore_that_believes() -> Edit:
