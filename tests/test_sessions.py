@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ncpc.cores import core_names, load_core
 from ncpc.driver import builds
 from ncpc.driver.job import Job, Request, job_for
 from ncpc.driver.lowering import lower_for
@@ -73,6 +74,8 @@ LONG = (
     Case("nir", "thresholds", "fixed", (("units", "200"),)),
     Case("nir-graded", "float32", "fixed", policy=spiking),
     Case("nir-graded", "int16", "fixed", (("chip", "loihi2"),)),
+    *(Case(name, "float32" if load_core(name).hard_float else "int16", "runtime") for name in core_names()
+      if name not in ("cortex-m4", "rv32imc-ibex")),
 )
 CASES = [*QUICK, *(pytest.param(case, marks=pytest.mark.slow) for case in LONG)]
 

@@ -338,6 +338,22 @@ def rounded_product(world: World) -> None:
     world.do("mulshr", a, b, par=(world.rng.choice((0, 1 << 30, 1 << 31, 1 << 33)), world.rng.choice((1, 20, 32, 40))))
 
 
+def scaled_sum(world: World) -> None:
+    """A sum times a number, whose multiples of one of its terms lie above the lower word."""
+    a = world.do("lin", world.variable((-3, 2)), world.variable((-9, 7)), par=(1 << 16, 3, 5))
+    number = world.terms.const(world.rng.choice(((1 << 16) + 1, (1 << 20) + 3, -(1 << 18) - 1)))
+    world.do("mulshr", a, number, par=(world.rng.choice((0, 1 << 12, 1 << 31)), world.rng.choice((8, 20, 32))))
+
+
+def product_and_more(world: World) -> None:
+    """A product in two words and a number of one, added up in two."""
+    a, b, more = world.variable(FULL, (-9, -3)), world.variable(FULL, (0, 255)), world.variable((-300, 200), FULL)
+    low = world.do("mul", a, b)
+    total = world.do("add", low, more)
+    carry = world.do("sltu", total, world.rng.choice((low, more)))
+    world.do("lin", world.do("mulshr", a, b, par=(0, 32)), high(world, more), carry, par=(1, 1, 1, 0))
+
+
 def masked_sum(world: World) -> None:
     """The low bits of a word, and the word's upper ones above them."""
     k = world.rng.choice((1, 8, 24, 31))
@@ -371,3 +387,5 @@ KINDS: tuple[tuple[Callable[[World], None], int], ...] = (
     (nothing, 1), (packed, 1), (close, 2), (normal, 1), (memory, 2),
     (carried, 4), (one_more, 1), (rounded_product, 2), (masked_sum, 1), (shifted_sum, 1), (limited_twice, 3))
 """And how often each is drawn."""
+ALONE = (scaled_sum, product_and_more)
+"""Drawn in worlds of their own."""

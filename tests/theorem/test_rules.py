@@ -31,7 +31,7 @@ from ncpc.theorem.terms import BitTerms
 from ncpc.theorem.undecided import Undecided
 from ncpc.theorem.wide import gathered
 from tests.theorem.bit_vectors import PRODUCTS, Vectors
-from tests.theorem.term_steps import KINDS, Made, World
+from tests.theorem.term_steps import ALONE, KINDS, Made, World
 
 PLUMBING = ("make", "_new", "const", "var", "table", "evaluate", "__repr__", "fixed")
 """What rewrites nothing."""
@@ -171,13 +171,17 @@ def prove(world: World, first: int) -> None:
             assert WITHIN.get(term.op, partial(bits_within, world.terms))(term), term
 
 
+APART = 6
+"""Worlds of what is drawn alone."""
+
+
 def explore(kind: type[BitTerms] = BitTerms, seed: int = 1, worlds: int = 80) -> tuple[Counter[Line], Counter[str]]:
     """How often which line of terms.py ran in operations that are proved, and how often which kind of term was made."""
     rng, lines, kinds = random.Random(seed), Counter[Line](), Counter[str]()
     draws, weights = zip(*KINDS, strict=True)
-    for _ in range(worlds):
+    for k in range(worlds + APART):
         world = World(rng, kind)
-        for draw in rng.choices(draws, weights, k=20):
+        for draw in rng.choices(draws, weights, k=20) if k < worlds else ALONE:
             here, first = Counter[Line](), len(world.terms.nodes)
             world.made = []
             with suppress(Undecided), counted(here):
@@ -248,8 +252,8 @@ PLANTED = {
     "a mask of a sign is taken for its opposite": ("if found[1]:", "if not found[1]:"),
     "the mask is of another number": ("if found is None or terms.asr(whole, 31) is not found[0]:", "if found is None:"),
     "a borrow is taken for a carry": ("(1, -1, -1)", "(1, -1, 1)"),
-    "a word shifted right keeps what is above it": ("(high, -(1 << (32 - k)))", "(high, 1 << (32 - k))"),
-    "a mask keeps a bit more": ("(above, -(1 << k))", "(above, -(2 << k))"),
+    "a word shifted right counts twice": ("([(part, 1)], [(high", "([(part, 2)], [(high"),
+    "what is masked counts twice": ("([(a, 1)], [(above", "([(a, 2)], [(above"),
     "multiples of 2**32 are lost": ("terms.lin([(part, 1), *more], rest.c >> k)", "terms.addc(part, rest.c >> k)"),
     "a sum that wraps is taken for exact": ("if not fits(lo, hi):\n        part", "if False:\n        part"),
     "a word of a sum is shifted too far": ("min(k - least, 31)", "min(k - least + 1, 31)"),
