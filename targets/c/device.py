@@ -35,10 +35,16 @@ def calls(face: Interface, whole: bool = False) -> CallInterface:
     return CallInterface(
         init=init, step=step, reset=reset, struct_bytes=face.struct_bytes(),
         x_bytes=face.inputs * face.x.bytes, y_bytes=face.outputs * face.y.bytes, takes_dt=face.dt is not None,
-        state=face.offsets(), neuron_label=NEURON_LABEL if loop else None, neuron_count=loop.axis.size if loop else 0,
+        float_dt=_takes_float(face), state=face.offsets(),
+        neuron_label=NEURON_LABEL if loop else None, neuron_count=loop.axis.size if loop else 0,
         neuron_end=NEURON_END if loop else None, restore=restore, save=save, self_test=self_test,
         struct_alignment=face.struct_alignment(),
     )
+
+
+def _takes_float(face: Interface) -> bool:
+    """Whether dt is an argument in floating point, which cores with an FPU take in one of its registers."""
+    return face.dt is not None and face.dt.name == "float"
 
 
 def plan_for(face: Interface, data: Sequences) -> CallPlan:
@@ -62,7 +68,7 @@ def state_bytes(face: Interface, raw: NDArray[np.int64]) -> NDArray[np.uint8]:
 
 def dt_bits(dt: NDArray[Any], face: Interface) -> NDArray[np.uint32]:
     """The argument register's content."""
-    if face.dt is not None and face.dt.name == "float":
+    if _takes_float(face):
         return np.ascontiguousarray(dt, np.float32).view(np.uint32)
     return dt.astype(np.uint32)
 
