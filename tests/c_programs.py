@@ -81,10 +81,12 @@ def hostile(program: Program, seed: int, steps: int = 40, batch: int = 2) -> Seq
     return Sequences(x, dt, rng.random((batch, steps)) < 0.1)
 
 
-def library(program: Program, folder: Path, cc: str | None = None, flags: Sequence[str] = WARNINGS) -> Path:
+def library(program: Program, folder: Path, cc: str | None = None, flags: Sequence[str] = WARNINGS,
+            long_products: bool = True) -> Path:
     """The program's C as a shared library of its own name (loaded libraries are cached by path)."""
     path = folder / f"{interface_of(program).name}-{len(list(folder.iterdir()))}.so"
-    path.write_bytes(build_host_library(emit_c(interface_of(program)), cc, extra_flags=flags))
+    sources = emit_c(interface_of(program), long_products=long_products)
+    path.write_bytes(build_host_library(sources, cc, extra_flags=flags))
     return path
 
 
@@ -143,10 +145,11 @@ def tame(program: Program, seed: int, steps: int = 30) -> Sequences:
 
 
 def assert_c_is_program(program: Program, folder: Path, seed: int = 0, cc: str | None = None,
-                        inputs: Callable[[Program, int], Sequences] = hostile) -> None:
+                        inputs: Callable[[Program, int], Sequences] = hostile, long_products: bool = True) -> None:
     """What the compiled C does is what the semantics say."""
     data = inputs(program, seed)
     with np.errstate(over="ignore"):
         expected = run(program, data)
     assert expected.y.std() > 0
-    assert_same(run_library(library(program, folder, cc), interface_of(program), data), expected)
+    built = library(program, folder, cc, long_products=long_products)
+    assert_same(run_library(built, interface_of(program), data), expected)

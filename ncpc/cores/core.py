@@ -64,3 +64,8 @@ class Core:
     hard_float: bool
     chips: tuple[str, ...]
     estimates: Mapping[str, Estimate]
+
+    @property
+    def long_products(self) -> bool:
+        """Whether an instruction multiplies 32 by 32 bits to 64."""
+        return self.isa != "armv6-m"

@@ -461,6 +461,68 @@ static int32_t inverse(uint32_t a, int k)
     const int32_t r = (int32_t)seed + (((int32_t)seed * residual + 4194304) >> 23);
     return (int32_t)((uint32_t)r << (zeros - 1 + k));
 }
+
+static int32_t mulshr(int32_t a, int32_t b, int k)
+{
+    const int32_t a_high = a >> 16;
+    const int32_t a_low = (int32_t)(a & 65535);
+    const int32_t b_high = b >> 16;
+    const int32_t b_low = b & 65535;
+    const uint32_t low = (uint32_t)a_low * (uint32_t)b_low + (k <= 16 ? (uint32_t)1 << (k - 1) : 0u);
+    const int32_t middle = a_low * b_high + (int32_t)(low >> 16) + (k > 16 && k <= 32 ? (int32_t)1 << (k - 17) : 0);
+    const int32_t upper = a_high * b_low + (middle & 65535);
+    const int32_t high = a_high * b_high + (middle >> 16) + (upper >> 16);
+    if (k > 32) {
+        return ((high >> (k - 33)) + 1) >> 1;
+    }
+    if (k == 32) {
+        return high;
+    }
+    if (k > 16) {
+        return (int32_t)(((uint32_t)high << (32 - k)) + (((uint32_t)upper & 65535u) >> (k - 16)));
+    }
+    return (int32_t)(((uint32_t)high << (32 - k)) + (((uint32_t)upper << 16 | (low & 65535u)) >> k));
+}
+
+static int32_t mulshr_u(uint32_t a, int32_t b, int k)
+{
+    const uint32_t a_high = a >> 16;
+    const int32_t a_low = (int32_t)(a & 65535u);
+    const int32_t b_high = b >> 16;
+    const int32_t b_low = b & 65535;
+    const uint32_t low = (uint32_t)a_low * (uint32_t)b_low + (k <= 16 ? (uint32_t)1 << (k - 1) : 0u);
+    const int32_t middle = a_low * b_high + (int32_t)(low >> 16) + (k > 16 && k <= 32 ? (int32_t)1 << (k - 17) : 0);
+    const uint32_t upper = a_high * (uint32_t)b_low + ((uint32_t)middle & 65535u);
+    const int32_t high = (int32_t)a_high * b_high + (middle >> 16) + (int32_t)(upper >> 16);
+    if (k > 32) {
+        return ((high >> (k - 33)) + 1) >> 1;
+    }
+    if (k == 32) {
+        return high;
+    }
+    if (k > 16) {
+        return (int32_t)(((uint32_t)high << (32 - k)) + (((uint32_t)upper & 65535u) >> (k - 16)));
+    }
+    return (int32_t)(((uint32_t)high << (32 - k)) + (((uint32_t)upper << 16 | (low & 65535u)) >> k));
+}
+
+static int32_t mulshr_16(int32_t a, int32_t b, int k)
+{
+    const int32_t low = (a & 65535) * b;
+    const int32_t high = (a >> 16) * b;
+    if (k > 16) {
+        return (high + (low >> 16) + ((int32_t)1 << (k - 17))) >> (k - 16);
+    }
+    return (int32_t)(((uint32_t)high << (16 - k)) + (uint32_t)((low + ((int32_t)1 << (k - 1))) >> k));
+}
+
+static int32_t mix_16(int32_t a, int32_t b, int32_t t, int k)
+{
+    const int32_t low = ((b & 65535) - (a & 65535)) * t;
+    const int32_t high = ((b >> 16) - (a >> 16)) * t;
+    const uint32_t rounded = (uint32_t)((low + ((int32_t)1 << (k - 1))) >> k);
+    return (int32_t)((uint32_t)a + ((uint32_t)high << (16 - k)) + rounded);
+}
 """
 """What is not read as C but known: macros on constants, hints to compilers, and what ``CProgram`` has in Python."""
 
@@ -671,7 +733,8 @@ class CProgram:
     def call(self, site: Site, name: str, arguments: list[Any]) -> Any:
         """A function's result."""
         own: dict[str, Callable[..., CNumber]] = {
-            "inverse": self._inverse, "dot": self._dot, "dot_4": self._dot_4, "nibble": self._nibble}
+            "inverse": self._inverse, "dot": self._dot, "dot_4": self._dot_4, "nibble": self._nibble,
+            "mulshr": self._mulshr, "mulshr_u": self._mulshr, "mulshr_16": self._mulshr_16, "mix_16": self._mix_16}
         if name in self.known and name in own:
             return own[name](site, *arguments)
         if name in self.known:
@@ -707,6 +770,40 @@ class CProgram:
             raise Refused(f"{site[1]} shifts by {least} .. {most}")
         self.form((site[0], f"{site[1]}: zeros - 1 + k"), least, most, INT, "shift amount")
         return self.form(site, lo, hi, INT, "reciprocal", ("inverse", a, k.lo))
+
+    def _mulshr(self, site: Site, a: CNumber, b: CNumber, k: CNumber) -> CNumber:
+        """floor(a*b / 2^k + 1/2) from products of 16-bit parts, formed here in 64 bits. With h = 2^16 - 1, a_low <= h,
+        a_high in [-2^15, 2^15 - 1] (of an unsigned a in [0, h]) and b alike, no sum in it leaves its type: low <= h*h +
+        2^15 < 2^32, middle <= h*(2^15 - 1) + (h - 1) + 2^15 = 2^31 - 1, upper <= (2^15 - 1)*h + h (or h*h + h < 2^32),
+        and high, with what is added to it one after another, in [-h*2^15 - 2^15, 2^31 - 1].
+        """
+        if not k.known or not 1 <= k.lo < 63:
+            raise Refused(f"{site[1]}: a shift by {k.lo} .. {k.hi}")
+        return self.convert(site, self._rounded(site, a, b, k.lo), INT)
+
+    def _mulshr_16(self, site: Site, a: CNumber, b: CNumber, k: CNumber) -> CNumber:
+        """The same for b in [-2^15, 2^15): low + half <= h*(2^15 - 1) + 2^15 < 2^31, and high, in [-2^30, 2^30], has
+        room for the half of 2^29 at most and for low >> 16.
+        """
+        if b.lo < -1 << 15 or b.hi >= 1 << 15 or k.hi > 46:
+            raise Refused(f"{site[1]}: {b.lo} .. {b.hi} is no number of 16 bits, or the shift above 46")
+        return self._mulshr(site, a, b, k)
+
+    def _mix_16(self, site: Site, a: CNumber, b: CNumber, t: CNumber, k: CNumber) -> CNumber:
+        """a + floor((b - a)*t / 2^k + 1/2): the differences of low and of high halves are in [-h, h], and h*2^15 +
+        2^14 < 2^31 for 0 <= t <= 2^k <= 2^15.
+        """
+        if not k.known or not 1 <= k.lo <= 15 or t.lo < 0 or t.hi > 1 << k.lo:
+            raise Refused(f"{site[1]}: a weight of {t.lo} .. {t.hi} by 2^{k.lo}")
+        apart = self.apply((site[0], f"{site[1]}: b - a"), "-", self.convert(site, b, LONG), a)
+        return self.convert(site, self.apply(site, "+", a, self._rounded(site, apart, t, k.lo)), INT)
+
+    def _rounded(self, site: Site, a: CNumber, b: CNumber, k: int) -> Any:
+        """(a*b + 2^(k-1)) >> k in 64 bits."""
+        line, text = site
+        product = self.apply((line, f"{text}: a * b"), "*", self.convert(site, a, LONG), b)
+        total = self.apply((line, f"{text}: + half"), "+", product, exactly(1 << k - 1, LONG))
+        return self.apply((line, f"{text}: >> k"), ">>", total, exactly(k))
 
     def _dot(self, site: Site, a: Any, b: Any, n: CNumber, total: CNumber) -> CNumber:
         """sum + a . b. Cores with SIMD form two products at once and add them modulo 2^32: the same where sums fit."""

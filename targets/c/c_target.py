@@ -76,7 +76,8 @@ def _prepared(lowered: Lowered, options: CompileOptions, core: Core | None = Non
     if chip is not None:
         require_fit(face, chip)
     notes = cautions(lowered.policy.dt, lowered.policy.compared)
-    files = emit_c(face, [f"NOTE: {note.what}: {note.means}." for note in notes], chip is not None and chip.hard_float)
+    files = emit_c(face, [f"NOTE: {note.what}: {note.means}." for note in notes], chip is not None and chip.hard_float,
+                   chip is None or chip.long_products)
     return CArtifact(face, lowered.numbers, chip, options.cc, files)
 
 

@@ -23,14 +23,14 @@ from ncpc.targets.c.writer import Rendering
 FUNCTIONS = ("step", "init", "reset", "save", "restore", "self_test")
 
 
-def source(face: Interface, vectors: Vectors, fpu: bool = False) -> str:
-    """The text of NAME.c; ``fpu`` as ``emit_c`` says."""
-    writer, nest = _writer(face), face.nest
+def source(face: Interface, vectors: Vectors, fpu: bool = False, long_products: bool = True) -> str:
+    """The text of NAME.c; ``fpu`` and ``long_products`` as ``emit_c`` says."""
+    writer, nest = _writer(face, long_products), face.nest
     data = list(constants(writer))
     step = "\n".join(_step(writer, face))
     test = self_test(face, vectors.x, vectors.dt, vectors.y, vectors.states)
     body = "\n\n".join([*data, step, *functions(face), test])
-    helpers = support(re.findall(r"\b\w+", body))
+    helpers = support(re.findall(r"\b\w+", body), long_products)
     mark = [_profile_label(face)] if writer.marked else []
     return "\n\n".join([_head(face, fpu), *mark, _sizes(nest, writer.names), *helpers, body]) + "\n"
 
@@ -42,10 +42,10 @@ def written(face: Interface) -> Rendering:
     return writer
 
 
-def _writer(face: Interface) -> Rendering:
+def _writer(face: Interface, long_products: bool = True) -> Rendering:
     nest, dots = face.nest, dots_of(face.nest)
     return Rendering(nest, tables_of(nest), _names(face), face.macro, profiled(nest), bundles=bundles_of(nest, dots),
-                     dots=dots)
+                     dots=dots, long_products=long_products)
 
 
 def _profile_label(face: Interface) -> str:

@@ -17,6 +17,7 @@ from ncpc.targets.c.expressions import SHIFT, UNARY, Expr, apply, call, cast
 from ncpc.targets.c.frames import stream_lines, window_lines
 from ncpc.targets.c.layout import INDENT
 from ncpc.targets.c.numbers import INT32, CType, scalar, stored
+from ncpc.targets.c.parts import short_product
 from ncpc.targets.c.tables import count_key
 from ncpc.targets.c.writer import Rendering, repeats
 
@@ -138,6 +139,8 @@ def _value(writer: Rendering, node: Assign, args: list[Expr]) -> Expr:
         key = f"lut:{node.args[1].name}:{node.attrs['k']}"
         return call(writer.names[key], args[:1], INT32)
     types = [writer.nest.types[a.name] if isinstance(a, Ref) else node.type for a in node.args]
+    if not writer.long_products and (short := short_product(node.kind, args, types, node.attrs)) is not None:
+        return short
     return apply(node.kind, args, types, node.type, node.attrs)
 
 

@@ -11,6 +11,7 @@ from ncpc.ir.formed import FUNCTIONS, product_sum
 from ncpc.semantics import fixed, float32
 from ncpc.targets.c.expressions import Expr, definition, printed
 from ncpc.targets.c.numbers import INT32, CType, float_literal
+from ncpc.targets.c.parts import PARTS
 
 NEEDS: dict[str, tuple[str, ...]] = {
     "exp_f": ("bits_f",),
@@ -26,12 +27,16 @@ NEEDS: dict[str, tuple[str, ...]] = {
 """Which pieces a piece calls."""
 
 
-def support(used: Iterable[str]) -> list[str]:
-    """The pieces behind the function and macro names in ``used``, in the order of definition."""
-    wanted = set(used) & set(_pieces())
+def support(used: Iterable[str], long_products: bool = True) -> list[str]:
+    """The pieces behind the function and macro names in ``used``, in the order of definition.
+
+    Without ``long_products`` products of 64 bits are put together from 16-bit parts.
+    """
+    pieces = {**_pieces(), **({} if long_products else PARTS)}
+    wanted = set(used) & set(pieces)
     while missing := {need for name in wanted for need in NEEDS.get(name, ())} - wanted:
         wanted |= missing
-    return [text.strip() for name, text in _pieces().items() if name in wanted]
+    return [text.strip() for name, text in pieces.items() if name in wanted]
 
 
 def _pieces() -> dict[str, str]:
@@ -98,7 +103,7 @@ typedef struct {
 
 def support_names() -> tuple[str, ...]:
     """What generated files may define, so that nothing else is called so."""
-    return (*_pieces(), "float_bits_t", "wide_entry_t", "pair_at", "PROFILE_LABEL")
+    return (*_pieces(), *PARTS, "float_bits_t", "wide_entry_t", "pair_at", "PROFILE_LABEL")
 
 
 def _floats() -> dict[str, str]:

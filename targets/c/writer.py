@@ -48,6 +48,9 @@ class Rendering:
     rolling: dict[str, str] = field(default_factory=dict)
     """Where the loop's own element lies in a frame of which only some rows are kept."""
 
+    long_products: bool = True
+    """Whether products may have 64 bits."""
+
     def bit(self, node: Assign) -> str:
         """The macro of the status bit that ``node`` raises."""
         return f"{self.macro}_{str(node.attrs['flag']).upper()}"
