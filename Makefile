@@ -2,6 +2,7 @@
 # make test   run the default tests (make test-slow: the long ones)
 # make test-newest   what needs no torch, on the newest releases of everything (Python 3.13, an environment of its own)
 # make mutation   plant small faults into proofs, semantics and verification, and count those that no test notices (hours)
+# make rtl    compare the simulator's cycles with the RTL of cores: every compiled policy, step by step
 # make lint   ruff and mypy
 # The environment in .venv is made from pyproject.toml and constraints.txt, anew only when one of them changes.
 
@@ -20,7 +21,7 @@ NEWEST_TESTS := $(addprefix tests/test_,$(addsuffix .py,container cli builds pip
 export NCPC_WITHOUT_NEWEST = torch ncps brevitas keras gymnasium vela norse snntorch spikingjelly nirtorch
 export OMP_NUM_THREADS = 1
 
-.PHONY: mutation demo test test-slow test-newest lint clean
+.PHONY: mutation demo test test-slow test-newest rtl lint clean
 
 demo: $(VENV)/.compiler
 	$(BIN)/ncpc compile examples/cartpole/policy.safetensors --target cortex-m4 -o build/cartpole
@@ -34,6 +35,9 @@ test-slow: $(VENV)/.everything
 test-newest: $(NEWEST)/.installed
 	NCPC_WITHOUT="$$NCPC_WITHOUT_NEWEST" $(NEWEST)/bin/python -m pytest -q -n 2 --dist loadfile $(NEWEST_TESTS)
 
+rtl: $(VENV)/.everything
+	$(BIN)/python -m tests.rtl policies
+
 lint: $(VENV)/.everything
 	$(BIN)/ruff check .
 	$(BIN)/mypy -p ncpc
@@ -46,7 +50,7 @@ $(VENV)/.compiler: $(INPUTS)
 	@touch $@
 
 $(VENV)/.everything: $(VENV)/.compiler
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all,consumers,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all,consumers,dev,rtl]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps aeon
 	@touch $@
 
