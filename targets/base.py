@@ -54,6 +54,7 @@ class TargetOption:
 
     ``check`` raises BadInput for a text that can be none, before anything is done. ``shape``: its choices change how
     the emitted code or graph is laid out, not what it takes and gives nor where it runs, so ``tune`` may try them.
+    ``several``: it may be given more than once, which is the same as once with commas.
     """
 
     name: str
@@ -62,6 +63,7 @@ class TargetOption:
     choices: tuple[str, ...] = ()
     check: Callable[[str], object] | None = None
     shape: bool = False
+    several: bool = False
 
 
 @dataclass(frozen=True)

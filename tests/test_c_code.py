@@ -268,28 +268,43 @@ def test_every_value_that_the_self_test_compares_can_fail(scheme: str, tmp_path:
     assert loaded.net_self_test() == len(places) == wanted.y.size + sum(part.size for part in wanted.states)
 
 
-def test_contraction_is_seen_by_the_float_self_test(tmp_path: Path, require_program) -> None:
-    """Fused multiply-adds change the last bits."""
+CONTRACTING = ("-std=gnu11", "-O3", "-ffp-contract=fast", "-mfma")
+GUARD = '#pragma GCC optimize("fp-contract=off")'
+
+
+@pytest.mark.parametrize("flags", [CONTRACTING, (*CONTRACTING, "-flto")], ids=["alone", "lto"])
+def test_no_compiler_flag_fuses_what_the_float_code_keeps_apart(
+    flags: tuple[str, ...], tmp_path: Path, require_program
+) -> None:
+    """Fused multiply-adds change the last bits, which the self test sees; the code forbids them itself."""
     gcc, cpu = require_program("gcc", optional=True), Path("/proc/cpuinfo")
     if not cpu.exists() or " fma " not in cpu.read_text():
         pytest.skip("optional: no fused multiply-add on this processor")
     face = interface_of(float_program(small_policy(8)))
-    path = tmp_path / "fused.so"
-    path.write_bytes(build_host_library(emit_c(face), gcc, extra_flags=("-ffp-contract=fast", "-mfma")))
-    assert getattr(ctypes.CDLL(str(path)), f"{face.name}_self_test")() > 0
+    sources = emit_c(face)
+    text = sources[f"{face.name}.c"].decode()
+    assert GUARD in text
+    wrong = {}
+    for name, source in (("as emitted", text), ("without its guard", text.replace(GUARD, ""))):
+        path = tmp_path / f"{name}.so"
+        path.write_bytes(build_host_library({**sources, f"{face.name}.c": source.encode()}, gcc, extra_flags=flags))
+        wrong[name] = getattr(ctypes.CDLL(str(path)), f"{face.name}_self_test")()
+    assert wrong["as emitted"] == 0
+    assert wrong["without its guard"] > 0
 
 
 SHIM = """
 #define NET_WITH_FLOAT
 #include "net.h"
-int16_t x_from(int c, float v); float y_to(int c, int16_t r);
+int16_t x_from(int c, float v); float y_to(int c, int16_t r); uint32_t dt_from(float v);
 int16_t x_from(int c, float v) { return net_x_from_float(c, v); }
 float y_to(int c, int16_t r) { return net_y_to_float(c, r); }
+uint32_t dt_from(float v) { return net_dt_from_float(v); }
 """
 
 
 def test_conversions_round_and_saturate_as_the_ports_do(tmp_path: Path) -> None:
-    program = fixed_program(small_policy(9))
+    program = fixed_program(small_policy(9), dt="runtime")
     (tmp_path / "c.so").write_bytes(
         build_host_library({**emit_c(interface_of(program)), "shim.c": SHIM.encode()}, None, extra_flags=WARNINGS))
     lib = ctypes.CDLL(str(tmp_path / "c.so"))
@@ -305,6 +320,12 @@ def test_conversions_round_and_saturate_as_the_ports_do(tmp_path: Path) -> None:
     np.testing.assert_array_equal([lib.x_from(0, float(v)) for v in values], expected)
     raw = np.arange(-32768, 32768, 997)
     np.testing.assert_array_equal([lib.y_to(1, int(r)) for r in raw], raw * 2.0 ** -program.y.fracs[1])
+    assert program.dt is not None
+    lib.dt_from.argtypes, lib.dt_from.restype = (ctypes.c_float,), ctypes.c_uint32
+    ends = [2.0**16, 65535.996, 1e30, 1e-9]
+    spans = np.concatenate([values, np.random.default_rng(1).uniform(0, 2.0**17, 500), ends])
+    wanted = ports.encode(program.dt, spans.astype(np.float32).astype(np.float64)[:, None])[:, 0]
+    np.testing.assert_array_equal([lib.dt_from(float(v)) for v in spans.astype(np.float32)], wanted)
 
 
 def test_the_header_is_a_cpp_header(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from ncpc.errors import EXIT_HOLDS, EXIT_INTERRUPTED, BadInput, NcpcError
 from ncpc.system import interruption, streams
 from ncpc.system.crash import unforeseen
 from ncpc.targets import registry
+from ncpc.targets.c.projects.kinds import told
 from ncpc.verification.data import Counting
 
 T = TypeVar("T")
@@ -188,7 +189,7 @@ counts_option = click.option(
 def compile_command(
     policy: Path, targets: str, out: Path, force: bool, quant: Any, calibrate: Path | None, checkpoint: Path | None,
     dt: Any, cc: str, tolerance: float | None, counts: Any, strict: bool, steps: int | None, certify: Any, prove: Any,
-    as_json: bool, carry: tuple[str, ...], heads: tuple[str, ...], **own: str | None,
+    as_json: bool, carry: tuple[str, ...], heads: tuple[str, ...], **own: Any,
 ) -> int:
     """Quantize, lower, emit, build, simulate, verify and report.
 
@@ -226,6 +227,8 @@ def compile_command(
     if not as_json:
         for outcome in outcomes:
             click.echo(f"{outcome.folder}/report.html")
+            for line in told(outcome.folder, extra.get("project", "")):
+                click.echo(line)
     return worst_code(outcomes)
 
 

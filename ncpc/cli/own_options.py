@@ -30,17 +30,23 @@ def own_options() -> tuple[click.Option, ...]:
 def _own_option(option: TargetOption, targets: list[str]) -> click.Option:
     text = f"{option.help}  [{', '.join(targets)}; default: {option.default or 'none'}]"
     kind = click.Choice(option.choices) if option.choices else click.STRING
-    return click.Option([f"--{option.name}", f"own_{option.name.replace('-', '_')}"], type=kind, help=text)
+    return click.Option([f"--{option.name}", f"own_{option.name.replace('-', '_')}"], type=kind, help=text,
+                        multiple=option.several)
 
 
-def given_options(own: Mapping[str, str | None], names: Sequence[str]) -> dict[str, str]:
+def given_options(own: Mapping[str, str | tuple[str, ...] | None], names: Sequence[str]) -> dict[str, str]:
     """Those of ``own_options`` that were given, by the names that targets have for them.
 
     Raises BadInput for one that none of the targets ``names`` has: it would do nothing.
     """
-    given = {o.opts[0].removeprefix("--"): text for o in own_options() if (text := own[str(o.name)]) is not None}
+    given = {o.opts[0].removeprefix("--"): text for o in own_options() if (text := _text(own[str(o.name)])) is not None}
     for option in given:
         having = [target for target in registry.names() if option in {o.name for o in registry.load(target).options}]
         if not set(having) & set(names):
             raise BadInput(f"--{option}: an option of {', '.join(having)}, not of {', '.join(names)}; leave it out")
     return given
+
+
+def _text(given: str | tuple[str, ...] | None) -> str | None:
+    """What was given, with commas where it was several times; None where it was not."""
+    return (",".join(given) or None) if isinstance(given, tuple) else given

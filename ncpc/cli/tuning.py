@@ -47,7 +47,7 @@ from ncpc.verification.data import Counting
 @click.option("--json", "as_json", is_flag=True, help="Print tune.json instead of phases and tables.")
 def tune_command(
     policy: Path, target: str, tolerance: float, budget: str, out: Path, trials: int, timeout: float | None, seed: int,
-    calibrate: Path | None, dt: Any, cc: str, verdict: Any, steps: int | None, as_json: bool, **own: str | None,
+    calibrate: Path | None, dt: Any, cc: str, verdict: Any, steps: int | None, as_json: bool, **own: Any,
 ) -> int:
     """Find the number scheme, the unfolds and the synapses that a budget allows; 0 only if it is met.
 

@@ -377,13 +377,13 @@ reciprocal = cache(Reciprocal)
 KNOWN = r"""
 #define PAIR(low, high) (((uint32_t)(low) & 0xFFFFu) | (uint32_t)(high) << 16)
 
-#define LOW(word) ((int32_t)(int16_t)(word))
+#define LO16(word) ((int32_t)(int16_t)(word))
 
-#define HIGH(word) ((int32_t)(word) >> 16)
+#define HI16(word) ((int32_t)(word) >> 16)
 
-#define ULOW(word) ((int32_t)((word) & 0xFFFFu))
+#define ULO16(word) ((int32_t)((word) & 0xFFFFu))
 
-#define UHIGH(word) ((int32_t)((word) >> 16))
+#define UHI16(word) ((int32_t)((word) >> 16))
 
 #define BYTES(a, b, c, d) \
     (((uint32_t)(a) & 255u) | ((uint32_t)(b) & 255u) << 8 | ((uint32_t)(c) & 255u) << 16 | (uint32_t)(d) << 24)
@@ -543,8 +543,8 @@ def nibble(i: int, word: int) -> int:
 
 
 UNPACKING: dict[str, Callable[[int], int]] = {
-    "LOW": lambda word: signed(word, 16), "HIGH": lambda word: signed(word >> 16, 16),
-    "ULOW": lambda word: word & 0xFFFF, "UHIGH": lambda word: word >> 16,
+    "LO16": lambda word: signed(word, 16), "HI16": lambda word: signed(word >> 16, 16),
+    "ULO16": lambda word: word & 0xFFFF, "UHI16": lambda word: word >> 16,
     **{f"BYTE{i}": partial(byte, i, 8) for i in range(4)}, **{f"UBYTE{i}": partial(byte, i, 9) for i in range(4)},
     **{f"NIBBLE{i}": partial(nibble, i) for i in range(4)}}
 PACKING = {"PAIR": (2, 16), "BYTES": (4, 8), "NIBBLES": (2, 4)}

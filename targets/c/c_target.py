@@ -36,6 +36,8 @@ from ncpc.targets.c.fit import AUTO, MEMORIES, require_fit, require_memory, room
 from ncpc.targets.c.host import run_library
 from ncpc.targets.c.interface import Interface, interface_of
 from ncpc.targets.c.placement import placement
+from ncpc.targets.c.projects.kinds import KINDS, asked
+from ncpc.targets.c.projects.render import project_files
 from ncpc.targets.c.sessions import DeviceSession, HostSession
 from ncpc.targets.c.symbols import check_symbols
 
@@ -50,6 +52,10 @@ COMPILER = Requirement("ziglang", "c", "C compiler for this machine and for the 
 CORE_TOOLS = (Requirement("elftools", "c", "reading linked programs"),
               *(Requirement(module, "sim", "the simulator") for module in ("unicorn", "capstone")))
 
+PROJECT = TargetOption("project", "", "a folder beside the C that an IDE or a build system opens, with headers for C "
+                       f"and C++ and a short main; several times, or with commas: {', '.join(KINDS)}", check=asked,
+                       several=True)
+
 
 def _schemes() -> tuple[Scheme, ...]:
     return tuple(row.name for row in SCHEMES.values() if row.arithmetic != "units")
@@ -57,7 +63,7 @@ def _schemes() -> tuple[Scheme, ...]:
 
 def host_target(name: str) -> Target:
     """C for this machine: ``host`` or ``c``."""
-    return Target(name, SUMMARIES[name], Capabilities(_schemes()), _prepared, (COMPILER,))
+    return Target(name, SUMMARIES[name], Capabilities(_schemes()), _prepared, (COMPILER,), (PROJECT,))
 
 
 def core_target(core: Core) -> Target:
@@ -67,23 +73,27 @@ def core_target(core: Core) -> Target:
                     for name in MEMORIES)
     held = Capabilities(_schemes(), flash_bytes=core.flash.size, ram_bytes=core.ram.size)
     return Target(core.name, f"C for {core.title}, run in the simulator", held, partial(_prepared, core=core),
-                  (COMPILER, *CORE_TOOLS), options, core.name, core.timing_class)
+                  (COMPILER, *CORE_TOOLS), (*options, PROJECT), core.name, core.timing_class)
 
 
 def _prepared(lowered: Lowered, options: CompileOptions, core: Core | None = None) -> CArtifact:
-    """NAME.c and NAME.h."""
+    """NAME.c and NAME.h, and the projects that are asked for."""
     face, chip = interface_of(lowered.program), None if core is None else with_memories(core, options.extra)
     if chip is not None:
         require_fit(face, chip)
     notes = cautions(lowered.policy.dt, lowered.policy.compared)
-    files = emit_c(face, [f"NOTE: {note.what}: {note.means}." for note in notes], chip is not None and chip.hard_float,
-                   chip is None or chip.long_products)
-    return CArtifact(face, lowered.numbers, chip, options.cc, files)
+    remarks = [f"NOTE: {note.what}: {note.means}." for note in notes]
+    sources = emit_c(face, remarks, chip is not None and chip.hard_float, chip is None or chip.long_products)
+    projects = project_files(asked(options.extra.get(PROJECT.name, "")), face, lowered.policy.dt.nominal, sources)
+    return CArtifact(face, lowered.numbers, chip, options.cc, {**sources, **projects})
 
 
 @dataclass(frozen=True, eq=False)
 class CArtifact:
-    """The C of one program; ``chip`` is the core with the memories that the options say, None for this machine."""
+    """The C of one program; ``chip`` is the core with the memories that the options say, None for this machine.
+
+    ``files`` are NAME.c and NAME.h, and the folders of the projects that were asked for.
+    """
 
     face: Interface
     scheme: NumberScheme
@@ -109,7 +119,7 @@ class CArtifact:
         files: dict[str, bytes] = {}
         tools: dict[str, str] = {}
         missing: list[str] = []
-        sources = {name: (folder / name).read_bytes() for name in self.files}
+        sources = {name: (folder / name).read_bytes() for name in map(self.named, ("c", "h"))}
         for make in (_host_files,) if self.chip is None else (_host_files, _core_files):
             try:
                 made, used = make(self, sources)

@@ -37,7 +37,7 @@ class Packing:
     parts: tuple[str, ...]
 
 
-WORDS = {(2, 16): Packing(UINT32, ("LOW", "HIGH")), (4, 8): Packing(UINT32, tuple(f"BYTE{k}" for k in range(4))),
+WORDS = {(2, 16): Packing(UINT32, ("LO16", "HI16")), (4, 8): Packing(UINT32, tuple(f"BYTE{k}" for k in range(4))),
          **{(n, NIBBLE): Packing(nibble_word(n), tuple(f"NIBBLE{k}" for k in range(n))) for n in (2, 3, 4)}}
 """By so many filters, of so many bits each: for one load instead of several, and of 4 bits for less memory."""
 

@@ -84,7 +84,7 @@ def _entry(value: NDArray[Any], step: NDArray[Any]) -> _Entry:
     if any(kind.bytes == 4 for kind in kinds):
         return _Entry("wide_entry_t", "WIDE", "entry.value", "entry.step")
     low, high = ("U" if kind.name.startswith("u") else "" for kind in kinds)
-    return _Entry("uint32_t", "PAIR", f"{low}LOW(entry)", f"{high}HIGH(entry)")
+    return _Entry("uint32_t", "PAIR", f"{low}LO16(entry)", f"{high}HI16(entry)")
 
 
 def _table(writer: Rendering, table: Table) -> str:

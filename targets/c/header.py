@@ -13,7 +13,7 @@ from ncpc.semantics import ports
 from ncpc.semantics.ops import FLAGS
 from ncpc.targets.c.interface import Interface
 from ncpc.targets.c.layout import comment, wrapped
-from ncpc.targets.c.numbers import CType, holding
+from ncpc.targets.c.numbers import CType, float_literal, holding, literal
 
 LISTED = 64
 """Channels that are listed one by one even if they are all alike."""
@@ -183,50 +183,89 @@ def _prototypes(face: Interface) -> Iterator[str]:
 
 
 def _conversions(face: Interface) -> Iterator[str]:
-    if face.program.x.fracs is None or face.program.y.fracs is None:
-        return
-    lo, hi = (-(1 << (8 * face.x.bytes - 1)), (1 << (8 * face.x.bytes - 1)) - 1)
-    assert holding(lo, hi) == face.x
     yield ""
     yield f"#ifdef {face.macro}_WITH_FLOAT"
-    yield "/* Physical numbers to raw ones, floor(value * 2^frac + 1/2), limited to the type; NaN becomes 0. */"
-    yield f"static inline {face.x.name} {face.name}_x_from_float(int channel, float value)"
+    if face.program.x.fracs is not None:
+        yield "/* Physical numbers to raw ones, floor(value * 2^frac + 1/2), limited to the type; NaN becomes 0. */"
+        yield from _from_float(face, f"{face.name}_x_from_float(int channel, float value)", face.x, face.program.x)
+        yield ""
+        if face.dt is not None and face.program.dt is not None:
+            yield from _from_float(face, f"{face.name}_dt_from_float(float value)", face.dt, face.program.dt)
+            yield ""
+    if face.program.y.fracs is not None:
+        yield f"static inline float {face.name}_y_to_float(int channel, {face.y.name} raw)"
+        yield "{"
+        yield f"    static const float unit[{face.outputs}] = {{{_powers(face.program.y.fracs, -1)}}};"
+        yield "    return (float)raw * unit[channel];"
+        yield "}"
+        yield ""
+    yield from _step_float(face)
+    yield "#endif"
+
+
+def _from_float(face: Interface, signature: str, ctype: CType, port: Port) -> Iterator[str]:
+    signed = ctype.name.startswith("int")
+    hi = (1 << (8 * ctype.bytes - signed)) - 1
+    lo = -hi - 1 if signed else 0
+    assert holding(lo, hi) == ctype
+    yield f"static inline {ctype.name} {signature}"
     yield "{"
-    yield from _scaled(face)
+    yield from _scaled(face, port)
     yield "    if (!(scaled == scaled)) {"
     yield "        return 0;"
     yield "    }"
     yield f"    if (scaled <= {lo}.0f) {{"
     yield f"        return {lo};"
     yield "    }"
-    yield f"    if (scaled >= {hi}.0f) {{"
-    yield f"        return {hi};"
+    yield f"    if (scaled >= {float_literal(hi)}) {{"
+    yield f"        return {literal(hi, ctype)};"
     yield "    }"
-    yield "    const int whole = (int)scaled;"
+    wide = "int" if signed and ctype.narrow else "int32_t" if signed else "uint32_t"
+    yield f"    const {wide} whole = ({wide})scaled;"
     yield "    const float rest = scaled - (float)whole;"
-    yield f"    return ({face.x.name})(whole + (rest >= 0.5f) - (rest < -0.5f));"
+    back = " - (rest < -0.5f)" if signed else ""
+    yield f"    return ({ctype.name})(whole + (rest >= 0.5f){back});"
     yield "}"
-    yield ""
-    yield f"static inline float {face.name}_y_to_float(int channel, {face.y.name} raw)"
-    yield "{"
-    yield f"    static const float unit[{face.outputs}] = {{{_powers(face.program.y.fracs, -1)}}};"
-    yield "    return (float)raw * unit[channel];"
-    yield "}"
-    yield "#endif"
 
 
-def _scaled(face: Interface) -> Iterator[str]:
-    fracs = face.program.x.fracs
+def _scaled(face: Interface, port: Port) -> Iterator[str]:
+    fracs = port.fracs
     assert fracs is not None
-    if is_uniform(face.program.x):
-        yield "    (void)channel;"
+    if port is face.program.dt or is_uniform(port):
+        yield from ["    (void)channel;"] if port is face.program.x else ()
         yield f"    const float scaled = value * {_powers(fracs[:1], 1)};"
         return
     yield f"    static const float unit[{face.inputs}] = {{{_powers(fracs, 1)}}};"
     yield "    const float scaled = value * unit[channel];"
 
 
-def _powers(fracs: tuple[int, ...], sign: int) -> str:
-    from ncpc.targets.c.numbers import float_literal
+def _step_float(face: Interface) -> Iterator[str]:
+    """One step in physical units: the conversions and the step, in the order of the step's parameters."""
+    n, dt = face.name, ", float dt" if face.dt else ""
+    of_integers = face.program.x.fracs is not None
+    yield "/* One time step in physical numbers; returns status bits, of inputs that are NaN too. */"
+    yield from wrapped(f"static inline uint32_t {n}_step_float({n}_t *s, const float x[{face.inputs}]{dt}, "
+                       f"float y[{face.outputs}])")
+    yield "{"
+    if not of_integers:
+        yield f"    return {n}_step(s, x, {'dt, ' if face.dt else ''}y);"
+        yield "}"
+        return
+    yield f"    {face.x.name} raw_x[{face.inputs}];"
+    yield f"    {face.y.name} raw_y[{face.outputs}];"
+    yield "    uint32_t status = 0;"
+    yield f"    for (int i = 0; i < {face.inputs}; i++) {{"
+    yield f"        raw_x[i] = {n}_x_from_float(i, x[i]);"
+    yield f"        status |= x[i] == x[i] ? 0u : {face.macro}_INPUT_NAN;"
+    yield "    }"
+    given = f"{n}_dt_from_float(dt), " if face.dt else ""
+    yield f"    status |= {n}_step(s, raw_x, {given}raw_y);"
+    yield f"    for (int i = 0; i < {face.outputs}; i++) {{"
+    yield f"        y[i] = {n}_y_to_float(i, raw_y[i]);"
+    yield "    }"
+    yield "    return status;"
+    yield "}"
 
+
+def _powers(fracs: tuple[int, ...], sign: int) -> str:
     return ", ".join(float_literal(2.0 ** (sign * frac)) for frac in fracs)

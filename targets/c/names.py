@@ -5,8 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+CPP = """
+    alignas alignof and and_eq bitand bitor catch char16_t char32_t compl const_cast constexpr decltype dynamic_cast
+    explicit export friend mutable namespace noexcept not not_eq nullptr or or_eq reinterpret_cast static_assert
+    static_cast thread_local throw try typeid using virtual wchar_t xor xor_eq linux unix
+"""
+"""More words of C++, whose compilers read the header too; and two macros that gcc has on a PC."""
 KEYWORDS = frozenset(
     [
+        *CPP.split(),
         "auto",
         "break",
         "case",
@@ -90,10 +97,12 @@ def identifier(text: str) -> str:
 
 
 class Names:
-    """Unique identifiers of one C file: the first to ask for a name gets it, the others a longer one."""
+    """Unique identifiers of one C file: the first to ask for a name gets it, the others a longer one. Nobody gets
+    one of ``taken``.
+    """
 
-    def __init__(self, reserved: Iterable[str] = ()) -> None:
-        self._taken: set[str] = set(KEYWORDS | TAKEN) | set(reserved)
+    def __init__(self, reserved: Iterable[str] = (), taken: Iterable[str] = TAKEN) -> None:
+        self._taken: set[str] = {*KEYWORDS, *taken, *reserved}
         self._given: dict[str, str] = {}
 
     def fix(self, key: str, name: str) -> None:

@@ -83,10 +83,12 @@ def _head(face: Interface, fpu: bool) -> str:
 _FLOAT_RULES = """
 #include <float.h>
 
-/* Every operation is rounded to binary32 by itself: no wider intermediate results, no fused multiply-add.
- * (gcc: compile with -std=c99 or -ffp-contract=off.) */
+/* Every operation is rounded to binary32 by itself: no wider intermediate results, no fused multiply-add, whatever
+ * the compiler's default is. */
 #if defined(__clang__)
 #pragma STDC FP_CONTRACT OFF
+#elif defined(__GNUC__)
+#pragma GCC optimize("fp-contract=off")
 #endif
 typedef char binary32_arithmetic[FLT_EVAL_METHOD == 0 && FLT_MANT_DIG == 24 ? 1 : -1];
 """

@@ -51,10 +51,10 @@ _MACROS = {
 /* Two 16-bit numbers in a word, for one load instead of two. */
 #define PAIR(low, high) (((uint32_t)(low) & 0xFFFFu) | (uint32_t)(high) << 16)
 """,
-    "LOW": "#define LOW(word) ((int32_t)(int16_t)(word))",
-    "HIGH": "#define HIGH(word) ((int32_t)(word) >> 16)",
-    "ULOW": "#define ULOW(word) ((int32_t)((word) & 0xFFFFu))",
-    "UHIGH": "#define UHIGH(word) ((int32_t)((word) >> 16))",
+    "LO16": "#define LO16(word) ((int32_t)(int16_t)(word))",
+    "HI16": "#define HI16(word) ((int32_t)(word) >> 16)",
+    "ULO16": "#define ULO16(word) ((int32_t)((word) & 0xFFFFu))",
+    "UHI16": "#define UHI16(word) ((int32_t)((word) >> 16))",
     "BYTES": r"""
 /* Four 8-bit numbers in a word, for one load instead of four. */
 #define BYTES(a, b, c, d) \

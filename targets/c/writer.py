@@ -25,7 +25,7 @@ def part(member: Member, position: int) -> str:
     width, offset = member.widths[position], member.offsets[position]
     if width == NIBBLE:
         return f"NIBBLE{offset // NIBBLE}"
-    return f"{sign}BYTE{offset // 8}" if width == 8 else f"{sign}{('LOW', 'HIGH')[position]}"
+    return f"{sign}BYTE{offset // 8}" if width == 8 else f"{sign}{('LO16', 'HI16')[position]}"
 
 
 @dataclass

@@ -55,6 +55,14 @@ uint32_t tiny_restore(tiny_t *s, const tiny_state_t *from);
 /* Run known inputs and compare every bit: returns how many numbers differ, 0 if this build is right. */
 int tiny_self_test(void);
 
+#ifdef TINY_WITH_FLOAT
+/* One time step in physical numbers; returns status bits, of inputs that are NaN too. */
+static inline uint32_t tiny_step_float(tiny_t *s, const float x[2], float y[1])
+{
+    return tiny_step(s, x, y);
+}
+#endif
+
 #ifdef __cplusplus
 }
 #endif

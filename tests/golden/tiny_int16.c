@@ -24,9 +24,9 @@ enum {
 /* Two 16-bit numbers in a word, for one load instead of two. */
 #define PAIR(low, high) (((uint32_t)(low) & 0xFFFFu) | (uint32_t)(high) << 16)
 
-#define LOW(word) ((int32_t)(int16_t)(word))
+#define LO16(word) ((int32_t)(int16_t)(word))
 
-#define HIGH(word) ((int32_t)(word) >> 16)
+#define HI16(word) ((int32_t)(word) >> 16)
 
 /* Tells compilers for cores with 16-bit multiply-accumulate that a number fits 16 bits. */
 #if defined(__ARM_FEATURE_DSP)
@@ -188,7 +188,7 @@ static int32_t sigmoid_table_at(int32_t t)
 {
     const int32_t inside = t < 0 ? 0 : (t > 65535 ? 65535 : t);
     const uint32_t entry = sigmoid_table[inside >> 7];
-    return FITS_16(LOW(entry) + ((HIGH(entry) * (inside & 127) + 64) >> 7));
+    return FITS_16(LO16(entry) + ((HI16(entry) * (inside & 127) + 64) >> 7));
 }
 
 typedef struct {
@@ -272,11 +272,11 @@ uint32_t tiny_step(tiny_t *s, const int16_t x[2], int16_t y[1])
         const sensory_synapse_t *const sensory_synapse_end = sensory_synapse + neurons[neuron].sensory_synapses_here;
         NOT_UNROLLED
         for (; sensory_synapse != sensory_synapse_end; sensory_synapse++) {
-            const int32_t u_pre_s = x_value[HIGH(sensory_synapse->we_s_pre_s)];
-            const int32_t biased_s = LOW(sensory_synapse->sigma_s_w_s) * u_pre_s + sensory_synapse->offset_s;
+            const int32_t u_pre_s = x_value[HI16(sensory_synapse->we_s_pre_s)];
+            const int32_t biased_s = LO16(sensory_synapse->sigma_s_w_s) * u_pre_s + sensory_synapse->offset_s;
             const int32_t s_s = sigmoid_table_at(biased_s >> 14);
-            den_s_sum += (HIGH(sensory_synapse->sigma_s_w_s) * s_s) >> 3;
-            num_s_sum += (LOW(sensory_synapse->we_s_pre_s) * s_s) >> 3;
+            den_s_sum += (HI16(sensory_synapse->sigma_s_w_s) * s_s) >> 3;
+            num_s_sum += (LO16(sensory_synapse->we_s_pre_s) * s_s) >> 3;
         }
         neuron_values[neuron].den_s = den_s_sum;
         neuron_values[neuron].num_s = num_s_sum;
@@ -295,10 +295,10 @@ uint32_t tiny_step(tiny_t *s, const int16_t x[2], int16_t y[1])
             const synapse_t *const synapse_end = synapse + neurons[neuron].synapses_here;
             NOT_UNROLLED
             for (; synapse != synapse_end; synapse++) {
-                const int32_t biased = LOW(synapse->sigma_w) * u[HIGH(synapse->we_pre)] + synapse->offset;
+                const int32_t biased = LO16(synapse->sigma_w) * u[HI16(synapse->we_pre)] + synapse->offset;
                 const int32_t s_value = sigmoid_table_at(biased >> 15);
-                den += (HIGH(synapse->sigma_w) * s_value) >> 3;
-                num += (LOW(synapse->we_pre) * s_value) >> 3;
+                den += (HI16(synapse->sigma_w) * s_value) >> 3;
+                num += (LO16(synapse->we_pre) * s_value) >> 3;
             }
             /* v <- v + (N - G*v) / (cm_t + G) */
             const int32_t divisor_inverse = inverse((uint32_t)(neurons[neuron].cm_t + den), 12);

@@ -89,6 +89,23 @@ static inline float tiny_y_to_float(int channel, int16_t raw)
     static const float unit[1] = {6.1035156e-05f};
     return (float)raw * unit[channel];
 }
+
+/* One time step in physical numbers; returns status bits, of inputs that are NaN too. */
+static inline uint32_t tiny_step_float(tiny_t *s, const float x[2], float y[1])
+{
+    int16_t raw_x[2];
+    int16_t raw_y[1];
+    uint32_t status = 0;
+    for (int i = 0; i < 2; i++) {
+        raw_x[i] = tiny_x_from_float(i, x[i]);
+        status |= x[i] == x[i] ? 0u : TINY_INPUT_NAN;
+    }
+    status |= tiny_step(s, raw_x, raw_y);
+    for (int i = 0; i < 1; i++) {
+        y[i] = tiny_y_to_float(i, raw_y[i]);
+    }
+    return status;
+}
 #endif
 
 #ifdef __cplusplus
