@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ncpc.cores import Core, load_core
 from ncpc.cores.elf import read_elf
 from ncpc.driver.job import Job
 from ncpc.driver.reopen import job_of, made_build
@@ -45,27 +46,36 @@ def prove_build(folder: Path, seconds: float, elf: Path | None = None, phases: P
     phases = phases or Phases()
     if not seconds > 0:
         raise BadInput(f"--seconds {seconds:g}: give the time that the proof may take, more than 0")
-    given = None if elf is None else _content(elf)
-    _require_core(folder, job_of(folder))
+    core = _core(folder, job_of(folder))
+    given = None if elf is None else _program(elf, core)
     if not solver_is_here():
         raise MissingTool(ABSENT)
     job, made = made_build(folder, phases)
     artifact = steps_on_a_core(made.artifact, made.lowering.lowered)
     assert artifact is not None
     if elf is not None and given is not None:
-        _require_program(elf, given, artifact)
+        _require_step(elf, given, calls(artifact.face).step)
     content = _built(folder / artifact.named("elf")) if given is None else given
     begin = time.monotonic()
     found = prove_elf(artifact, made.lowering.lowered, content, seconds, phases)
     return Proved(job.policy.name, found, time.monotonic() - begin)
 
 
-def _content(elf: Path) -> bytes:
+def _program(elf: Path, core: Core) -> bytes:
+    """The content of a program for the core. Raises BadInput for anything else, before a build is made."""
+    given = "give a program that the build's C was linked into"
     try:
-        return elf.read_bytes()
+        content = elf.read_bytes()
+        image = read_elf(content)
     except OSError as error:
         why = "there is no such file" if isinstance(error, FileNotFoundError) else f"cannot be read ({reason(error)})"
-        raise BadInput(f"{elf}: {why}; give a program that the build's C was linked into") from None
+        raise BadInput(f"{elf}: {why}; {given}") from None
+    except BadInput:
+        raise BadInput(f"{elf}: is no ELF; {given}") from None
+    if image.machine != core.elf_machine:
+        raise BadInput(f"{elf}: is for {image.machine}, the build for {core.name} ({core.elf_machine}); compile for "
+                       "the core that the program runs on")
+    return content
 
 
 def _built(elf: Path) -> bytes:
@@ -74,27 +84,19 @@ def _built(elf: Path) -> bytes:
     return elf.read_bytes()
 
 
-def _require_program(elf: Path, content: bytes, artifact: CArtifact) -> None:
-    """Raises BadInput for what is no program of the artifact's core with its step in it."""
-    assert artifact.chip is not None
-    core, step = artifact.chip, calls(artifact.face).step
-    try:
-        image = read_elf(content)
-    except BadInput:
-        raise BadInput(f"{elf}: is no ELF; give a program that the build's C was linked into") from None
-    if image.machine != core.elf_machine:
-        raise BadInput(f"{elf}: is for {image.machine}, the build for {core.name} ({core.elf_machine}); compile for "
-                       "the core that the program runs on")
-    if not any(symbol.name == step for symbol in image.functions):
+def _require_step(elf: Path, content: bytes, step: str) -> None:
+    """Raises BadInput for a program without the function."""
+    if not any(symbol.name == step for symbol in read_elf(content).functions):
         raise BadInput(f"{elf}: has no function '{step}' among its symbols: link the build's C into it, keep its "
                        "symbols and do not inline the step")
 
 
-def _require_core(folder: Path, job: Job) -> None:
-    """Raises Unsupported for a build without an integer step on a core, before anything is made."""
+def _core(folder: Path, job: Job) -> Core:
+    """That the build steps on. Raises Unsupported for one without an integer step on a core."""
     if job.target.core is None or SCHEMES[job.options.quant].arithmetic != "integer":
         raise Unsupported(f"{folder}: '{job.target.name}' with {job.options.quant} has no integer step on a core; "
                           "compile for a core (see 'ncpc targets') with an integer scheme")
+    return load_core(job.target.core)
 
 
 def record(proved: Proved) -> Json:
