@@ -17,7 +17,6 @@ from ncpc.ir.schemes import SCHEMES
 from ncpc.phases import Phases
 from ncpc.report.record import Json
 from ncpc.report.theorem import theorem_lines
-from ncpc.targets.c.c_target import CArtifact
 from ncpc.targets.c.device import calls
 
 CODES = {"proved": EXIT_HOLDS, "differs": EXIT_DOES_NOT_HOLD, "undecided": EXIT_UNDECIDED}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ncpc.theorem.parts import sign_mask
+from ncpc.theorem.parts import keeps_zero, shl_keeps, sign_mask
 from ncpc.theorem.spans import is_condition, ordered, span_of_bits
 from ncpc.theorem.term import FULL, LEAST, MOST, BitTerm, trailing_zeros
 
@@ -21,6 +21,8 @@ def masked(terms: BitTerms, a: BitTerm, b: BitTerm) -> BitTerm:
         return a if m else b
     if m > 0 and m & (m + 1) == 0 and a.lo >= 0 and a.hi <= m:
         return a
+    if (a.lo, a.hi) == (-1, 0):
+        return terms.lin([(a, -m)])
     t = trailing_zeros(m)
     if m == -(1 << t):
         return terms.shl(terms.asr(a, t), t)
@@ -57,6 +59,22 @@ def limited_again(terms: BitTerms, op: str, a: BitTerm, b: BitTerm) -> BitTerm |
     return None
 
 
+def limited(terms: BitTerms, condition: BitTerm, a: BitTerm, b: BitTerm) -> BitTerm | None:
+    """The larger or the smaller of a and b, where a condition on the sign of their difference chooses between them."""
+    if condition.op != "lin" or condition.args[0].op != "asr" or condition.args[0].par != (31,):
+        return None
+    if condition.par == (1, 1):  # where the sign is not set
+        a, b = b, a
+    elif condition.par != (-1, 0):
+        return None
+    if min(a.lo, b.lo) - max(a.hi, b.hi) <= LEAST:
+        return None
+    for d, choose in ((terms.sub(b, a), terms.smax), (terms.sub(a, b), terms.smin)):
+        if condition.args[0] in (terms.asr(d, 31), terms.asr(terms.addc(d, -1), 31)):
+            return choose(a, b)
+    return None
+
+
 def is_within(terms: BitTerms, a: BitTerm, b: BitTerm) -> BitTerm | None:
     """a = b where one is the other limited by numbers: whether it lies within them."""
     for x, y in ((a, b), (b, a)):
@@ -69,6 +87,25 @@ def is_within(terms: BitTerms, a: BitTerm, b: BitTerm) -> BitTerm | None:
             beyond = terms.slt(terms.const(ends["smin"]), x), terms.slt(x, terms.const(ends["smax"]))
             return terms.both(*(terms.negated(one) for one in beyond))
     return None
+
+
+def is_zero(terms: BitTerms, a: BitTerm) -> BitTerm:
+    """1 where a is 0, else 0: of a | b where both are, of a ^ b where they are the same."""
+    if is_condition(a):
+        return terms.negated(a)
+    alone = a.op == "lin" and len(a.args) == 1
+    part = terms.divided_by(a, trailing_zeros(a.par[0])) if alone else None
+    if part is not None and part is not a and shl_keeps(part, trailing_zeros(a.par[0])):
+        return is_zero(terms, part)
+    if alone and a.par[0] & 1 and a.par[1] == 0:
+        return is_zero(terms, a.args[0])
+    if a.op == "and" and a.args[1].fixed and keeps_zero(a.args[0], a.args[1].par[0]):
+        return is_zero(terms, a.args[0])
+    if a.op == "or":
+        return terms.both(*(is_zero(terms, x) for x in a.args))
+    if a.op == "xor":
+        return terms.eq(*a.args)
+    return terms.make("eq0", (a,), (), (0, 1))
 
 
 def bitwise(terms: BitTerms, op: str, a: BitTerm, b: BitTerm) -> BitTerm:

@@ -70,6 +70,8 @@ class Equality:
         self.terms.on_new = self._identified
 
     def _identified(self, term: BitTerm) -> BitTerm:
+        if term.op == "all" and len(term.args) == 2 and not term.sample.any() and self.never(term):
+            return self.terms.const(0)
         candidates = self.by_sample.get(term.sample.tobytes())
         if term.name or candidates is None or len(self.apart) > PATIENCE:
             return term

@@ -21,7 +21,7 @@ from ncpc.proofs.ranges import Interval
 from ncpc.semantics import fixed, windows
 from ncpc.semantics.ops import FLAGS
 from ncpc.theorem.spans import ends
-from ncpc.theorem.term import LEAST, MOST, BitTerm
+from ncpc.theorem.term import FULL, LEAST, MOST, BitTerm, narrow
 from ncpc.theorem.terms import BitTerms
 from ncpc.theorem.undecided import Undecided
 from ncpc.theorem.wide import multiples, word
@@ -132,8 +132,7 @@ def _result(reader: Reader, op: Op) -> Grid:
 def _named(term: BitTerm, name: str, span: tuple[int, int] | None = None) -> BitTerm:
     if term.op not in ("const", "var"):
         term.name = term.name or name
-        if span is not None:
-            term.lo, term.hi = max(term.lo, span[0]), min(term.hi, span[1])
+        narrow(term, *(span or FULL))
     return term
 
 
@@ -238,18 +237,19 @@ def _product(reader: Reader, op: Op, a: Sequence[Grid]) -> Grid:
     for row in range(a[0].shape[0]):
         total = a[2][row] if len(a) > 2 else terms.const(0)
         for at in range(0, inputs, block):
-            part = _dot(terms, a[0][row, at : at + block], a[1][at : at + block])
-            total = terms.add(total, _shifted(terms, _named(part, f"{op.out.name}[{row}] block"), k))
+            part = _dot(terms, a[0][row, at : at + block], a[1][at : at + block], f"{op.out.name}[{row}] block")
+            total = terms.add(total, _shifted(terms, part, k))
         rows.append(total)
     return np.array(rows, object)
 
 
-def _dot(terms: BitTerms, weights: Grid, x: Grid) -> BitTerm:
+def _dot(terms: BitTerms, weights: Grid, x: Grid, name: str) -> BitTerm:
     """A sum of products that 32 bits hold."""
     pairs = [(int(w.par[0]), v) for w, v in zip(weights, x, strict=True)]
     ends = [sorted((w * v.lo, w * v.hi)) for w, v in pairs]
-    _require_word(sum(lo for lo, _ in ends), sum(hi for _, hi in ends), "a sum of products")
-    return terms.lin([(v, w) for w, v in pairs])
+    span = sum(lo for lo, _ in ends), sum(hi for _, hi in ends)
+    _require_word(*span, "a sum of products")
+    return _named(terms.lin([(v, w) for w, v in pairs]), name, span)
 
 
 def _conv2d(reader: Reader, op: Op, a: Sequence[Grid]) -> Grid:
@@ -290,9 +290,7 @@ def _limited_windows(reader: Reader, op: Op, free: Grid) -> Grid:
 
 def _within_limits(limits: tuple[int, int], free: BitTerm, lo: int, hi: int) -> BitTerm:
     """What is limited lies where the result is proved to lie, wherever that is within a limit."""
-    if not free.fixed:
-        free.lo = max(free.lo, int(lo)) if lo > limits[0] else free.lo
-        free.hi = min(free.hi, int(hi)) if hi < limits[1] else free.hi
+    narrow(free, int(lo) if lo > limits[0] else LEAST, int(hi) if hi < limits[1] else MOST)
     return free
 
 

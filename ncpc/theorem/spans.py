@@ -56,6 +56,15 @@ def less_as_words(a: BitTerm, b: BitTerm) -> bool | None:
     return True if a.hi & MASK < b.lo & MASK else False if a.lo & MASK >= b.hi & MASK else None
 
 
+def only_difference(d: BitTerm, a: BitTerm, b: BitTerm) -> int | None:
+    """a - b where ``d``, the word of it, is one: of those that are equal modulo 2**32, the one that intervals allow."""
+    if not d.fixed:
+        return None
+    least, most = a.lo - b.hi, a.hi - b.lo
+    allowed = [x for x in (d.par[0] - (1 << 32), d.par[0], d.par[0] + (1 << 32)) if least <= x <= most]
+    return allowed[0] if len(allowed) == 1 else None
+
+
 def zeros_below(a: BitTerm, depth: int = 2) -> int:
     """How many low bits are 0 for sure, seen so many terms deep."""
     if a.op in ("const", "lin"):

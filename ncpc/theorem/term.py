@@ -45,3 +45,16 @@ class BitTerm:
     def fixed(self) -> bool:
         """Whether it is a number."""
         return self.op == "const"
+
+
+def narrow(term: BitTerm, lo: int, hi: int) -> None:
+    """Let it be known that a term lies between lo and hi; what it is shifted from lies accordingly.
+
+    So (s >> 16) between 0 and 9 tells of s that it is not negative, whatever the intervals of its summands allow.
+    """
+    while not term.fixed and term.op != "var":
+        term.lo, term.hi = max(term.lo, lo), min(term.hi, hi)
+        if term.op != "asr":
+            return
+        k, term = term.par[0], term.args[0]
+        lo, hi = lo << k, ((hi + 1) << k) - 1

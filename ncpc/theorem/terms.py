@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ncpc.theorem.bits import bitwise, is_within, limited_again, masked
+from ncpc.theorem.bits import bitwise, is_within, is_zero, limited, limited_again, masked
+from ncpc.theorem.conditions import chosen, either
 from ncpc.theorem.flash import Flash
-from ncpc.theorem.parts import above, bytes_below, keeps_zero, shl_keeps, unshifted, zeros_of, zeros_of_terms
+from ncpc.theorem.parts import above, bytes_below, shl_keeps, unshifted, zeros_of, zeros_of_terms
 from ncpc.theorem.spans import (
     ends,
     fitting,
@@ -20,13 +21,14 @@ from ncpc.theorem.spans import (
     less_as_words,
     low_bits_of,
     low_number,
+    only_difference,
     ordered,
     zeros_below,
 )
 from ncpc.theorem.term import FULL, LEAST, BitTerm, signed_word, trailing_zeros
 from ncpc.theorem.undecided import Undecided
 from ncpc.theorem.values import MASK, VALUES, Words, signed, words
-from ncpc.theorem.wide import gathered, product_word
+from ncpc.theorem.wide import WideSum, gathered, product_word, remember
 
 Table = NDArray[np.int64]
 Span = tuple[int, int]
@@ -34,13 +36,16 @@ Span = tuple[int, int]
 
 @dataclass
 class BitTerms:
-    """All terms there are. ``on_new`` may give another that equals the one just made."""
+    """All terms there are. ``on_new`` may give another that equals the one just made; ``lifts`` are the exact sums of
+    which low words were made.
+    """
 
     samples: int
     flash: Flash
     tables: list[Table] = field(default_factory=list)
     nodes: list[BitTerm] = field(default_factory=list)
     on_new: Callable[[BitTerm], BitTerm] | None = None
+    lifts: dict[BitTerm, WideSum] = field(default_factory=dict)
     known: dict[tuple[str, tuple[int, ...], tuple[int, ...]], BitTerm] = field(default_factory=dict)
 
     def make(self, op: str, args: tuple[BitTerm, ...], par: tuple[int, ...] = (), span: Span = FULL) -> BitTerm:
@@ -82,7 +87,8 @@ class BitTerms:
 
     def lin(self, terms: Iterable[tuple[BitTerm, int]], c: int = 0) -> BitTerm:
         """sum coefficient*term + c modulo 2**32; sums in it are flattened but for those that are cut."""
-        found, c = gathered(self, *self.flattened(terms, c))
+        given, number = list(terms), c
+        found, c = gathered(self, *self.flattened(given, c))
         items = sorted(((n, signed_word(k)) for n, k in found.items() if k), key=lambda item: item[0].id)
         if not items:
             return self.const(c)
@@ -91,7 +97,10 @@ class BitTerms:
             return items[0][0]
         lo = c + sum(min(k * n.lo, k * n.hi) for n, k in items)
         hi = c + sum(max(k * n.lo, k * n.hi) for n, k in items)
-        return self.make("lin", tuple(n for n, _ in items), (*(k for _, k in items), c), fitting(lo, hi))
+        term = self.make("lin", tuple(n for n, _ in items), (*(k for _, k in items), c), fitting(lo, hi))
+        if (term.lo, term.hi) == FULL:
+            remember(self, term, given, number)
+        return term
 
     def flattened(self, terms: Iterable[tuple[BitTerm, int]], c: int) -> tuple[dict[BitTerm, int], int]:
         """Coefficients by term; where a term counts with its low bits only, that from which they are taken."""
@@ -203,7 +212,7 @@ class BitTerms:
         """floor(a / 2**k) of a sum of terms times multiples of 2**k and a number, where that sum is exact."""
         return self.lin([(n, q >> k) for n, q in zip(a.args, a.par[:-1], strict=True)], a.par[-1] >> k)
 
-    def _divided(self, a: BitTerm, k: int) -> BitTerm | None:
+    def divided_by(self, a: BitTerm, k: int) -> BitTerm | None:
         """b with a = b << k, when a is a sum of multiples of 2**k."""
         if a.op == "lin" and not a.cut and zeros_of(a) >= k:
             return self.lin([(n, q >> k) for n, q in zip(a.args, a.par[:-1], strict=True)], a.par[-1] >> k)
@@ -221,7 +230,7 @@ class BitTerms:
             return self.const((a.par[0] & MASK) >> k)
         if (upper := above(a, k)) is not None:
             return self.srl(self.lin(*upper), k)
-        part = self._divided(a, k)
+        part = self.divided_by(a, k)
         if part is not None:
             return self.and_(part, self.const((1 << (32 - k)) - 1))
         span = ((a.lo & MASK) >> k, (a.hi & MASK) >> k) if a.hi < 0 else (0, MASK >> k)
@@ -261,7 +270,8 @@ class BitTerms:
         for x, y in ((a, b), (b, a)):
             if y.lo >= 0 and zeros_below(x) >= y.hi.bit_length():
                 return self.add(x, y)
-        return bitwise(self, "or", a, b)
+        found = either(self, a, b)
+        return bitwise(self, "or", a, b) if found is None else found
 
     def xor(self, a: BitTerm, b: BitTerm) -> BitTerm:
         """a ^ b."""
@@ -280,17 +290,8 @@ class BitTerms:
             return self.const(int(a.hi < b.lo))
         if a.hi == b.lo and (a.fixed or b.fixed):
             return self.negated(self.eq(a, b))
-        apart = self._apart(a, b)
+        apart = only_difference(self.sub(a, b), a, b)
         return self.make("slt", (a, b), (), (0, 1)) if apart is None else self.const(int(apart < 0))
-
-    def _apart(self, a: BitTerm, b: BitTerm) -> int | None:
-        """a - b where that is one number: of those that are equal modulo 2**32, the only one that intervals allow."""
-        d = self.sub(a, b)
-        if not d.fixed:
-            return None
-        least, most = a.lo - b.hi, a.hi - b.lo
-        allowed = [x for x in (d.par[0] - (1 << 32), d.par[0], d.par[0] + (1 << 32)) if least <= x <= most]
-        return allowed[0] if len(allowed) == 1 else None
 
     def sltu(self, a: BitTerm, b: BitTerm) -> BitTerm:
         """1 where a < b as words, else 0."""
@@ -311,22 +312,7 @@ class BitTerms:
             return self.const(int(d.par[0] == 0))
         if (found := is_within(self, a, b)) is not None:
             return found
-        return self.const(0) if a.hi < b.lo or b.hi < a.lo else self._is_zero(d)
-
-    def _is_zero(self, a: BitTerm) -> BitTerm:
-        """1 where a is 0, else 0: of a | b where both are, of a ^ b where they are the same."""
-        part = self._divided(a, trailing_zeros(a.par[0])) if a.op == "lin" and len(a.args) == 1 else None
-        if part is not None and part is not a and shl_keeps(part, trailing_zeros(a.par[0])):
-            return self._is_zero(part)
-        if a.op == "lin" and len(a.args) == 1 and a.par[0] & 1 and a.par[1] == 0:
-            return self._is_zero(a.args[0])
-        if a.op == "and" and a.args[1].fixed and keeps_zero(a.args[0], a.args[1].par[0]):
-            return self._is_zero(a.args[0])
-        if a.op == "or":
-            return self.both(*(self._is_zero(x) for x in a.args))
-        if a.op == "xor":
-            return self.eq(*a.args)
-        return self.make("eq0", (a,), (), (0, 1))
+        return self.const(0) if a.hi < b.lo or b.hi < a.lo else is_zero(self, d)
 
     def both(self, *conditions: BitTerm) -> BitTerm:
         """1 where all of the conditions (0 or 1) are 1."""
@@ -348,13 +334,16 @@ class BitTerms:
             return a
         if c.fixed:
             return a if c.par[0] else b
-        if a.op in ("and", "or") and b.fixed and self._is_zero(a) is c:
+        if a.op in ("and", "or") and b.fixed and is_zero(self, a) is c:
             a = self.const(0)
         d = self.sub(b, a)
         if d.fixed and is_condition(c):
             return self.lin([(a, 1), (self.negated(c), d.par[0])])
         if c.op == "slt" and {a, b} == set(c.args):
             return self.smin(a, b) if a is c.args[0] else self.smax(a, b)
+        found = limited(self, c, a, b) or (chosen(self, c, a, b) if is_condition(c) else None)
+        if found is not None:
+            return found
         return self.make("ite", (c, a, b), (), (min(a.lo, b.lo), max(a.hi, b.hi)))
 
     def smin(self, a: BitTerm, b: BitTerm) -> BitTerm:

@@ -59,6 +59,25 @@ def sum_of(a: BitTerm) -> WideSum:
     return WideSum({}, a.par[0]) if a.fixed else WideSum({a: 1}, 0)
 
 
+def remember(terms: BitTerms, term: BitTerm, given: Iterable[tuple[BitTerm, int]], c: int) -> None:
+    """Keep of a low word the exact sum coefficient*term + c that it was made as, where 64 bits hold that.
+
+    Of d * 325628668 with d = 3451*x + u the word has coefficients modulo 2**32 alone; the word above, which the code
+    forms as well, is one of the exact sum.
+    """
+    parts = [(_meant(terms, n), q) for n, q in given]
+    total = multiples(((m, p * q) for part, q in parts for m, p in part.items.items()),
+                      c + sum(part.c * q for part, q in parts))
+    lo, hi = total.ends()
+    if lo >= -LONG and hi < LONG:
+        terms.lifts.setdefault(term, total)
+
+
+def _meant(terms: BitTerms, a: BitTerm) -> WideSum:
+    """A sum whose low word is ``a``, if possible the one that it was made as."""
+    return terms.lifts.get(a) or sum_of(a)
+
+
 def multiples(terms: Iterable[tuple[BitTerm, int]], c: int) -> WideSum:
     """sum coefficient*term + c; a term may come twice, numbers among the terms count with ``c``."""
     items: dict[BitTerm, int] = {}
@@ -158,7 +177,7 @@ def _only_product(*sums: WideSum) -> BitTerm | None:
 
 def _carry(terms: BitTerms, a: BitTerm, b: BitTerm) -> Piece | None:
     """a < b as words."""
-    first, second = sum_of(a), sum_of(b)
+    first, second = _meant(terms, a), _meant(terms, b)
     sums = (first, second, first.less(second))
     product = _only_product(*sums)
     words = [_high(terms, total, product) for total in sums]
@@ -169,7 +188,7 @@ def _carry(terms: BitTerms, a: BitTerm, b: BitTerm) -> Piece | None:
 
 def _shifted(terms: BitTerms, a: BitTerm, k: int) -> Piece | None:
     """a >> k of the word."""
-    total = sum_of(a)
+    total = _meant(terms, a)
     product = _only_product(total)
     part, high = (_high(terms, total, product, at) for at in (k, 32))
     return None if part is None or high is None else ([(part, 1)], [(high, -(1 << (32 - k)))])
@@ -178,7 +197,7 @@ def _shifted(terms: BitTerms, a: BitTerm, k: int) -> Piece | None:
 def _masked(terms: BitTerms, a: BitTerm, mask: BitTerm) -> Piece | None:
     """The low bits of a word."""
     k = mask.par[0].bit_length() if mask.fixed else 0
-    above = word(terms, sum_of(a), k) if mask.par == ((1 << k) - 1,) else None
+    above = word(terms, _meant(terms, a), k) if mask.par == ((1 << k) - 1,) else None
     return None if above is None else ([(a, 1)], [(above, -(1 << k))])
 
 

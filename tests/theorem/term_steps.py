@@ -381,11 +381,33 @@ def limited_twice(world: World) -> None:
     world.do("eq", *((a, b) if world.rng.random() < 0.5 else (b, a)))
 
 
+def chosen_by_sign(world: World) -> None:
+    """One of two words, by the sign of their difference or of one next to it."""
+    a = world.variable((-300, 200), (-128, 127), (0, MOST), FULL)
+    b = world.rng.choice((world.variable((-300, 200)), world.terms.const(world.rng.choice((-300, 0, 77, 200)))))
+    d = world.do("sub", *world.rng.sample([a, b], 2))
+    sign = high(world, world.do("addc", d, par=(world.rng.choice((0, 0, -1, 1)),)))
+    by = world.do("lin", sign, par=world.rng.choice(((-1, 0), (-1, 0), (1, 1), (1, 1), (-2, 0), (1, 0))))
+    world.do("ite", by, *world.rng.sample([a, b], 2))
+    world.do("and", world.variable((-1, 0)), world.terms.const(world.number()))
+
+
+def status(world: World) -> None:
+    """Words whose bits are conditions, joined and chosen from."""
+    a, b, c = (world.variable((0, 1)) for _ in "abc")
+    first = world.do("lin", a, b, par=world.rng.choice(((16, 1, 0), (16, -2, 2), (16, 16, 0), (-1, 4, 0), (3, 4, 0))))
+    second = world.rng.choice((world.do("or", first, world.terms.const(world.rng.choice((16, 1, 4)))), world.word(),
+                               world.do("lin", b, c, par=(16, world.rng.choice((1, 4)), 0)), world.terms.const(16)))
+    world.do("or", *world.rng.sample([first, second], 2))
+    world.do("ite", world.rng.choice((a, c, c)), *world.rng.sample([first, second], 2))
+
+
 KINDS: tuple[tuple[Callable[[World], None], int], ...] = (
-    (pair, 12), (numbers, 4), (shift, 5), (field, 3), (extended, 3), (product, 4), (sign_product, 1), (rounded, 1),
+    (pair, 12), (numbers, 4), (shift, 7), (field, 3), (extended, 5), (product, 4), (sign_product, 1), (rounded, 1),
     (linear, 2), (choice, 2), (limited_by_sign, 2), (halves, 3), (truth, 5), (conditions, 2), (junctions, 1),
     (nothing, 1), (packed, 1), (close, 2), (normal, 1), (memory, 2),
-    (carried, 4), (one_more, 1), (rounded_product, 2), (masked_sum, 1), (shifted_sum, 1), (limited_twice, 3))
+    (carried, 4), (one_more, 1), (rounded_product, 2), (masked_sum, 1), (shifted_sum, 1), (limited_twice, 3),
+    (chosen_by_sign, 4), (status, 4))
 """And how often each is drawn."""
 ALONE = (scaled_sum, product_and_more)
 """Drawn in worlds of their own."""

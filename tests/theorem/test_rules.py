@@ -33,7 +33,7 @@ from ncpc.theorem.wide import gathered
 from tests.theorem.bit_vectors import PRODUCTS, Vectors
 from tests.theorem.term_steps import ALONE, KINDS, Made, World
 
-PLUMBING = ("make", "_new", "const", "var", "table", "evaluate", "__repr__", "fixed")
+PLUMBING = ("make", "_new", "const", "var", "table", "evaluate", "__repr__", "fixed", "narrow")
 """What rewrites nothing."""
 
 
@@ -270,6 +270,15 @@ PLANTED = {
     "a shift is taken for the sign": ("shl_keeps(a, 31 - k) else k  #", "shl_keeps(a, 30 - k) else k  #"),
     "a half is loaded where more of it counts": ("4 if zeros < 16", "4 if zeros < 15"),
     "what is shifted in does count": ("if zeros < k:", "if zeros < k // 2:"),
+    "a difference that wraps chooses": ("max(a.hi, b.hi) <= LEAST", "max(a.hi, b.hi) <= 2 * LEAST"),
+    "the sign that is not set chooses the other": ("set\n        a, b = b, a", "set\n        pass"),
+    "a difference of one more chooses": ("terms.asr(terms.addc(d, -1), 31)", "terms.asr(terms.addc(d, 1), 31)"),
+    "all bits or none are minus what they are": ("terms.lin([(a, -m)])", "terms.lin([(a, m)])"),
+    "a bit is set twice": (" or bit in found", ""),
+    "16 - 16*c is c in bit 4": ("n if q > 0 else terms.negated(n)", "n"),
+    "a bit is set where the condition does not hold": ("terms.or_(condition, y) if x.par[0]",
+                                                       "terms.or_(condition, y) if not x.par[0]"),
+    "what was added to a word is forgotten": ("c + sum(part.c * q for part, q in parts)", "c"),
     "a table without its last entry": ("part = table[index.lo : index.hi + 1]", "part = table[index.lo : index.hi]"),
 }
 
