@@ -10,6 +10,7 @@ from ncpc.ir.program import Program
 from ncpc.targets.c.emit import emit_c
 from ncpc.targets.c.interface import interface_of
 from ncpc.targets.c.projects.render import project_files
+from tests.conftest import RequireTool
 
 
 def laid_out(program: Program, kinds: Sequence[str], folder: Path, dt: float = 1.0) -> Path:
@@ -31,6 +32,12 @@ def output(command: Sequence[str | Path], folder: Path, code: int = 0) -> str:
     done = subprocess.run([str(word) for word in command], cwd=folder, capture_output=True, text=True, timeout=300)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout
+
+
+def cmake_command(require_tool: RequireTool) -> list[str]:
+    """How CMake is called to configure, both it and Ninja being those of PyPI."""
+    ninja = Path(require_tool("ninja").BIN_DIR) / "ninja"
+    return [str(Path(require_tool("cmake").CMAKE_BIN_DIR) / "cmake"), "-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}"]
 
 
 ARDUINO = """

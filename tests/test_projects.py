@@ -18,7 +18,7 @@ from ncpc.verification.verdict import SEARCH
 from tests.c_programs import program_of, tiny_policy
 from tests.conftest import Golden
 from tests.nets import random_policy
-from tests.projects import laid_out, output, put
+from tests.projects import cmake_command, laid_out, output, put
 
 ROOT = Path(__file__).parent.parent
 CARTPOLE = ROOT / "examples" / "cartpole" / "policy.safetensors"
@@ -119,13 +119,12 @@ int main() { tiny::Policy p; std::printf("%d %.9g\\n", tiny_self_test(), double(
 
 @pytest.fixture
 def cmake(require_tool, require_program) -> list[str]:
-    """How CMake is called to configure."""
     require_program("g++")
-    ninja = Path(require_tool("ninja").BIN_DIR) / "ninja"
-    return [str(Path(require_tool("cmake").CMAKE_BIN_DIR) / "cmake"), "-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}"]
+    return cmake_command(require_tool)
 
 
-@pytest.mark.parametrize(("scheme", "dt"), [("int16", "fixed"), ("float32", "runtime")])
+@pytest.mark.parametrize(("scheme", "dt"), [
+    ("int16", "fixed"), pytest.param("float32", "runtime", marks=pytest.mark.slow)])
 def test_cmake_builds_installs_and_runs(scheme: str, dt: str, tmp_path: Path, cmake: list[str]) -> None:
     project = laid_out(program_of(tiny_policy(), scheme, dt), ["cmake"], tmp_path) / "cmake"
     output([*cmake, "-B", "out", "-DCMAKE_BUILD_TYPE=Release", "-Werror=dev"], project)

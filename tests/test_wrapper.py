@@ -102,8 +102,10 @@ def single(data: Sequences) -> Sequences:
     return dataclasses.replace(data, x=data.x.astype(np.float32).astype(np.float64), dt=dt)
 
 
-@pytest.mark.parametrize("dt", ["fixed", "runtime"])
-@pytest.mark.parametrize("scheme", ["float32", "int16", "int8"])
+@pytest.mark.parametrize(("scheme", "dt"), [
+    ("float32", "runtime"), ("int16", "fixed"), ("int16", "runtime"), ("int8", "fixed"),
+    *(pytest.param(*case, marks=pytest.mark.slow) for case in (("float32", "fixed"), ("int8", "runtime"))),
+])
 def test_the_wrapper_is_the_program(scheme: str, dt: str, tmp_path: Path, require_program) -> None:
     program = program_of(small_policy(3), scheme, dt)
     library, data = built(program, tmp_path, require_program), single(hostile(program, 1))
@@ -129,6 +131,21 @@ def test_channels_of_any_name(tmp_path: Path, require_program) -> None:
     library, data = built(program, tmp_path, require_program), single(hostile(program, 2))
     assert library.sound() == 0
     assert np.array_equal(driven(library, program, data)[0], expected(program, data).y.astype(np.float32))
+
+
+@pytest.mark.parametrize("scheme", ["float32", "int16"])
+def test_frames_are_arrays(scheme: str, tmp_path: Path, require_program) -> None:
+    """80 inputs of one range: one member, no list; in C and C++."""
+    program = program_of(small_policy(5, inputs=80), scheme, "runtime")
+    assert facts_of(interface_of(program), 1.0)["inputs"]["frame"]
+    place = laid_out(program, ["cmake"], tmp_path) / "cmake"
+    gcc, gpp = (require_program(name) for name in ("gcc", "g++"))
+    output([gcc, "-O2", *WARNINGS, "-Iinclude", "src/net.c", "example/main.c", "-o", "c"], place)
+    output([gcc, "-O2", "-Iinclude", "-c", "src/net.c", "-o", "net.o"], place)
+    output([gpp, "-std=c++11", *WARNINGS, "-Iinclude", "example/main.cpp", "net.o", "-o", "cpp"], place)
+    said = output([place / "c"], place)
+    assert said.startswith("net self test: passed\n")
+    assert said == output([place / "cpp"], place)
 
 
 def test_a_policy_whose_name_is_a_keyword(tmp_path: Path, require_program) -> None:

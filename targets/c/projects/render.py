@@ -19,6 +19,12 @@ from ncpc.targets.c.projects.kinds import KINDS
 
 VERSION = "1.0.0"
 """Of every project: a policy has none of its own."""
+NO_SPACE = KEYWORDS | {"std", "main", "setup", "loop", "act"}
+"""Names that no namespace can have beside a main."""
+PERIOD_MS = 20
+"""Of the examples: milliseconds from step to step, for the user to change."""
+MOST_LETTERS = 50
+"""Of a library's name: the shortest of the limits of the ecosystems."""
 
 
 def project_files(kinds: Sequence[str], face: Interface, dt: float, sources: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -30,11 +36,11 @@ def project_files(kinds: Sequence[str], face: Interface, dt: float, sources: Map
     files: dict[str, bytes] = {}
     for name in kinds:
         kind = KINDS[name]
-        at, headers = (f"{name}/{place.replace('NAME', face.name)}" for place in kind.sources)
+        at, headers = (f"{name}/{place.format(**facts)}" for place in kind.sources)
         files |= {f"{at if path.endswith('.c') else headers}/{path}": text for path, text in sources.items()}
         files[f"{headers}/{face.name}.hpp"] = wrapper
         own = {"README.md": "readme.md", **kind.files}
-        files |= {f"{name}/{path.replace('NAME', face.name)}": rendered(template, {**facts, "kind": kind})
+        files |= {f"{name}/{path.format(**facts)}": rendered(template, {**facts, "kind": kind})
                   for path, template in own.items()}
     return files
 
@@ -44,14 +50,23 @@ def facts_of(face: Interface, dt: float) -> dict[str, Any]:
     return {
         "name": face.name,
         "macro": face.macro,
-        "space": f"{face.name}_" if face.name in KEYWORDS | {"std"} else face.name,
+        "space": f"{face.name}_" if face.name in NO_SPACE else face.name,
+        "library": _library(face.name),
         "version": VERSION,
+        "period_ms": PERIOD_MS,
         "inputs": _channels(face.program.x),
         "outputs": _channels(face.program.y),
         "takes_dt": face.dt is not None,
         "dt": float_literal(dt),
         "nominal": f"{dt:g}",
     }
+
+
+def _library(name: str) -> str:
+    """The name as libraries are called: it begins with a letter or digit, has a letter, and is not Arduino's own."""
+    short = name.strip("_")[:MOST_LETTERS].strip("_")
+    plain = any(c.isalpha() for c in short) and not short.lower().startswith("arduino")
+    return short if plain else f"policy_{short}"[:MOST_LETTERS].strip("_")
 
 
 def _channels(port: Port) -> dict[str, Any]:

@@ -4,7 +4,7 @@
 
 #include <stdio.h>
 
-/* Your sensors, in the units that the policy was trained with. */
+/* Your sensors, in the units of training. */
 static void read_sensors(float x[CARTPOLE_INPUTS])
 {
     x[0] = 0.0f; /* position_m, -2.4 .. 2.4 */

@@ -1,0 +1,51 @@
+/* cartpole: tests itself, then reads sensors, steps and acts every PERIOD_MS, while the task watchdog looks on. */
+#define CARTPOLE_WITH_FLOAT
+#include "cartpole.h"
+
+#include <stdio.h>
+
+#include "esp_task_wdt.h"
+#include "freertos/FreeRTOS.h"
+#include "freertos/task.h"
+
+#define PERIOD_MS 20 /* as long as a step of dt = 1 was in training */
+
+/* Your sensors, in the units of training. */
+static void read_sensors(float x[CARTPOLE_INPUTS])
+{
+    x[0] = 0.0f; /* position_m, -2.4 .. 2.4 */
+    x[1] = 0.0f; /* velocity_m_per_s, -4 .. 4 */
+    x[2] = 0.0f; /* angle_rad, -0.25 .. 0.25 */
+    x[3] = 0.0f; /* angular_velocity_rad_per_s, -4 .. 4 */
+}
+
+/* Your motors. */
+static void act(const float y[CARTPOLE_OUTPUTS])
+{
+    (void)y; /* y[0]: push */
+}
+
+void app_main(void)
+{
+    static cartpole_t policy;
+    const int wrong = cartpole_self_test();
+    printf("cartpole self test: %s\n", wrong == 0 ? "passed" : "FAILED");
+    if (wrong != 0) {
+        return; /* this is not what was verified: nothing may move */
+    }
+    cartpole_init(&policy);
+    ESP_ERROR_CHECK(esp_task_wdt_add(NULL));
+    TickType_t due = xTaskGetTickCount();
+    for (;;) {
+        vTaskDelayUntil(&due, pdMS_TO_TICKS(PERIOD_MS));
+        float x[CARTPOLE_INPUTS];
+        float y[CARTPOLE_OUTPUTS];
+        read_sensors(x);
+        const uint32_t status = cartpole_step_float(&policy, x, y);
+        if (status & CARTPOLE_INPUT_NAN) {
+            continue; /* a sensor fails: the watchdog starts anew */
+        }
+        act(y);
+        esp_task_wdt_reset();
+    }
+}
