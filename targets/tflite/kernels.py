@@ -15,7 +15,7 @@ from ncpc.targets.graph.nodes import Node
 from ncpc.targets.tflite import window_kernels
 from ncpc.targets.tflite.activations import RELU
 from ncpc.targets.tflite.graph import Quant, Tensor
-from ncpc.targets.tflite.rounding import quantize_multiplier, rescaler, wide_rescaler
+from ncpc.targets.tflite.rounding import multipliers, quantize_multiplier, rescaler, wide_rescaler
 
 I64 = NDArray[np.int64]
 F32 = NDArray[np.float32]
@@ -79,8 +79,7 @@ def _sum(inputs: Sequence[Tensor], out: Tensor, sign: int) -> Kernel:
 
 def _multiply(inputs: Sequence[Tensor], out: Tensor) -> Kernel:
     qa, qb, qo = _quant(inputs[0]), _quant(inputs[1]), _quant(out)
-    # LiteRT computes this multiplier in binary32, TFLite Micro in binary64: equal where scales are powers of two.
-    real = float(np.float32(qa.step) * np.float32(qb.step) / np.float32(qo.step))
+    real, _ = multipliers(qa.step, qb.step, qo.step)  # scales are such that TFLite Micro's gives the same
     scaled, limit = rescaler(*quantize_multiplier(real)), _limiter(out)
     return lambda a: limit(scaled((a[0] - qa.zero_point) * (a[1] - qb.zero_point)) + qo.zero_point)
 

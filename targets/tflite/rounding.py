@@ -21,6 +21,11 @@ def quantize_multiplier(real: float) -> tuple[int, int]:
     return (0, 0) if shift < -31 else (m, shift)
 
 
+def multipliers(a: float, b: float, out: float) -> tuple[float, float]:
+    """What LiteRT and what TFLite Micro multiply a product of integers by: s_a*s_b/s_out in binary32 and binary64."""
+    return float(np.float32(a) * np.float32(b) / np.float32(out)), a * b / out
+
+
 def rescaler(m: I64 | int, shift: I64 | int) -> Callable[[I64], I64]:
     """A 32-bit number times a quantized multiplier: halves go up in the product, then away from zero in the shift.
 

@@ -9,12 +9,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from benchmarks.cells_table import policy_of
+from ncpc.driver.job import Request, job_for
+from ncpc.driver.lowering import lower_for
+from ncpc.targets.registry import load
 from ncpc.targets.tflite import runtimes, worker
 from ncpc.targets.tflite.flatbuffer import write
 from ncpc.targets.tflite.float_graph import CONV
 from ncpc.targets.tflite.graph import GraphBuilder, Quant, TfliteGraph
 from ncpc.targets.tflite.kernels import prepare
-from ncpc.targets.tflite.rounding import quantize_multiplier, rescaler
+from ncpc.targets.tflite.rounding import multipliers, quantize_multiplier, rescaler
+from ncpc.targets.tflite.scales import alike
+from ncpc.targets.tflite.target import TfliteArtifact
 
 pytest.importorskip("ai_edge_litert")
 
@@ -93,7 +99,10 @@ def test_8_bit_curves_at_every_argument(op: str, result: Quant) -> None:
 @pytest.mark.parametrize("dtype", ["int16", "int8"])
 @pytest.mark.parametrize("op", ["ADD", "SUB", "MUL"])
 def test_elementwise_kernels(op: str, dtype: str) -> None:
-    rng, top, size = np.random.default_rng(1), TOP[dtype], 2000
+    """Of 8 bits for every pair of arguments."""
+    rng, top = np.random.default_rng(1), TOP[dtype]
+    pairs = dict(zip("ab", np.indices((256, 256), np.int16).reshape(2, 1, -1) - 128, strict=True))
+    size = pairs["a"].size if dtype == "int8" else 2000
     for case in range(12):
         a, b = rng.uniform(0.3, 3, 2) / top
         # At 16 bits one factor has any scale, the other and the product powers of two: the rule of the scales.
@@ -102,8 +111,12 @@ def test_elementwise_kernels(op: str, dtype: str) -> None:
         out = most / top * rng.uniform(0.5, 1)
         out = out if op != "MUL" or dtype == "int8" else 2.0 ** np.round(np.log2(out))
         zeros = rng.integers(-100, 100, 3) if dtype == "int8" else [0, 0, 0]
-        graph = binary(op, dtype, [scale(s, int(z)) for s, z in zip((a, b, out), zeros, strict=True)], size)
-        feeds = {name: rng.integers(-top - 1, top + 1, (1, size)).astype(dtype) for name in "ab"}
+        quants = [scale(s, int(z)) for s, z in zip((a, b, out), zeros, strict=True)]
+        if op == "MUL" and dtype == "int8":
+            quants[2] = alike(quants[2], *quants[:2])
+        graph = binary(op, dtype, quants, size)
+        drawn = {name: rng.integers(-top - 1, top + 1, (1, size)) for name in "ab"}
+        feeds = {name: numbers.astype(dtype) for name, numbers in (pairs if dtype == "int8" else drawn).items()}
         expected = model(graph, feeds)
         assert np.ptp(expected) > top // 2, case
         np.testing.assert_array_equal(litert(graph, feeds), expected)
@@ -122,6 +135,37 @@ def test_products_of_any_scales_differ_between_runtimes() -> None:
         assert gap.max() <= 1
         differ += int(np.count_nonzero(gap))
     assert 0 < differ < 20 * size // 100
+
+
+def products_that_differ(quants: Sequence[Quant]) -> int:
+    """Of all products of two numbers of 8 bits less their zeros, those that the runtimes' multipliers round apart."""
+    products = np.unique(np.multiply.outer(np.arange(-255, 256), np.arange(-255, 256)))
+    reals = multipliers(*(quant.step for quant in quants))
+    single, double = (rescaler(*quantize_multiplier(real))(products) for real in reals)
+    return int(np.count_nonzero(single != double))
+
+
+def test_8_bit_products_of_any_scales_differ_between_runtimes_until_their_scale_is_chosen() -> None:
+    rng, before, after = np.random.default_rng(6), 0, 0
+    for _ in range(40):
+        a, b, out = (scale(float(step)) for step in rng.integers(1, 2000, 3) / 2.0**15)
+        before += products_that_differ((a, b, out)) > 0
+        chosen = alike(out, a, b)
+        after += products_that_differ((a, b, chosen)) > 0
+        assert out.step <= chosen.step <= out.step * 1.0002
+    assert (before > 0, after) == (True, 0)
+
+
+@pytest.mark.parametrize("cell", ["LTC", "GRU", "CT-RNN", "leaky integrator"])
+def test_every_8_bit_product_of_a_cell_is_alike_in_both_runtimes(cell: str) -> None:
+    job = job_for(policy_of(cell), Request("tflite", "int8", "fixed"))
+    artifact = load("tflite").prepare(lower_for(job.container, job.options).lowered, job.options)
+    assert isinstance(artifact, TfliteArtifact)
+    tensors = artifact.graph.tensors
+    found = [[tensors[name].quant for name in (*node.inputs, *node.outputs)] for node in artifact.graph.nodes
+             if node.kind == "MUL"]
+    assert found
+    assert [products_that_differ([q for q in quants if q is not None]) for quants in found] == [0] * len(found)
 
 
 @pytest.mark.parametrize("dtype", ["int16", "int8"])
