@@ -3,6 +3,7 @@
 # make test-newest   what needs no torch, on the newest releases of everything (Python 3.13, an environment of its own)
 # make mutation   plant small faults into proofs, semantics and verification, and count those that no test notices (hours)
 # make rtl    compare the simulator's cycles with the RTL of cores: every compiled policy, step by step
+# make rtl-fuzz SEED=N   the same of 1,000 random programs a core; those that differ are made short and kept
 # make lint   ruff and mypy
 # The environment in .venv is made from pyproject.toml and constraints.txt, anew only when one of them changes.
 
@@ -21,7 +22,7 @@ NEWEST_TESTS := $(addprefix tests/test_,$(addsuffix .py,container cli builds pip
 export NCPC_WITHOUT_NEWEST = torch ncps brevitas keras gymnasium vela norse snntorch spikingjelly nirtorch
 export OMP_NUM_THREADS = 1
 
-.PHONY: mutation demo test test-slow test-newest rtl lint clean
+.PHONY: mutation demo test test-slow test-newest rtl rtl-fuzz lint clean
 
 demo: $(VENV)/.compiler
 	$(BIN)/ncpc compile examples/cartpole/policy.safetensors --target cortex-m4 -o build/cartpole
@@ -34,6 +35,9 @@ test-slow: $(VENV)/.everything
 
 test-newest: $(NEWEST)/.installed
 	NCPC_WITHOUT="$$NCPC_WITHOUT_NEWEST" $(NEWEST)/bin/python -m pytest -q -n 2 --dist loadfile $(NEWEST_TESTS)
+
+rtl-fuzz: $(VENV)/.everything
+	$(BIN)/python -m tests.rtl fuzz $(if $(SEED),--seed $(SEED))
 
 rtl: $(VENV)/.everything
 	$(BIN)/python -m tests.rtl policies

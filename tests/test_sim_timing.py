@@ -119,6 +119,8 @@ IBEX_CASES = [
     ("call of the next address", "mv a3, ra\njal 1f\n1: mv ra, a3", 3, 1 + 2 + 1),
     ("jump to the next, a split 32-bit instruction", "c.j 1f\n1: mulh a3, a0, a1", 2, 2 + 1 + 4),
     ("jump by a register to the next", "auipc a3, 0\njalr x0, 8(a3)\naddi a3, a0, 1", 3, 1 + 2 + 1),
+    ("fetch anew", ".p2align 2\n.word 0x100f\nc.mv a3, a0", 2, 2 + 1),
+    ("fetch a split 32-bit instruction anew", ".p2align 2\nc.nop\n.word 0x100f\nmulh a3, a0, a1", 3, 1 + 2 + 1 + 4),
     ("jump to a split compressed one", "j 1f\n.p2align 2\nc.nop\n1: c.nop\nmulh a3, a0, a1", 3, 2 + 1 + 4),
 ]
 

@@ -41,7 +41,7 @@ def target_table(records: list[Json]) -> Table:
     """The targets for people."""
     every = max((record["quant"] for record in records), key=len)
     caption = (f"every: {', '.join(map(shown, every))}\n"
-               "cycles: by the core's manual, between bounds, or a count of instructions alone")
+               "cycles: as on the core's RTL, by its manual, between bounds, or a count of instructions alone")
     table = Table(caption=caption, caption_justify="left")
     table.add_column("target", no_wrap=True)
     for name in ("what it is", "quant", "cycles", "state"):

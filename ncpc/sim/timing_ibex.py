@@ -45,12 +45,17 @@ class Ibex:
 
     def cost(self, block: Sequence[Instruction], following: Instruction | None) -> BlockCost:
         """Exact cycles of a straight run; a divide by zero is a correction."""
-        *body, straight = (_exact(self.cycles.get(i.name, 1)) for i in block)
+        *body, straight = (self._straight(*pair) for pair in zip(block, (*block[1:], following), strict=True))
         taken = _exact(self.branch_taken) if block[-1].name in BRANCHES else straight
         jumped = taken if following is None else taken + self._entry(following)
         body.append(passing(block[-1], straight, jumped))
         divides = tuple(self._divide(i) for i in block if i.name in DIVIDES)
         return BlockCost(tuple(body), taken, self._entry(block[0]), divides)
+
+    def _straight(self, i: Instruction, then: Instruction | None) -> Cycles:
+        """Of ``i`` if ``then`` is executed next; fence.i fetches that anew, as a jump does."""
+        cycles = _exact(self.cycles.get(i.name, 1))
+        return cycles + self._entry(then) if i.name == "fence.i" and then is not None else cycles
 
     def _entry(self, first: Instruction) -> Cycles:
         split = first.size == 4 and first.address % 4 == 2

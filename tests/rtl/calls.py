@@ -71,9 +71,9 @@ def differences(simulated: Measured, rtl: Measured) -> list[str]:
     return found
 
 
-def run_simulator(device: Device, calls: Sequence[PlacedCall]) -> list[Measured]:
+def run_simulator(device: Device, calls: Sequence[PlacedCall]) -> Iterator[Measured]:
     """What ``calls``, one after the other, take by the simulator."""
-    return [_simulated(device, c) for c in calls]
+    return (_simulated(device, c) for c in calls)
 
 
 def _simulated(device: Device, c: PlacedCall) -> Measured:
