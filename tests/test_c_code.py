@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
+import re
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -293,6 +295,20 @@ def test_no_compiler_flag_fuses_what_the_float_code_keeps_apart(
     assert wrong["without its guard"] > 0
 
 
+def test_gcc_s_default_uses_no_fused_multiply_add_of_an_fpu(tmp_path: Path, require_program) -> None:
+    gcc = require_program("arm-none-eabi-gcc", optional=True)
+    for name, text in emit_c(interface_of(float_program(small_policy(8)))).items():
+        (tmp_path / name).write_bytes(text)
+    source = (tmp_path / "net.c").read_text()
+    (tmp_path / "bare.c").write_text(source.replace(GUARD, ""))
+    fpu = ("-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16")
+    for name in ("net", "bare"):
+        subprocess.run([gcc, "-std=gnu11", "-O3", *fpu, "-S", f"{name}.c"], cwd=tmp_path, check=True)
+    fused = [re.findall(r"\tvfn?m[as]", (tmp_path / f"{name}.s").read_text()) for name in ("net", "bare")]
+    assert not fused[0]
+    assert fused[1]
+
+
 SHIM = """
 #define NET_WITH_FLOAT
 #include "net.h"
@@ -329,7 +345,6 @@ def test_conversions_round_and_saturate_as_the_ports_do(tmp_path: Path) -> None:
 
 
 def test_the_header_is_a_cpp_header(tmp_path: Path) -> None:
-    import subprocess
     import sys
 
     sources = emit_c(interface_of(fixed_program(small_policy(0))))

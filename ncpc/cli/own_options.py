@@ -28,7 +28,7 @@ def own_options() -> tuple[click.Option, ...]:
 
 
 def _own_option(option: TargetOption, targets: list[str]) -> click.Option:
-    text = f"{option.help}  [{', '.join(targets)}; default: {option.default or 'none'}]"
+    text = f"{option.help}  [{_some(targets)}; default: {option.default or 'none'}]"
     kind = click.Choice(option.choices) if option.choices else click.STRING
     return click.Option([f"--{option.name}", f"own_{option.name.replace('-', '_')}"], type=kind, help=text,
                         multiple=option.several)
@@ -43,8 +43,13 @@ def given_options(own: Mapping[str, str | tuple[str, ...] | None], names: Sequen
     for option in given:
         having = [target for target in registry.names() if option in {o.name for o in registry.load(target).options}]
         if not set(having) & set(names):
-            raise BadInput(f"--{option}: an option of {', '.join(having)}, not of {', '.join(names)}; leave it out")
+            raise BadInput(f"--{option}: an option of {_some(having)}, not of {', '.join(names)}; leave it out")
     return given
+
+
+def _some(targets: Sequence[str]) -> str:
+    """The names of targets, of many the first few."""
+    return ", ".join(targets) if len(targets) <= 4 else f"{', '.join(targets[:3])} and {len(targets) - 3} more"
 
 
 def _text(given: str | tuple[str, ...] | None) -> str | None:
