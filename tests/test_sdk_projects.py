@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,30 @@ def test_what_is_wrong_in_a_layout_is_seen(
     assert old in text
     (project / name).write_text(text.replace(old, new))
     output([*cmake, "-B", "out"], project, 1)
+
+
+def test_zephyr_s_kconfig_knows_what_prj_conf_asks_for(tmp_path: Path, require_tool) -> None:
+    kconfiglib, yaml = require_tool("kconfiglib"), require_tool("yaml")
+    folder = laid_out(program_of(tiny_policy(), "int16", "fixed"), ["zephyr"], tmp_path) / "zephyr"
+    module = folder / "modules" / "tiny"
+    described = yaml.safe_load((module / "zephyr" / "module.yml").read_text())
+    assert set(described["build"]) == {"cmake", "kconfig"}
+    kconfig = kconfiglib.Kconfig(str(module / described["build"]["kconfig"]), warn_to_stderr=False)
+    assert kconfig.warnings == []
+    kconfig.load_config(str(folder / "prj.conf"))
+    assert kconfig.syms["NCPC_TINY"].str_value == "y"
+
+
+def test_espressif_s_tool_packs_the_component(tmp_path: Path, require_program) -> None:
+    compote = require_program("compote", optional=True)
+    project = laid_out(program_of(tiny_policy(), "int16", "fixed"), ["esp-idf"], tmp_path) / "esp-idf"
+    folder = project / "components" / "tiny"
+    output([compote, "component", "pack", "--name", "tiny"], folder)
+    assert (folder / "dist" / "tiny_1.0.0.tgz").is_file()
+    manifest = folder / "idf_component.yml"
+    manifest.write_text(manifest.read_text().replace('version: "1.0.0"', 'version: "first"'))
+    assert subprocess.run([compote, "component", "pack", "--name", "tiny"], cwd=folder, capture_output=True,
+                          check=False).returncode != 0
 
 
 def test_a_layout_is_called_one() -> None:
