@@ -97,7 +97,8 @@ class Lowered:
 
     ``real`` is the step in real numbers, ``program`` the typed one (Float32, or Fixed with tables), equal to
     ``real`` up to its types; its states carry their box. ``formats`` maps a value's name to its format as text
-    (``Q4.11``), empty for float32. ``proved`` says that the boxes are proved for all time, not assumed.
+    (``Q4.11``), empty for float32. ``proved`` says that the boxes are proved for all time, not assumed, and ``outputs``
+    between which raw numbers every output is proved to lie, (outputs, 2); None where nothing is.
     """
 
     policy: Policy
@@ -106,6 +107,7 @@ class Lowered:
     scheme: Scheme
     formats: Mapping[str, str] = field(default_factory=dict)
     proved: bool = False
+    outputs: NDArray[np.int64] | None = None
 
     @property
     def numbers(self) -> NumberScheme:

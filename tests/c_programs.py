@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ncpc.cores.toolchain import WARNINGS, build_host_library
+from ncpc.driver.lowering import lower_for
+from ncpc.frontend.container import Container
 from ncpc.ir.policy import Activation, Dense, DtRange, Ltc, Policy, Synapses
 from ncpc.ir.program import Program
 from ncpc.ir.sequences import Sequences, Trace
@@ -20,12 +22,20 @@ from ncpc.passes.lower_fixed import lower_fixed
 from ncpc.passes.to_float32 import to_float32
 from ncpc.quant.policy import Choices, largest_fractions, quantize
 from ncpc.semantics.run import run
+from ncpc.targets.base import CompileOptions
+from ncpc.targets.c import target
 from ncpc.targets.c.emit import emit_c
 from ncpc.targets.c.host import run_library
 from ncpc.targets.c.interface import Interface, from_bytes, interface_of, numpy_type
 from tests.nets import random_ltc, random_policy
 
 NONE = Synapses(*(np.zeros(0, np.int64),) * 2, *(np.zeros(0),) * 4)
+
+
+def header_of(policy: Policy, options: CompileOptions) -> str:
+    """The text of NAME.h for this machine."""
+    files = target("host").prepare(lower_for(Container(policy), options).lowered, options).files
+    return next(text.decode() for name, text in files.items() if name.endswith(".h"))
 
 
 def float_program(policy: Policy, dt: str = "fixed") -> Program:

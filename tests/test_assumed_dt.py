@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from ncpc.driver.lowering import lower_for
-from ncpc.frontend.container import Container, policy_bytes, read_policy, write_policy
+from ncpc.frontend.container import policy_bytes, read_policy, write_policy
 from ncpc.inspect.policies import inspection, inspection_tables
 from ncpc.ir.policy import Dense, DtRange, Policy
 from ncpc.passes.lower import reads_dt
 from ncpc.targets.base import CompileOptions
-from ncpc.targets.c import target
+from tests.c_programs import header_of
 from tests.nets import random_policy
 from tests.test_verdict_data import compiled, printed, stage
 
@@ -58,13 +57,9 @@ def test_the_table_and_the_report_say_it(tmp_path: Path, monkeypatch: pytest.Mon
     assert "assumed, the" not in (other.folder / "report.html").read_text()
 
 
-def header(policy: Policy) -> str:
-    """The text of NAME.h."""
-    options = CompileOptions(quant="float32")
-    files = target("host").prepare(lower_for(Container(policy), options).lowered, options).files
-    return next(text.decode() for name, text in files.items() if name.endswith(".h"))
+FLOAT = CompileOptions(quant="float32")
 
 
 def test_the_header_says_it() -> None:
-    assert SAID in header(assumed())
-    assert "assumed" not in header(random_policy(4))
+    assert SAID in header_of(assumed(), FLOAT)
+    assert "assumed" not in header_of(random_policy(4), FLOAT)

@@ -14,8 +14,9 @@ from ncpc.errors import BadInput
 from ncpc.frontend.container import policy_bytes, read_policy, write_policy
 from ncpc.inspect.policies import inspection, inspection_tables
 from ncpc.ir.policy import COMPARED, DtRange, cautions
+from ncpc.targets.base import CompileOptions
+from tests.c_programs import header_of
 from tests.nets import random_policy
-from tests.test_assumed_dt import header
 from tests.test_verdict_data import compiled, printed, stage
 
 torch = pytest.importorskip("torch")
@@ -73,7 +74,7 @@ def test_table_report_and_header_say_it(
     times = 2 if compared in SAID else 0  # a row, and a line of its own
     assert printed(outcome).count("compared with") == times
     assert (said in printed(outcome)) == (said in page) == bool(times)
-    assert (f"NOTE: {said}" in header(policy(compared))) == bool(times)
+    assert (f"NOTE: {said}" in header_of(policy(compared), CompileOptions(quant="float32"))) == bool(times)
 
 
 def test_cautions_are_of_what_holds() -> None:

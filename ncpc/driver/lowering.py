@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from ncpc.frontend.container import Container
 from ncpc.ir.held_out import calibrating
 from ncpc.ir.policy import I64, Policy
@@ -79,7 +81,9 @@ def _fixed(container: Container, real: Program, options: CompileOptions) -> Lowe
     held = {canonical(name): formats for name, formats in (container.formats or {}).items()}
     formats, quantized = _quantized(policy, options, held.get(scheme))
     program, proof = proved(fold_constants(lower_fixed(policy, quantized)))
-    lowered = Lowered(policy, real, program, scheme, _formats(program), proved=True)
+    y = proof.intervals[program.y.value.name]
+    ends = np.stack([y.lo.reshape(-1), y.hi.reshape(-1)], axis=1)
+    lowered = Lowered(policy, real, program, scheme, _formats(program), proved=True, outputs=ends)
     states = ", ".join(f"{s.inp.name} {s.inp.type}" for s in program.states)
     note = f"{scheme}, state {states}, no overflow proved"
     assumed = [*ASSUMPTIONS, *filter(None, [program.x.note]), *_limits(program)]

@@ -33,6 +33,7 @@ from ncpc.targets.base import (
 from ncpc.targets.c.device import cycles_from, plan_for, symbol_roots, trace_from
 from ncpc.targets.c.emit import emit_c
 from ncpc.targets.c.fit import AUTO, MEMORIES, require_fit, require_memory, roomy, with_memories
+from ncpc.targets.c.header import Facts
 from ncpc.targets.c.host import run_library
 from ncpc.targets.c.interface import Interface, interface_of
 from ncpc.targets.c.placement import placement
@@ -82,8 +83,9 @@ def _prepared(lowered: Lowered, options: CompileOptions, core: Core | None = Non
     if chip is not None:
         require_fit(face, chip)
     notes = cautions(lowered.policy.dt, lowered.policy.compared)
-    remarks = [f"NOTE: {note.what}: {note.means}." for note in notes]
-    sources = emit_c(face, remarks, chip is not None and chip.hard_float, chip is None or chip.long_products)
+    remarks = tuple(f"NOTE: {note.what}: {note.means}." for note in notes)
+    facts = Facts(remarks, None if face.dt else lowered.policy.dt.nominal, lowered.outputs)
+    sources = emit_c(face, facts, chip is not None and chip.hard_float, chip is None or chip.long_products)
     projects = project_files(asked(options.extra.get(PROJECT.name, "")), face, lowered.policy.dt.nominal, sources)
     return CArtifact(face, lowered.numbers, chip, options.cc, {**sources, **projects})
 

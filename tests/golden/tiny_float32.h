@@ -45,7 +45,7 @@ void tiny_init(tiny_t *s);
 /* Back to the reset state. */
 void tiny_reset(tiny_t *s);
 
-/* One time step: reads x, writes y, returns status bits. x and y must not overlap. */
+/* One time step: reads x, writes y, returns status bits. s, x and y lie apart, each aligned as its type. */
 uint32_t tiny_step(tiny_t *s, const float x[2], float y[1]);
 
 /* Copy the state out, and in again: numbers outside the box are limited to it and reported. */

@@ -54,7 +54,7 @@ void tiny_init(tiny_t *s);
 /* Back to the reset state. */
 void tiny_reset(tiny_t *s);
 
-/* One time step: reads x, writes y, returns status bits. x and y must not overlap. */
+/* One time step: reads x, writes y, returns status bits. s, x and y lie apart, each aligned as its type. */
 uint32_t tiny_step(tiny_t *s, const int16_t x[2], int16_t y[1]);
 
 /* Copy the state out, and in again: numbers outside the box are limited to it and reported. */
