@@ -20,7 +20,8 @@ def test_outputs_lie_between_the_proved_ends_that_it_names(scheme: str) -> None:
     policy, options = random_policy(4), CompileOptions(quant=scheme, dt="fixed")  # type: ignore[arg-type]
     program = lower_for(Container(policy), options).lowered.program
     known = prove(program).intervals[program.y.value.name]
-    text = re.split(r"Outputs y, int\d+_t, within these ends always:\n", header_of(policy, options))[1].split(" * State")[0]
+    outputs = re.split(r"Outputs y, int\d+_t, within these ends always:\n", header_of(policy, options))[1]
+    text = outputs.split(" * State")[0]
     rows = re.findall(r"number = raw / (\d+), (\S+) \.\. (\S+) = raw (-?\d+) \.\. (-?\d+)", text)
     assert [(int(lo), int(hi)) for *_, lo, hi in rows] == list(zip(known.lo.flat, known.hi.flat, strict=True))
     for unit, lo, hi, *raw in rows:

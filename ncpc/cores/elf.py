@@ -107,9 +107,14 @@ def read_elf(data: bytes) -> Image:
         elf = ELFFile(io.BytesIO(data))
     except ELFError:
         raise BadInput("the file is not an ELF: give one that the toolchain linked") from None
+    if elf["e_type"] == "ET_REL":
+        raise BadInput("the file is an object that was not linked: give the ELF that it was linked into")
     machine = str(elf["e_machine"])
     thumb = machine == "EM_ARM"
-    return Image(machine, int(elf["e_entry"]) & ~int(thumb), _segments(elf), _sections(elf), _symbols(elf, thumb))
+    try:
+        return Image(machine, int(elf["e_entry"]) & ~int(thumb), _segments(elf), _sections(elf), _symbols(elf, thumb))
+    except (ELFError, ValueError, LookupError, ArithmeticError) as error:
+        raise BadInput(f"the file is a damaged ELF ({error}): link it again") from None
 
 
 def _segments(elf: Any) -> tuple[Segment, ...]:

@@ -17,18 +17,19 @@ from ncpc.ir.schemes import SCHEMES
 from ncpc.phases import Phases
 from ncpc.report.record import Json
 from ncpc.report.theorem import theorem_lines
-from ncpc.targets.c.device import calls
+from ncpc.targets.c.names import identifier
 
 CODES = {"proved": EXIT_HOLDS, "differs": EXIT_DOES_NOT_HOLD, "undecided": EXIT_UNDECIDED}
 
 
 @dataclass(frozen=True, eq=False)
 class Proved:
-    """The proof of a build of ``policy``, and how long it took."""
+    """The proof of a build of ``policy``, or of the program ``own`` that holds its C, and how long it took."""
 
     policy: str
     found: StepProof
     seconds: float
+    own: Path | None = None
 
     @property
     def exit_code(self) -> int:
@@ -45,35 +46,38 @@ def prove_build(folder: Path, seconds: float, elf: Path | None = None, phases: P
     phases = phases or Phases()
     if not seconds > 0:
         raise BadInput(f"--seconds {seconds:g}: give the time that the proof may take, more than 0")
-    core = _core(folder, job_of(folder))
-    given = None if elf is None else _program(elf, core)
+    asked = job_of(folder)
+    core, step = _core(folder, asked), f"{identifier(asked.policy.name)}_step"
+    given = None if elf is None else _program(elf, core, step)
     if not solver_is_here():
         raise MissingTool(ABSENT)
     job, made = made_build(folder, phases)
     artifact = steps_on_a_core(made.artifact, made.lowering.lowered)
     assert artifact is not None
-    if elf is not None and given is not None:
-        _require_step(elf, given, calls(artifact.face).step)
     content = _built(folder / artifact.named("elf")) if given is None else given
     begin = time.monotonic()
     found = prove_elf(artifact, made.lowering.lowered, content, seconds, phases)
-    return Proved(job.policy.name, found, time.monotonic() - begin)
+    return Proved(job.policy.name, found, time.monotonic() - begin, elf)
 
 
-def _program(elf: Path, core: Core) -> bytes:
-    """The content of a program for the core. Raises BadInput for anything else, before a build is made."""
-    given = "give a program that the build's C was linked into"
+def _program(elf: Path, core: Core, step: str) -> bytes:
+    """The content of a program for the core with the step in it. Raises BadInput for anything else, before a build is
+    made.
+    """
     try:
         content = elf.read_bytes()
         image = read_elf(content)
     except OSError as error:
         why = "there is no such file" if isinstance(error, FileNotFoundError) else f"cannot be read ({reason(error)})"
-        raise BadInput(f"{elf}: {why}; {given}") from None
-    except BadInput:
-        raise BadInput(f"{elf}: is no ELF; {given}") from None
+        raise BadInput(f"{elf}: {why}; give a program that the build's C was linked into") from None
+    except BadInput as error:
+        raise BadInput(f"{elf}: {error}") from None
     if image.machine != core.elf_machine:
         raise BadInput(f"{elf}: is for {image.machine}, the build for {core.name} ({core.elf_machine}); compile for "
                        "the core that the program runs on")
+    if not any(symbol.name == step for symbol in image.functions):
+        raise BadInput(f"{elf}: has no function '{step}' among its symbols: link the build's C into it, do not strip "
+                       "it, and compile that file with -fno-lto, so that the step is not inlined")
     return content
 
 
@@ -81,13 +85,6 @@ def _built(elf: Path) -> bytes:
     if not elf.is_file():
         raise MissingTool(f"{elf}: was not built, as the compiler for the core was missing; compile again with it")
     return elf.read_bytes()
-
-
-def _require_step(elf: Path, content: bytes, step: str) -> None:
-    """Raises BadInput for a program without the function."""
-    if not any(symbol.name == step for symbol in read_elf(content).functions):
-        raise BadInput(f"{elf}: has no function '{step}' among its symbols: link the build's C into it, keep its "
-                       "symbols and do not inline the step")
 
 
 def _core(folder: Path, job: Job) -> Core:
@@ -107,4 +104,5 @@ def record(proved: Proved) -> Json:
 
 def words(proved: Proved) -> Iterator[str]:
     """The same as lines."""
-    return theorem_lines(proved.found.record, f"{proved.policy}: program = {proved.found.target}")
+    title = f"{proved.policy}: program = {proved.found.target}"
+    return theorem_lines(proved.found.record, title, built=proved.own is None)

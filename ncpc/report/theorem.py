@@ -42,8 +42,8 @@ def theorem_record(found: Theorem, replay: str | None = None) -> dict[str, Any]:
     }
 
 
-def theorem_lines(record: dict[str, Any], title: str) -> Iterator[str]:
-    """A record in words, the answer first, behind ``title``."""
+def theorem_lines(record: dict[str, Any], title: str, built: bool = True) -> Iterator[str]:
+    """A record in words, the answer first, behind ``title``; ``built``: of a build's own ELF, which was run as well."""
     if record["answer"] == "proved":
         yield f"{title}: proved for all inputs, every dt and all states in the box"
     else:
@@ -63,6 +63,8 @@ def theorem_lines(record: dict[str, Any], title: str) -> Iterator[str]:
         yield from (f"  {name:<12}  {numbers}" for name, numbers in witness["raw"].items())
         yield f"  in the simulator: {witness['simulator']}"
     if record["answer"] == "undecided":
-        yield "  this says nothing against the build, whose bitwise links stand; docs/theorem.md tells what is covered"
+        says = "this says nothing against the build, whose bitwise links stand" if built else (
+            "nothing is shown of this program: it was not run, either")
+        yield f"  {says}; docs/theorem.md tells what is covered"
     if record["answer"] == "proved":
         yield from ("  assumed: " + text for text in record["assumes"])

@@ -68,7 +68,7 @@ class Ram:
         at = address.par[0] & MASK
         word = self.terms.flash.read(at, size)
         if word is None or at % size:
-            raise Undecided(f"a load of {size} bytes from {at:#x}, which is no constant of the program")
+            raise Undecided(f"a load of {size} bytes from {at:#x}, which is no constant in flash")
         return self.extended(self.terms.const(word), size, signed)
 
     def _bytes(self, region: str, offset: int, size: int) -> BitTerm:

@@ -28,7 +28,7 @@ def differences(elf: bytes, chip: Core, face: Interface, raw: Raw) -> list[str]:
     before = np.concatenate([np.zeros(0, np.int64), *(raw[s.inp.name].reshape(-1) for s in program.states)])[None]
     x = raw[program.x.value.name].reshape(1, 1, -1)
     dt = None if program.dt is None else raw[program.dt.value.name].reshape(1, 1)
-    plan = CallPlan(replace(calls(face), restore=None), to_bytes(x, face.x),
+    plan = CallPlan(replace(calls(face), restore=None, neuron_label=None), to_bytes(x, face.x),
                     None if dt is None else dt_bits(dt, face), start=state_bytes(face, before))
     found = trace_from(face, simulate(elf, chip, plan))
     executor = Executor(program)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -67,17 +68,20 @@ def test_another_folder_is_refused_before_anything_is_proved(
 def test_a_program_of_ones_own_is_proved_or_differs(
     build: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The self test's program holds the same functions at other addresses, beside others."""
-    mine = tmp_path / "firmware.elf"
-    mine.write_bytes((build / "cartpole.test.elf").read_bytes())
+    """The build's C linked anew, without what the simulator's profile needs, holds its functions at other addresses."""
+    mine, core = tmp_path / "firmware.elf", load_core("rv32imc-ibex")
+    sources = {name: (build / name).read_bytes() for name in ("cartpole.c", "cartpole.h")}
+    mine.write_bytes(build_elf(sources, core, None, ("cartpole_self_test", "cartpole_init", "cartpole_step")).elf)
     assert cli.run(["prove", str(build), "--elf", str(mine)]) == 0
     capsys.readouterr()
     mine.write_bytes(with_byte(mine.read_bytes(), "sigmoid_table", 2 * 256, 1))
     assert cli.run(["prove", str(build), "--elf", str(mine), "--seconds", "300"]) == 1
     said = capsys.readouterr().out
     assert "differs" in said
-    assert "in the simulator: " in said
-    assert "in the Program" in said
+    assert re.search("in the simulator: .* is -?[0-9]+, in the Program", said)
+    mine.write_bytes(with_byte((build / "cartpole.test.elf").read_bytes(), "recip_seed", 10, 1))
+    assert cli.run(["prove", str(build), "--elf", str(mine)]) == 4
+    assert "nothing is shown of this program" in capsys.readouterr().out
 
 
 def test_a_program_that_is_none_is_refused_by_name(
@@ -86,11 +90,12 @@ def test_a_program_that_is_none_is_refused_by_name(
     mine = tmp_path / "firmware.elf"
     assert cli.run(["prove", str(build), "--elf", str(mine)]) == 2
     assert "firmware.elf: there is no such file" in capsys.readouterr().err
-    mine.write_bytes(linked_for("rv32imc-ibex", ("cartpole_init",)))
-    assert cli.run(["prove", str(build), "--elf", str(mine)]) == 2
-    assert "firmware.elf: has no function 'cartpole_step'" in capsys.readouterr().err
-    monkeypatch.setattr("ncpc.driver.proving.made_build", pytest.fail)  # what can be seen of the file is said before
-    for content, why in ((b"no program", "no ELF"), (linked_for("cortex-m4", ("cartpole_step",)), "is for")):
+    monkeypatch.setattr("ncpc.driver.proving.made_build", pytest.fail)  # all of it can be seen of the file
+    linked = linked_for("rv32imc-ibex", ("cartpole_step",))
+    object_file = linked[:16] + b"\1\0" + linked[18:]
+    for content, why in ((b"no program", "not an ELF"), (linked_for("cortex-m4", ("cartpole_step",)), "is for"),
+                         (linked_for("rv32imc-ibex", ("cartpole_init",)), "has no function 'cartpole_step'"),
+                         (linked[:600], "damaged ELF"), (object_file, "not linked")):
         mine.write_bytes(content)
         assert cli.run(["prove", str(build), "--elf", str(mine)]) == 2
         message = capsys.readouterr().err
