@@ -59,9 +59,9 @@ def container(name: str, dt: DtMode) -> Container:
     return Container(replace(found.policy, dt=timespans), None)
 
 
-def compared(core: str, name: str, scheme: Scheme, dt: DtMode, tell: Tell = print) -> PolicyRow:
+def compared(core: str, name: str, scheme: Scheme, dt: DtMode, tell: Tell = print, cc: str = "zig") -> PolicyRow:
     """Compile, run, compare every step. Raises MissingTool."""
-    plan, device = _built(core, name, scheme, dt)
+    plan, device = _built(core, name, CompileOptions(quant=scheme, dt=dt, cc=cc))
     calls = list(_calls(plan, device))
     rtl = run_rtl(bench(core, tell), device, calls)
     pairs = zip(calls, run_simulator(device, calls), rtl, strict=True)
@@ -70,15 +70,14 @@ def compared(core: str, name: str, scheme: Scheme, dt: DtMode, tell: Tell = prin
     return PolicyRow(name, scheme, dt, len(calls) - 1, sum(m.lower for m in rtl), sum(m.instructions for m in rtl), off)
 
 
-def _built(core: str, name: str, scheme: Scheme, dt: DtMode) -> tuple[CallPlan, Device]:
-    options = CompileOptions(quant=scheme, dt=dt)
-    given = container(name, dt)
+def _built(core: str, name: str, options: CompileOptions) -> tuple[CallPlan, Device]:
+    given = container(name, options.dt)
     artifact = load(core).prepare(lower_for(given, options).lowered, options)
     assert isinstance(artifact, CArtifact)
     low, high = given.policy.input_range.T
     rng = np.random.default_rng(5)
     x = rng.uniform(1.2 * low, 1.2 * high, (1, STEPS, len(low)))
-    timespans = rng.uniform(given.policy.dt.lo, given.policy.dt.hi, (1, STEPS)) if dt == "runtime" else None
+    timespans = rng.uniform(given.policy.dt.lo, given.policy.dt.hi, (1, STEPS)) if options.dt == "runtime" else None
     plan = plan_for(artifact.face, Sequences(x, timespans))
     with tempfile.TemporaryDirectory(prefix="ncpc-rtl-") as folder:
         for file, text in artifact.files.items():

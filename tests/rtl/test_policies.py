@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from ncpc.cores import load_core
 from ncpc.ir.schemes import Scheme
 from ncpc.sim import timing_tables
 from ncpc.sim.timing_tables import timing_model
 from ncpc.targets.base import DtMode
-from tests.conftest import RequireTool
+from tests.conftest import RequireProgram, RequireTool
 from tests.rtl import policies, records
 from tests.rtl.bench import CORES
 
@@ -44,13 +45,25 @@ def test_nothing_is_off(core: str, name: str, scheme: Scheme, dt: DtMode, requir
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("core", CORES)
+@pytest.mark.parametrize(("name", "scheme"), [("activity", "int16"), ("cfc", "int8"), ("sine", "float32")])
+def test_nothing_is_off_as_gcc_compiles_it(
+    core: str, name: str, scheme: Scheme, require_tool: RequireTool, require_program: RequireProgram
+) -> None:
+    for tool in TOOLS:
+        require_tool(tool)
+    gcc = require_program(load_core(core).gcc_command, optional=True)
+    assert policies.compared(core, name, scheme, "runtime", cc=gcc).off == ()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("core", "wrong"), [("rv32imc-ibex", {"mul": 4}), ("rv32im-picorv32", {"mul": 5})])
 def test_a_wrong_entry_of_the_table_is_off_in_every_step(
     core: str, wrong: dict[str, int], require_tool: RequireTool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for tool in TOOLS:
         require_tool(tool)
-    table = {"rv32imc-ibex": "ibex_small", "rv32im-picorv32": "picorv32"}[core]
+    table = load_core(core).timing_table
     model: Any = timing_model(table)
     monkeypatch.setitem(timing_tables.TABLES, table,  # type: ignore[arg-type]
                         replace(model, cycles={**model.cycles, **wrong}))
