@@ -28,6 +28,7 @@ from ncpc.theorem.spans import (
 from ncpc.theorem.term import FULL, LEAST, BitTerm, signed_word, trailing_zeros
 from ncpc.theorem.undecided import Undecided
 from ncpc.theorem.values import MASK, VALUES, Words, signed, words
+from ncpc.theorem.whole import WholeProducts
 from ncpc.theorem.wide import WideSum, gathered, product_word, remember
 
 Table = NDArray[np.int64]
@@ -47,6 +48,7 @@ class BitTerms:
     on_new: Callable[[BitTerm], BitTerm] | None = None
     lifts: dict[BitTerm, WideSum] = field(default_factory=dict)
     known: dict[tuple[str, tuple[int, ...], tuple[int, ...]], BitTerm] = field(default_factory=dict)
+    whole: WholeProducts = field(default_factory=WholeProducts)
 
     def make(self, op: str, args: tuple[BitTerm, ...], par: tuple[int, ...] = (), span: Span = FULL) -> BitTerm:
         """The term, made once; of numbers alone it is a number. No other rule is applied."""
@@ -206,7 +208,7 @@ class BitTerms:
         if a.op == "lin" and (zeros := min(31, zeros_below(a))) > k:
             return self.shl(self.asr(a, zeros), zeros - k)
         lo, hi = a.lo >> k, a.hi >> k
-        return self.const(lo) if lo == hi else self.make("asr", (a,), (k,), (lo, hi))
+        return self.const(lo) if lo == hi else self.whole.shift(self, a, k) or self.make("asr", (a,), (k,), (lo, hi))
 
     def _floored(self, a: BitTerm, k: int) -> BitTerm:
         """floor(a / 2**k) of a sum of terms times multiples of 2**k and a number, where that sum is exact."""
@@ -214,9 +216,7 @@ class BitTerms:
 
     def divided_by(self, a: BitTerm, k: int) -> BitTerm | None:
         """b with a = b << k, when a is a sum of multiples of 2**k."""
-        if a.op == "lin" and not a.cut and zeros_of(a) >= k:
-            return self.lin([(n, q >> k) for n, q in zip(a.args, a.par[:-1], strict=True)], a.par[-1] >> k)
-        return None
+        return self._floored(a, k) if a.op == "lin" and not a.cut and zeros_of(a) >= k else None
 
     def srl(self, a: BitTerm, k: int) -> BitTerm:
         """a >> k of the word, 0 <= k < 32."""

@@ -159,7 +159,8 @@ def gathered(terms: BitTerms, found: dict[BitTerm, int], c: int) -> tuple[dict[B
             other, number = terms.flattened([*kept, *upper], c)
             if sum(q != 0 for q in other.values()) <= len(kept) + (-1 if lower else 1):
                 found, c = terms.flattened([*other.items(), *lower], number)
-    return found, c
+    whole = terms.whole.sum(terms, found, c)
+    return (found, c) if whole is None else gathered(terms, *whole)
 
 
 def _high(terms: BitTerms, total: WideSum, product: BitTerm | None, k: int = 32) -> BitTerm | None:

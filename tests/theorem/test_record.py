@@ -12,6 +12,7 @@ from benchmarks.theorem import (
     COMPILERS,
     CORES,
     DOCS,
+    EXAMPLES,
     MODES,
     POLICIES,
     ROOT,
@@ -47,7 +48,8 @@ def row(*names: Any) -> tuple[Case, dict[str, Any]]:
 def test_every_build_of_the_policies_is_proved() -> None:
     assert list(ROWS) == [names for case in cases() if (names := astuple(case)) in ROWS]
     wide = [r for r in ROWS.values() if r["policy"] in POLICIES]
-    assert len(wide) == len(POLICIES) * len(SCHEMES) * len(MODES) * len(CORES) * len(COMPILERS) + len(CORES)
+    every = len(POLICIES) * len(SCHEMES) * len(MODES) * len(CORES) * len(COMPILERS) + len(CORES)
+    assert len(wide) == every + len(EXAMPLES) * len(MODES) * len(COMPILERS)
     assert {r["compiler"] for r in wide} == {*COMPILERS, TEXT}
     for r in wide:
         assert (r["answer"], r["why"]) == ("proved", ""), r
