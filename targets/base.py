@@ -16,6 +16,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ncpc.cores.boards.clock import Setup
 from ncpc.ir.policy import Policy
 from ncpc.ir.program import Program
 from ncpc.ir.schemes import DEFAULT, SCHEMES, NumberScheme, Scheme
@@ -260,7 +261,8 @@ class Target:
 
     ``summary`` is one line for ``ncpc targets``; ``core`` the processor core, None where the target is none;
     ``timing_class`` how far cycle counts can be believed, None where cycles are not counted. ``prepare`` makes the
-    artifact, calling no outside tool; it raises Unsupported for what the target cannot hold.
+    artifact, calling no outside tool; it raises Unsupported for what the target cannot hold. ``setup`` reads of the
+    target's own options on what board and how often a step is to run; it raises BadInput where they contradict.
     """
 
     name: str
@@ -271,3 +273,4 @@ class Target:
     options: tuple[TargetOption, ...] = ()
     core: str | None = None
     timing_class: TimingClass | None = None
+    setup: Callable[[Mapping[str, str]], Setup | None] | None = None

@@ -13,6 +13,7 @@ from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 
 from ncpc.cores import core_names, likely_core
+from ncpc.cores.boards import boards
 from ncpc.errors import Unsupported
 from ncpc.targets.base import Requirement, Target
 
@@ -50,6 +51,8 @@ def _factory(name: str) -> Callable[[str], Target]:
     if name not in plugins:
         close = likely_core(name) or next(iter(get_close_matches(name, names(), 1)), None)
         meant = f"did you mean '{close}'? " if close else ""
+        if name in {board.name for board in boards()}:
+            raise Unsupported(f"target '{name}': a board, no target; compile with --board {name}")
         raise Unsupported(f"target '{name}': unknown; {meant}choose from {', '.join(names())}")
     loaded: Callable[[str], Target] = plugins[name].load()
     return loaded

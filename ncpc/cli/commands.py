@@ -17,7 +17,7 @@ from ncpc.cli.display import show, watch, worst_code
 from ncpc.cli.importing import import_command
 from ncpc.cli.option_types import NewFile, SchemeName, SecondsOrOff, ShareOfRange
 from ncpc.cli.own_code import policy_of
-from ncpc.cli.own_options import OwnOptionsCommand, given_options
+from ncpc.cli.own_options import OwnOptionsCommand, given_options, on_board
 from ncpc.cli.quantizing import quantize_command
 from ncpc.cli.tuning import tune_command
 from ncpc.driver.job import MOST_STEPS, PROVING, Request, counting
@@ -185,11 +185,14 @@ counts_option = click.option(
 @click.option("--prove", type=SecondsOrOff(), default=PROVING, show_default=True, metavar="SECONDS|off",
               help="For how long the proof is tried that a core's integer step is the program, for every input and "
                    "state. See 'ncpc prove'.")
+@click.option("--board-file", type=click.Path(path_type=Path), metavar="FILE.toml",
+              help="A board of your own, instead of --board: chip, clock_hz, flash_bytes, ram_bytes, and wait_states "
+                   "where you know them.")
 @click.option("--json", "as_json", is_flag=True, help="Print the reports as JSON instead of phases and table.")
 def compile_command(
     policy: Path, targets: str, out: Path, force: bool, quant: Any, calibrate: Path | None, checkpoint: Path | None,
     dt: Any, cc: str, tolerance: float | None, counts: Any, strict: bool, steps: int | None, certify: Any, prove: Any,
-    as_json: bool, carry: tuple[str, ...], heads: tuple[str, ...], **own: Any,
+    board_file: Path | None, as_json: bool, carry: tuple[str, ...], heads: tuple[str, ...], **own: Any,
 ) -> int:
     """Quantize, lower, emit, build, simulate, verify and report.
 
@@ -203,8 +206,10 @@ def compile_command(
       ncpc compile model.onnx --carry hidden=hidden_out --head action --calibrate log.npz -t cortex-m4 -o build/
       ncpc compile policy.safetensors --target cortex-m4 -o build/
       ncpc compile policy.safetensors --target host,cortex-m4,rv32imc-ibex --quant int8 --tolerance 0.1
+      ncpc compile policy.safetensors --board nucleo-l4r5 --rate-hz 50 -o build/
       ncpc compile policy.safetensors --quant float32 --dt runtime --json > report.json
     """
+    targets, own = on_board(targets, own, board_file)
     names = [name.strip() for name in targets.split(",") if name.strip()]
     if not names or len(set(names)) < len(names):
         raise BadInput(f"--target {targets}: give target names, each once, with commas between them")
@@ -353,16 +358,17 @@ def simulate(build: Path, inputs: Path | None, steps: int, out: Path | None, as_
 
 
 @cli.command()
+@click.option("--boards", is_flag=True, help="The boards that 'ncpc compile --board NAME' knows.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-def targets(as_json: bool) -> None:
+def targets(boards: bool, as_json: bool) -> None:
     """Show what can be compiled to, and what is needed and installed for each."""
-    from ncpc.inspect.targets import target_records, target_table
+    from ncpc.inspect.targets import board_records, board_table, target_records, target_table
 
-    records = target_records()
+    records = board_records() if boards else target_records()
     if as_json:
         click.echo(json.dumps(records, indent=1))
         return
-    Console().print(target_table(records))
+    Console().print(board_table(records) if boards else target_table(records))
 
 
 @cli.command()

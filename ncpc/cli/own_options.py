@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
+from ncpc.cores.boards import board_text, load_board
 from ncpc.errors import BadInput
 from ncpc.targets import registry
 from ncpc.targets.base import TargetOption
@@ -50,6 +53,23 @@ def given_options(own: Mapping[str, str | tuple[str, ...] | None], names: Sequen
 def _some(targets: Sequence[str]) -> str:
     """The names of targets, of many the first few."""
     return ", ".join(targets) if len(targets) <= 4 else f"{', '.join(targets[:3])} and {len(targets) - 3} more"
+
+
+def on_board(
+    targets: str, own: Mapping[str, str | tuple[str, ...] | None], file: Path | None
+) -> tuple[str, dict[str, str | tuple[str, ...] | None]]:
+    """The targets, and the options with a board from its file: where a board is given and no target, its core is that.
+
+    Raises BadInput for an unknown board, and for two.
+    """
+    named = own.get("own_board")
+    if file is not None and named is not None:
+        raise BadInput(f"--board {named} and --board-file {file}: give one of them")
+    board = named if file is None else board_text(file)
+    if not isinstance(board, str):
+        return targets, dict(own)
+    default = click.get_current_context().get_parameter_source("targets") is ParameterSource.DEFAULT
+    return load_board(board).core.name if default else targets, {**own, "own_board": board}
 
 
 def _text(given: str | tuple[str, ...] | None) -> str | None:

@@ -12,7 +12,7 @@ from ncpc.cli.display import watch
 from ncpc.cli.option_types import ShareOfRange
 from ncpc.cli.own_options import OwnOptionsCommand, given_options
 from ncpc.driver.job import MOST_STEPS, Request, to_json
-from ncpc.errors import Interrupted
+from ncpc.errors import BadInput, Interrupted
 from ncpc.targets import registry
 from ncpc.tuning.budgets import parse_budgets
 from ncpc.tuning.choice import Demands, Search
@@ -66,6 +66,8 @@ def tune_command(
 
     registry.load(target)
     request = Request(target, None, dt, cc, tolerance, verdict, steps, extra=given_options(own, [target]))
+    if "rate-hz" in request.extra:
+        raise BadInput("--rate-hz: 'ncpc tune' holds cycles instead: --budget cycles=N, N being the clock by the rate")
     demands, search = Demands(tolerance, parse_budgets(budget)), Search(trials, timeout, seed)
     try:
         found = watch(as_json, lambda phases: tune_policy(policy, out, request, demands, search, calibrate, phases))

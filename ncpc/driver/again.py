@@ -16,6 +16,7 @@ from ncpc.errors import EXIT_DOES_NOT_HOLD, BadInput, NcpcError
 from ncpc.frontend.npz import read_npz
 from ncpc.report.record import Json
 from ncpc.targets.base import Built
+from ncpc.verification.deadline import DEADLINE
 
 SUMS, SIGNATURE = "SHA256SUMS", "SHA256SUMS.minisig"
 UNLISTED = (builds.REPORT, builds.PAGE, builds.TIMING, SUMS, SIGNATURE)
@@ -222,7 +223,9 @@ def _settled_proofs(*reports: Json) -> Sequence[Json]:
 def _without_proof(report: Json) -> Json:
     """A report without the proof of the step and what is told from it."""
     cycles = report["cycles"] and {**report["cycles"], "wcet": None, "wcet_method": None}
-    return {**report, "theorem": None, "cycles": cycles}
+    rest = {name: part for name, part in report.items() if name != "time"}
+    said = [line for line in report["verdict"]["not_run"] if not line.startswith(DEADLINE)]
+    return {**rest, "theorem": None, "cycles": cycles, "verdict": {**report["verdict"], "not_run": said}}
 
 
 def _other(recorded: Mapping[str, str], here: Mapping[str, str]) -> str:

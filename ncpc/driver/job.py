@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from ncpc.cores.boards.clock import Setup, board_of
 from ncpc.driver import builds
 from ncpc.driver.lowering import LoweringResult
 from ncpc.driver.step_proof import StepProof
@@ -33,6 +34,7 @@ from ncpc.targets.base import Built, CompileOptions, DtMode, LinkSpec, Lowered, 
 from ncpc.verification.beyond import kept_states, outside
 from ncpc.verification.compare import state_names
 from ncpc.verification.data import Counting, DataSet
+from ncpc.verification.deadline import StepTime
 from ncpc.verification.explain import Explanation
 from ncpc.verification.sequences import prefix, suite, within
 from ncpc.verification.verdict import Criteria, Verdict, Verification
@@ -88,6 +90,8 @@ def asked(request: Request, target: Target) -> Json:
     """What was asked that is no default, by name; the target's own options among it."""
     own = {option.name: option.default for option in target.options}
     given = {name: value for name, value in own_options(request, target).items() if value != own[name]}
+    if (board := board_of(given)) is not None:
+        given["board"] = board.name  # one of the user's own is a whole description
     plain = {field.name: getattr(request, field.name) for field in dataclasses.fields(request)
              if field.name not in ("target", "extra") and getattr(request, field.name) != field.default}
     return {**plain, **given}
@@ -118,6 +122,11 @@ class Job:
         return dataclasses.replace(self.options, cc=self.compiler or self.options.cc)
 
     @property
+    def setup(self) -> Setup | None:
+        """On what board, at what clock and rate a step is to run, where that was asked. Raises BadInput."""
+        return None if self.target.setup is None else self.target.setup(self.options.extra)
+
+    @property
     def policy(self) -> Policy:
         return self.container.policy
 
@@ -136,7 +145,9 @@ def job_for(policy: str | Path | Policy, request: Request, calibrate: str | Path
     require_tolerance(request.tolerance)
     require_proving(request.prove)
     require_steps(container.policy, request.steps)
-    return Job(request, container, target, _options(container, request, target))
+    job = Job(request, container, target, _options(container, request, target))
+    _ = job.setup  # contradictions are told before any work
+    return job
 
 
 def counting(verdict: Counting | None, strict: bool) -> Counting | None:
@@ -252,7 +263,7 @@ def demand_for(job: Job, reasons: list[str]) -> Criteria:
 
 def facts_for(
     job: Job, lowering: LoweringResult | None, built: Built, found: Verification | None, why: Explanation | None = None,
-    step: StepProof | None = None,
+    step: StepProof | None = None, time: StepTime | None = None,
 ) -> ReportFacts:
     """What the report is made of; without ``found`` the verdict is still to be filled in."""
     return ReportFacts(
@@ -270,6 +281,7 @@ def facts_for(
         verification=found,
         explanation=why,
         theorem=None if step is None else step.record,
+        time=None if time is None else time.record(),
         tools={**tools(), **({} if step is None else step.tools)},
     )
 

@@ -14,22 +14,25 @@ from typing import Any
 
 import numpy as np
 
+from ncpc.cores.boards import roomier
+from ncpc.cores.boards.clock import board_of
 from ncpc.driver import builds
 from ncpc.driver.again import Differs
 from ncpc.driver.certification import certificates
 from ncpc.driver.job import Job, Request, data_for, demand_for, facts_for, job_for, require_data, to_json
 from ncpc.driver.lowering import LoweringResult, lower_for
 from ncpc.driver.request_file import request_bytes
-from ncpc.driver.step_proof import step_proof
+from ncpc.driver.step_proof import StepProof, step_proof
 from ncpc.errors import EXIT_DOES_NOT_HOLD, BadInput, NcpcError
 from ncpc.frontend.container import policy_bytes
 from ncpc.ir.policy import Policy
 from ncpc.ir.schemes import SCHEMES
 from ncpc.phases import Phases
 from ncpc.report.html import page
-from ncpc.report.record import Json, ReportFacts, build_report, dumps
+from ncpc.report.record import Json, ReportFacts, build_report, device_run, dumps
 from ncpc.targets.base import MODEL, Artifact, Built
 from ncpc.verification.data import DataSet
+from ncpc.verification.deadline import StepTime, step_time, timely
 from ncpc.verification.explain import explain
 from ncpc.verification.links import Setting
 from ncpc.verification.verdict import Verdict, Verification, arithmetic, verify
@@ -129,13 +132,15 @@ def compile_into(
         setting = Setting(job.target, made.artifact, folder, lowered, job.options, sets)
         faults = [*misfits(job, made.built), *(() if step is None else step.reasons)]
         found = verify(setting, demand_for(job, faults), phases)
+        time = _time(job, found, step)
+        found = timely(found, time)
         why = explain(found, phases)
     except NcpcError as error:
         if error.exit_code != EXIT_DOES_NOT_HOLD:
             raise
         return _failed(folder, job, so_far, error)
     with phases.phase("report"):
-        return _report(folder, facts_for(job, made.lowering, made.built, found, why, step))
+        return _report(folder, facts_for(job, made.lowering, made.built, found, why, step, time))
 
 
 def make(folder: Path, job: Job, phases: Phases, so_far: Progress | None = None) -> Made:
@@ -167,6 +172,14 @@ def _require_free(files: Mapping[str, bytes], job: Job) -> None:
                        "needs itself; save the policy under another name")
 
 
+def _time(job: Job, found: Verification, step: StepProof | None) -> StepTime | None:
+    """What a step takes where it is to run; None where no board and no clock were asked for."""
+    device, ways = device_run(found), None if step is None else step.record["cycles"]
+    if job.setup is None:
+        return None
+    return step_time(job.setup, None if device is None else device.cycles, None if ways is None else ways["most"])
+
+
 def misfits(job: Job, built: Built) -> list[str]:
     """Why the artifact does not fit the core, one line each."""
     if built.memory is None:
@@ -174,7 +187,11 @@ def misfits(job: Job, built: Built) -> list[str]:
     can, memory = job.target.capabilities, built.memory
     limits = [("flash", memory.flash_bytes, memory.flash_has or can.flash_bytes),
               ("RAM", memory.ram_bytes, memory.ram_has or can.ram_bytes)]
-    return [f"needs {used:,} bytes of {what}, {job.target.name} has {has:,}" for what, used, has in limits
+    board = board_of(job.options.extra)
+    name = job.target.name if board is None else board.name
+    hint = "" if board is None else (f"; fewer bits (--quant) or smaller layers, or "
+                                     f"{roomier(memory.flash_bytes, memory.ram_bytes)}")
+    return [f"needs {used:,} bytes of {what}, {name} has {has:,}{hint}" for what, used, has in limits
             if has is not None and used > has]
 
 

@@ -7,6 +7,7 @@ import dataclasses
 from rich.markup import escape
 from rich.table import Table
 
+from ncpc.cores.boards import boards
 from ncpc.errors import NcpcError
 from ncpc.ir.schemes import shown
 from ncpc.report.record import Json
@@ -51,6 +52,32 @@ def target_table(records: list[Json]) -> Table:
         state = f"[yellow]{install}[/]" if record["install"] else "[green]ready[/]"
         quant = "every" if record["quant"] == every else ", ".join(map(shown, record["quant"]))
         table.add_row(record["name"], record["summary"], quant, record["timing_class"] or "", state)
+    return table
+
+
+def board_records() -> list[Json]:
+    """Every board: chip, core, clock in Hz, memories in bytes, wait states, where the figures are from."""
+    return [{"name": board.name, "title": board.title, "chip": board.chip, "core": board.core.name,
+             "timing_class": board.core.timing_class, "clock_hz": board.clock_hz, "flash_bytes": board.flash_bytes,
+             "ram_bytes": board.ram_bytes, "wait_states": board.wait_states, "sources": list(board.sources)}
+            for board in boards()]
+
+
+def board_table(records: list[Json]) -> Table:
+    """The boards for people, in 80 columns."""
+    caption = ("waits: wait states of the flash at that clock; -: not known, or behind a cache\n"
+               "cycles: by the core's manual, between bounds, or a count of instructions\n"
+               "alone, of which no time can be told; where all figures are from: --json")
+    table = Table(caption=caption, caption_justify="left")
+    table.add_column("board", no_wrap=True)
+    table.add_column("core", no_wrap=True)
+    for name in ("MHz", "flash", "RAM", "waits"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("cycles", no_wrap=True)
+    for one in records:
+        waits = "-" if one["wait_states"] is None else str(one["wait_states"])
+        table.add_row(one["name"], one["core"], f"{one['clock_hz'] / 1e6:g}", f"{one['flash_bytes'] >> 10} kB",
+                      f"{one['ram_bytes'] >> 10} kB", waits, one["timing_class"])
     return table
 
 

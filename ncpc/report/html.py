@@ -16,7 +16,7 @@ from ncpc.report import plots
 from ncpc.report.blocks import blocks
 from ncpc.report.drawing import drawings
 from ncpc.report.record import Json, ReportFacts, device_run
-from ncpc.report.terminal import INFORMS, NO_DATA, TIMING, amplifies, clamped, cycles, share, size
+from ncpc.report.terminal import INFORMS, NO_DATA, TIMING, amplifies, clamped, clocked, cycles, share, size
 from ncpc.report.wiring import left_out, wiring
 from ncpc.targets.base import CycleCounts
 from ncpc.verification.explain import Explanation
@@ -56,6 +56,7 @@ def page(report: Json, facts: ReportFacts) -> str:
         report=report, sections=sections, cards=cards(report), share=share, size=size, details=details(report["extra"]),
         dt=facts.policy.dt, cautions=cautions(facts.policy.dt, facts.policy.compared), clamped=clamped,
         no_data=NO_DATA if {one["purpose"] for one in report["data"]} == {"generated"} else "",
+        clocked=clocked(report["time"]) if "time" in report else "",
         meaning=TIMING.get(report["target"]["timing_class"] or ""),
     )
     return text
@@ -107,6 +108,12 @@ def cards(report: Json) -> list[tuple[str, str, str]]:
         found.append((what, cycles(report), "at most, over all steps run"))
         if report["cycles"] and report["cycles"]["wcet"] is not None:
             found.append(("worst case", f"≤ {report['cycles']['wcet']:,}", "cycles per step, for any input and state"))
+    time = report.get("time") or {}
+    if time.get("most_us") is not None:
+        found.append(("time per step", f"≤ {time['most_us']:,.4g} us", f"at {time['clock_hz'] / 1e6:,.6g} MHz"))
+    if time.get("deadline") is not None:
+        rate = f"deadline, {time['rate_hz']:,.6g} Hz"
+        found.append((rate, share(time["share"]), f"of the period; {time['deadline']}"))
     if memory:
         found += [("flash", size(memory["flash_bytes"]), "code and constants"),
                   ("RAM", size(memory["ram_bytes"]), "static state"),

@@ -47,7 +47,8 @@ class ReportFacts:
 
     ``asked`` are the options that were given and are no defaults; ``formats`` and ``proof`` are JSON as quantization
     gives them; ``policy_sha256`` that of the policy's container; ``files`` name -> sha256; ``counting`` is what counts
-    towards the verdict; ``theorem``, what was proved of the linked step (``report.theorem``).
+    towards the verdict; ``theorem``, what was proved of the linked step (``report.theorem``); ``time``, how long that
+    takes on a board (``verification.deadline``), absent from the report where it was not asked for.
     """
 
     policy: Policy
@@ -64,6 +65,7 @@ class ReportFacts:
     verification: Verification | None = None
     explanation: Explanation | None = None
     theorem: Json | None = None
+    time: Json | None = None
     files: Mapping[str, str] = field(default_factory=dict)
     tools: Mapping[str, str] = field(default_factory=dict)
 
@@ -100,7 +102,7 @@ def build_report(facts: ReportFacts) -> Json:
         "files": dict(sorted(facts.files.items())),
         "tools": dict(sorted({**facts.tools, **facts.built.tools}.items())),
     })
-    return record
+    return record if facts.time is None else {**record, "time": plain(facts.time)}
 
 
 def policy_record(policy: Policy, sha256: str) -> Json:

@@ -160,6 +160,38 @@ def _worst_case(report: Json) -> str:
     return f"≤ {ways['most']:,} instr." if cycles is None else f"≤ {cycles['most']:,} cycles"
 
 
+def _time(report: Json) -> str:
+    """Microseconds per step at the clock."""
+    time = report.get("time") or {}
+    if time.get("most_us") is None:
+        return NONE
+    return f"{time['least_us']:,.4g} to {time['most_us']:,.4g} us"
+
+
+def _of_period(report: Json) -> str:
+    return share((report.get("time") or {}).get("share"))
+
+
+def _deadline(report: Json) -> str:
+    answer = (report.get("time") or {}).get("deadline")
+    colour = {None: "", "holds": "green", "holds without wait states": "yellow", "missed": "red"}[answer]
+    return f"[{colour}]{answer}[/]" if answer else NONE
+
+
+def clocked(time: Json) -> str:
+    """What the time of a step is of, in a line."""
+    board = f" of {time['board']['title']}" if time["board"] else ""
+    rate = "" if time["rate_hz"] is None else f", {time['rate_hz']:,.6g} steps per second"
+    if time["most_us"] is None:
+        return f"{time['clock_hz'] / 1e6:,.6g} MHz{board}{rate}: no cycles are known, so no time per step can be told"
+    of = {"any input": "the worst case of any input", "steps run": "the slowest of the steps run"}[time["most_of"]]
+    waits = ("wait states of the flash are not modelled" if time["waiting_us"] is None else
+             "the flash has no wait states" if time["wait_states"] == 0 else
+             f"without wait states of the flash; were every access to wait its {time['wait_states']} cycles, at most "
+             f"{time['waiting_us']:,.4g} us")
+    return f"time at {time['clock_hz'] / 1e6:,.6g} MHz{board}{rate}: to {of}; {waits}"
+
+
 def _theorem(report: Json) -> str:
     found = report["theorem"]
     return NONE if found is None else ANSWERS[found["answer"]].said
@@ -177,6 +209,9 @@ ROWS: dict[str, Cell] = {
     "cycles per step": lambda report: cycles(report) if report["cycles"] else NONE,
     "instructions per step": lambda report: f"{report['instructions']['max']:,}" if report["instructions"] else NONE,
     "worst case, any input": _worst_case,
+    "time per step": _time,
+    "  of the period": _of_period,
+    "deadline": _deadline,
     "flash": _bytes("flash"),
     "RAM": _bytes("ram"),
     "stack": _bytes("stack"),
@@ -210,6 +245,7 @@ def explanations(report: Json) -> list[str]:
     lines += [f"[yellow]{target['name']}:{'' if _whole(text) else ' not run:'}[/] {escape(text)}"
               for text in verdict["not_run"] if f"not run: {text}" not in told]
     lines += _of_all_inputs(report)
+    lines += [f"[dim]{target['name']}: {escape(clocked(report['time']))}[/]"] if "time" in report else []
     certificate = report["extra"].get("certificate")
     if certificate and not certificate["certified"]:
         lines.append(f"[yellow]{target['name']}:[/] {escape(certificate['note'])}")

@@ -140,7 +140,8 @@ def call_of(terms: BitTerms, core: Core, interface: CallInterface, program: Prog
     if interface.float_dt or interface.struct_symbol is not None:
         raise Undecided("a step that takes a float or a static instance")
     abi, places, rng = ABIS[core.arch], places_of(interface, program), np.random.default_rng(2)
-    room = {"s": interface.struct_bytes, "x": interface.x_bytes, "y": interface.y_bytes, "stack": STACK_ROOM}
+    room = {"s": interface.struct_bytes, "x": interface.x_bytes, "y": interface.y_bytes,
+            "stack": min(STACK_ROOM, core.ram.size // 2)}
     bases = {name: _base(terms, core, name, size, rng) for name, size in room.items()}
     alignments = {"s": interface.struct_alignment, "x": places.x, "y": places.y, "stack": abi.stack_alignment}
     regions = {bases[name]: RamRegion(name, bases[name], *((-size, 0) if name == "stack" else (0, size)), name != "x",

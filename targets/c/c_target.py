@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 
 from ncpc.cores import Core
+from ncpc.cores.boards import load_board
+from ncpc.cores.boards.clock import board_of, hertz, setup_of
 from ncpc.cores.elf import Image, read_elf
 from ncpc.cores.toolchain import BuiltElf, build_elf, build_host_library, find_compiler
 from ncpc.errors import MissingTool, ProofFailed, Unsupported
@@ -58,6 +60,10 @@ PROJECT = TargetOption("project", "", "a folder beside the C that an IDE or a bu
                        several=True)
 
 
+CLOCKS = {"clock": "Hz of the core's clock, such as 168M, instead of the board's own; gives the time of a step",
+          "rate-hz": "steps per second that the worst case must hold, or the verdict does not"}
+
+
 def _schemes() -> tuple[Scheme, ...]:
     return tuple(row.name for row in SCHEMES.values() if row.arithmetic != "units")
 
@@ -72,16 +78,28 @@ def core_target(core: Core) -> Target:
     text = "bytes of {} of the chip around the core, such as 256k or 2M; auto: as its description says"
     options = tuple(TargetOption(name, AUTO, text.format(name), check=partial(require_memory, core, name))
                     for name in MEMORIES)
+    where = (TargetOption("board", "", "the board the core is on: its clock, memories and wait states; see 'ncpc "
+                          "targets --boards'", check=_known_board),
+             *(TargetOption(name, "", text, check=partial(_frequency, name)) for name, text in CLOCKS.items()))
     held = Capabilities(_schemes(), flash_bytes=core.flash.size, ram_bytes=core.ram.size)
     return Target(core.name, f"C for {core.title}, run in the simulator", held, partial(_prepared, core=core),
-                  (COMPILER, *CORE_TOOLS), (*options, PROJECT), core.name, core.timing_class)
+                  (COMPILER, *CORE_TOOLS), (*options, *where, PROJECT), core.name, core.timing_class,
+                  partial(setup_of, core))
+
+
+def _known_board(text: str) -> object:
+    return load_board(text) if text else None
+
+
+def _frequency(name: str, text: str) -> object:
+    return hertz(name, text) if text else None
 
 
 def _prepared(lowered: Lowered, options: CompileOptions, core: Core | None = None) -> CArtifact:
     """NAME.c and NAME.h, and the projects that are asked for."""
     face, chip = interface_of(lowered.program), None if core is None else with_memories(core, options.extra)
     if chip is not None:
-        require_fit(face, chip)
+        require_fit(face, chip, board_of(options.extra))
     notes = cautions(lowered.policy.dt, lowered.policy.compared)
     remarks = tuple(f"NOTE: {note.what}: {note.means}." for note in notes)
     facts = Facts(remarks, None if face.dt else lowered.policy.dt.nominal, lowered.outputs)

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from ncpc.cores import Core, Region
+from ncpc.cores.boards import PAGE, Board, roomier
+from ncpc.cores.boards.clock import board_of
 from ncpc.errors import BadInput, ProofFailed
 from ncpc.ir.program import Program
 from ncpc.ir.types import Fixed, Index, Type
@@ -20,12 +22,16 @@ MEMORIES = ("flash", "ram")
 UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20}
 SPARE = 1 << 16
 """Bytes beyond twice a memory: both are whole pages, so that a region behind another one begins at a page."""
-PAGE = 4096
-"""Memories are whole pages."""
 
 
 def with_memories(core: Core, sizes: Mapping[str, str]) -> Core:
-    """The core in a chip of other memories. Raises ``BadInput`` for what is no size, or memories that would overlap."""
+    """The core in a chip of other memories, or in that of a board. Raises ``BadInput`` for what is no size, or memories
+    that would overlap.
+    """
+    board = board_of(sizes)
+    if board is not None:
+        core = dataclasses.replace(core, flash=Region(core.flash.origin, board.flash_bytes),
+                                   ram=Region(core.ram.origin, board.ram_bytes))
     chip = dataclasses.replace(core, flash=_region(core.flash, "flash", sizes), ram=_region(core.ram, "ram", sizes))
     low, high = sorted((chip.flash, chip.ram), key=lambda region: region.origin)
     if low.end > high.origin:
@@ -60,7 +66,7 @@ def _size(name: str, text: str) -> int:
     return size
 
 
-def require_fit(face: Interface, core: Core) -> None:
+def require_fit(face: Interface, core: Core, board: Board | None = None) -> None:
     """Raises ``ProofFailed`` with the numbers when the arrays of a step exceed the core's RAM or the weights its flash.
 
     In RAM are the instance and the arrays that its caller passes.
@@ -71,9 +77,11 @@ def require_fit(face: Interface, core: Core) -> None:
     for what, (used, has) in needs.items():
         if used > has:
             parts = f" ({face.arena_bytes():,} of them working memory of one step, {passed:,} inputs and outputs)"
+            name, own = (core.name, f"give the chip's own size (--{what.lower()})") if board is None else (
+                board.name, roomier(needs["flash"][0], needs["RAM"][0]))
             raise ProofFailed(f"{program.name} needs at least {used:,} bytes of {what}"
-                              f"{parts if what == 'RAM' and face.arena else ''}, {core.name} has {has:,}; give the "
-                              f"chip's own size (--{what.lower()}), compile it for 'c', or train smaller layers")
+                              f"{parts if what == 'RAM' and face.arena else ''}, {name} has {has:,}; {own}, compile "
+                              "it for 'c', or train smaller layers")
 
 
 def _weights(program: Program) -> int:
