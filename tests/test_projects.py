@@ -44,6 +44,16 @@ def test_the_cart_pole_s_folder(kind: str, cartpole: dict[str, bytes], golden: G
             golden(f"projects/{name}", text)
 
 
+@pytest.mark.parametrize(("rate", "period_ms"), [("", 20), ("50", 20), ("60", 17), ("2", 500), ("2k", 1)])
+def test_mains_step_as_often_as_is_asked(rate: str, period_ms: int) -> None:
+    """Never more often: for that the deadline was not held."""
+    extra = {"project": "cmake,arduino", "clock": "80M"} | ({"rate-hz": rate} if rate else {})
+    job = job_for(CARTPOLE, Request("cortex-m4", extra=extra))
+    files = job.target.prepare(lower_for(job.container, job.options).lowered, job.options).files
+    sketch = next(text for name, text in files.items() if name.endswith(".ino"))
+    assert f"PERIOD_MS = {period_ms};".encode() in sketch
+
+
 @pytest.fixture
 def _short_search() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:

@@ -35,12 +35,12 @@ from ncpc.targets.base import (
 from ncpc.targets.c.device import cycles_from, plan_for, symbol_roots, trace_from
 from ncpc.targets.c.emit import emit_c
 from ncpc.targets.c.fit import AUTO, MEMORIES, require_fit, require_memory, roomy, with_memories
-from ncpc.targets.c.header import Facts
+from ncpc.targets.c.header import HeaderFacts
 from ncpc.targets.c.host import run_library
 from ncpc.targets.c.interface import Interface, interface_of
 from ncpc.targets.c.placement import placement
 from ncpc.targets.c.projects.kinds import KINDS, asked
-from ncpc.targets.c.projects.render import project_files
+from ncpc.targets.c.projects.render import RATE_HZ, project_files
 from ncpc.targets.c.sessions import DeviceSession, HostSession
 from ncpc.targets.c.symbols import check_symbols
 
@@ -102,9 +102,11 @@ def _prepared(lowered: Lowered, options: CompileOptions, core: Core | None = Non
         require_fit(face, chip, board_of(options.extra))
     notes = cautions(lowered.policy.dt, lowered.policy.compared)
     remarks = tuple(f"NOTE: {note.what}: {note.means}." for note in notes)
-    facts = Facts(remarks, None if face.dt else lowered.policy.dt.nominal, lowered.outputs)
+    facts = HeaderFacts(remarks, None if face.dt else lowered.policy.dt.nominal, lowered.outputs)
     sources = emit_c(face, facts, chip is not None and chip.hard_float, chip is None or chip.long_products)
-    projects = project_files(asked(options.extra.get(PROJECT.name, "")), face, lowered.policy.dt.nominal, sources)
+    rate = options.extra.get("rate-hz")
+    projects = project_files(asked(options.extra.get(PROJECT.name, "")), face, lowered.policy.dt.nominal, sources,
+                             hertz("rate-hz", rate) if rate else RATE_HZ)
     return CArtifact(face, lowered.numbers, chip, options.cc, {**sources, **projects})
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from ncpc.targets.c.header import PLAIN, Facts, header
+from ncpc.targets.c.header import PLAIN, HeaderFacts, header
 from ncpc.targets.c.interface import Interface
 from ncpc.targets.c.source import source
 from ncpc.targets.c.vectors import vectors_of
 
 
 def emit_c(
-    face: Interface, facts: Facts = PLAIN, fpu: bool = False, long_products: bool = True
+    face: Interface, facts: HeaderFacts = PLAIN, fpu: bool = False, long_products: bool = True
 ) -> dict[str, bytes]:
     """File name -> text, for a program in binary32 or integers; the header tells the ``facts``.
 

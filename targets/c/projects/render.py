@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from functools import cache
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -21,17 +23,19 @@ VERSION = "1.0.0"
 """Of every project: a policy has none of its own."""
 NO_SPACE = KEYWORDS | {"std", "main", "setup", "loop", "act"}
 """Names that no namespace can have beside a main."""
-PERIOD_MS = 20
-"""Of the examples: milliseconds from step to step, for the user to change."""
+RATE_HZ = Fraction(50)
+"""Of the examples' steps where none is asked for: for the user to change."""
 MOST_LETTERS = 50
 """Of a library's name: the shortest of the limits of the ecosystems."""
 
 
-def project_files(kinds: Sequence[str], face: Interface, dt: float, sources: Mapping[str, bytes]) -> dict[str, bytes]:
+def project_files(
+    kinds: Sequence[str], face: Interface, dt: float, sources: Mapping[str, bytes], rate_hz: Fraction = RATE_HZ
+) -> dict[str, bytes]:
     """Path in the build -> content, for each of ``kinds``. ``sources`` are NAME.c and NAME.h; ``dt`` is the nominal
-    timespan.
+    timespan. Mains step ``rate_hz`` times per second, or a little less often: their periods are whole milliseconds.
     """
-    facts = facts_of(face, dt)
+    facts = facts_of(face, dt, rate_hz)
     wrapper = rendered("wrapper.hpp", facts)
     files: dict[str, bytes] = {}
     for name in kinds:
@@ -45,15 +49,15 @@ def project_files(kinds: Sequence[str], face: Interface, dt: float, sources: Map
     return files
 
 
-def facts_of(face: Interface, dt: float) -> dict[str, Any]:
-    """What templates say of a policy: names, channels with their ranges, the timespan."""
+def facts_of(face: Interface, dt: float, rate_hz: Fraction = RATE_HZ) -> dict[str, Any]:
+    """What templates say of a policy: names, channels and their ranges, the timespan, milliseconds between steps."""
     return {
         "name": face.name,
         "macro": face.macro,
         "space": f"{face.name}_" if face.name in NO_SPACE else face.name,
         "library": _library(face.name),
         "version": VERSION,
-        "period_ms": PERIOD_MS,
+        "period_ms": ceil(1000 / rate_hz),
         "inputs": _channels(face.program.x),
         "outputs": _channels(face.program.y),
         "takes_dt": face.dt is not None,
