@@ -357,7 +357,7 @@ def _extra(request: Request, target: Target) -> dict[str, str]:
     for name, value in values.items():
         if own[name].choices and value not in own[name].choices:
             raise BadInput(f"--{name} {value}: choose from {', '.join(own[name].choices)}")
-        if (check := own[name].check) is not None:
+        if (check := own[name].check) is not None and value != own[name].default:
             check(value)
     return values
 

@@ -174,10 +174,10 @@ def _require_free(files: Mapping[str, bytes], job: Job) -> None:
 
 def _time(job: Job, found: Verification, step: StepProof | None) -> StepTime | None:
     """What a step takes where it is to run; None where no board and no clock were asked for."""
-    device, ways = device_run(found), None if step is None else step.record["cycles"]
-    if job.setup is None:
+    setup, device, ways = job.setup, device_run(found), None if step is None else step.record["cycles"]
+    if setup is None:
         return None
-    return step_time(job.setup, None if device is None else device.cycles, None if ways is None else ways["most"])
+    return step_time(setup, None if device is None else device.cycles, None if ways is None else ways["most"])
 
 
 def misfits(job: Job, built: Built) -> list[str]:

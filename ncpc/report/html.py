@@ -19,6 +19,7 @@ from ncpc.report.record import Json, ReportFacts, device_run
 from ncpc.report.terminal import INFORMS, NO_DATA, TIMING, amplifies, clamped, clocked, cycles, share, size
 from ncpc.report.wiring import left_out, wiring
 from ncpc.targets.base import CycleCounts
+from ncpc.verification.deadline import megahertz
 from ncpc.verification.explain import Explanation
 from ncpc.verification.rounding import Costs
 from ncpc.verification.verdict import Measured, Verification
@@ -110,7 +111,7 @@ def cards(report: Json) -> list[tuple[str, str, str]]:
             found.append(("worst case", f"≤ {report['cycles']['wcet']:,}", "cycles per step, for any input and state"))
     time = report.get("time") or {}
     if time.get("most_us") is not None:
-        found.append(("time per step", f"≤ {time['most_us']:,.4g} us", f"at {time['clock_hz'] / 1e6:,.6g} MHz"))
+        found.append(("time per step", f"≤ {time['most_us']:,.4g} us", f"at {megahertz(time['clock_hz'])}"))
     if time.get("deadline") is not None:
         rate = f"deadline, {time['rate_hz']:,.6g} Hz"
         found.append((rate, share(time["share"]), f"of the period; {time['deadline']}"))

@@ -15,6 +15,7 @@ from ncpc.ir.policy import ASSUMED, COMPARED, DtRange, cautions
 from ncpc.phases import Mark
 from ncpc.report.theorem import ANSWERS
 from ncpc.verification.amplification import MUCH
+from ncpc.verification.deadline import megahertz
 
 Json = Mapping[str, Any]
 Cell = Callable[[Json], str]
@@ -183,13 +184,13 @@ def clocked(time: Json) -> str:
     board = f" of {time['board']['title']}" if time["board"] else ""
     rate = "" if time["rate_hz"] is None else f", {time['rate_hz']:,.6g} steps per second"
     if time["most_us"] is None:
-        return f"{time['clock_hz'] / 1e6:,.6g} MHz{board}{rate}: no cycles are known, so no time per step can be told"
+        return f"{megahertz(time['clock_hz'])}{board}{rate}: no cycles are known, so no time per step can be told"
     of = {"any input": "the worst case of any input", "steps run": "the slowest of the steps run"}[time["most_of"]]
     waits = ("wait states of the flash are not modelled" if time["waiting_us"] is None else
              "the flash has no wait states" if time["wait_states"] == 0 else
              f"without wait states of the flash; were every access to wait its {time['wait_states']} cycles, at most "
              f"{time['waiting_us']:,.4g} us")
-    return f"time at {time['clock_hz'] / 1e6:,.6g} MHz{board}{rate}: to {of}; {waits}"
+    return f"time at {megahertz(time['clock_hz'])}{board}{rate}: to {of}; {waits}"
 
 
 def _theorem(report: Json) -> str:

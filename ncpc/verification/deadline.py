@@ -105,7 +105,7 @@ def missed(time: StepTime) -> str:
     assert time.setup.rate_hz is not None
     fastest, clock = time.setup.clock_hz / time.most, time.most * time.setup.rate_hz
     return (f"deadline missed: a step takes up to {time.most:,} cycles ({_of(time)}), "
-            f"{time.microseconds(time.most):,.4g} us at {_mhz(time.setup.clock_hz)}, and every "
+            f"{time.microseconds(time.most):,.4g} us at {megahertz(time.setup.clock_hz)}, and every "
             f"{float(10**6 / time.setup.rate_hz):,.4g} us one is due; --rate-hz {_floor(fastest)} holds at this clock, "
             f"{ceil(clock / 1000) / 1000:,} MHz or more at this rate; else fewer bits (--quant), unfolds or neurons")
 
@@ -128,7 +128,8 @@ def _of(time: StepTime) -> str:
     return "for any input" if time.proved else "of the steps run"
 
 
-def _mhz(clock: Fraction) -> str:
+def megahertz(clock: Fraction | float) -> str:
+    """A clock in Hz, in words."""
     return f"{float(clock / 10**6):,.6g} MHz"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ncpc.cores import Core
 from ncpc.cores.boards import load_board
-from ncpc.cores.boards.clock import board_of, hertz, setup_of
+from ncpc.cores.boards.clock import board_of, hertz, hertz_of, setup_of
 from ncpc.cores.elf import Image, read_elf
 from ncpc.cores.toolchain import BuiltElf, build_elf, build_host_library, find_compiler
 from ncpc.errors import MissingTool, ProofFailed, Unsupported
@@ -79,20 +79,12 @@ def core_target(core: Core) -> Target:
     options = tuple(TargetOption(name, AUTO, text.format(name), check=partial(require_memory, core, name))
                     for name in MEMORIES)
     where = (TargetOption("board", "", "the board the core is on: its clock, memories and wait states; see 'ncpc "
-                          "targets --boards'", check=_known_board),
-             *(TargetOption(name, "", text, check=partial(_frequency, name)) for name, text in CLOCKS.items()))
+                          "targets --boards'", check=load_board),
+             *(TargetOption(name, "", text, check=partial(hertz, name)) for name, text in CLOCKS.items()))
     held = Capabilities(_schemes(), flash_bytes=core.flash.size, ram_bytes=core.ram.size)
     return Target(core.name, f"C for {core.title}, run in the simulator", held, partial(_prepared, core=core),
                   (COMPILER, *CORE_TOOLS), (*options, *where, PROJECT), core.name, core.timing_class,
                   partial(setup_of, core))
-
-
-def _known_board(text: str) -> object:
-    return load_board(text) if text else None
-
-
-def _frequency(name: str, text: str) -> object:
-    return hertz(name, text) if text else None
 
 
 def _prepared(lowered: Lowered, options: CompileOptions, core: Core | None = None) -> CArtifact:
@@ -104,9 +96,8 @@ def _prepared(lowered: Lowered, options: CompileOptions, core: Core | None = Non
     remarks = tuple(f"NOTE: {note.what}: {note.means}." for note in notes)
     facts = HeaderFacts(remarks, None if face.dt else lowered.policy.dt.nominal, lowered.outputs)
     sources = emit_c(face, facts, chip is not None and chip.hard_float, chip is None or chip.long_products)
-    rate = options.extra.get("rate-hz")
     projects = project_files(asked(options.extra.get(PROJECT.name, "")), face, lowered.policy.dt.nominal, sources,
-                             hertz("rate-hz", rate) if rate else RATE_HZ)
+                             hertz_of("rate-hz", options.extra) or RATE_HZ)
     return CArtifact(face, lowered.numbers, chip, options.cc, {**sources, **projects})
 
 

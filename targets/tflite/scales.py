@@ -98,9 +98,8 @@ def _from(
     found, tied = dict(given), {state.out: state.inp.name for state in program.states}
     for op in statements(program.body):
         _scale_constants(op, program, form, found)
-        own = form.scale(ranges[op.out.name], op.out.name in fine)
-        least = own if form.symmetric else found.get(tied.get(op.out.name, ""), own)
-        found[op.out.name] = _result(op, ranges[op.out.name], form, found, op.out.name in fine, least)
+        held = found.get(tied.get(op.out.name, ""))
+        found[op.out.name] = _result(op, ranges[op.out.name], form, found, op.out.name in fine, held)
     return found
 
 
@@ -136,15 +135,17 @@ def constant_key(op: Op, name: str) -> str:
     return f"{op.out.name}({name})"
 
 
-def _result(op: Op, limits: Range, form: Format, found: Mapping[str, Quant], fine: bool, least: Quant) -> Quant:
-    """``least``: the scale that an 8-bit product's result has at least."""
+def _result(op: Op, limits: Range, form: Format, found: Mapping[str, Quant], fine: bool, held: Quant | None) -> Quant:
+    """``held``: the scale of the state that the result becomes, from which an 8-bit product's is looked for."""
     if (op.kind, form.dtype) in FIXED:
         return FIXED[op.kind, form.dtype]
     if op.kind in (*LIMITING, *MOVING):
         return found[op.args[0]]
     if op.kind == "mul":
         factors = [found.get(a) or found[constant_key(op, a)] for a in op.args]
-        return _product(limits, form, factors, fine) if form.symmetric else alike(least, *factors)
+        if form.symmetric:
+            return _product(limits, form, factors, fine)
+        return alike(held or form.scale(limits, fine), *factors)
     return form.scale(_summable(op, limits, form, found), fine)
 
 

@@ -46,7 +46,7 @@ def setup_of(core: Core, options: Mapping[str, str]) -> Setup | None:
     if board is not None and board.core != core:
         raise BadInput(f"--board {board.name}: its core is {board.core.name}, not {core.name}; leave out --target, or "
                        f"give --target {board.core.name}")
-    clock, rate = (hertz(name, options[name]) if options.get(name) else None for name in ("clock", "rate-hz"))
+    clock, rate = hertz_of("clock", options), hertz_of("rate-hz", options)
     if board is None and clock is None:
         if rate is not None:
             raise BadInput(f"--rate-hz {options['rate-hz']}: of what clock? Give --board NAME or --clock HZ too")
@@ -55,6 +55,11 @@ def setup_of(core: Core, options: Mapping[str, str]) -> Setup | None:
         raise BadInput(f"--rate-hz {options['rate-hz']}: for {core.name} there is no model of cycles, so no time per "
                        "step can be told; leave it out, and measure on the board")
     return Setup(board, clock or Fraction(board.clock_hz if board else 0), rate)
+
+
+def hertz_of(name: str, options: Mapping[str, str]) -> Fraction | None:
+    """The frequency that an option names; None where it names none. Raises BadInput for what is no frequency."""
+    return hertz(name, options[name]) if options.get(name) else None
 
 
 def hertz(name: str, text: str) -> Fraction:
